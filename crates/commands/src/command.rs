@@ -1,0 +1,329 @@
+//! The vocabulary of the command table. Six const constructors make its rows; the READ and WRITE
+//! flags come from the constructor and the handler's type with them, so a row cannot lie.
+
+use bytes::Bytes;
+use wire::resp::Reply;
+
+use crate::args::Args;
+use crate::error::CommandError;
+use crate::txn::Txn;
+use crate::view::View;
+
+/// A handler that only reads.
+pub type ReadHandler = fn(&dyn View, Args<'_>) -> Result<Reply, CommandError>;
+/// A handler that may write.
+pub type WriteHandler = fn(&mut Txn<'_>, Args<'_>) -> Result<Reply, CommandError>;
+
+/// A row of the command table.
+#[derive(Debug)]
+pub struct Command {
+    /// Upper case; a subcommand's name stands alone (`GETNAME`, not `CLIENT|GETNAME`).
+    pub name: &'static str,
+    /// How many arguments, the name included.
+    pub arity: Arity,
+    /// Redis's command flags.
+    pub flags: Flags,
+    /// Where the keys stand.
+    pub keys: Keys,
+    /// What runs it.
+    pub run: Run,
+}
+
+/// How many arguments a command takes, its name included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arity {
+    /// Just so many.
+    Exactly(u16),
+    /// So many or more.
+    AtLeast(u16),
+}
+
+impl Arity {
+    /// Whether a command line of `count` arguments, name included, fits.
+    pub const fn accepts(self, count: usize) -> bool {
+        match self {
+            Arity::Exactly(n) => count == n as usize,
+            Arity::AtLeast(n) => count >= n as usize,
+        }
+    }
+
+    /// As COMMAND INFO tells it: negative for "at least".
+    pub const fn as_redis(self) -> i64 {
+        match self {
+            Arity::Exactly(n) => n as i64,
+            Arity::AtLeast(n) => -(n as i64),
+        }
+    }
+}
+
+/// What runs a command.
+pub enum Run {
+    /// The partition's leader, on a view.
+    Read(ReadHandler),
+    /// The partition's leader, on a transaction.
+    Write(WriteHandler),
+    /// The router, on the session.
+    Session(Session),
+    /// One of these, by the second argument.
+    Group(&'static [Command]),
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Run::Read(_) => "Read",
+            Run::Write(_) => "Write",
+            Run::Session(_) => "Session",
+            Run::Group(_) => "Group",
+        })
+    }
+}
+
+/// Where a command's keys stand among its arguments (position 0 is the name).
+#[derive(Clone, Copy, Debug)]
+pub enum Keys {
+    /// It has none.
+    None,
+    /// From `first` to `last` (negative: from the end), every `step`.
+    Range {
+        /// Position of the first key.
+        first: u16,
+        /// Position of the last key; negative counts from the end.
+        last: i16,
+        /// Distance between keys.
+        step: u16,
+        /// What is done with them.
+        flags: KeyFlags,
+    },
+    /// A number at `at` says how many keys follow it.
+    Counted {
+        /// Position of the number.
+        at: u16,
+        /// What is done with them.
+        flags: KeyFlags,
+    },
+    /// None, and every partition of the session's table is asked.
+    Table(Gather),
+    /// None, and every partition of every table is asked.
+    AllTables(Gather),
+    /// A function finds the positions.
+    Find(fn(&[Bytes]) -> Vec<usize>, KeyFlags),
+}
+
+/// How the answers of several partitions become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gather {
+    /// Integers are added (DBSIZE).
+    Sum,
+    /// All must be OK (FLUSHDB).
+    AllOk,
+    /// The partition that the cursor in argument 1 lies in answers alone (SCAN).
+    Cursor,
+    /// The router asks by SCAN in steps and joins the keys (KEYS), so that no partition is held long.
+    KeysByScan,
+    /// Partitions are asked in a random order until one has a key (RANDOMKEY).
+    AnyKey,
+}
+
+/// Redis's key spec flags.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyFlags(pub u16);
+
+/// Redis's command flags, as bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// Whether all of `other`'s bits are set.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets of bits.
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+#[allow(missing_docs, reason = "each is Redis's command flag of that name")]
+impl Flags {
+    pub const NONE: Flags = Flags(0);
+    pub const WRITE: Flags = Flags(1);
+    pub const READONLY: Flags = Flags(1 << 1);
+    pub const DENYOOM: Flags = Flags(1 << 2);
+    pub const ADMIN: Flags = Flags(1 << 3);
+    pub const PUBSUB: Flags = Flags(1 << 4);
+    pub const NOSCRIPT: Flags = Flags(1 << 5);
+    pub const BLOCKING: Flags = Flags(1 << 6);
+    pub const LOADING: Flags = Flags(1 << 7);
+    pub const STALE: Flags = Flags(1 << 8);
+    pub const SKIP_MONITOR: Flags = Flags(1 << 9);
+    pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
+    pub const ASKING: Flags = Flags(1 << 11);
+    pub const FAST: Flags = Flags(1 << 12);
+    pub const NO_AUTH: Flags = Flags(1 << 13);
+    pub const MAY_REPLICATE: Flags = Flags(1 << 14);
+    pub const NO_MULTI: Flags = Flags(1 << 15);
+    pub const MOVABLEKEYS: Flags = Flags(1 << 16);
+    pub const ALLOW_BUSY: Flags = Flags(1 << 17);
+    pub const NO_ASYNC_LOADING: Flags = Flags(1 << 18);
+    pub const NO_MANDATORY_KEYS: Flags = Flags(1 << 19);
+    pub const PROTECTED: Flags = Flags(1 << 20);
+    /// Not Redis's: belongs to the ACL category `dangerous` although not ADMIN.
+    pub const DANGEROUS: Flags = Flags(1 << 21);
+}
+
+#[allow(missing_docs, reason = "each is Redis's key spec flag of that name")]
+impl KeyFlags {
+    pub const RO: KeyFlags = KeyFlags(1);
+    pub const RW: KeyFlags = KeyFlags(1 << 1);
+    pub const OW: KeyFlags = KeyFlags(1 << 2);
+    pub const RM: KeyFlags = KeyFlags(1 << 3);
+    pub const ACCESS: KeyFlags = KeyFlags(1 << 4);
+    pub const UPDATE: KeyFlags = KeyFlags(1 << 5);
+    pub const INSERT: KeyFlags = KeyFlags(1 << 6);
+    pub const DELETE: KeyFlags = KeyFlags(1 << 7);
+    pub const NOT_KEY: KeyFlags = KeyFlags(1 << 8);
+    pub const INCOMPLETE: KeyFlags = KeyFlags(1 << 9);
+    pub const VARIABLE_FLAGS: KeyFlags = KeyFlags(1 << 10);
+}
+
+impl std::ops::BitOr for KeyFlags {
+    type Output = KeyFlags;
+
+    fn bitor(self, other: KeyFlags) -> KeyFlags {
+        KeyFlags(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Flags;
+
+    fn bitor(self, other: Flags) -> Flags {
+        self.and(other)
+    }
+}
+
+/// The commands that the router runs itself, on the session or the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "each is the command of that name")]
+pub enum Session {
+    Ping,
+    Echo,
+    Hello,
+    Auth,
+    Select,
+    Quit,
+    Reset,
+    Copy,
+    Wait,
+    Time,
+    Shutdown,
+    ClientId,
+    ClientInfo,
+    ClientList,
+    ClientSetname,
+    ClientGetname,
+    ClientSetinfo,
+    ClientKill,
+    ClientReply,
+    ClientPause,
+    ClientUnpause,
+    ClientNoEvict,
+    ClientNoTouch,
+    ClientHelp,
+    Info,
+    CommandAll,
+    CommandCount,
+    CommandDocs,
+    CommandInfo,
+    CommandList,
+    CommandGetkeys,
+    CommandGetkeysandflags,
+    CommandHelp,
+    ConfigGet,
+    ConfigSet,
+    ConfigResetstat,
+    ConfigRewrite,
+    ConfigHelp,
+    SlowlogGet,
+    SlowlogLen,
+    SlowlogReset,
+    SlowlogHelp,
+    LatencyLatest,
+    LatencyHistory,
+    LatencyReset,
+    LatencyHistogram,
+    LatencyGraph,
+    LatencyDoctor,
+    LatencyHelp,
+    AdminStatus,
+    AdminPartitions,
+    AdminCacheFlush,
+    AdminFault,
+    AdminHelp,
+}
+
+/// A command that only reads.
+pub(crate) const fn read(
+    name: &'static str,
+    arity: Arity,
+    flags: Flags,
+    keys: Keys,
+    handler: ReadHandler,
+) -> Command {
+    Command { name, arity, flags: flags.and(Flags::READONLY), keys, run: Run::Read(handler) }
+}
+
+/// A command that may write.
+pub(crate) const fn write(
+    name: &'static str,
+    arity: Arity,
+    flags: Flags,
+    keys: Keys,
+    handler: WriteHandler,
+) -> Command {
+    Command { name, arity, flags: flags.and(Flags::WRITE), keys, run: Run::Write(handler) }
+}
+
+/// A command that the router runs.
+pub(crate) const fn session(
+    name: &'static str,
+    arity: Arity,
+    flags: Flags,
+    keys: Keys,
+    what: Session,
+) -> Command {
+    Command { name, arity, flags, keys, run: Run::Session(what) }
+}
+
+/// A command with subcommands.
+pub(crate) const fn group(
+    name: &'static str,
+    arity: Arity,
+    flags: Flags,
+    rows: &'static [Command],
+) -> Command {
+    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows) }
+}
+
+/// `exactly(2)`: a name and one argument.
+pub(crate) const fn exactly(n: u16) -> Arity {
+    Arity::Exactly(n)
+}
+
+/// `at_least(2)`: a name and one argument or more.
+pub(crate) const fn at_least(n: u16) -> Arity {
+    Arity::AtLeast(n)
+}
+
+/// One key at a position.
+pub(crate) const fn key(at: u16, flags: KeyFlags) -> Keys {
+    Keys::Range { first: at, last: at as i16, step: 1, flags }
+}
+
+/// Keys from a position to the end, every `step`.
+pub(crate) const fn keys_from(first: u16, step: u16, flags: KeyFlags) -> Keys {
+    Keys::Range { first, last: -1, step, flags }
+}

@@ -1,0 +1,24 @@
+//! Redis's commands: one declarative table, a file per family, types over a key-value [`View`].
+//!
+//! Everything here is a function of its inputs: handlers get a [`View`] (or a [`Txn`] over one) and
+//! arguments, and answer a reply. This crate reads no clock, socket, file or environment; time and
+//! randomness come in through the view. Nothing here is async.
+//!
+//! To add a command: write its row in its family file, the handler under it, and a golden script
+//! `testscripts/<family>/<command>`; touch `types/` only for new storage behaviour.
+
+mod args;
+mod command;
+mod error;
+mod families;
+pub mod rows;
+pub mod table;
+mod txn;
+pub mod types;
+mod view;
+
+pub use args::Args;
+pub use command::{Arity, Command, Flags, Gather, KeyFlags, Keys, Run, Session};
+pub use error::CommandError;
+pub use txn::{Counters, Effects, RowWrite, Txn};
+pub use view::{Direction, MemoryView, Row, View, ViewError};

@@ -1,0 +1,156 @@
+//! The keys of stored rows. All numbers are big-endian, so that rows sort by them.
+//!
+//! ```text
+//! data row key  = table:u32 placement:[u8;5] class:u8 rest
+//!   class 0, header: rest = key_hash:u16 (13 bits used) key
+//!   class 1, data:   rest = generation.index:u64 generation.ordinal:u32 sub
+//! TTL index key = TTL_SPACE|table:u32 expire_at_ms:u64 placement:[u8;5] rest
+//!   rest = key (of a key's own time to live; the row's value is empty)
+//! meta row key  = META_SPACE:u32 kind:u8 partition:u64 rest      written by `storage` only
+//! ```
+//!
+//! The header's `key_hash` makes the position of a key, `placement << 13 | key_hash`, a number below
+//! 2^53: SCAN's cursor, stateless even inside one tag that holds millions of keys.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wire::ids::{TableId, Version};
+use wire::placement::Placement;
+
+/// Highest table a client can have; above it are the spaces below.
+pub const MAX_TABLE: TableId = TableId(0x7fff_ffff);
+/// Added to a table's number in the keys of its TTL index.
+pub const TTL_SPACE: u32 = 0x8000_0000;
+/// Instead of a table's number in rows about a replica itself.
+pub const META_SPACE: u32 = 0xffff_ffff;
+/// Bits of a key's hash inside its placement.
+pub const KEY_HASH_BITS: u32 = 13;
+
+const CLASS_HEADER: u8 = 0;
+const CLASS_DATA: u8 = 1;
+
+/// A key's position in its table, below 2^53: what SCAN's cursor counts.
+pub fn position(placement: Placement, key: &[u8]) -> u64 {
+    (placement.get() << KEY_HASH_BITS) | u64::from(key_hash(key))
+}
+
+/// 13 bits of a hash of the whole key.
+pub fn key_hash(key: &[u8]) -> u16 {
+    (xxhash_rust::xxh3::xxh3_64_with_seed(key, 1) & ((1 << KEY_HASH_BITS) - 1)) as u16
+}
+
+/// The key of a header row.
+pub fn header_key(table: TableId, key: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(12 + key.len());
+    row.put_u32(table.0);
+    row.put_slice(&Placement::of_key(key).to_bytes());
+    row.put_u8(CLASS_HEADER);
+    row.put_u16(key_hash(key));
+    row.put_slice(key);
+    row.freeze()
+}
+
+/// The smallest header row key at a position.
+pub fn header_key_at(table: TableId, position: u64) -> Bytes {
+    let mut row = BytesMut::with_capacity(12);
+    row.put_u32(table.0);
+    let placement = Placement::new(position >> KEY_HASH_BITS).unwrap_or(Placement::MAX);
+    row.put_slice(&placement.to_bytes());
+    row.put_u8(CLASS_HEADER);
+    row.put_u16((position & ((1 << KEY_HASH_BITS) - 1)) as u16);
+    row.freeze()
+}
+
+/// The key of a data row of the collection that `generation` names.
+pub fn data_key(table: TableId, placement: Placement, generation: Version, sub: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(22 + sub.len());
+    row.put_u32(table.0);
+    row.put_slice(&placement.to_bytes());
+    row.put_u8(CLASS_DATA);
+    row.put_u64(generation.index);
+    row.put_u32(generation.ordinal);
+    row.put_slice(sub);
+    row.freeze()
+}
+
+/// The key of the TTL index row of a key.
+pub fn ttl_key(table: TableId, expire_at_ms: u64, key: &[u8]) -> Bytes {
+    let mut row = BytesMut::with_capacity(17 + key.len());
+    row.put_u32(TTL_SPACE | table.0);
+    row.put_u64(expire_at_ms);
+    row.put_slice(&Placement::of_key(key).to_bytes());
+    row.put_slice(key);
+    row.freeze()
+}
+
+/// What a stored row is, read from its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowKind<'a> {
+    /// A header row.
+    Header {
+        /// The table.
+        table: TableId,
+        /// The placement.
+        placement: Placement,
+        /// The client's key.
+        key: &'a [u8],
+    },
+    /// A data row of a collection.
+    Data {
+        /// The table.
+        table: TableId,
+        /// The placement.
+        placement: Placement,
+        /// The collection's generation.
+        generation: Version,
+        /// What follows the generation.
+        sub: &'a [u8],
+    },
+    /// A row of a table's TTL index.
+    Ttl {
+        /// The table.
+        table: TableId,
+        /// When it is due, in ms since the epoch.
+        expire_at_ms: u64,
+        /// The placement.
+        placement: Placement,
+        /// The client's key.
+        key: &'a [u8],
+    },
+    /// A row about a replica itself.
+    Meta,
+}
+
+/// Reads a row key; `None` if it is none of ours.
+pub fn parse(row: &[u8]) -> Option<RowKind<'_>> {
+    let (space, rest) = row.split_first_chunk::<4>()?;
+    let space = u32::from_be_bytes(*space);
+    if space == META_SPACE {
+        return Some(RowKind::Meta);
+    }
+    let table = TableId(space & !TTL_SPACE);
+    if space & TTL_SPACE != 0 {
+        let (expire, rest) = rest.split_first_chunk::<8>()?;
+        let (placement, key) = rest.split_first_chunk::<5>()?;
+        let expire_at_ms = u64::from_be_bytes(*expire);
+        return Some(RowKind::Ttl {
+            table,
+            expire_at_ms,
+            placement: Placement::from_bytes(*placement),
+            key,
+        });
+    }
+    let (placement, rest) = rest.split_first_chunk::<5>()?;
+    let placement = Placement::from_bytes(*placement);
+    let (class, rest) = rest.split_first()?;
+    match *class {
+        CLASS_HEADER => Some(RowKind::Header { table, placement, key: rest.get(2..)? }),
+        CLASS_DATA => {
+            let (index, rest) = rest.split_first_chunk::<8>()?;
+            let (ordinal, sub) = rest.split_first_chunk::<4>()?;
+            let index = u64::from_be_bytes(*index);
+            let generation = Version { index, ordinal: u32::from_be_bytes(*ordinal) };
+            Some(RowKind::Data { table, placement, generation, sub })
+        }
+        _ => None,
+    }
+}

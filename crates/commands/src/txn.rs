@@ -1,0 +1,222 @@
+//! A transaction: a view that also takes writes, and keeps them to itself until it is done.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use wire::ids::{TableId, Version};
+use wire::placement::PlacementRange;
+
+use crate::view::{Direction, View, ViewError};
+
+/// What a partition counts about its keys; changed in the batch that changes the keys.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counters {
+    /// Keys that exist, expired ones not yet deleted included.
+    pub keys: u64,
+    /// Keys with a time to live.
+    pub volatile: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
+
+/// A row put (`Some`) or deleted (`None`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RowWrite {
+    /// The row's key.
+    pub row: Bytes,
+    /// The new value, or `None` to delete the row.
+    pub value: Option<Bytes>,
+}
+
+/// What a transaction leaves: absolute, idempotent changes. Followers apply them unseen.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Effects {
+    /// Rows put and deleted, in ascending order of row keys, each row once.
+    pub writes: Vec<RowWrite>,
+    /// Collections that ceased to exist: their data rows are dropped by compaction.
+    pub dropped: Vec<Version>,
+    /// All headers at or below this version ceased to exist (FLUSHDB).
+    pub flushed_through: Option<Version>,
+    /// The partition's counters after this transaction.
+    pub counters: Counters,
+    /// The version the next transaction of the same batch starts with.
+    pub next_version: Version,
+}
+
+impl Effects {
+    /// Whether the transaction changed nothing.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.dropped.is_empty() && self.flushed_through.is_none()
+    }
+}
+
+/// A view over a base view that keeps writes in memory, reads them back, and hands them over as
+/// [`Effects`]. Dropped, it leaves nothing behind.
+pub struct Txn<'a> {
+    base: &'a dyn View,
+    writes: BTreeMap<Bytes, Option<Bytes>>,
+    dropped: Vec<Version>,
+    flushed_through: Option<Version>,
+    counters: Counters,
+    next_version: Version,
+}
+
+impl<'a> Txn<'a> {
+    /// A transaction over `base` whose first version is `next_version` (the index of the batch it
+    /// joins, and the first ordinal not yet used in that batch).
+    pub fn new(base: &'a dyn View, next_version: Version) -> Txn<'a> {
+        Txn {
+            base,
+            writes: BTreeMap::new(),
+            dropped: Vec::new(),
+            flushed_through: None,
+            counters: base.counters(),
+            next_version,
+        }
+    }
+
+    /// A version of its own for a header write or a new collection.
+    pub fn new_version(&mut self) -> Version {
+        let version = self.next_version;
+        self.next_version.ordinal += 1;
+        version
+    }
+
+    /// Puts a row.
+    pub fn put(&mut self, row: Bytes, value: Bytes) {
+        self.writes.insert(row, Some(value));
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, row: Bytes) {
+        self.writes.insert(row, None);
+    }
+
+    /// Drops a collection: O(1), its data rows vanish with it.
+    pub fn drop_generation(&mut self, generation: Version) {
+        self.dropped.push(generation);
+    }
+
+    /// Drops every key of the partition: O(1).
+    pub fn flush(&mut self) {
+        let fence = self.new_version();
+        self.writes.clear();
+        self.flushed_through = Some(fence);
+        self.counters = Counters::default();
+    }
+
+    /// The counters, to be changed together with the rows they count.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// Ends the transaction.
+    pub fn into_effects(self) -> Effects {
+        Effects {
+            writes: self.writes.into_iter().map(|(row, value)| RowWrite { row, value }).collect(),
+            dropped: self.dropped,
+            flushed_through: self.flushed_through,
+            counters: self.counters,
+            next_version: self.next_version,
+        }
+    }
+}
+
+impl View for Txn<'_> {
+    fn now_ms(&self) -> u64 {
+        self.base.now_ms()
+    }
+
+    fn table(&self) -> TableId {
+        self.base.table()
+    }
+
+    fn range(&self) -> PlacementRange {
+        self.base.range()
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        match self.writes.get(row) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(row),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        if from >= to {
+            return Ok(());
+        }
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        let mut own: Vec<(&Bytes, &Option<Bytes>)> = self.writes.range::<[u8], _>(range).collect();
+        if direction == Direction::Backward {
+            own.reverse();
+        }
+        merge_scan(self.base, (from, to), direction, &own, visit)
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn flushed_through(&self) -> Option<Version> {
+        self.flushed_through.or_else(|| self.base.flushed_through())
+    }
+
+    fn random(&self) -> u64 {
+        self.base.random()
+    }
+}
+
+/// Scans `base` with `own` writes (already in the scan's direction) laid over it.
+fn merge_scan(
+    base: &dyn View,
+    (from, to): (&[u8], &[u8]),
+    direction: Direction,
+    own: &[(&Bytes, &Option<Bytes>)],
+    visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+) -> Result<(), ViewError> {
+    let mut own = own.iter().peekable();
+    let mut stopped = false;
+    base.scan(from, to, direction, &mut |row, value| {
+        while let Some((own_row, own_value)) = own.peek() {
+            let before = match direction {
+                Direction::Forward => *own_row <= row,
+                Direction::Backward => *own_row >= row,
+            };
+            if !before {
+                break;
+            }
+            let same = *own_row == row;
+            if let Some(own_value) = own_value
+                && visit(own_row, own_value).is_break()
+            {
+                stopped = true;
+                return ControlFlow::Break(());
+            }
+            own.next();
+            if same {
+                return ControlFlow::Continue(());
+            }
+        }
+        let flow = visit(row, value);
+        stopped = flow.is_break();
+        flow
+    })?;
+    if !stopped {
+        for (row, value) in own {
+            if let Some(value) = value
+                && visit(row, value).is_break()
+            {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

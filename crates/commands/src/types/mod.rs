@@ -1,0 +1,1 @@
+//! The types over rows: what a header holds, how a value is laid out.

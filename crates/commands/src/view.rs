@@ -1,0 +1,167 @@
+//! What a command sees of its partition.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use wire::ids::{TableId, Version};
+use wire::placement::PlacementRange;
+
+use crate::txn::{Counters, Effects};
+
+/// A stored row: its key and its value.
+pub type Row = (Bytes, Bytes);
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Ascending row keys.
+    Forward,
+    /// Descending row keys.
+    Backward,
+}
+
+/// Why a row could not be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ViewError {
+    /// The row is damaged on this replica; it is never served.
+    #[error("a stored row failed its checksum")]
+    Damaged,
+    /// The disk answered with an error.
+    #[error("storage read failed: {0}")]
+    Io(String),
+}
+
+/// A partition's state at one moment: a sorted map of rows, with the time and the randomness that a
+/// command may use. Implemented by `storage` over memtable, row cache and LSM, by [`crate::Txn`]
+/// over another view, and by [`MemoryView`] for tests.
+pub trait View {
+    /// The leader's time for this command, in ms since the epoch; never goes back.
+    fn now_ms(&self) -> u64;
+    /// The table the command works on.
+    fn table(&self) -> TableId;
+    /// The range of placements the partition holds.
+    fn range(&self) -> PlacementRange;
+    /// The value of a row.
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError>;
+    /// Visits the rows in `[from, to)` in the given direction until `visit` breaks.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError>;
+    /// The partition's counters, this view's own changes included.
+    fn counters(&self) -> Counters;
+    /// Headers whose version is at or below this were flushed away (FLUSHDB) and do not exist.
+    fn flushed_through(&self) -> Option<Version>;
+    /// A random number, fresh at each call.
+    fn random(&self) -> u64;
+}
+
+/// A view over a map in memory: for tests and golden scripts.
+#[derive(Debug)]
+pub struct MemoryView {
+    /// The rows.
+    pub rows: BTreeMap<Bytes, Bytes>,
+    /// The time.
+    pub now_ms: u64,
+    /// The table.
+    pub table: TableId,
+    /// The counters.
+    pub counters: Counters,
+    /// The fence of the last FLUSHDB.
+    pub flushed_through: Option<Version>,
+    /// Log index of the next batch.
+    pub next_index: u64,
+    random: std::cell::Cell<u64>,
+}
+
+impl MemoryView {
+    /// An empty table at a time.
+    pub fn new(now_ms: u64) -> MemoryView {
+        MemoryView {
+            rows: BTreeMap::new(),
+            now_ms,
+            table: TableId(0),
+            counters: Counters::default(),
+            flushed_through: None,
+            next_index: 1,
+            random: std::cell::Cell::new(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    /// Applies what a transaction left, as a batch of its own.
+    pub fn apply(&mut self, effects: Effects) {
+        for write in effects.writes {
+            match write.value {
+                Some(value) => self.rows.insert(write.row, value),
+                None => self.rows.remove(&write.row),
+            };
+        }
+        if let Some(fence) = effects.flushed_through {
+            self.flushed_through = Some(fence);
+        }
+        self.counters = effects.counters;
+        self.next_index += 1;
+    }
+}
+
+impl View for MemoryView {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn table(&self) -> TableId {
+        self.table
+    }
+
+    fn range(&self) -> PlacementRange {
+        PlacementRange::whole(self.table)
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        Ok(self.rows.get(row).cloned())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut range = self.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let mut next = || match direction {
+            Direction::Forward => range.next(),
+            Direction::Backward => range.next_back(),
+        };
+        while let Some((row, value)) = next() {
+            if visit(row, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn flushed_through(&self) -> Option<Version> {
+        self.flushed_through
+    }
+
+    fn random(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+}

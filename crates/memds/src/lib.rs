@@ -1,0 +1,1 @@
+//! The partition map, its service and its client.

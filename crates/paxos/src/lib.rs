@@ -1,0 +1,1 @@
+//! Multi-Paxos, sans I/O.

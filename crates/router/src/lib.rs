@@ -1,0 +1,1 @@
+//! Connections, sessions, routing.

@@ -1,0 +1,1 @@
+//! A cluster on one thread, with virtual time and seeded faults.

@@ -1,0 +1,55 @@
+//! What a command answers, before it is written in a session's RESP version.
+
+use bytes::Bytes;
+
+/// A reply. The encoder writes it once, straight into the connection's buffer, in the RESP version
+/// of the session (RESP3 types fall back to their RESP2 forms as Redis does it).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// A fixed simple string: `+OK`.
+    Simple(&'static str),
+    /// A simple string made at run time; CR and LF are replaced by spaces when it is written.
+    Status(Bytes),
+    /// An error line without the leading `-`; CR and LF are replaced by spaces when it is written.
+    Error(Bytes),
+    /// `:n`
+    Integer(i64),
+    /// `$n` and the bytes.
+    Bulk(Bytes),
+    /// The null of a bulk: `$-1` in RESP2, `_` in RESP3.
+    Null,
+    /// The null of an array: `*-1` in RESP2, `_` in RESP3.
+    NullArray,
+    /// `*n`
+    Array(Vec<Reply>),
+    /// `%n` in RESP3, a flat array in RESP2.
+    Map(Vec<(Reply, Reply)>),
+    /// `~n` in RESP3, an array in RESP2.
+    Set(Vec<Reply>),
+    /// `>n` in RESP3, an array in RESP2.
+    Push(Vec<Reply>),
+    /// `,1.5` in RESP3, a bulk in RESP2, digits as Redis prints them.
+    Double(f64),
+    /// `#t` in RESP3, `:1` in RESP2.
+    Boolean(bool),
+    /// `(n` in RESP3, a bulk in RESP2.
+    BigNumber(Bytes),
+    /// `=n` and `txt:` in RESP3, a bulk in RESP2.
+    Verbatim {
+        /// Three letters: `txt` or `mkd`.
+        format: [u8; 3],
+        /// The text.
+        text: Bytes,
+    },
+    /// Several replies written one after another: what RESP sends where a command answers more
+    /// than once (SUBSCRIBE), or nothing at all (CLIENT REPLY).
+    Sequence(Vec<Reply>),
+}
+
+impl Reply {
+    /// `+OK`
+    pub const OK: Reply = Reply::Simple("OK");
+
+    /// An empty bulk string.
+    pub const EMPTY: Reply = Reply::Bulk(Bytes::new());
+}

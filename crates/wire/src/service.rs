@@ -1,0 +1,183 @@
+//! Where a router meets a storage node. In one process the join is a direct call: no socket, no
+//! copy, no task. Between machines the same calls travel as peer frames and the answer is
+//! [`Answer::Later`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::ids::{CommandId, NodeId, PartitionId, TableId, Zone};
+use crate::placement::PlacementRange;
+use crate::resp::Reply;
+
+/// A future on the heap; the seam is crossed by `dyn`, so its futures have no other shape.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// How new a route is. Ordered: a greater one replaces a smaller one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct RouteVersion {
+    /// Raised by every change of the partition's range or membership.
+    pub epoch: u64,
+    /// The leader's ballot, as one ordered number.
+    pub ballot: u64,
+}
+
+/// Who serves a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The partition.
+    pub partition: PartitionId,
+    /// What it holds.
+    pub range: PlacementRange,
+    /// How new this route is.
+    pub version: RouteVersion,
+    /// The node that leads the group, if one is known.
+    pub leader: Option<NodeId>,
+    /// All storage replicas, in ascending order of their ids.
+    pub members: Vec<NodeId>,
+}
+
+/// One command for one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The row of the command table.
+    pub command: CommandId,
+    /// The table the session has selected.
+    pub table: TableId,
+    /// The partition the router believes holds the keys.
+    pub partition: PartitionId,
+    /// The epoch of the route the router followed.
+    pub epoch: u64,
+    /// The command's name and arguments, as the client sent them.
+    pub args: &'a [Bytes],
+}
+
+/// What became of a [`Call`].
+pub enum Answer {
+    /// Evaluated here and now. The reply may be sent once `gate` is open (at once if `None`).
+    Done {
+        /// The reply.
+        reply: Reply,
+        /// What must be durable before the reply may leave.
+        gate: Option<Gate>,
+    },
+    /// Not evaluated: this node does not lead the partition (or does not hold it). The newest route
+    /// that the node knows, if it knows one.
+    NotHere(Option<Route>),
+    /// Not evaluated: no leader has a live lease yet, or the node is stopping. Try again within
+    /// the request's deadline.
+    NotYet,
+    /// Not evaluated: writes arrive faster than they can be stored; wait this long and try again.
+    Busy(Duration),
+    /// The call travels; the answer comes later. Never resolves to another `Later`.
+    Later(BoxFuture<Answer>),
+}
+
+/// A position in a group's log that a reply waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Gate {
+    /// The node that evaluated the command.
+    pub node: NodeId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The log index that must be applied.
+    pub index: u64,
+    /// Identifies the batch proposed at that index, so that another leader's value at the same
+    /// index is not taken for it.
+    pub batch: u64,
+}
+
+/// How a wait for a [`Gate`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GateOutcome {
+    /// The batch is chosen: durable on a quorum.
+    Durable,
+    /// Another value was chosen at this index: the command did not and will not happen.
+    Lost,
+    /// The deadline passed, or the node stopped, before the outcome was known.
+    Unknown,
+}
+
+/// The storage nodes as a router sees them.
+pub trait StorageService: Send + Sync + 'static {
+    /// Has `node` evaluate a command.
+    ///
+    /// Calls of one connection to one partition are evaluated in the order they are made.
+    fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
+
+    /// Waits until the gate opens, at most until `timeout` has passed.
+    ///
+    /// *Cancel safety*: dropping the future forgets the wait and changes nothing else.
+    fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome>;
+
+    /// What each storage node says of itself and its partitions, for INFO and ADMIN.
+    fn status(&self) -> Vec<NodeStatus>;
+
+    /// Stops (as by a crash) or starts a node of this process. Errors are texts for the operator.
+    fn fault(&self, fault: NodeFault) -> Result<(), String>;
+}
+
+/// A fault to inject into a node of this process (`ADMIN FAULT …`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeFault {
+    /// Stop the node as a crash would: nothing is flushed, volatile state is gone.
+    Stop(NodeId),
+    /// Start a stopped node again from its disk.
+    Start(NodeId),
+}
+
+/// What a storage node says of itself.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Its zone.
+    pub zone: Zone,
+    /// False if it is stopped.
+    pub running: bool,
+    /// Bytes of effects that fjall does not hold yet.
+    pub memtable_bytes: u64,
+    /// Bytes of its log segments in use.
+    pub wal_bytes: u64,
+    /// fdatasync calls of its log.
+    pub wal_syncs: u64,
+    /// Entries written to its log.
+    pub wal_entries: u64,
+    /// Bytes of its LSM on disk.
+    pub lsm_bytes: u64,
+    /// Memtables frozen but not yet ingested.
+    pub frozen_memtables: u64,
+    /// Level-0 runs of the LSM.
+    pub level0_runs: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its range.
+    pub range: PlacementRange,
+    /// `leader`, `follower` or `candidate`.
+    pub role: &'static str,
+    /// Who leads, as this replica believes.
+    pub leader: Option<NodeId>,
+    /// The ballot it promised, as one ordered number.
+    pub ballot: u64,
+    /// The highest index in its log.
+    pub last_index: u64,
+    /// The highest index it applied.
+    pub applied_index: u64,
+    /// The highest index its LSM holds durably.
+    pub flushed_index: u64,
+    /// Keys, exact at the leader.
+    pub keys: u64,
+    /// Keys with a time to live.
+    pub volatile_keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+}
