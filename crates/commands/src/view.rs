@@ -24,6 +24,10 @@ pub enum Direction {
 /// Why a row could not be read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ViewError {
+    /// The row is not in memory and this view does not touch the disk: the host fetches it and
+    /// evaluates the command again. Handlers only pass it on.
+    #[error("row not in memory")]
+    Cold,
     /// The row is damaged on this replica; it is never served.
     #[error("a stored row failed its checksum")]
     Damaged,
