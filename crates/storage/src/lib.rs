@@ -1,1 +1,3 @@
 //! Partition replicas: log, memtable, LSM.
+
+pub mod wal;
