@@ -60,6 +60,9 @@ pub enum CommandError {
     /// RESTORE was given something that DUMP never made.
     #[error("ERR Bad data format")]
     BadDataFormat,
+    /// A key (or what becomes part of a row's key) is longer than a stored row can name.
+    #[error("ERR key is too long: at most 65,000 bytes can be stored")]
+    KeyTooLong,
     /// Any other fixed text, with its prefix; the constants below are such.
     #[error("{0}")]
     Text(Cow<'static, str>),

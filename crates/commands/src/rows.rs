@@ -146,6 +146,14 @@ pub fn ttl_space_end(table: TableId) -> Bytes {
     Bytes::copy_from_slice(&((TTL_SPACE | table.0).saturating_add(1)).to_be_bytes())
 }
 
+/// When the key of a TTL index row is due, in ms since the epoch; `None` for any other row.
+pub fn ttl_due_ms(row: &[u8]) -> Option<u64> {
+    let (space, rest) = row.split_first_chunk::<4>()?;
+    let space = u32::from_be_bytes(*space);
+    let is_ttl = space & TTL_SPACE != 0 && space != META_SPACE;
+    is_ttl.then(|| rest.first_chunk::<8>().map(|due| u64::from_be_bytes(*due)))?
+}
+
 /// What a stored row is, read from its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RowKind<'a> {

@@ -71,13 +71,13 @@ impl BatchBuilder {
         for write in &effects.writes {
             match &write.value {
                 Some(value) => {
-                    self.buffer.reserve(9 + write.row.len() + value.len() + row::CHECKSUM_BYTES);
+                    self.buffer.reserve(9 + write.row.len() + value.len() + row::SEAL_BYTES);
                     self.buffer.put_u8(PUT);
                     self.buffer.put_u32(length(&write.row));
-                    self.buffer.put_u32(length(value) + row::CHECKSUM_BYTES as u32);
+                    self.buffer.put_u32(length(value) + row::SEAL_BYTES as u32);
                     self.buffer.put_slice(&write.row);
                     self.buffer.put_slice(value);
-                    self.buffer.put_u32(row::checksum(&write.row, value));
+                    self.buffer.put_u32_le(row::checksum(&write.row, value));
                 }
                 None => {
                     self.buffer.put_u8(DELETE);
@@ -238,7 +238,7 @@ mod tests {
         let Effect::Write { row, sealed: Some(sealed) } = &effects[0] else {
             panic!("a put first, not {:?}", effects[0])
         };
-        assert_eq!(row::open(row, sealed).expect("a sound row"), "one");
+        assert_eq!(row::open_row(row, sealed).expect("a sound row"), "one");
         assert_eq!(effects[1], Effect::Write { row: Bytes::from("b"), sealed: None });
         assert_eq!(effects[2], Effect::Drop(Version { index: 3, ordinal: 1 }));
         assert_eq!(effects[3], Effect::Flush(Version { index: 4, ordinal: 0 }));

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use commands::table::{self, Entry};
-use commands::{Args, CommandError, Counters, Effects, Run, Txn, View, ViewError};
-use paxos::{Output, Replica, Value};
+use commands::table::Entry;
+use commands::types::keyspace::expire_due;
+use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
+use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
 use wire::placement::PlacementRange;
@@ -23,7 +23,8 @@ use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
 
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
-use crate::lsm::{DeadSet, Lsm};
+use crate::disk::Disk;
+use crate::lsm::{DeadSet, ROW_KEY_BYTES_MAX};
 use crate::memory::{Memory, Memtable};
 use crate::meta::{self, Applied};
 use crate::view::{Cold, Fetched, PartitionView};
@@ -116,7 +117,8 @@ pub(crate) struct Core {
     flushed_index: u64,
     /// Bytes of the batches whose effects are in the active memtable.
     active_bytes: u64,
-    expired_through_ms: u64,
+    /// No key is due before this time; `None`: none has a time to live.
+    next_due_ms: Option<u64>,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
 }
@@ -155,7 +157,7 @@ impl Core {
             flush_epoch: 0,
             flushed_index: start.applied.index,
             active_bytes: 0,
-            expired_through_ms: 0,
+            next_due_ms: Some(0),
             random: Cell::new(seed),
             dead: start.dead,
         };
@@ -208,7 +210,7 @@ impl Core {
         entry: &Entry,
         call: &Call<'_>,
         now: Now,
-        lsm: &Lsm,
+        disk: &Disk,
         (fetched, may_block): (&Fetched, bool),
     ) -> Evaluated {
         if !self.serves(now.monotonic) || call.epoch > EPOCH {
@@ -220,7 +222,7 @@ impl Core {
         }
         self.now_ms = self.now_ms.max(now.wall_ms);
         let next_version = self.next_version();
-        let view = self.view(lsm, fetched, may_block);
+        let view = self.view(disk, fetched, may_block);
         let (result, effects) = match entry.command.run {
             Run::Read(handler) => (handler(&view, Args(call.args)), None),
             Run::Write(handler) => {
@@ -240,30 +242,36 @@ impl Core {
         }
         let reply = result.unwrap_or_else(Reply::from);
         let gate = match effects {
-            Some(effects) if !effects.is_empty() => Some(self.join(&effects)),
+            Some(effects) if !effects.is_empty() => {
+                if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
+                    let reply = Reply::from(CommandError::KeyTooLong);
+                    return Evaluated::Answer(Answer::Done { reply, gate: None });
+                }
+                Some(self.join(&effects))
+            }
             _ => self.gate_at(gate),
         };
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
-    /// Deletes keys whose time has come, at most `limit`. Returns whether more are due.
-    pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<bool, ViewError> {
-        if !self.serves(now.monotonic) || self.tip.counters.volatile == 0 {
-            return Ok(false);
-        }
+    /// Deletes keys whose time has come, at most `limit`.
+    pub(crate) fn expire(&mut self, now: Now, disk: &Disk, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
+        let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
+        if !is_due || !self.serves(now.monotonic) {
+            return Ok(());
+        }
         let next_version = self.next_version();
-        let from_ms = self.expired_through_ms;
         let fetched = Fetched::default();
-        let view = self.view(lsm, &fetched, true);
+        let view = self.view(disk, &fetched, true);
         let mut txn = Txn::new(&view, next_version);
-        let expired = commands::types::expire_due(&mut txn, from_ms, limit)?;
+        let expired = expire_due(&mut txn, limit)?;
         let effects = txn.into_effects();
+        self.next_due_ms = expired.next_due_ms;
         if !effects.is_empty() {
             self.join(&effects);
         }
-        self.expired_through_ms = expired.through_ms;
-        Ok(expired.more)
+        Ok(())
     }
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
@@ -282,13 +290,13 @@ impl Core {
 
     fn view<'a>(
         &'a self,
-        lsm: &'a Lsm,
+        disk: &'a Disk,
         fetched: &'a Fetched,
         may_block: bool,
     ) -> PartitionView<'a> {
         PartitionView {
             memory: &self.memory,
-            lsm,
+            disk,
             fetched,
             may_block,
             range: self.range,
@@ -323,6 +331,9 @@ impl Core {
         open.next_version = effects.next_version;
         let index = open.index;
         for write in &effects.writes {
+            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
+                self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
+            }
             self.memory.propose(write.row.clone(), index, write.value.clone());
         }
         self.tip.counters = effects.counters;
@@ -352,14 +363,17 @@ impl Core {
     /// Closes the open batch and proposes it.
     pub(crate) fn seal(&mut self, now: Now, actions: &mut Actions) {
         let Some(open) = self.open.take() else { return };
-        if !self.replica.may_propose(open.builder.len()) {
-            if self.replica.is_leader() {
-                // The window is full: the batch grows on and goes when the window moves.
+        match self.replica.may_propose(open.builder.len()) {
+            Ok(()) => {}
+            Err(ProposeError::WindowFull) => {
+                // The batch grows on and goes when the window moves.
                 self.open = Some(open);
-            } else {
-                self.lose(open, actions);
+                return;
             }
-            return;
+            Err(ProposeError::NotLeader) => {
+                self.lose(open, actions);
+                return;
+            }
         }
         let OpenBatch { builder, index, .. } = open;
         self.in_flight.push_back((index, builder.id()));
@@ -391,7 +405,7 @@ impl Core {
                         return;
                     }
                 }
-                Output::RoleChanged { role, .. } => self.role_changed(role, actions),
+                Output::RoleChanged { role } => self.role_changed(role, actions),
             }
         }
     }
@@ -401,7 +415,7 @@ impl Core {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
-            self.expired_through_ms = 0;
+            self.next_due_ms = Some(0);
             return;
         }
         self.memory.drop_proposed();
@@ -420,12 +434,7 @@ impl Core {
         };
     }
 
-    fn apply(
-        &mut self,
-        index: u64,
-        value: Value,
-        actions: &mut Actions,
-    ) -> Result<(), BatchError> {
+    fn apply(&mut self, index: u64, value: Value, actions: &mut Actions) -> Result<(), BatchError> {
         let mut id = 0;
         if let Value::Data(bytes) = value {
             let batch = Batch::decode(&bytes)?;
@@ -479,11 +488,13 @@ impl Core {
     }
 
     /// Waits for a gate: its outcome if it is known, else a receiver that gets it.
-    pub(crate) fn wait(&mut self, gate: Gate) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
+    pub(crate) fn wait(
+        &mut self,
+        gate: Gate,
+    ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
         if gate.index <= self.applied.index {
             let first = self.applied.index + 1 - self.recent.len() as u64;
-            let chosen =
-                gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
+            let chosen = gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
             return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
         }
         let (wake, receiver) = oneshot::channel();

@@ -23,7 +23,7 @@ use wire::peer::{Frame, FrameKind, Transport};
 use wire::service::Route;
 
 use crate::core::{Actions, Core, LogRead};
-use crate::lsm::Lsm;
+use crate::disk::Disk;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
 use crate::wal;
@@ -49,8 +49,8 @@ pub(crate) struct Shared {
     pub(crate) options: NodeOptions,
     pub(crate) clock: Clock,
     pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
-    pub(crate) lsm: Lsm,
-    pub(crate) log_reader: wal::Reader,
+    pub(crate) disk: Disk,
+    pub(crate) log: wal::Log,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
     /// Bytes of batches whose effects are in memtables and not in fjall.
@@ -60,15 +60,6 @@ pub(crate) struct Shared {
     pub(crate) work_ready: Condvar,
     pub(crate) flush_due: Mutex<bool>,
     pub(crate) flush_ready: Condvar,
-    pub(crate) log_stats: LogStats,
-}
-
-/// What the log did, for the operator.
-#[derive(Default)]
-pub(crate) struct LogStats {
-    pub(crate) syncs: AtomicU64,
-    pub(crate) entries: AtomicU64,
-    pub(crate) bytes: AtomicU64,
 }
 
 /// What waits for the log thread.
@@ -146,15 +137,21 @@ impl Shared {
     fn send(&self, partition: PartitionId, to: paxos::NodeId, message: &paxos::Message) {
         let body = paxos::codec::encode(message).freeze();
         let to = NodeId(to.0);
-        self.transport.send(to, Frame::new(FrameKind::Paxos, self.id, to, partition, body));
+        self.transport.send(Frame::new(FrameKind::Paxos, self.id, to, partition, body));
     }
 
     /// Sends a lagging member what only the log on disk holds.
     fn send_from_log(&self, partition: PartitionId, read: &LogRead) {
-        match self.log_reader.read(partition.0, read.first, read.last) {
-            Ok(entries) => {
-                let entries = entries.into_iter().map(crate::node::to_entry).collect();
-                self.send(partition, read.to, &paxos::Message::chosen(entries));
+        let bytes_max = self.options.paxos.catch_up_bytes;
+        match self.log.read(partition.0, read.first, read.last, bytes_max) {
+            Ok(found) => {
+                // What follows a gap or a damaged entry waits until a peer sends that.
+                let whole = (read.first..)
+                    .zip(found.entries)
+                    .take_while(|(index, entry)| entry.index == *index)
+                    .map(|(_, entry)| crate::node::to_entry(entry))
+                    .collect();
+                self.send(partition, read.to, &paxos::Message::chosen(whole));
             }
             Err(error) => {
                 tracing::warn!(node = self.id.0, partition = partition.0, %error, "log read failed");
@@ -218,7 +215,7 @@ impl Shared {
 }
 
 /// The log thread: see the module's text. Ends when the node stops or its log fails.
-pub(crate) fn run_log(shared: &Shared, mut log: wal::Wal) {
+pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
     while !shared.is_stopping() {
         let dirty = {
             let mut work = shared.work.lock();
@@ -233,7 +230,7 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Wal) {
             shared.with(&partition, |core, actions| core.seal(now, actions));
         }
         let persists = std::mem::take(&mut shared.work.lock().persists);
-        if let Err(error) = write_log(shared, &mut log, &persists) {
+        if let Err(error) = write_log(&mut log, &persists) {
             // What a failed sync left behind is unknown, so the node's word is worth nothing.
             tracing::error!(node = shared.id.0, %error, "log failed, node stops");
             shared.stop();
@@ -244,22 +241,34 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Wal) {
 }
 
 fn write_log(
-    shared: &Shared,
-    log: &mut wal::Wal,
+    log: &mut wal::Writer,
     persists: &[(Arc<Partition>, u64, paxos::Record)],
 ) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for (partition, _, record) in persists {
         must_sync |= !matches!(record, paxos::Record::Chosen(_) | paxos::Record::Truncate(_));
-        log.append(crate::node::to_record(partition.id, record))?;
+        log.append(to_record(partition.id, record))?;
     }
-    if must_sync {
-        log.sync()?;
-        shared.log_stats.syncs.fetch_add(1, Ordering::Relaxed);
+    if must_sync { log.sync() } else { Ok(()) }
+}
+
+/// A consensus record as the log keeps it.
+fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record<'_> {
+    let group = partition.0;
+    match record {
+        paxos::Record::Promise(ballot) => wal::Record::Promise { group, ballot: ballot.number },
+        paxos::Record::Accept(entry) => wal::Record::Accept {
+            group,
+            index: entry.index.0,
+            ballot: entry.ballot.number,
+            value: match &entry.value {
+                paxos::Value::Noop => None,
+                paxos::Value::Data(bytes) => Some(bytes),
+            },
+        },
+        paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
+        paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
     }
-    shared.log_stats.entries.fetch_add(persists.len() as u64, Ordering::Relaxed);
-    shared.log_stats.bytes.store(log.bytes_in_use(), Ordering::Relaxed);
-    Ok(())
 }
 
 /// Tells each partition once how far its records are durable.
@@ -318,7 +327,7 @@ pub(crate) fn run_clock(shared: &Shared) {
 }
 
 fn expire_keys(shared: &Shared, core: &mut Core, now: crate::core::Now) {
-    if let Err(error) = core.expire(now, &shared.lsm, EXPIRE_KEYS_MAX) {
+    if let Err(error) = core.expire(now, &shared.disk, EXPIRE_KEYS_MAX) {
         tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
     }
 }
@@ -357,7 +366,7 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     }
     let started = Instant::now();
     let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
-    shared.lsm.ingest(merge(&rows))?;
+    shared.disk.ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys()))?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }

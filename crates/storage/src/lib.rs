@@ -8,7 +8,7 @@
 //!   memory  proposed, active and frozen rows
 //!   batch   the log's unit: effects as bytes
 //! wal       the segmented log of all groups
-//! lsm       fjall: bulk ingestion, reads, compaction filter, row cache
+//! disk      fjall (lsm) behind the row cache
 //! ```
 //!
 //! The memtable holds every effect that fjall does not hold yet, the log is its journal: a replica
@@ -18,6 +18,7 @@
 
 mod batch;
 mod core;
+mod disk;
 mod driver;
 mod local;
 pub mod lsm;

@@ -180,8 +180,7 @@ impl<'a> Iterator for Layered<'a> {
         let row = self.peek_row()?;
         let proposed = self.proposed.next_if(|(other, _)| *other == row);
         let active = self.active.next_if(|(other, _)| *other == row);
-        let frozen =
-            self.frozen.as_mut().and_then(|side| side.next_if(|(other, _)| *other == row));
+        let frozen = self.frozen.as_mut().and_then(|side| side.next_if(|(other, _)| *other == row));
         let found = match (proposed, active.or(frozen)) {
             (Some((_, proposed)), _) => Found::Proposed(proposed.index, proposed.value.clone()),
             (None, Some((_, sealed))) => Found::Applied(sealed.clone()),

@@ -54,7 +54,7 @@ pub(crate) fn applied_row(partition: PartitionId, applied: &Applied) -> (Bytes, 
     body.put_u64(fence.index);
     body.put_u32(fence.ordinal);
     let key = applied_key(partition);
-    let sealed = row::seal(&key, &body);
+    let sealed = row::seal_row(&key, &body);
     (key, sealed)
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn dead_row(partition: PartitionId, generation: Version) -> (Bytes, B
     key.put_u64(generation.index);
     key.put_u32(generation.ordinal);
     let key = key.freeze();
-    let sealed = row::seal(&key, b"");
+    let sealed = row::seal_row(&key, b"");
     (key, sealed)
 }
 
@@ -108,7 +108,7 @@ mod tests {
             flushed_through: Some(Version { index: 4, ordinal: 3 }),
         };
         let (key, sealed) = applied_row(PartitionId(2), &applied);
-        let body = row::open(&key, &sealed).expect("a sound row");
+        let body = row::open_row(&key, &sealed).expect("a sound row");
         assert_eq!(decode_applied(body), Some(applied));
 
         let generation = Version { index: 1 << 40, ordinal: 77 };

@@ -15,8 +15,9 @@ use wire::placement::PlacementRange;
 use wire::service::{Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
 use crate::core::{Core, Evaluated, Start};
+use crate::disk::Disk;
 use crate::driver::{self, Publish, Shared, Work};
-use crate::lsm::{self, DeadSet, Lsm};
+use crate::lsm::{self, DeadSet, Lsm, RowCache};
 use crate::meta::{self, Applied};
 use crate::partition::{Clock, Partition};
 use crate::view::{Cold, Fetched};
@@ -35,6 +36,8 @@ const MEMORY_OVERRUN: u64 = 4;
 pub struct NodeOptions {
     /// Bytes of effects in memory before they are flushed to fjall. Default 64 MiB.
     pub memtable_bytes: u64,
+    /// Bytes of rows read from fjall and kept in memory. Default 64 MiB.
+    pub row_cache_bytes: u64,
     /// The log's settings.
     pub log: wal::Options,
     /// The LSM's settings.
@@ -47,6 +50,7 @@ impl Default for NodeOptions {
     fn default() -> NodeOptions {
         NodeOptions {
             memtable_bytes: 64 << 20,
+            row_cache_bytes: 64 << 20,
             log: wal::Options::default(),
             lsm: lsm::Options::default(),
             paxos: paxos::Options::default(),
@@ -82,6 +86,12 @@ pub enum OpenError {
     /// The LSM could not be opened or read.
     #[error("open LSM")]
     Lsm(#[from] lsm::LsmError),
+    /// The log lost entries that this node had promised to keep.
+    #[error("the log is damaged: {entries} known entries are lost")]
+    Damaged {
+        /// Entries known to be lost.
+        entries: usize,
+    },
     /// A row about a replica has another shape than this build knows.
     #[error("replica {0}: applied row malformed")]
     Meta(PartitionId),
@@ -119,16 +129,20 @@ impl Node {
         std::fs::create_dir_all(dir)
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
         let dead = Arc::new(DeadSet::default());
-        let lsm = Lsm::open(&dir.join("lsm"), options.lsm.clone(), Arc::clone(&dead))?;
+        let lsm = Lsm::open(
+            &dir.join("lsm"),
+            options.lsm,
+            Arc::clone(&dead),
+            commands::types::header::version_of,
+        )?;
+        let cache = RowCache::new(options.row_cache_bytes);
         let mut applied = BTreeMap::new();
         for assignment in assignments {
             applied.insert(assignment.partition.0, recover_applied(&lsm, &dead, assignment)?);
         }
         let through = |group: u64| applied.get(&group).map_or(0, |applied: &Applied| applied.index);
-        let (log, recovered) = wal::Wal::open(&dir.join("log"), options.log.clone(), through)?;
-        for damage in &recovered.damage {
-            tracing::error!(node = id.0, %damage, "log damaged");
-        }
+        let (writer, log, recovered) = wal::open(&dir.join("log"), options.log, &through)?;
+        refuse_damage(&recovered)?;
         let clock = Clock::new();
         let mut groups = recovered.groups;
         let incarnation = crate::incarnation();
@@ -157,8 +171,8 @@ impl Node {
             options,
             clock,
             partitions: RwLock::new(partitions),
-            lsm,
-            log_reader: log.reader(),
+            disk: Disk { lsm, cache },
+            log,
             transport: surroundings.transport,
             publish: surroundings.publish,
             memory_bytes: AtomicU64::new(0),
@@ -167,9 +181,8 @@ impl Node {
             work_ready: Condvar::new(),
             flush_due: Mutex::new(false),
             flush_ready: Condvar::new(),
-            log_stats: driver::LogStats::default(),
         });
-        let threads = start_threads(&shared, log, dir)?;
+        let threads = start_threads(&shared, writer, dir)?;
         Ok(Node { shared, threads })
     }
 
@@ -225,8 +238,7 @@ impl Node {
             }
             let now = shared.clock.now();
             let may_block = round >= COLD_ROUNDS_MAX;
-            let evaluated =
-                core.evaluate(entry, &call, now, &shared.lsm, (&fetched, may_block));
+            let evaluated = core.evaluate(entry, &call, now, &shared.disk, (&fetched, may_block));
             match evaluated {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
@@ -236,7 +248,7 @@ impl Node {
                 Evaluated::Answer(answer) => return answer,
                 Evaluated::Cold(Cold::Scan) => {
                     let now = shared.clock.now();
-                    match core.evaluate(entry, &call, now, &shared.lsm, (&fetched, true)) {
+                    match core.evaluate(entry, &call, now, &shared.disk, (&fetched, true)) {
                         Evaluated::Answer(answer) => return answer,
                         Evaluated::Cold(_) => unreachable!("a view that may block is never cold"),
                     }
@@ -244,7 +256,7 @@ impl Node {
                 Evaluated::Cold(Cold::Row(row)) => {
                     drop(core);
                     // An error shows again, as the command's own, once the view may block.
-                    if let Ok(value) = shared.lsm.get(&row) {
+                    if let Ok(value) = shared.disk.get(&row) {
                         fetched.rows.push((row, value));
                     }
                 }
@@ -282,15 +294,15 @@ impl Node {
     pub fn status(&self) -> NodeStatus {
         let shared = &*self.shared;
         let partitions: Vec<_> = shared.partitions.read().values().cloned().collect();
-        let lsm = shared.lsm.stats();
+        let (lsm, log) = (shared.disk.lsm.stats(), shared.log.stats());
         NodeStatus {
             node: shared.id,
             zone: shared.zone.clone(),
             running: self.is_running(),
             memtable_bytes: shared.memory_bytes.load(Ordering::Relaxed),
-            wal_bytes: shared.log_stats.bytes.load(Ordering::Relaxed),
-            wal_syncs: shared.log_stats.syncs.load(Ordering::Relaxed),
-            wal_entries: shared.log_stats.entries.load(Ordering::Relaxed),
+            wal_bytes: log.segment_bytes,
+            wal_syncs: log.syncs,
+            wal_entries: log.entries,
             lsm_bytes: lsm.disk_bytes,
             frozen_memtables: shared.frozen_memtables(),
             level0_runs: lsm.level0_runs,
@@ -336,7 +348,7 @@ impl FrameHandler for Receiver {
 
 fn start_threads(
     shared: &Arc<Shared>,
-    log: wal::Wal,
+    log: wal::Writer,
     dir: &Path,
 ) -> Result<Vec<JoinHandle<()>>, OpenError> {
     let spawn = |name: &str, run: Box<dyn FnOnce(&Shared) + Send>| {
@@ -368,7 +380,7 @@ fn recover_applied(
     }
     let (from, to) = meta::dead_range(partition);
     lsm.scan(&from, &to, commands::Direction::Forward, &mut |row, _| {
-        if let Some(generation) = meta::decode_dead(row) {
+        if let Some(generation) = meta::decode_dead(&row) {
             dead.add_generation(assignment.range, generation);
         }
         std::ops::ControlFlow::Continue(())
@@ -376,17 +388,31 @@ fn recover_applied(
     Ok(applied)
 }
 
+/// An acceptor that has forgotten what it accepted must not vote: a log that lost entries is not
+/// opened. The other replicas go on without this node.
+fn refuse_damage(recovered: &wal::Recovered) -> Result<(), OpenError> {
+    for damage in &recovered.damage {
+        tracing::error!(?damage, "log damaged");
+    }
+    let faulty = recovered.groups.values().any(|group| !group.faulty.is_empty());
+    if faulty || recovered.is_unnamed() {
+        let entries = recovered.damage.iter().map(|damage| damage.lost.len()).sum();
+        return Err(OpenError::Damaged { entries });
+    }
+    Ok(())
+}
+
 fn recover_replica(
     id: NodeId,
     assignment: &Assignment,
     options: &NodeOptions,
     applied: Applied,
-    group: wal::Group,
+    group: wal::GroupLog,
     clock: Clock,
 ) -> paxos::Replica {
     let members: Vec<_> = assignment.members.iter().map(|node| paxos::NodeId(node.0)).collect();
     let recovered = paxos::Recovered {
-        promised: paxos::Ballot::from_number(group.promised),
+        promised: paxos::Ballot::from_number(group.promise),
         chosen: paxos::Index(group.chosen.max(applied.index)),
         applied: paxos::Index(applied.index),
         truncated: paxos::Index(group.truncated),
@@ -395,7 +421,6 @@ fn recover_replica(
     // Each replica of a group, and each group of a node, waits another time before it campaigns.
     let seed = assignment.partition.0 << 32 | u64::from(id.0);
     paxos::Replica::new(
-        paxos::GroupId(assignment.partition.0),
         paxos::NodeId(id.0),
         &members,
         options.paxos.clone(),
@@ -414,25 +439,6 @@ pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
             wal::Value::Noop => paxos::Value::Noop,
             wal::Value::Data(bytes) => paxos::Value::Data(bytes),
         },
-    }
-}
-
-/// A consensus record as the log keeps it.
-pub(crate) fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record {
-    let group = partition.0;
-    match record {
-        paxos::Record::Promise(ballot) => wal::Record::Promise { group, ballot: ballot.number },
-        paxos::Record::Accept(entry) => wal::Record::Accept {
-            group,
-            index: entry.index.0,
-            ballot: entry.ballot.number,
-            value: match &entry.value {
-                paxos::Value::Noop => wal::Value::Noop,
-                paxos::Value::Data(bytes) => wal::Value::Data(bytes.clone()),
-            },
-        },
-        paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
-        paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
     }
 }
 

@@ -13,10 +13,9 @@ use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
-use crate::lsm::{Lsm, LsmError};
+use crate::disk::Disk;
 use crate::memory::{Found, Memory};
 use crate::row;
-
 
 /// Rows fetched from the disk for one command, valid while the node's flush epoch is unchanged.
 #[derive(Default)]
@@ -34,7 +33,7 @@ impl Fetched {
 /// See the module's text.
 pub(crate) struct PartitionView<'a> {
     pub(crate) memory: &'a Memory,
-    pub(crate) lsm: &'a Lsm,
+    pub(crate) disk: &'a Disk,
     pub(crate) fetched: &'a Fetched,
     /// Whether reads may go to the disk at once.
     pub(crate) may_block: bool,
@@ -69,22 +68,14 @@ impl PartitionView<'_> {
         if let Some(value) = self.fetched.get(row) {
             return Ok(value.clone());
         }
-        if let Some(value) = self.lsm.cached(row) {
-            return Ok(value);
+        if let Some(value) = self.disk.cached(row) {
+            return Ok(Some(value));
         }
         if !self.may_block {
             *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
             return Err(ViewError::Cold);
         }
-        self.lsm.get(row).map_err(view_error)
-    }
-}
-
-/// What a reader is told of a storage error.
-pub(crate) fn view_error(error: LsmError) -> ViewError {
-    match error {
-        LsmError::Damaged { .. } => ViewError::Damaged,
-        other => ViewError::Io(other.to_string()),
+        Ok(self.disk.get(row)?)
     }
 }
 
@@ -107,7 +98,7 @@ impl View for PartitionView<'_> {
                 self.wait_for(index);
                 Ok(value)
             }
-            Found::Applied(sealed) => Ok(sealed.map(|sealed| row::body(&sealed))),
+            Found::Applied(sealed) => Ok(sealed.map(|sealed| row::body_of(&sealed))),
             Found::Below => self.get_below(row),
         }
     }
@@ -129,42 +120,40 @@ impl View for PartitionView<'_> {
         let mut above = self.memory.scan(from, to, direction);
         let mut stopped = false;
         // Hands memory's word on a row to `visit`; a deleted row is passed over, yet waited for.
-        let mut hand = |row: &Bytes, found: Found, visit: &mut dyn FnMut(&Bytes, &Bytes) -> _| {
+        let hand = |row: &Bytes, found: Found, visit: &mut dyn FnMut(&Bytes, &Bytes) -> _| {
             let body = match found {
                 Found::Proposed(index, value) => {
                     self.wait_for(index);
                     value
                 }
-                Found::Applied(sealed) => sealed.map(|sealed| row::body(&sealed)),
+                Found::Applied(sealed) => sealed.map(|sealed| row::body_of(&sealed)),
                 Found::Below => None,
             };
             body.map_or(ControlFlow::Continue(()), |body| visit(row, &body))
         };
-        self.lsm
-            .scan(from, to, direction, &mut |row, value| {
-                while let Some(next) = above.peek_row() {
-                    let after = match direction {
-                        Direction::Forward => next > row,
-                        Direction::Backward => next < row,
-                    };
-                    if after {
-                        break;
-                    }
-                    let shadows = next == row;
-                    let (next, found) = above.next().expect("just peeked");
-                    if hand(next, found, visit).is_break() {
-                        stopped = true;
-                        return ControlFlow::Break(());
-                    }
-                    if shadows {
-                        return ControlFlow::Continue(());
-                    }
+        self.disk.scan(from, to, direction, &mut |row, value| {
+            while let Some(next) = above.peek_row() {
+                let after = match direction {
+                    Direction::Forward => *next > row,
+                    Direction::Backward => *next < row,
+                };
+                if after {
+                    break;
                 }
-                let flow = visit(row, value);
-                stopped = flow.is_break();
-                flow
-            })
-            .map_err(view_error)?;
+                let shadows = *next == row;
+                let (next, found) = above.next().expect("just peeked");
+                if hand(next, found, visit).is_break() {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+                if shadows {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(&row, &value);
+            stopped = flow.is_break();
+            flow
+        })?;
         if !stopped {
             for (row, found) in above {
                 if hand(row, found, visit).is_break() {
