@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use commands::types::keyspace::{self, Expired};
-use commands::{Args, CommandError, MemoryView, Run, Txn, table};
+use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
 use wire::ids::Version;
 use wire::resp::Reply;
 
@@ -29,6 +29,30 @@ impl Session {
             Ok(reply) => reply,
             Err(error) => error.into(),
         }
+    }
+
+    /// Runs commands on one transaction, as EXEC does.
+    pub fn run_together(&mut self, commands: &[Vec<Bytes>]) {
+        let mut txn = self.begin();
+        for args in commands {
+            let entry = table::lookup(&args[0]).expect("a command");
+            match entry.command.run {
+                Run::Write(handler) => drop(handler(&mut txn, Args(args))),
+                _ => panic!("only writes run together"),
+            }
+        }
+        let effects = txn.into_effects();
+        self.view.apply(effects);
+    }
+
+    /// What a write would leave.
+    pub fn effects_of(&self, line: &str) -> Effects {
+        let args = split(line);
+        let entry = table::lookup(&args[0]).expect("a command");
+        let Run::Write(handler) = entry.command.run else { panic!("a write") };
+        let mut txn = self.begin();
+        handler(&mut txn, Args(&args)).expect("no refusal");
+        txn.into_effects()
     }
 
     fn try_run(&mut self, args: &[Bytes]) -> Result<Reply, CommandError> {
