@@ -7,9 +7,9 @@
 //! ```
 //!
 //! An array of count ≤ 0 and a line without words ask for nothing and are skipped. Texts of
-//! refusals and what they follow from are Redis's. Three things are stricter, so that a client out
-//! of step is told so at once: CR is followed by LF, a bulk ends with CRLF, and an inline command
-//! holds no NUL (Redis waits for ever on one).
+//! refusals and what they follow from are Redis's, and so is what is *not* looked at: the byte after
+//! a header's CR and the two bytes after a bulk. One thing differs: Redis waits for ever on an
+//! inline command with a NUL in it, we refuse it.
 //!
 //! **Incremental.** The decoder keeps what it has understood of a partial command, so no byte is
 //! looked at twice however a command is cut into reads. The result never depends on the cuts.
@@ -68,9 +68,6 @@ pub enum DecodeError {
     /// A `$` line without an end.
     #[error("Protocol error: too big bulk count string")]
     BulkHeaderTooLong,
-    /// An argument is longer or shorter than its header says.
-    #[error("Protocol error: bulk string does not end with CRLF")]
-    UnterminatedBulk,
     /// An inline command without an end.
     #[error("Protocol error: too big inline request")]
     InlineTooLong,
@@ -197,9 +194,6 @@ impl Decoder {
                 DecodeError::UnauthenticatedArrayLength
             });
         }
-        if buffer[line + 1] != b'\n' {
-            return Err(DecodeError::InvalidArrayLength);
-        }
         buffer.advance(line + CRLF_BYTES);
         self.taken = line + CRLF_BYTES;
         Ok(Some(count))
@@ -231,9 +225,6 @@ impl Decoder {
                     return Ok(None);
                 }
             } else {
-                if buffer[end..end + CRLF_BYTES] != *b"\r\n" {
-                    return Err(DecodeError::UnterminatedBulk);
-                }
                 ranges.push(at..end);
                 at = end + CRLF_BYTES;
             }
@@ -285,9 +276,6 @@ impl Decoder {
                 DecodeError::UnauthenticatedBulkLength
             });
         }
-        if header[line + 1] != b'\n' {
-            return Err(DecodeError::InvalidBulkLength);
-        }
         let body = at + line + CRLF_BYTES;
         if self.taken + body + length > self.limits.query_buffer_bytes {
             return Err(DecodeError::QueryBufferFull);
@@ -310,9 +298,6 @@ impl Decoder {
         self.taken += arrived;
         if self.large.len() < whole {
             return Ok(false);
-        }
-        if self.large[length..] != *b"\r\n" {
-            return Err(DecodeError::UnterminatedBulk);
         }
         self.large.truncate(length);
         self.args.push(Bytes::from(std::mem::take(&mut self.large)));
