@@ -21,7 +21,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const DEPTH_MAX: usize = 16;
 
 /// A reply as a tree. Number-like types keep their text, so that two spellings stay two values.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// `+text`
     Simple(Vec<u8>),
@@ -88,6 +88,30 @@ impl Value {
     /// Whether it is an error.
     pub fn is_error(&self) -> bool {
         matches!(self, Value::Error(_))
+    }
+}
+
+/// As text, not as lists of byte values: this is what a failed assertion prints.
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Simple(text) => write!(f, "+{}", show(text)),
+            Value::Error(text) => write!(f, "-{}", show(text)),
+            Value::Int(number) => write!(f, ":{number}"),
+            Value::Bulk(text) => write!(f, "\"{}\"", show(text)),
+            Value::Nil => f.write_str("nil"),
+            Value::Array(items) => f.debug_list().entries(items).finish(),
+            Value::Double(text) => write!(f, ",{}", show(text)),
+            Value::Bool(value) => write!(f, "#{value}"),
+            Value::BigNumber(text) => write!(f, "({}", show(text)),
+            Value::Verbatim(text) => write!(f, "=\"{}\"", show(text)),
+            Value::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
+            Value::Set(items) => f.debug_set().entries(items).finish(),
+            Value::Push(items) => {
+                f.write_str(">")?;
+                f.debug_list().entries(items).finish()
+            }
+        }
     }
 }
 

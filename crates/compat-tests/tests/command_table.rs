@@ -101,7 +101,8 @@ fn rows_are_redis_rows() {
                     .any(|(command, of, _)| command == name && of == field);
                 if theirs.get(at) != ours.get(at) && !listed {
                     let (theirs, ours) = (theirs.get(at), ours.get(at));
-                    found.insert(format!("{name} {field}:\n  Redis  {theirs:?}\n  target {ours:?}"));
+                    found
+                        .insert(format!("{name} {field}:\n  Redis  {theirs:?}\n  target {ours:?}"));
                 }
             }
         }

@@ -89,12 +89,15 @@ fn a_command_cut_anywhere_is_one_command() {
     for cut in 1..bytes.len() {
         let mut client = target.client().expect("connect");
         client.send_raw(&bytes[..cut]).unwrap();
-        // The first part must have been read by itself: an answer on another connection that was
-        // opened later shows that the server has been through its sockets.
+        // An exchange on another connection in between: time for the first part to be read by itself.
         assert_eq!(target.client().unwrap().line("PING").unwrap(), Value::Simple(b"PONG".into()));
         client.send_raw(&bytes[cut..]).unwrap();
         assert_eq!(client.read().unwrap().unwrap().value, Value::Simple(b"OK".into()), "cut {cut}");
-        assert_eq!(client.read().unwrap().unwrap().value, Value::Bulk(b"a\r\nb".into()), "cut {cut}");
+        assert_eq!(
+            client.read().unwrap().unwrap().value,
+            Value::Bulk(b"a\r\nb".into()),
+            "cut {cut}"
+        );
     }
 }
 
@@ -131,10 +134,16 @@ fn a_password_is_asked_for_as_redis_does() {
     let redis = Server::start(Options { password: password.clone(), ..Options::redis() }).unwrap();
     let target = Server::start(Options { password, ..Options::evenkeel() }).unwrap();
     let servers = [&redis, &target];
-    same_dialogue(servers, &["GET a", "PING", "nosuch", "CLIENT ID", "AUTH wrong", "GET a", "AUTH s3cret", "GET a"]);
+    same_dialogue(
+        servers,
+        &["GET a", "PING", "nosuch", "CLIENT ID", "AUTH wrong", "GET a", "AUTH s3cret", "GET a"],
+    );
     same_dialogue(servers, &["AUTH default wrong", "AUTH default s3cret", "PING"]);
     same_dialogue(servers, &["AUTH nobody s3cret", "AUTH a b c", "AUTH", "QUIT"]);
-    same_dialogue(servers, &["HELLO", "HELLO 3", "HELLO 3 AUTH default wrong", "HELLO 9", "SET a b"]);
+    same_dialogue(
+        servers,
+        &["HELLO", "HELLO 3", "HELLO 3 AUTH default wrong", "HELLO 9", "SET a b"],
+    );
     same_dialogue(servers, &["AUTH s3cret", "PING", "RESET", "PING"]);
 }
 
@@ -174,7 +183,8 @@ fn client_kill_and_list_see_the_other_connection() {
         victim.line("CLIENT SETNAME victim").unwrap();
         let Value::Int(id) = victim.line("CLIENT ID").unwrap() else { panic!("an id") };
         let list = killer.line("CLIENT LIST").unwrap().to_text();
-        let line = list.lines().find(|line| line.contains("name=victim")).expect("listed").to_owned();
+        let line =
+            list.lines().find(|line| line.contains("name=victim")).expect("listed").to_owned();
         assert!(line.contains(&format!("id={id} ")), "{line}");
         let own = killer.line(&format!("CLIENT LIST ID {id}")).unwrap().to_text();
         assert_eq!(own.lines().count(), 1, "{own}");
@@ -187,7 +197,10 @@ fn client_kill_and_list_see_the_other_connection() {
         .unwrap();
         // A connection that kills itself gets its answer first.
         let address = line_field(&killer.line("CLIENT INFO").unwrap().to_text(), "addr");
-        assert_eq!(killer.line(&format!("CLIENT KILL {address}")).unwrap(), Value::Simple(b"OK".into()));
+        assert_eq!(
+            killer.line(&format!("CLIENT KILL {address}")).unwrap(),
+            Value::Simple(b"OK".into())
+        );
         assert!(matches!(killer.read(), Ok(None)));
     }
 }
@@ -215,9 +228,10 @@ fn dumps_cross_over() {
     let target = Server::start(Options::evenkeel()).unwrap();
     let (mut theirs, mut ours) = (redis.client().unwrap(), target.client().unwrap());
     let long = "compressible ".repeat(1_000);
-    for value in ["", "x", "12", "-129", "40000", "3000000000", "9223372036854775807", "1e5", &long] {
+    for value in ["", "x", "12", "-129", "40000", "3000000000", "9223372036854775807", "1e5", &long]
+    {
         for (from, to) in [(0, 1), (1, 0), (1, 1)] {
-            let mut ends = [&mut theirs, &mut ours];
+            let ends = [&mut theirs, &mut ours];
             ends[from].call(&["SET", "dumped", value]).unwrap();
             let payload = ends[from].line("DUMP dumped").unwrap();
             let payload = payload.text().expect("a payload").to_vec();

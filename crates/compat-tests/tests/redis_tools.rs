@@ -74,7 +74,9 @@ ECHO \"\\x00\\xff\"
 ";
     let redis = Server::start(Options::redis()).expect("start Redis");
     let target = start();
-    for args in [&[][..], &["-3"], &["--raw"], &["--no-raw"], &["--csv"], &["--json"], &["-2", "-n", "1"]] {
+    for args in
+        [&[][..], &["-3"], &["--raw"], &["--no-raw"], &["--csv"], &["--json"], &["-2", "-n", "1"]]
+    {
         assert_eq!(cli(&redis, args, SCRIPT), cli(&target, args, SCRIPT), "redis-cli {args:?}");
     }
 }
@@ -100,7 +102,10 @@ fn mass_insertion_by_pipe_is_complete() {
     }
     let output = run("redis-cli", &server, &["--pipe"], &bytes);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains(&format!("errors: 0, replies: {COUNT}")), "{text}");
+    assert!(
+        output.status.success() && text.contains(&format!("errors: 0, replies: {COUNT}")),
+        "{text}"
+    );
     assert_eq!(cli(&server, &["DBSIZE"], ""), format!("{COUNT}\n"));
     assert_eq!(cli(&server, &["GET", "key:49999"], ""), "value:49999\n");
 }
