@@ -7,6 +7,7 @@
 //! - [`process`]: launching, killing and restarting servers, and reading their logs;
 //! - [`differential`]: the same generated commands to both servers, replies compared;
 //! - [`load`]: writers that remember what was acknowledged, and the check that none of it is lost.
+//! - [`admin`]: the fields of ADMIN and INFO answers.
 //!
 //! The tests themselves are in `tests/`. Environment:
 //!
@@ -16,6 +17,7 @@
 //! | `EVENKEEL_DIFF_SEED`, `EVENKEEL_DIFF_COMMANDS` | the differential test's seed and length |
 //! | `EVENKEEL_PRELOAD_KEYS` | keys in the large restart test |
 
+pub mod admin;
 pub mod differential;
 pub mod load;
 pub mod process;
