@@ -32,7 +32,7 @@ fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan> {
         match arg.as_str() {
             "--replicas" => replicas.push(u8::try_from(number()?)?),
             "--rounds" => plan.rounds = number()?.max(1),
-            "--tiny" => plan = Plan { rounds: 1, ..Plan::tiny() },
+            "--tiny" => plan = Plan::tiny(),
             other => bail!("unknown option {other}\n{USAGE}"),
         }
     }

@@ -53,7 +53,7 @@ impl Plan {
 
     /// The same path with little work.
     pub fn tiny() -> Plan {
-        let mut plan = Plan { keys: 10_000, ..Plan::full() };
+        let mut plan = Plan { keys: 10_000, rounds: 1, ..Plan::full() };
         plan.loads.iter_mut().for_each(|load| load.commands /= 100);
         plan
     }
