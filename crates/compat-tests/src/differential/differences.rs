@@ -1,0 +1,329 @@
+//! The one list of replies that may differ, each with its reason. A row names commands (or a
+//! command and its subcommand) and says when two *different* replies still count as the same; it
+//! never says more than it must. Equal bytes need no row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::resp::{Reply, Value};
+
+/// A command and the two replies to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'a> {
+    /// The command.
+    pub command: &'a [Vec<u8>],
+    /// Redis's reply.
+    pub reference: &'a Reply,
+    /// The reply of the server under test.
+    pub target: &'a Reply,
+}
+
+/// A row of the list.
+#[derive(Debug)]
+pub struct Difference {
+    /// Which commands.
+    pub on: &'static [&'static str],
+    /// Why they differ.
+    pub why: &'static str,
+    same: fn(&Exchange<'_>) -> bool,
+}
+
+/// The list.
+#[rustfmt::skip]
+pub const DIFFERENCES: &[Difference] = &[
+    // Inherent: no two servers, nor two runs of one, agree here.
+    Difference { on: &["KEYS"], same: unordered, why: "the order of keys is the hash table's" },
+    Difference { on: &["SCAN"], same: both_scans,
+        why: "cursors and order are each server's own; whole scans are compared as sets" },
+    Difference { on: &["TTL", "EXPIRETIME"], same: |e| near(e, 2), why: "the clock runs on between the servers (s)" },
+    Difference { on: &["PTTL", "PEXPIRETIME"], same: |e| near(e, 2_000), why: "the same (ms)" },
+    Difference { on: &["OBJECT IDLETIME"], same: |e| near(e, 10), why: "the same, at Redis's resolution of 10 s" },
+    Difference { on: &["TIME"], same: both_now, why: "the clock" },
+    Difference { on: &["CLIENT ID"], same: both_positive, why: "ids are each server's own" },
+    Difference { on: &["HELLO"], same: hello, why: "version and connection id" },
+    Difference { on: &["CLIENT INFO", "CLIENT LIST"], same: client_lines,
+        why: "addresses, ages and buffers; names of fields and what the client set are compared" },
+    Difference { on: &["INFO"], same: info, why: "measurements; sections, names of fields and the keyspace are compared" },
+    Difference { on: &["SLOWLOG GET", "SLOWLOG LEN"], same: same_shape, why: "what was slow" },
+    Difference { on: &["LATENCY LATEST", "LATENCY HISTORY", "LATENCY HISTOGRAM", "LATENCY DOCTOR", "LATENCY GRAPH"],
+        same: same_shape, why: "what was slow" },
+    // Redis 7.0.15 is the measure, 7.2 and later the aim.
+    Difference { on: &["CLIENT SETINFO", "CLIENT NO-TOUCH"], same: |e| e.reference.value.is_error(),
+        why: "came with 7.2: 7.0 does not know them" },
+    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "OBJECT HELP", "SLOWLOG HELP"],
+        same: both_helps, why: "texts change with each version" },
+    // Evenkeel's own ways.
+    Difference { on: &["COMMAND", "COMMAND COUNT", "COMMAND LIST", "COMMAND INFO", "COMMAND DOCS"], same: same_shape,
+        why: "Evenkeel has fewer commands and some of its own; command_table.rs compares the rows" },
+    Difference { on: &["CONFIG GET"], same: config_get,
+        why: "settings of an engine that Evenkeel does not have; those both have keep their names" },
+    Difference { on: &["DUMP"], same: |e| both(e, |v| v.text().is_some()),
+        why: "version and compression of the payload are free; RESTORE of it is tested" },
+    Difference { on: &["WAIT"], same: |e| both(e, |v| matches!(v, Value::Int(n) if *n >= 0)),
+        why: "an Evenkeel write is on a quorum when it is acknowledged; Redis has no replica here" },
+];
+
+/// Counts how often each row was needed.
+#[derive(Default, Debug)]
+pub struct Ledger {
+    uses: BTreeMap<usize, usize>,
+}
+
+impl Ledger {
+    /// Whether the replies count as the same: equal bytes, or a row says so.
+    pub fn same(&mut self, exchange: &Exchange<'_>) -> bool {
+        if exchange.reference.raw == exchange.target.raw {
+            return true;
+        }
+        let row = DIFFERENCES.iter().position(|row| {
+            row.on.iter().any(|name| named(exchange.command, name)) && (row.same)(exchange)
+        });
+        if let Some(row) = row {
+            *self.uses.entry(row).or_default() += 1;
+        }
+        row.is_some()
+    }
+
+    /// The rows and how often each was needed.
+    pub fn report(&self) -> String {
+        let line = |(index, row): (usize, &Difference)| {
+            let uses = self.uses.get(&index).unwrap_or(&0);
+            format!("{uses:>7}  {}: {}\n", row.on.join(", "), row.why)
+        };
+        DIFFERENCES.iter().enumerate().map(line).collect()
+    }
+}
+
+/// Whether the command's first words are these, in any case.
+pub fn named(command: &[Vec<u8>], name: &str) -> bool {
+    let mut words = name.split(' ');
+    words.by_ref().enumerate().all(|(index, word)| {
+        command.get(index).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()))
+    })
+}
+
+fn both(exchange: &Exchange<'_>, holds: fn(&Value) -> bool) -> bool {
+    holds(&exchange.reference.value) && holds(&exchange.target.value)
+}
+
+fn unordered(exchange: &Exchange<'_>) -> bool {
+    let sorted = |value: &Value| {
+        let mut items = value.items()?.to_vec();
+        items.sort();
+        Some(items)
+    };
+    let (reference, target) = (sorted(&exchange.reference.value), sorted(&exchange.target.value));
+    reference.is_some() && reference == target
+}
+
+fn both_scans(exchange: &Exchange<'_>) -> bool {
+    both(exchange, |value| match value.items() {
+        Some([cursor, keys]) => {
+            cursor.to_text().parse::<u64>().is_ok()
+                && keys.items().is_some_and(|keys| keys.iter().all(|key| key.text().is_some()))
+        }
+        _ => false,
+    })
+}
+
+/// Two counts that are at most so far apart; a negative one has a meaning and must be equal.
+fn near(exchange: &Exchange<'_>, apart_max: i64) -> bool {
+    match (&exchange.reference.value, &exchange.target.value) {
+        (Value::Int(a), Value::Int(b)) => *a >= 0 && *b >= 0 && (a - b).abs() <= apart_max,
+        _ => false,
+    }
+}
+
+fn both_now(exchange: &Exchange<'_>) -> bool {
+    let seconds = |value: &Value| match value.items() {
+        Some([seconds, micros]) => {
+            let micros: i64 = micros.to_text().parse().ok()?;
+            (0..1_000_000).contains(&micros).then_some(())?;
+            seconds.to_text().parse::<i64>().ok()
+        }
+        _ => None,
+    };
+    match (seconds(&exchange.reference.value), seconds(&exchange.target.value)) {
+        (Some(a), Some(b)) => (a - b).abs() <= 2,
+        _ => false,
+    }
+}
+
+fn both_positive(exchange: &Exchange<'_>) -> bool {
+    both(exchange, |value| matches!(value, Value::Int(id) if *id > 0))
+}
+
+/// The same but for the values of `version` and `id`.
+fn hello(exchange: &Exchange<'_>) -> bool {
+    let masked = |value: &Value| -> Option<Vec<(String, Value)>> {
+        let pairs = value.pairs()?;
+        let mask = |(key, value): (&Value, &Value)| {
+            let key = key.to_text();
+            let free = match key.as_str() {
+                "version" => !value.to_text().is_empty(),
+                "id" => matches!(value, Value::Int(id) if *id > 0),
+                _ => false,
+            };
+            (key, if free { Value::Nil } else { value.clone() })
+        };
+        Some(pairs.into_iter().map(mask).collect())
+    };
+    let same_type = std::mem::discriminant(&exchange.reference.value)
+        == std::mem::discriminant(&exchange.target.value);
+    let reference = masked(&exchange.reference.value);
+    same_type && reference.is_some() && reference == masked(&exchange.target.value)
+}
+
+/// Fields of CLIENT LIST whose values the client determines.
+const CLIENT_FIELDS_EQUAL: &[&str] =
+    &["name", "flags", "db", "sub", "psub", "ssub", "multi", "cmd", "user", "redir", "resp"];
+
+/// Each field of Redis's is there; those the client determines have the same value. Of a list the
+/// last line is taken, as other connections may be on their way out.
+fn client_lines(exchange: &Exchange<'_>) -> bool {
+    let fields = |value: &Value| -> Option<BTreeMap<String, String>> {
+        let text = String::from_utf8_lossy(value.text()?).into_owned();
+        let line = text.lines().last().unwrap_or_default();
+        line.split(' ')
+            .filter(|field| !field.is_empty())
+            .map(|field| field.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
+            .collect()
+    };
+    let (Some(reference), Some(target)) =
+        (fields(&exchange.reference.value), fields(&exchange.target.value))
+    else {
+        return false;
+    };
+    let listed = named(exchange.command, "CLIENT LIST");
+    reference.keys().all(|field| target.contains_key(field))
+        && (listed
+            || CLIENT_FIELDS_EQUAL.iter().all(|field| reference.get(*field) == target.get(*field)))
+}
+
+/// Sections that are about an engine Evenkeel does not have.
+const INFO_SECTIONS_ABSENT: &[&str] = &[];
+
+/// Sections whose fields are what happened to be called, to fail or to be slow.
+const INFO_SECTIONS_OF_HISTORY: &[&str] = &["Commandstats", "Errorstats", "Latencystats"];
+
+/// Fields that are about an engine Evenkeel does not have.
+const INFO_FIELDS_ABSENT: &[&str] = &[];
+
+fn info(exchange: &Exchange<'_>) -> bool {
+    let (Some(reference), Some(target)) =
+        (sections(&exchange.reference.value), sections(&exchange.target.value))
+    else {
+        return false;
+    };
+    reference.iter().all(|(section, fields)| {
+        let Some(ours) = target.get(section) else {
+            return INFO_SECTIONS_ABSENT.contains(&section.as_str());
+        };
+        if section == "Keyspace" {
+            return counts(fields) == counts(ours);
+        }
+        if INFO_SECTIONS_OF_HISTORY.contains(&section.as_str()) {
+            return true;
+        }
+        fields
+            .keys()
+            .all(|field| ours.contains_key(field) || INFO_FIELDS_ABSENT.contains(&field.as_str()))
+    })
+}
+
+/// INFO as section → field → value.
+pub fn sections(value: &Value) -> Option<BTreeMap<String, BTreeMap<String, String>>> {
+    let mut sections: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in String::from_utf8_lossy(value.text()?).lines() {
+        if let Some(name) = line.strip_prefix("# ") {
+            section = name.to_owned();
+            sections.entry(section.clone()).or_default();
+        } else if let Some((field, value)) = line.split_once(':') {
+            sections.entry(section.clone()).or_default().insert(field.to_owned(), value.to_owned());
+        }
+    }
+    Some(sections)
+}
+
+/// `db0:keys=1,expires=0,avg_ttl=0` without the average.
+fn counts(keyspace: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let count = |(database, counts): (&String, &String)| {
+        let counts: Vec<&str> = counts
+            .split(',')
+            .filter(|part| part.starts_with("keys=") || part.starts_with("expires="))
+            .collect();
+        format!("{database}:{}", counts.join(","))
+    };
+    keyspace.iter().map(count).collect()
+}
+
+/// The same type; that Redis refuses is no licence to accept, nor the other way round.
+fn same_shape(exchange: &Exchange<'_>) -> bool {
+    let (reference, target) = (&exchange.reference.value, &exchange.target.value);
+    std::mem::discriminant(reference) == std::mem::discriminant(target) && !reference.is_error()
+}
+
+fn both_helps(exchange: &Exchange<'_>) -> bool {
+    both(exchange, |value| {
+        value.items().is_some_and(|lines| {
+            !lines.is_empty() && lines.iter().all(|line| matches!(line, Value::Simple(_)))
+        })
+    })
+}
+
+/// Each setting the server under test has, of those asked for, is one that Redis has too; and the
+/// names come in pairs with values.
+fn config_get(exchange: &Exchange<'_>) -> bool {
+    let names = |value: &Value| -> Option<BTreeSet<String>> {
+        Some(value.pairs()?.into_iter().map(|(name, _)| name.to_text()).collect())
+    };
+    let same_type = std::mem::discriminant(&exchange.reference.value)
+        == std::mem::discriminant(&exchange.target.value);
+    match (names(&exchange.reference.value), names(&exchange.target.value)) {
+        (Some(reference), Some(target)) => same_type && target.is_subset(&reference),
+        _ => false,
+    }
+}
+
+/// Differences between the rows of COMMAND INFO: command, field, reason. The fields are those of
+/// Redis's documentation (arity, flags, first, last, step, acl, tips, keys, subcommands).
+pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(line: &str, reference: &[u8], target: &[u8]) -> bool {
+        let reply = |raw: &[u8]| {
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let mut client = crate::resp::Client::connect(port).unwrap();
+            std::io::Write::write_all(&mut listener.accept().unwrap().0, raw).unwrap();
+            client.read().unwrap().unwrap()
+        };
+        let command: Vec<Vec<u8>> = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        Ledger::default().same(&Exchange {
+            command: &command,
+            reference: &reply(reference),
+            target: &reply(target),
+        })
+    }
+
+    #[test]
+    fn a_row_excuses_only_what_it_names() {
+        assert!(same("KEYS *", b"*2\r\n$1\r\na\r\n$1\r\nb\r\n", b"*2\r\n$1\r\nb\r\n$1\r\na\r\n"));
+        assert!(!same("KEYS *", b"*1\r\n$1\r\na\r\n", b"*1\r\n$1\r\nb\r\n"));
+        assert!(!same(
+            "MGET a b",
+            b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+            b"*2\r\n$1\r\nb\r\n$1\r\na\r\n"
+        ));
+        assert!(same("PTTL a", b":1000\r\n", b":999\r\n"));
+        assert!(!same("PTTL a", b":-1\r\n", b":-2\r\n"));
+        assert!(!same("PTTL a", b":9000\r\n", b":1000\r\n"));
+        assert!(!same("TTL a", b":10\r\n", b"-ERR no\r\n"));
+        assert!(!same("GET a", b"$-1\r\n", b"_\r\n"));
+        assert!(!same("COMMAND COUNT", b":240\r\n", b"-ERR no\r\n"));
+        assert!(same("client id", b":7\r\n", b":9\r\n"));
+    }
+}

@@ -1,0 +1,579 @@
+//! The generator: a template per form of a command, filled in by a seed.
+//!
+//! ```text
+//! template = word (" " word)*
+//! word     = literal | "<" kind ">" | "(" alternatives ")" | "[" alternatives "]"
+//!            a round group takes one alternative, a square one takes none half of the time;
+//!            "+" after a word or group repeats it one to four times
+//! alternatives = words ("|" words)*
+//! ```
+//!
+//! A template that starts with `!` is never mutated: with a wrong number it would stop the test (an
+//! endless pause). The others are, now and then: an argument lost, doubled, added, swapped for a
+//! hostile one.
+
+use super::{Action, Atom, Command, DATABASES, KEYS};
+use crate::rng::Rng;
+
+/// How many atoms a sequence has at most.
+const SEQUENCE_ATOMS_MAX: usize = 120;
+/// How many commands are sent together at most.
+const PIPELINE_MAX: usize = 32;
+/// How many of 100 commands are mutated.
+const MUTATED_PERCENT: usize = 8;
+/// No generated key outlives less than this, unless it is meant to expire in the test.
+const TTL_MIN_S: u64 = 1_000;
+/// Times to live are this far apart, so that GT and LT decide alike on both servers.
+const TTL_STEP_S: u64 = 20;
+/// So many different times to live.
+const TTL_COUNT: u64 = 50_000;
+
+/// Weight and form. Listed by family in the order of Redis's documentation.
+#[rustfmt::skip]
+const TEMPLATES: &[(usize, &str)] = &[
+    // Strings.
+    (8, "APPEND <key> <val>"),
+    (6, "DECR <key>"),
+    (6, "DECRBY <key> <int>"),
+    (14, "GET <key>"),
+    (5, "GETDEL <key>"),
+    (8, "GETEX <key> [EX <ttl>|PX <ttlms>|EXAT <at>|PXAT <atms>|PERSIST]"),
+    (6, "GETRANGE <key> <idx> <idx>"),
+    (5, "GETSET <key> <val>"),
+    (6, "INCR <key>"),
+    (6, "INCRBY <key> <int>"),
+    (8, "INCRBYFLOAT <key> <float>"),
+    (5, "LCS <key> <key> [LEN] [IDX] [MINMATCHLEN <idx>] [WITHMATCHLEN]"),
+    (6, "MGET <key>+"),
+    (6, "MSET (<key> <val>)+"),
+    (5, "MSETNX (<key> <val>)+"),
+    (4, "PSETEX <key> <ttlms> <val>"),
+    (24, "SET <key> <val> [NX|XX] [GET] [EX <ttl>|PX <ttlms>|EXAT <at>|PXAT <atms>|KEEPTTL]"),
+    (4, "SET <key> <val> (NX XX|EX <ttl> PX <ttlms>|KEEPTTL EX <ttl>|GET GET|PERSIST|EX|EX <ttl> KEEPTTL)"),
+    (4, "SETEX <key> <ttl> <val>"),
+    (4, "SETNX <key> <val>"),
+    (5, "SETRANGE <key> <offset> <val>"),
+    (5, "STRLEN <key>"),
+    (4, "SUBSTR <key> <idx> <idx>"),
+    // Keys of any type.
+    (8, "DEL <key>+"),
+    (5, "UNLINK <key>+"),
+    (6, "EXISTS <key>+"),
+    (5, "TYPE <key>"),
+    (6, "TTL <key>"),
+    (5, "PTTL <key>"),
+    (5, "EXPIRETIME <key>"),
+    (5, "PEXPIRETIME <key>"),
+    (6, "EXPIRE <key> <ttl> [NX|XX|GT|LT|XX GT|XX LT|NX GT|GT LT]"),
+    (5, "PEXPIRE <key> <ttlms> [NX|XX|GT|LT]"),
+    (5, "EXPIREAT <key> <at> [NX|XX|GT|LT]"),
+    (5, "PEXPIREAT <key> <atms> [NX|XX|GT|LT|NX XX]"),
+    (5, "PERSIST <key>"),
+    (6, "RENAME <key> <key>"),
+    (5, "RENAMENX <key> <key>"),
+    (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
+    (4, "KEYS <pattern>"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list]"),
+    (4, "TOUCH <key>+"),
+    (6, "OBJECT ENCODING <key>"),
+    (3, "OBJECT REFCOUNT <key>"),
+    (2, "OBJECT FREQ <key>"),
+    (2, "OBJECT IDLETIME <key>"),
+    (1, "OBJECT HELP"),
+    (3, "DUMP <key>"),
+    (6, "RESTORE <key> (0|<ttlms>) <payload> [REPLACE] [ABSTTL] [IDLETIME 100|FREQ 10]"),
+    (2, "RESTORE <key> <int> <val>"),
+    (2, "RESTORE <key> <atms> <payload> REPLACE ABSTTL"),
+    // Connections.
+    (2, "HELLO [2|3|4|abc|3 SETNAME <name>|3 AUTH default x|2 AUTH nobody x|3 AUTH default]"),
+    (2, "AUTH (x|default x|nobody x|a b c)"),
+    (8, "SELECT <db>"),
+    (3, "PING [<val>]"),
+    (2, "ECHO <val>"),
+    (1, "!QUIT"),
+    (2, "!RESET"),
+    (2, "CLIENT ID"),
+    (2, "CLIENT INFO"),
+    (1, "CLIENT LIST [TYPE normal|TYPE pubsub|TYPE replica|TYPE x|ID 1 2|ID abc|ID 0]"),
+    (3, "CLIENT SETNAME <name>"),
+    (3, "CLIENT GETNAME"),
+    (2, "CLIENT SETINFO (LIB-NAME|LIB-VER|lib-x) <name>"),
+    (2, "!CLIENT KILL (ID 999999999|ID abc|ADDR 1.2.3.4:5|LADDR 1.2.3.4:5|1.2.3.4:5|TYPE pubsub|USER nobody|TYPE x|ID 0|ID|SKIPME maybe|ADDR 1.2.3.4:5 SKIPME no)"),
+    (2, "!CLIENT REPLY (ON|SKIP|OFF|maybe)"),
+    (1, "!CLIENT PAUSE (1|2|5|0|abc|-1) [WRITE|ALL|x]"),
+    (1, "CLIENT UNPAUSE"),
+    (1, "CLIENT NO-EVICT (on|off|x)"),
+    (1, "CLIENT NO-TOUCH (on|off|x)"),
+    (1, "CLIENT HELP"),
+    (1, "CLIENT (nosuch|LIST x|GETNAME x|ID x|INFO x|SETNAME)"),
+    // The server.
+    (1, "INFO [server|clients|memory|persistence|stats|replication|cpu|keyspace|nosuch|default|all|everything|server clients]"),
+    (1, "COMMAND"),
+    (1, "COMMAND COUNT"),
+    (1, "COMMAND LIST [FILTERBY PATTERN g*|FILTERBY ACLCAT string|FILTERBY MODULE x|FILTERBY x y|FILTERBY]"),
+    (2, "COMMAND INFO [get|set nosuch|config|config|get|mget del|object]"),
+    (1, "COMMAND DOCS [get|nosuch|set mget]"),
+    (3, "COMMAND GETKEYS (GET <key>|MSET <key> <val> <key> <val>|COPY <key> <key>|LCS <key> <key>|OBJECT ENCODING <key>|PING|nosuch|GET|SET <key> <val> GET|DEL <key>+|SCAN 0)"),
+    (2, "COMMAND GETKEYSANDFLAGS (GET <key>|MSET <key> <val>|COPY <key> <key>|SET <key> <val> GET|GETEX <key>|PING|nosuch)"),
+    (1, "COMMAND HELP"),
+    (2, "CONFIG GET (save|appendonly|maxmemory|maxmemory-policy|databases|slowlog-*|nosuch|slowlog-log-slower-than|SLOWLOG-MAX-LEN|latency-monitor-threshold|timeout|requirepass|save appendonly)"),
+    (1, "CONFIG GET *"),
+    (2, "!CONFIG SET (slowlog-log-slower-than (10000|-1|abc)|slowlog-max-len (128|10|abc|-1)|latency-monitor-threshold (0|100|x)|nosuch 1|maxmemory-policy (noeviction|x)|save|slowlog-max-len 10 slowlog-max-len 11|slowlog-max-len 10 nosuch 11)"),
+    (1, "CONFIG RESETSTAT"),
+    (1, "CONFIG REWRITE"),
+    (1, "CONFIG (HELP|nosuch|GET|SET x)"),
+    (4, "DBSIZE"),
+    (1, "FLUSHDB [ASYNC|SYNC|x]"),
+    (1, "FLUSHALL [ASYNC|SYNC|x|ASYNC SYNC]"),
+    (2, "TIME"),
+    (1, "SLOWLOG (GET|GET 1|GET -1|GET -2|GET abc|GET 1 2|LEN|RESET|HELP|nosuch)"),
+    (1, "LATENCY (LATEST|HISTORY <name>|HISTORY command|RESET|RESET <name>|GRAPH command|DOCTOR|HELP|nosuch|HISTOGRAM|HISTOGRAM get nosuch)"),
+    (1, "!WAIT (0|1|-1|abc) (1|3|abc|-1)"),
+    // What is no command.
+    (2, "nosuch <val> <val>"),
+    (1, "<val>+"),
+];
+
+const INTS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "2",
+    "10",
+    "100",
+    "-100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "4611686018427387904",
+    "2147483648",
+    "-2147483649",
+    "18446744073709551615",
+    "18446744073709551616",
+    "3.0",
+    "1e3",
+    "",
+    " 1",
+    "1 ",
+    "+1",
+    "01",
+    "-0",
+    "0x10",
+    "abc",
+    "١",
+];
+
+const FLOATS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "0.1",
+    "0.5",
+    "1.5",
+    "-2.25",
+    "3.0e3",
+    "1e10",
+    "1e-5",
+    "0.1e1",
+    "5.0",
+    "10.50",
+    "1e17",
+    "1e300",
+    "-1e300",
+    "1e400",
+    "inf",
+    "-inf",
+    "nan",
+    "1e-400",
+    "1e-20",
+    "",
+    " 1.5",
+    "1.5 ",
+    "abc",
+    "0x1p3",
+    "1,5",
+    ".5",
+    "5.",
+    "--1",
+    "9223372036854775807",
+    "3.14159265358979323846",
+    "0.30000000000000004",
+];
+
+const INDEXES: &[&str] = &[
+    "0",
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "10",
+    "-1",
+    "-1",
+    "-2",
+    "-5",
+    "-100",
+    "100",
+    "4",
+    "7",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "abc",
+    "",
+    "1.0",
+];
+
+/// An offset near the limit on a string would cost half a gigabyte, so the large ones are beyond it.
+const OFFSETS: &[&str] = &[
+    "0",
+    "1",
+    "2",
+    "5",
+    "10",
+    "100",
+    "1000",
+    "-1",
+    "536870912",
+    "4294967296",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "abc",
+    "",
+    "1.5",
+];
+
+/// For a time to live: what is refused, and what ends the key's life at once.
+const TTLS_ODD: &[&str] = &[
+    "0",
+    "-1",
+    "-100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "9223372036854775",
+    "9223372036854776",
+    "abc",
+    "",
+    "1.5",
+    "92233720368547758",
+];
+
+/// Commands that take a time.
+const TIMED: &[&str] =
+    &["SET", "SETEX", "PSETEX", "GETEX", "RESTORE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"];
+
+const PATTERNS: &[&str] = &[
+    "*", "*", "?", "[a-c]", "[^a]", "user:*", "{t}*", "*n", "a", "", "nosuch*", "[", "[a-", "\\*",
+    "**", "k*k", "?*?", "[]", "[c-a]", "\\", "*\\",
+];
+
+const NAMES: &[&str] = &["me", "conn-1", "", "with space", "with\nline", "x.y:z", "ünï"];
+
+impl Generator {
+    fn fill(&mut self, kind: &str) -> Vec<u8> {
+        match kind {
+            "key" => self.rng.pick(KEYS).to_vec(),
+            "val" => self.value(),
+            "int" => self.rng.pick(INTS).as_bytes().to_vec(),
+            "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
+            "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
+            "offset" => self.rng.pick(OFFSETS).as_bytes().to_vec(),
+            "pattern" => self.rng.pick(PATTERNS).as_bytes().to_vec(),
+            "name" => self.rng.pick(NAMES).as_bytes().to_vec(),
+            "count" => {
+                self.rng.pick(&["1", "3", "10", "1000", "0", "-1", "abc"]).as_bytes().to_vec()
+            }
+            "db" if self.rng.chance(85) => self.rng.pick(DATABASES).as_bytes().to_vec(),
+            "db" => {
+                self.rng.pick(&["16", "-1", "abc", "", "99999999999", "1.0"]).as_bytes().to_vec()
+            }
+            "payload" => self.payload(),
+            "ttl" | "ttlms" | "at" | "atms" => self.time(kind),
+            other => unreachable!("a template uses the unknown kind <{other}>"),
+        }
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        match self.rng.below(20) {
+            0..=5 => self.rng.below(200).to_string().into_bytes(),
+            6 | 7 => self.rng.pick(INTS).as_bytes().to_vec(),
+            8 | 9 => self.rng.pick(FLOATS).as_bytes().to_vec(),
+            10 => Vec::new(),
+            // Around the length at which Redis's encoding turns from embstr to raw.
+            11 => vec![b'x'; self.rng.below(3) + 43],
+            12 => b"\x00\x01\xff\r\n$-1\r\n".to_vec(),
+            13 => "ab".repeat(self.rng.below(2_000)).into_bytes(),
+            14 => (0..self.rng.below(64)).map(|_| self.rng.bits() as u8).collect(),
+            15 => b"ohmytext".to_vec(),
+            16 => b"mynewtext".to_vec(),
+            _ => (0..self.rng.below(12)).map(|_| b'a' + self.rng.below(4) as u8).collect(),
+        }
+    }
+
+    /// A time that no other command of the sequence has; so an order between two never hangs on
+    /// which millisecond a server was in.
+    fn time(&mut self, kind: &str) -> Vec<u8> {
+        if self.rng.chance(12) {
+            return self.rng.pick(TTLS_ODD).as_bytes().to_vec();
+        }
+        self.times += 1;
+        let seconds = TTL_MIN_S + TTL_STEP_S * (self.times * 7_919 % TTL_COUNT);
+        let past = kind.starts_with("at") && self.rng.chance(5);
+        let at = if past { self.rng.below(1_000_000_000) as u64 } else { self.start_s + seconds };
+        match kind {
+            "ttl" => seconds,
+            "ttlms" => seconds * 1_000,
+            "at" => at,
+            _ => at * 1_000,
+        }
+        .to_string()
+        .into_bytes()
+    }
+
+    /// What Redis's DUMP gave for some value; sometimes damaged.
+    fn payload(&mut self) -> Vec<u8> {
+        let mut payload = self.payloads[self.rng.below(self.payloads.len())].clone();
+        if self.rng.chance(10) {
+            let at = self.rng.below(payload.len());
+            payload[at] ^= 1 << self.rng.below(8);
+        }
+        if self.rng.chance(5) {
+            payload.truncate(self.rng.below(payload.len()));
+        }
+        payload
+    }
+}
+
+/// Makes sequences.
+#[derive(Debug)]
+pub struct Generator {
+    rng: Rng,
+    /// The seconds since 1970 that absolute times are made from.
+    start_s: u64,
+    /// Times handed out so far.
+    times: u64,
+    payloads: Vec<Vec<u8>>,
+    weights: usize,
+}
+
+impl Generator {
+    /// A generator. `payloads` are answers of Redis's DUMP, at least one; `now_s` is the time.
+    pub fn new(seed: u64, now_s: u64, payloads: Vec<Vec<u8>>) -> Generator {
+        let weights = TEMPLATES.iter().map(|(weight, _)| weight).sum();
+        Generator { rng: Rng::new(seed), start_s: now_s, times: 0, payloads, weights }
+    }
+
+    /// The next sequence.
+    pub fn sequence(&mut self) -> Vec<Atom> {
+        let length = 20 + self.rng.below(SEQUENCE_ATOMS_MAX - 20);
+        let mut atoms = Vec::new();
+        while atoms.len() < length {
+            self.pipeline(&mut atoms);
+            match self.rng.below(40) {
+                0 => self.expiry(&mut atoms),
+                1 => {
+                    let options =
+                        self.expand("[MATCH <pattern>] [COUNT (1|3|10|1000)] [TYPE string]");
+                    self.single(&mut atoms, Action::ScanAll(options));
+                }
+                2 => self.single(&mut atoms, Action::RandomKey),
+                _ => {}
+            }
+        }
+        atoms
+    }
+
+    /// Some commands that are sent together.
+    fn pipeline(&mut self, atoms: &mut Vec<Atom>) {
+        let connection = self.rng.below(2);
+        let count = 1 + self.rng.below(PIPELINE_MAX).min(self.rng.below(PIPELINE_MAX));
+        for index in 0..count {
+            let command = self.command();
+            // Redis counts keys that have expired until it meets them; the runner makes it meet
+            // them before a pipeline that counts, so the count has to come first in one.
+            let counts = ["DBSIZE", "INFO"].iter().any(|name| is(&command, name));
+            atoms.push(Atom {
+                connection,
+                joined: index > 0 && !counts,
+                action: Action::Send(command),
+            });
+        }
+    }
+
+    /// A key that gets a life of a few milliseconds, and a pause that is longer.
+    fn expiry(&mut self, atoms: &mut Vec<Atom>) {
+        let command = self.expand(
+            "(PEXPIRE <key> (1|2|5)|SET <key> <val> PX (1|3)|PSETEX <key> 2 <val>|GETEX <key> PX 2)",
+        );
+        self.single(atoms, Action::Expire(command));
+    }
+
+    fn single(&mut self, atoms: &mut Vec<Atom>, action: Action) {
+        atoms.push(Atom { connection: self.rng.below(2), joined: false, action });
+    }
+
+    fn command(&mut self) -> Command {
+        let mut at = self.rng.below(self.weights);
+        let mut template = TEMPLATES[0].1;
+        for (weight, candidate) in TEMPLATES {
+            template = candidate;
+            match at.checked_sub(*weight) {
+                Some(rest) => at = rest,
+                None => break,
+            }
+        }
+        let (template, fixed) = match template.strip_prefix('!') {
+            Some(rest) => (rest, true),
+            None => (template, false),
+        };
+        let mut command = self.expand(template);
+        if !fixed && self.rng.chance(MUTATED_PERCENT) {
+            self.mutate(&mut command);
+        }
+        if self.rng.chance(10) {
+            self.change_case(&mut command);
+        }
+        command
+    }
+
+    fn mutate(&mut self, command: &mut Command) {
+        let at = self.rng.below(command.len());
+        // A small number where a time stands would make a key that dies at an unknown command.
+        let timed = TIMED.iter().any(|name| is(command, name));
+        match self.rng.below(5) {
+            0 if command.len() > 1 => drop(command.remove(at)),
+            1 => command.insert(at + 1, command[at].clone()),
+            2 => {
+                let extra = self.value();
+                command.push(extra);
+            }
+            _ if at > 0 && timed => command[at] = self.rng.pick(TTLS_ODD).as_bytes().to_vec(),
+            3 if at > 0 => command[at] = self.value(),
+            _ if at > 0 => command[at] = self.rng.pick(INTS).as_bytes().to_vec(),
+            _ => command.truncate(1),
+        }
+    }
+
+    /// Names and options are known in any case.
+    fn change_case(&mut self, command: &mut Command) {
+        for byte in command[0].iter_mut() {
+            if self.rng.chance(50) {
+                *byte = byte.to_ascii_lowercase();
+            }
+        }
+        for arg in command.iter_mut().skip(1) {
+            if matches!(
+                arg.as_slice(),
+                b"NX" | b"XX" | b"GET" | b"EX" | b"PX" | b"REPLACE" | b"KEEPTTL"
+            ) {
+                arg.make_ascii_lowercase();
+            }
+        }
+    }
+
+    fn expand(&mut self, template: &str) -> Command {
+        let mut out = Vec::new();
+        self.expand_words(template, &mut out);
+        out
+    }
+
+    fn expand_words(&mut self, words: &str, out: &mut Command) {
+        for word in split(words, ' ') {
+            let (word, times) = match word.strip_suffix('+') {
+                Some(word) => (word, 1 + self.rng.below(4)),
+                None => (word, 1),
+            };
+            for _ in 0..times {
+                self.expand_word(word, out);
+            }
+        }
+    }
+
+    fn expand_word(&mut self, word: &str, out: &mut Command) {
+        let inner = word.get(1..word.len().saturating_sub(1)).unwrap_or_default();
+        match word.as_bytes().first() {
+            Some(b'<') => {
+                let filled = self.fill(inner);
+                out.push(filled);
+            }
+            Some(b'[') if self.rng.chance(50) => {}
+            Some(b'(' | b'[') => {
+                let choices = split(inner, '|');
+                let choice = *self.rng.pick(&choices);
+                self.expand_words(choice, out);
+            }
+            Some(_) => out.push(word.as_bytes().to_vec()),
+            None => {}
+        }
+    }
+}
+
+/// Whether the command has this name, in any case.
+pub(crate) fn is(command: &[Vec<u8>], name: &str) -> bool {
+    command.first().is_some_and(|first| first.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Parts between separators that stand outside all brackets. No separator, one part.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0usize);
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' | '[' | '<' => depth += 1,
+            ')' | ']' | '>' => depth = depth.saturating_sub(1),
+            _ if character == separator && depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + character.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generator(seed: u64) -> Generator {
+        Generator::new(seed, 1_000_000_000, vec![b"payload".to_vec()])
+    }
+
+    #[test]
+    fn a_seed_gives_one_sequence() {
+        assert_eq!(generator(7).sequence(), generator(7).sequence());
+        assert_ne!(generator(7).sequence(), generator(8).sequence());
+    }
+
+    #[test]
+    fn every_template_can_be_filled_in() {
+        let mut generator = generator(1);
+        for (_, template) in TEMPLATES {
+            for _ in 0..50 {
+                let command = generator.expand(template.trim_start_matches('!'));
+                let rest = command.iter().any(|arg| arg.starts_with(b"<") || arg.starts_with(b"("));
+                assert!(!command.is_empty() && !rest, "{template}: {command:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_turns_up() {
+        let mut generator = generator(1);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            for atom in generator.sequence() {
+                if let Action::Send(command) = atom.action {
+                    seen.insert(command[0].to_ascii_uppercase());
+                }
+            }
+        }
+        for (_, template) in TEMPLATES {
+            let name = template.trim_start_matches('!').split(' ').next().unwrap_or_default();
+            if !name.starts_with('<') {
+                assert!(seen.contains(&name.to_ascii_uppercase().into_bytes()), "{name}");
+            }
+        }
+    }
+}
