@@ -306,7 +306,9 @@ impl Decoder {
 
     /// Reads an inline command. Empty arguments mean an empty line.
     fn inline_command(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
-        let end = memchr::memchr(b'\n', &buffer[self.scanned..]).map(|at| self.scanned + at);
+        // A NUL is looked for along with the end: the start of a TLS handshake holds one, and its
+        // client sends no line's end but waits for an answer.
+        let end = memchr::memchr2(b'\n', 0, &buffer[self.scanned..]).map(|at| self.scanned + at);
         if end.unwrap_or(buffer.len()) > self.limits.line_bytes {
             return Err(DecodeError::InlineTooLong);
         }
@@ -314,12 +316,12 @@ impl Decoder {
             self.scanned = buffer.len();
             return Ok(None);
         };
+        if buffer[end] == 0 {
+            return Err(DecodeError::NulInInline);
+        }
         self.scanned = 0;
         let mut line = buffer.split_to(end + 1).freeze();
         line.truncate(if line[..end].ends_with(b"\r") { end - 1 } else { end });
-        if memchr::memchr(0, &line).is_some() {
-            return Err(DecodeError::NulInInline);
-        }
         // As in Redis, what bounds the words of a line is its length.
         let args = split_arguments(&line).map_err(|_| DecodeError::UnbalancedQuotes)?;
         Ok(Some(args))
