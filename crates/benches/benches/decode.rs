@@ -6,6 +6,10 @@
 //! - `segments`: the same, cut as TCP cuts it;
 //! - `large`: a SET of 4 MiB, read 16 KiB at a time.
 //!
+//! Of `large` ours is not the faster: it copies a value that comes in pieces out of the read buffer,
+//! so that the buffer keeps its size. `redis-protocol` leaves a buffer of 4 MiB behind, which each
+//! small argument decoded from it afterwards keeps alive.
+//!
 //! At the end the ratios are printed. They hold the decoding and the dropping of what was decoded;
 //! filling the read buffer counts for both where the input comes in pieces.
 

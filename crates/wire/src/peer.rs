@@ -168,10 +168,11 @@ pub struct LocalTransport {
     handlers: RwLock<HashMap<NodeId, Arc<dyn FrameHandler>>>,
 }
 
+type Delivery = (Arc<dyn FrameHandler>, Frame);
+
 thread_local! {
     /// Frames to handle once the one under way is done; `None` when none is under way.
-    static WAITING: RefCell<Option<VecDeque<(Arc<dyn FrameHandler>, Frame)>>> =
-        const { RefCell::new(None) };
+    static WAITING: RefCell<Option<VecDeque<Delivery>>> = const { RefCell::new(None) };
 }
 
 impl LocalTransport {
