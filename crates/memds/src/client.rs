@@ -72,7 +72,7 @@ pub struct Client {
 struct Shared {
     options: ClientOptions,
     transport: Arc<dyn Transport>,
-    on_route: Box<dyn Fn(Route) + Send + Sync>,
+    on_route: Box<dyn Fn(Placement, &Route) + Send + Sync>,
     queue: Mutex<Queue>,
     queue_filled: Condvar,
     queue_emptied: Notify,
@@ -101,11 +101,11 @@ struct Batch {
 }
 
 impl Client {
-    /// A client; `on_route` is told every route that answers bring.
+    /// A client; `on_route` is told the route that each lookup met, foreground or mirrored.
     pub fn new(
         options: ClientOptions,
         transport: Arc<dyn Transport>,
-        on_route: impl Fn(Route) + Send + Sync + 'static,
+        on_route: impl Fn(Placement, &Route) + Send + Sync + 'static,
     ) -> std::io::Result<Client> {
         assert!(!options.nodes.is_empty(), "a fleet has nodes");
         let shared = Arc::new(Shared {
@@ -267,15 +267,20 @@ impl Shared {
         };
         let Some(batch) = self.under_way.lock().remove(&answer.batch) else { return };
         self.answered.fetch_add(answer.found.len() as u64, Ordering::Relaxed);
-        if let Some(waiter) = batch.waiter {
-            let found = answer.found.first().copied().flatten();
-            let route = found.and_then(|index| answer.routes.get(usize::from(index)).cloned());
-            // A waiter that is gone has timed out.
-            let _ = waiter.send(route);
-        } else {
+        if batch.waiter.is_none() {
             self.pending.fetch_sub(batch.lookups.len() as u64, Ordering::Relaxed);
         }
-        answer.routes.into_iter().for_each(|route| (self.on_route)(route));
+        for ((_, placement), found) in batch.lookups.iter().zip(&answer.found) {
+            if let Some(index) = found {
+                (self.on_route)(*placement, &answer.routes[usize::from(*index)]);
+            }
+        }
+        if let Some(waiter) = batch.waiter {
+            let found = answer.found.first().copied().flatten();
+            let route = found.map(|index| answer.routes[usize::from(index)].clone());
+            // A waiter that is gone has timed out.
+            let _ = waiter.send(route);
+        }
     }
 }
 

@@ -31,8 +31,8 @@ fn fleet() -> Fleet {
     let told = Arc::new(Mutex::new(Vec::new()));
     let on_route = Arc::clone(&told);
     let options = ClientOptions::new(CLIENT, ids.clone());
-    let client = Client::new(options, Arc::clone(&shared), move |route| {
-        on_route.lock().unwrap().push(route);
+    let client = Client::new(options, Arc::clone(&shared), move |_, route| {
+        on_route.lock().unwrap().push(route.clone());
     })
     .unwrap();
     transport.connect(CLIENT, client.frame_handler());
