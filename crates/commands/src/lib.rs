@@ -10,15 +10,24 @@
 mod args;
 mod command;
 mod error;
+mod expiry;
 mod families;
+mod glob;
+mod keys;
 pub mod rows;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod txn;
 pub mod types;
 mod view;
 
-pub use args::Args;
-pub use command::{Arity, Command, Flags, Gather, KeyFlags, Keys, Run, Session};
+pub use args::{Args, VALUE_BYTES_MAX, parse_cursor};
+pub use command::{
+    Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
+};
 pub use error::CommandError;
+pub use families::generic::object_help;
+pub use keys::{key_flags, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

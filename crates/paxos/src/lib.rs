@@ -1,1 +1,61 @@
-//! Multi-Paxos, sans I/O.
+//! Multi-Paxos, sans I/O: one group's replica as a function of messages, ticks and persistence
+//! completions.
+//!
+//! This crate reads no clock, socket or file and starts no thread. The host brings the time, writes
+//! [`Record`]s, carries [`Message`]s and applies [`Output::Commit`]s.
+//!
+//! # The protocol
+//!
+//! ```text
+//! follower ──misses the leader──▶ Ask ──a majority misses it too──▶ candidate
+//! candidate  Prepare(b) ─────────▶ all;  Promise(b, accepted above chosen) ◀── a quorum
+//! leader     re-proposes what the promises hold, no-ops in the gaps, a no-op of its own
+//!            Accept(b, i, v) ────▶ all;  Accepted(b, i) ◀── a quorum: chosen, in any order
+//!            Commit(i, v) in order; Heartbeat/Accept carry how far the log is chosen
+//! lagging    Need(first) ────────▶ leader; Chosen(entries) ◀──
+//! ```
+//!
+//! Phase 1 is done once per ballot for all open indexes; phase 2 is pipelined in a bounded window.
+//! A candidate needs no complete log: what it lacks it learns from promises (open indexes) and by
+//! catch-up (chosen ones).
+//!
+//! # Invariants
+//!
+//! 1. A node uses a ballot once: it is promised durably before its Prepare leaves.
+//! 2. Accepting (ballot, value) raises the promise to that ballot.
+//! 3. Promise and Accepted leave only once their records are durable. A completion counts for the
+//!    ballot it was made in, not for an index alone.
+//! 4. In one ballot one value is proposed for an index. So a follower that accepted an index in the
+//!    ballot whose leader says "chosen up to here" holds the chosen value; entries of older
+//!    ballots are fetched instead.
+//! 5. Commit comes once per index, in order.
+//! 6. A chosen value never changes: asserted wherever one is learned again.
+//!
+//! # The lease
+//!
+//! A follower that hears its leader grants it a lease for `lease` from *receipt*. The leader counts
+//! on it for `lease` less the drift margin from *sending*, as soon as a quorum (itself included)
+//! has answered. Promises say how long a lease granted to somebody else still runs: a new leader
+//! accepts and replicates at once and *commits* only when the longest of these has ended, so
+//! old and new leader never both answer reads.
+//!
+//! A restarted acceptor forgot whom it granted a lease, and assumes that it granted one to somebody
+//! else just before it died.
+//!
+//! # What is left out, for now
+//!
+//! Membership change by joint quorum, log replicas, snapshots, node-pair liveness, quorum reads.
+//! A member that needs truncated entries cannot catch up; entries are truncated only when every
+//! member's state machine holds them.
+
+pub mod codec;
+mod election;
+mod leader;
+mod log;
+mod message;
+mod replica;
+mod types;
+
+pub use message::{Message, Output, Role};
+pub use replica::{ProposeError, Replica, Status};
+pub use types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};

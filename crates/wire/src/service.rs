@@ -155,6 +155,25 @@ pub struct NodeStatus {
     pub replicas: Vec<ReplicaStatus>,
 }
 
+impl NodeStatus {
+    /// The status of a node that does not run.
+    pub fn stopped(node: NodeId, zone: Zone) -> NodeStatus {
+        NodeStatus {
+            node,
+            zone,
+            running: false,
+            memtable_bytes: 0,
+            wal_bytes: 0,
+            wal_syncs: 0,
+            wal_entries: 0,
+            lsm_bytes: 0,
+            frozen_memtables: 0,
+            level0_runs: 0,
+            replicas: Vec::new(),
+        }
+    }
+}
+
 /// What a replica says of itself.
 #[derive(Clone, Debug)]
 pub struct ReplicaStatus {

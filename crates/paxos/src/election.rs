@@ -1,0 +1,160 @@
+//! How a leader is found: asking around, then phase 1 for all open indexes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::message::{Message, Output, Role};
+use crate::replica::{Held, Replica, State};
+use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
+
+/// A follower that misses the leader asks the others before it campaigns: a broken link to the
+/// leader is no reason to depose it.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    question: u64,
+    /// Members that miss the leader too, by position; this one included.
+    missing: u64,
+}
+
+/// A candidate's phase 1.
+#[derive(Debug)]
+pub(crate) struct Candidacy {
+    pub(crate) ballot: Ballot,
+    promised_by: u64,
+    /// The furthest that a promise said is chosen, and who has it.
+    pub(crate) chosen: (Index, NodeId),
+    /// The newest accepted value of each open index.
+    pub(crate) accepted: BTreeMap<u64, (Ballot, Value)>,
+    /// When the last lease granted to somebody else has surely ended.
+    pub(crate) commit_from: Instant,
+}
+
+impl Replica {
+    /// Starts a campaign now: for a first boot, where waiting would find out nothing.
+    pub fn campaign(&mut self, now: Instant) {
+        self.now = now;
+        let ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
+        self.promise(ballot, now);
+        self.state = State::Candidate(Candidacy {
+            ballot,
+            promised_by: 0,
+            chosen: (self.chosen, self.me),
+            accepted: BTreeMap::new(),
+            commit_from: now,
+        });
+        self.outputs.push_back(Output::RoleChanged { role: Role::Candidate });
+        self.hold(Held::OwnPromise { ballot }, now);
+    }
+
+    pub(crate) fn tick_election(&mut self, now: Instant) {
+        if now < self.patience {
+            return;
+        }
+        self.step_down(now);
+        if self.members.len() == 1 {
+            self.campaign(now);
+            return;
+        }
+        self.patience = self.next_patience(now);
+        let question = self.patience.0 ^ now.0.rotate_left(32);
+        let missing = 1 << self.position(self.me);
+        self.state = State::Follower { asking: Some(Asking { question, missing }) };
+        for peer in self.peers() {
+            self.send(peer, Message::Ask { question });
+        }
+    }
+
+    pub(crate) fn handle_ask(&mut self, from: NodeId, question: u64, now: Instant) {
+        let leader_alive = match &self.state {
+            State::Leader(_) => true,
+            State::Candidate(_) => false,
+            State::Follower { .. } => self.heard.is_some_and(|(heard, ballot)| {
+                heard.until(now) < self.options.suspicion && ballot.node() != from
+            }),
+        };
+        self.send(from, Message::Answer { question, leader_alive });
+    }
+
+    pub(crate) fn handle_answer(
+        &mut self,
+        from: NodeId,
+        question: u64,
+        leader_alive: bool,
+        now: Instant,
+    ) {
+        let (position, quorum) = (self.position(from), self.quorum());
+        let State::Follower { asking: Some(asking) } = &mut self.state else { return };
+        if asking.question != question {
+            return;
+        }
+        if leader_alive {
+            self.state = State::Follower { asking: None };
+            return;
+        }
+        asking.missing |= 1 << position;
+        if asking.missing.count_ones() as usize >= quorum {
+            self.campaign(now);
+        }
+    }
+
+    pub(crate) fn own_promise_durable(&mut self, ballot: Ballot, now: Instant) {
+        if !matches!(&self.state, State::Candidate(candidacy) if candidacy.ballot == ballot) {
+            return;
+        }
+        for peer in self.peers() {
+            self.send(peer, Message::Prepare { ballot });
+        }
+        let known = (self.chosen, self.accepted_above(self.chosen));
+        // A group of one grants leases to nobody else.
+        let lease_left =
+            if self.members.len() == 1 { Duration::ZERO } else { self.lease_left(self.me, now) };
+        self.handle_promise(self.me, ballot, known, lease_left, now);
+    }
+
+    pub(crate) fn handle_promise(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        (chosen, accepted): (Index, Vec<Entry>),
+        lease_left: Duration,
+        now: Instant,
+    ) {
+        let (position, quorum) = (self.position(from), self.quorum());
+        let State::Candidate(candidacy) = &mut self.state else { return };
+        if candidacy.ballot != ballot {
+            return;
+        }
+        candidacy.promised_by |= 1 << position;
+        candidacy.commit_from = candidacy.commit_from.max(now.after(lease_left));
+        if chosen > candidacy.chosen.0 {
+            candidacy.chosen = (chosen, from);
+        }
+        for entry in accepted {
+            let newest = candidacy.accepted.entry(entry.index.0);
+            let newest = newest.or_insert_with(|| (entry.ballot, entry.value.clone()));
+            if entry.ballot > newest.0 {
+                *newest = (entry.ballot, entry.value);
+            }
+        }
+        if candidacy.promised_by.count_ones() as usize >= quorum {
+            let State::Candidate(candidacy) =
+                std::mem::replace(&mut self.state, State::Follower { asking: None })
+            else {
+                unreachable!("matched above")
+            };
+            self.lead(candidacy, now);
+        }
+    }
+
+    pub(crate) fn handle_reject(&mut self, promised: Ballot, now: Instant) {
+        self.seen = self.seen.max(promised);
+        let mine = match &self.state {
+            State::Leader(leadership) => leadership.ballot,
+            State::Candidate(candidacy) => candidacy.ballot,
+            State::Follower { .. } => return,
+        };
+        if promised > mine {
+            self.step_down(now);
+        }
+    }
+}

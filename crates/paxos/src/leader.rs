@@ -1,0 +1,350 @@
+//! Leading: proposing in a bounded window, counting votes, the lease, and what members lack.
+
+use crate::election::Candidacy;
+use crate::message::{Message, Output, Role};
+use crate::replica::{Held, ProposeError, Replica, State};
+use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
+
+use bytes::Bytes;
+
+/// What only a leader knows.
+#[derive(Debug)]
+pub(crate) struct Leadership {
+    pub(crate) ballot: Ballot,
+    since: Instant,
+    /// The index of the next proposal.
+    next: Index,
+    /// The first proposal not sent yet.
+    unsent: Index,
+    /// The first index proposed in this ballot; lower ones were chosen before.
+    first_open: Index,
+    /// This leader's own no-op: it may serve once that is chosen.
+    serve_from: Index,
+    /// Nothing is committed before: somebody else's lease may still run.
+    commit_from: Instant,
+    /// By member position: the sending time of the newest message it acknowledged.
+    acknowledged: Vec<Option<Instant>>,
+    /// By member position: how far its state machine is durable, as it said in this ballot.
+    flushed: Vec<Option<Index>>,
+    /// Bytes proposed and not chosen.
+    window_bytes: usize,
+    next_heartbeat: Instant,
+    /// Whom to ask for chosen entries this leader lacks; another one after each try.
+    helper: NodeId,
+}
+
+impl Leadership {
+    pub(crate) fn next_deadline(&self) -> Instant {
+        self.next_heartbeat
+    }
+}
+
+impl Replica {
+    /// Whether this replica leads. Its lease may have run out: see [`Replica::may_serve`].
+    pub fn is_leader(&self) -> bool {
+        matches!(self.state, State::Leader(_))
+    }
+
+    /// The index the next proposal gets, if this replica leads.
+    pub fn next_index(&self) -> Index {
+        match &self.state {
+            State::Leader(leadership) => leadership.next,
+            _ => self.last.next(),
+        }
+    }
+
+    /// Whether this replica leads, holds a lease, and has handed out everything that was chosen
+    /// before it led: only then what its host has applied is the newest state there is. Check it
+    /// with a time read *after* the state was read.
+    pub fn may_serve(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Leader(leadership) => {
+                self.chosen >= leadership.serve_from && now < self.lease_until(leadership)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether [`Replica::propose`] would take `bytes` of data now.
+    pub fn may_propose(&self, bytes: usize) -> Result<(), ProposeError> {
+        let State::Leader(leadership) = &self.state else { return Err(ProposeError::NotLeader) };
+        let open = leadership.next.0 - 1 - self.chosen.0.max(leadership.first_open.0 - 1);
+        let full = open >= self.options.window_entries
+            || (open > 0 && leadership.window_bytes + bytes > self.options.window_bytes);
+        if full { Err(ProposeError::WindowFull) } else { Ok(()) }
+    }
+
+    /// Proposes a value; it is accepted here and sent to the others with the next outputs.
+    ///
+    /// *Errors*: see [`ProposeError`]; nothing happened then.
+    pub fn propose(&mut self, data: Bytes, now: Instant) -> Result<Index, ProposeError> {
+        self.may_propose(data.len())?;
+        self.now = now;
+        Ok(self.put_proposal(Value::Data(data), now))
+    }
+
+    /// Starts to lead with what phase 1 found.
+    pub(crate) fn lead(&mut self, candidacy: Candidacy, now: Instant) {
+        let Candidacy { ballot, chosen: (chosen, helper), accepted, commit_from, .. } = candidacy;
+        assert_eq!(self.promised, ballot, "a candidate that promised higher is none");
+        let first_open = chosen.next();
+        let members = self.members.len();
+        self.state = State::Leader(Leadership {
+            ballot,
+            since: now,
+            next: first_open,
+            unsent: first_open,
+            first_open,
+            serve_from: first_open,
+            commit_from,
+            acknowledged: vec![None; members],
+            flushed: vec![None; members],
+            window_bytes: 0,
+            next_heartbeat: now,
+            helper,
+        });
+        self.outputs.push_back(Output::RoleChanged { role: Role::Leader });
+        let last = accepted.last_key_value().map_or(chosen.0, |(index, _)| *index);
+        let mut accepted = accepted;
+        for index in first_open.0..=last {
+            let value = accepted.remove(&index).map_or(Value::Noop, |(_, value)| value);
+            self.put_proposal(value, now);
+        }
+        let serve_from = self.put_proposal(Value::Noop, now);
+        self.leadership().serve_from = serve_from;
+        self.ask_helper();
+        self.tick_leader(now);
+    }
+
+    fn leadership(&mut self) -> &mut Leadership {
+        match &mut self.state {
+            State::Leader(leadership) => leadership,
+            _ => unreachable!("only called while leading"),
+        }
+    }
+
+    fn put_proposal(&mut self, value: Value, now: Instant) -> Index {
+        let leadership = self.leadership();
+        let (ballot, index) = (leadership.ballot, leadership.next);
+        leadership.next = index.next();
+        leadership.window_bytes += value.len();
+        self.accept(Entry { index, ballot, value });
+        self.hold(Held::OwnAccept { ballot, index }, now);
+        index
+    }
+
+    /// Sends what was proposed since the last outputs, one message for all of it.
+    pub(crate) fn flush_leader(&mut self) {
+        let (chosen, now) = (self.chosen, self.now);
+        let State::Leader(leadership) = &mut self.state else { return };
+        if leadership.unsent == leadership.next {
+            return;
+        }
+        let (ballot, first, next) = (leadership.ballot, leadership.unsent, leadership.next);
+        leadership.unsent = next;
+        let mut values = Vec::with_capacity((next.0 - first.0) as usize);
+        for index in first.0..next.0 {
+            // What was chosen meanwhile (by a quorum of one) nobody waits for.
+            if let Some(slot) = self.log.get_mut(Index(index)) {
+                slot.sent = now;
+                values.push((Index(index), slot.value.clone()));
+            }
+        }
+        for peer in self.peers() {
+            let message = Message::Accept { ballot, values: values.clone(), chosen, sent: now };
+            self.send(peer, message);
+        }
+    }
+
+    pub(crate) fn own_accept_durable(&mut self, ballot: Ballot, index: Index, now: Instant) {
+        let position = self.position(self.me);
+        self.vote(position, ballot, index);
+        self.advance(now);
+    }
+
+    fn vote(&mut self, position: usize, ballot: Ballot, index: Index) {
+        if !matches!(&self.state, State::Leader(leadership) if leadership.ballot == ballot) {
+            return;
+        }
+        if let Some(slot) = self.log.get_mut(index)
+            && slot.ballot == ballot
+        {
+            slot.votes |= 1 << position;
+        }
+    }
+
+    pub(crate) fn handle_accepted(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        indexes: &[Index],
+        sent: Instant,
+        now: Instant,
+    ) {
+        let position = self.position(from);
+        for index in indexes {
+            self.vote(position, ballot, *index);
+        }
+        self.acknowledge(position, ballot, sent);
+        self.advance(now);
+    }
+
+    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant) {
+        if let State::Leader(leadership) = &mut self.state
+            && leadership.ballot == ballot
+        {
+            let newest = &mut leadership.acknowledged[position];
+            *newest = (*newest).max(Some(sent));
+        }
+    }
+
+    pub(crate) fn handle_heartbeat_ack(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        flushed: Index,
+        sent: Instant,
+        now: Instant,
+    ) {
+        let position = self.position(from);
+        self.acknowledge(position, ballot, sent);
+        if let State::Leader(leadership) = &mut self.state
+            && leadership.ballot == ballot
+        {
+            let known = &mut leadership.flushed[position];
+            *known = (*known).max(Some(flushed));
+        }
+        self.advance(now);
+    }
+
+    /// Whether an index is proposed in the ballot this replica leads in.
+    pub(crate) fn proposes_at(&self, index: Index) -> bool {
+        matches!(&self.state, State::Leader(leadership) if index >= leadership.first_open)
+    }
+
+    /// Hands out what a quorum has accepted, in order.
+    fn advance(&mut self, now: Instant) {
+        let quorum = self.quorum() as u32;
+        loop {
+            let index = self.chosen.next();
+            let State::Leader(leadership) = &mut self.state else { return };
+            if now < leadership.commit_from
+                || index < leadership.first_open
+                || index >= leadership.next
+            {
+                return;
+            }
+            let slot = self.log.get(index).expect("proposals are held until they are chosen");
+            if slot.votes.count_ones() < quorum {
+                return;
+            }
+            leadership.window_bytes -= slot.value.len();
+            self.hand_out_next();
+        }
+    }
+
+    /// Until when a quorum, this node included, lets nobody else commit.
+    fn lease_until(&self, leadership: &Leadership) -> Instant {
+        let others_needed = self.quorum() - 1;
+        if others_needed == 0 {
+            return Instant(u64::MAX);
+        }
+        let mut sent: Vec<Instant> = leadership.acknowledged.iter().copied().flatten().collect();
+        sent.sort_unstable_by(|a, b| b.cmp(a));
+        match sent.get(others_needed - 1) {
+            Some(sent) => sent.after(self.options.leader_lease()),
+            None => Instant::default(),
+        }
+    }
+
+    pub(crate) fn tick_leader(&mut self, now: Instant) {
+        self.advance(now);
+        let lease = self.options.lease;
+        let State::Leader(leadership) = &self.state else { return };
+        if now < leadership.next_heartbeat {
+            return;
+        }
+        let lost = self.lease_until(leadership).max(leadership.since).after(lease);
+        if now > lost {
+            // Nobody answers: whoever reaches a quorum shall lead.
+            self.step_down(now);
+            return;
+        }
+        let truncate = self.flushed_by_all();
+        self.truncate(truncate);
+        let (chosen, next_heartbeat) = (self.chosen, now.after(self.options.heartbeat));
+        let leadership = self.leadership();
+        leadership.next_heartbeat = next_heartbeat;
+        let ballot = leadership.ballot;
+        for peer in self.peers() {
+            self.send(peer, Message::Heartbeat { ballot, chosen, truncate, sent: now });
+        }
+        self.resend(now);
+        self.ask_helper();
+    }
+
+    /// The index up to which every member's state machine is durable.
+    fn flushed_by_all(&self) -> Index {
+        let State::Leader(leadership) = &self.state else { return Index(0) };
+        let me = self.position(self.me);
+        let others = leadership.flushed.iter().enumerate().filter(|(position, _)| *position != me);
+        others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min)
+    }
+
+    /// Sends again what a member has not accepted for too long.
+    fn resend(&mut self, now: Instant) {
+        let State::Leader(leadership) = &self.state else { return };
+        let (ballot, chosen, unsent) = (leadership.ballot, self.chosen, leadership.unsent);
+        let first = chosen.next().max(leadership.first_open);
+        let resend = self.options.resend;
+        let old: Vec<Index> = self
+            .log
+            .from(first)
+            .take_while(|(index, _)| *index < unsent)
+            .filter(|(_, slot)| slot.sent.until(now) >= resend)
+            .map(|(index, _)| index)
+            .collect();
+        for peer in self.peers() {
+            let bit = 1 << self.position(peer);
+            let values: Vec<_> = old
+                .iter()
+                .filter_map(|index| self.log.get(*index).map(|slot| (*index, slot)))
+                .filter(|(_, slot)| slot.votes & bit == 0)
+                .map(|(index, slot)| (index, slot.value.clone()))
+                .collect();
+            if !values.is_empty() {
+                self.send(peer, Message::Accept { ballot, values, chosen, sent: now });
+            }
+        }
+        for index in old {
+            if let Some(slot) = self.log.get_mut(index) {
+                slot.sent = now;
+            }
+        }
+    }
+
+    /// Asks a member for chosen entries that this leader lacks.
+    fn ask_helper(&mut self) {
+        let first = self.chosen.next();
+        let peers = self.peers();
+        let State::Leader(leadership) = &mut self.state else { return };
+        if first >= leadership.first_open || peers.is_empty() {
+            return;
+        }
+        let helper = leadership.helper;
+        let at = peers.iter().position(|peer| *peer == helper).unwrap_or(0);
+        leadership.helper = peers[(at + 1) % peers.len()];
+        self.send(peers[at], Message::Need { first });
+    }
+
+    /// Chosen entries came: ask for more where they came from, or go on.
+    pub(crate) fn after_catch_up(&mut self, from: NodeId, now: Instant) {
+        let first = self.chosen.next();
+        if let State::Leader(leadership) = &self.state
+            && first < leadership.first_open
+        {
+            self.send(from, Message::Need { first });
+        }
+        self.advance(now);
+    }
+}

@@ -1,0 +1,164 @@
+//! What members of a group say to each other, and what a replica says to its host.
+
+use crate::types::{Ballot, Entry, Index, Instant, NodeId, Record, Value};
+
+/// A message between two members of a group. Messages may be lost, repeated, delayed and
+/// reordered; none may be changed (the host's frames carry a checksum).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// "I miss the leader: do you hear it?" Asked before a campaign.
+    Ask {
+        /// Repeated in the answer.
+        question: u64,
+    },
+    /// The answer to [`Message::Ask`].
+    Answer {
+        /// The question.
+        question: u64,
+        /// Whether a leader was heard within the suspicion time.
+        leader_alive: bool,
+    },
+    /// Phase 1a.
+    Prepare {
+        /// The candidate's ballot.
+        ballot: Ballot,
+    },
+    /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent.
+    Promise {
+        /// The candidate's ballot.
+        ballot: Ballot,
+        /// Everything up to here is chosen, and the sender has it.
+        chosen: Index,
+        /// What it accepted above that.
+        accepted: Vec<Entry>,
+        /// Microseconds for which another leader may still hold a lease from the sender.
+        lease_left_us: u64,
+    },
+    /// Phase 2a, for several indexes. Renews the lease.
+    Accept {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The values, by ascending index.
+        values: Vec<(Index, Value)>,
+        /// Everything up to here is chosen.
+        chosen: Index,
+        /// The leader's time; only echoed.
+        sent: Instant,
+    },
+    /// Phase 2b. Durable before it is sent.
+    Accepted {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The indexes accepted.
+        indexes: Vec<Index>,
+        /// The echo of [`Message::Accept`]'s time.
+        sent: Instant,
+    },
+    /// "I lead." Renews the lease.
+    Heartbeat {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// Everything up to here is chosen.
+        chosen: Index,
+        /// No member needs entries up to here.
+        truncate: Index,
+        /// The leader's time; only echoed.
+        sent: Instant,
+    },
+    /// The answer to [`Message::Heartbeat`].
+    HeartbeatAck {
+        /// The leader's ballot.
+        ballot: Ballot,
+        /// The sender's state machine holds everything up to here durably.
+        flushed: Index,
+        /// The echo.
+        sent: Instant,
+    },
+    /// "A higher ballot was promised."
+    Reject {
+        /// That ballot.
+        promised: Ballot,
+    },
+    /// "Send me the chosen entries from here on."
+    Need {
+        /// The first index missing.
+        first: Index,
+    },
+    /// Chosen entries, by ascending index without gaps.
+    Chosen {
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+}
+
+impl Message {
+    /// The message that brings a lagging member entries read from the log for
+    /// [`Output::ReadLog`].
+    pub fn chosen(entries: Vec<Entry>) -> Message {
+        Message::Chosen { entries }
+    }
+}
+
+/// What a replica is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Obeys a leader, or waits for one.
+    Follower,
+    /// Asks for promises.
+    Candidate,
+    /// Leads; see [`crate::Replica::may_serve`] for when it may answer.
+    Leader,
+}
+
+impl Role {
+    /// The role's name in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+        }
+    }
+}
+
+/// What the host has to do, in this order. Everything may be done at once: the replica itself holds
+/// back messages that promise what is not durable yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Append a record to the log; call `handle_persisted` with the token once it is durable.
+    Persist {
+        /// Ascending within a replica.
+        token: u64,
+        /// What to append.
+        record: Record,
+    },
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Apply a chosen entry. Comes once for each index, in order, from `Recovered::applied` on.
+    Commit {
+        /// Where.
+        index: Index,
+        /// What.
+        value: Value,
+    },
+    /// The role changed.
+    RoleChanged {
+        /// The new one.
+        role: Role,
+    },
+    /// Send a member the chosen entries `first..=last` (or as many of the first of them as fit one
+    /// message) as [`Message::Chosen`]: only the log on disk has them.
+    ReadLog {
+        /// To whom.
+        to: NodeId,
+        /// The first index.
+        first: Index,
+        /// The last index.
+        last: Index,
+    },
+}

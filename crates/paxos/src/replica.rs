@@ -1,0 +1,591 @@
+//! A member of a group: the acceptor, the learner, and the frame around election and leadership.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::election::{Asking, Candidacy};
+use crate::leader::Leadership;
+use crate::log::Log;
+use crate::message::{Message, Output, Role};
+use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
+
+/// Members of a group at most: votes are bits of a word.
+pub(crate) const MEMBERS_MAX: usize = 64;
+
+/// Why a value was not proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead.
+    #[error("not the leader")]
+    NotLeader,
+    /// As many entries or bytes as the window holds are proposed and not chosen.
+    #[error("the window is full")]
+    WindowFull,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The role.
+    pub role: Role,
+    /// Who leads, as far as this replica knows.
+    pub leader: Option<NodeId>,
+    /// The ballot of that leader, or the highest promised.
+    pub ballot: Ballot,
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The highest index accepted.
+    pub last_index: Index,
+    /// Everything up to here is chosen and handed to the host.
+    pub chosen: Index,
+    /// Entries up to here are gone.
+    pub truncated: Index,
+    /// The host's state machine holds everything up to here durably.
+    pub flushed: Index,
+}
+
+/// What a replica does by its role.
+#[derive(Debug)]
+pub(crate) enum State {
+    Follower { asking: Option<Asking> },
+    Candidate(Candidacy),
+    Leader(Leadership),
+}
+
+/// What waits until a record is durable.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Send {
+        to: NodeId,
+        message: Message,
+    },
+    /// This node's own promise of its own ballot.
+    OwnPromise {
+        ballot: Ballot,
+    },
+    /// This node's own acceptance of what it proposed.
+    OwnAccept {
+        ballot: Ballot,
+        index: Index,
+    },
+}
+
+/// See the crate's text. The host calls `handle_*`, `propose`, `campaign` and `set_flushed` in any
+/// order and takes all [`Output`]s by [`Replica::poll_output`] after each.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) me: NodeId,
+    pub(crate) members: Vec<NodeId>,
+    pub(crate) options: Options,
+    pub(crate) state: State,
+    pub(crate) promised: Ballot,
+    /// The highest ballot seen anywhere: the next campaign goes above it.
+    pub(crate) seen: Ballot,
+    pub(crate) log: Log,
+    /// The highest index ever accepted.
+    pub(crate) last: Index,
+    /// Everything up to here is chosen and handed out.
+    pub(crate) chosen: Index,
+    /// The newest chosen mark given to the host's log.
+    marked: Index,
+    /// What the leader of `promised` says is chosen.
+    announced: Index,
+    pub(crate) truncated: Index,
+    pub(crate) flushed: Index,
+    /// The last time a leader was heard; the ballot it leads in.
+    pub(crate) heard: Option<(Instant, Ballot)>,
+    /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
+    grants: Vec<(Option<NodeId>, Instant)>,
+    /// When a follower loses patience, a candidate tries again.
+    pub(crate) patience: Instant,
+    /// The newest time the host told.
+    pub(crate) now: Instant,
+    need_sent: Option<(Instant, Index)>,
+    next_token: u64,
+    persisted: u64,
+    held: VecDeque<(u64, Held)>,
+    pub(crate) outputs: VecDeque<Output>,
+    random: u64,
+}
+
+impl Replica {
+    /// A replica over what its host recovered; a new one over `Recovered::default()`. Entries known
+    /// to be chosen are handed out at once.
+    ///
+    /// *Panics* if `me` is no member, or there are no members or more than 64.
+    pub fn new(
+        me: NodeId,
+        members: &[NodeId],
+        options: Options,
+        recovered: Recovered,
+        now: Instant,
+        seed: u64,
+    ) -> Replica {
+        assert!(members.contains(&me) && members.len() <= MEMBERS_MAX);
+        assert!((20..100).contains(&options.drift_margin_percent));
+        let promised =
+            recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
+        let mark = recovered.chosen;
+        // See the crate's text, "The lease".
+        let grants = match promised {
+            Ballot::ZERO => Vec::new(),
+            _ => vec![(None, now.after(options.lease))],
+        };
+        let mut replica = Replica {
+            me,
+            members: members.to_vec(),
+            state: State::Follower { asking: None },
+            promised,
+            seen: promised,
+            log: Log::default(),
+            last: recovered.applied,
+            chosen: recovered.applied,
+            marked: mark,
+            announced: mark,
+            truncated: recovered.truncated,
+            flushed: recovered.applied,
+            heard: None,
+            grants,
+            patience: now,
+            now,
+            need_sent: None,
+            next_token: 1,
+            persisted: 0,
+            held: VecDeque::new(),
+            outputs: VecDeque::new(),
+            random: seed ^ 0x9e37_79b9_7f4a_7c15,
+            options,
+        };
+        for entry in recovered.entries {
+            if entry.index > recovered.applied {
+                replica.last = replica.last.max(entry.index);
+                replica.log.put(entry);
+            }
+        }
+        while replica.chosen < mark && replica.log.get(replica.chosen.next()).is_some() {
+            replica.hand_out_next();
+        }
+        replica.patience = if promised.node() == me && promised != Ballot::ZERO {
+            // The last leader's next incarnation: nobody is nearer to a lease.
+            now.after(replica.options.heartbeat / 4)
+        } else {
+            replica.next_patience(now)
+        };
+        replica
+    }
+
+    /// The replica as it is.
+    pub fn status(&self) -> Status {
+        let (role, leader) = match &self.state {
+            State::Leader(_) => (Role::Leader, Some(self.me)),
+            State::Candidate(_) => (Role::Candidate, None),
+            State::Follower { .. } => (Role::Follower, self.heard.map(|(_, ballot)| ballot.node())),
+        };
+        let ballot = match (&self.state, self.heard) {
+            (State::Leader(leadership), _) => leadership.ballot,
+            (State::Follower { .. }, Some((_, ballot))) => ballot,
+            _ => self.promised,
+        };
+        Status {
+            role,
+            leader,
+            ballot,
+            promised: self.promised,
+            last_index: self.last,
+            chosen: self.chosen,
+            truncated: self.truncated,
+            flushed: self.flushed,
+        }
+    }
+
+    /// Takes the next thing the host has to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.flush_leader();
+            if self.chosen > self.marked {
+                self.marked = self.chosen;
+                self.persist(Record::Chosen(self.chosen));
+            }
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Everything persisted up to this token is durable.
+    pub fn handle_persisted(&mut self, token: u64, now: Instant) {
+        self.now = now;
+        self.persisted = self.persisted.max(token);
+        while let Some((needs, _)) = self.held.front()
+            && *needs <= self.persisted
+        {
+            let (_, held) = self.held.pop_front().expect("just looked at");
+            self.release(held, now);
+        }
+    }
+
+    /// Tells that the host's state machine holds everything up to `index` durably.
+    pub fn set_flushed(&mut self, index: Index) {
+        assert!(index <= self.chosen, "only chosen entries are applied");
+        self.flushed = self.flushed.max(index);
+    }
+
+    /// Takes a message from another member.
+    pub fn handle_message(&mut self, from: NodeId, message: Message, now: Instant) {
+        if !self.members.contains(&from) || from == self.me {
+            return;
+        }
+        self.now = now;
+        match message {
+            Message::Ask { question } => self.handle_ask(from, question, now),
+            Message::Answer { question, leader_alive } => {
+                self.handle_answer(from, question, leader_alive, now);
+            }
+            Message::Prepare { ballot } => self.handle_prepare(from, ballot, now),
+            Message::Promise { ballot, chosen, accepted, lease_left_us } => {
+                let lease_left = Duration::from_micros(lease_left_us);
+                self.handle_promise(from, ballot, (chosen, accepted), lease_left, now);
+            }
+            Message::Accept { ballot, values, chosen, sent } => {
+                self.handle_accept(from, ballot, values, chosen, (sent, now));
+            }
+            Message::Accepted { ballot, indexes, sent } => {
+                self.handle_accepted(from, ballot, &indexes, sent, now);
+            }
+            Message::Heartbeat { ballot, chosen, truncate, sent } => {
+                self.handle_heartbeat(from, ballot, chosen, truncate, (sent, now));
+            }
+            Message::HeartbeatAck { ballot, flushed, sent } => {
+                self.handle_heartbeat_ack(from, ballot, flushed, sent, now);
+            }
+            Message::Reject { promised } => self.handle_reject(promised, now),
+            Message::Need { first } => self.handle_need(from, first),
+            Message::Chosen { entries } => self.handle_chosen(from, entries, now),
+        }
+    }
+
+    /// Lets time pass: call it at [`Replica::next_deadline`] or more often.
+    pub fn handle_tick(&mut self, now: Instant) {
+        self.now = now;
+        match self.state {
+            State::Leader(_) => self.tick_leader(now),
+            State::Follower { .. } | State::Candidate(_) => self.tick_election(now),
+        }
+    }
+
+    /// When the replica next has something to do of itself.
+    pub fn next_deadline(&self) -> Instant {
+        match &self.state {
+            State::Leader(leadership) => leadership.next_deadline(),
+            State::Follower { .. } | State::Candidate(_) => self.patience,
+        }
+    }
+
+    // The acceptor.
+
+    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, now: Instant) {
+        if ballot.node() != from {
+            return;
+        }
+        self.seen = self.seen.max(ballot);
+        if ballot < self.promised {
+            self.send(from, Message::Reject { promised: self.promised });
+            return;
+        }
+        if ballot > self.promised {
+            self.promise(ballot, now);
+        }
+        let lease_left_us = self.lease_left(from, now).as_micros() as u64;
+        let accepted = self.accepted_above(self.chosen);
+        let message = Message::Promise { ballot, chosen: self.chosen, accepted, lease_left_us };
+        self.hold(Held::Send { to: from, message }, now);
+    }
+
+    /// Promises a higher ballot, to another node or to itself.
+    pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
+        assert!(ballot > self.promised, "promises only rise");
+        self.step_down(now);
+        self.promised = ballot;
+        self.seen = self.seen.max(ballot);
+        self.heard = None;
+        self.persist(Record::Promise(ballot));
+        // Time for the candidate to become leader before this one tries.
+        self.patience = self.next_patience(now);
+    }
+
+    pub(crate) fn accepted_above(&self, chosen: Index) -> Vec<Entry> {
+        let slots = self.log.from(chosen.next());
+        slots
+            .map(|(index, slot)| Entry { index, ballot: slot.ballot, value: slot.value.clone() })
+            .collect()
+    }
+
+    /// How long somebody other than `candidate` may still hold a lease from this acceptor.
+    pub(crate) fn lease_left(&self, candidate: NodeId, now: Instant) -> Duration {
+        let others = self.grants.iter().filter(|(holder, _)| *holder != Some(candidate));
+        others.map(|(_, until)| now.until(*until)).max().unwrap_or_default()
+    }
+
+    fn grant(&mut self, holder: NodeId, now: Instant) {
+        let until = now.after(self.options.lease);
+        self.grants.retain(|(other, until)| *until > now && *other != Some(holder));
+        self.grants.push((Some(holder), until));
+    }
+
+    /// A sign of life of the leader of `ballot`. False if a higher ballot is promised.
+    fn hear(&mut self, from: NodeId, ballot: Ballot, now: Instant) -> bool {
+        if ballot.node() != from {
+            // Only its own node leads in a ballot: no member of ours sends this.
+            return false;
+        }
+        self.seen = self.seen.max(ballot);
+        if ballot < self.promised {
+            self.send(from, Message::Reject { promised: self.promised });
+            return false;
+        }
+        if ballot > self.promised {
+            self.promise(ballot, now);
+        }
+        match &self.state {
+            State::Follower { .. } => self.state = State::Follower { asking: None },
+            State::Candidate(_) => self.become_follower(),
+            State::Leader(_) => unreachable!("nobody else leads in this node's ballot"),
+        }
+        let first = self.heard.is_none_or(|(_, heard)| heard != ballot);
+        self.heard = Some((now, ballot));
+        if first {
+            self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
+        }
+        self.grant(from, now);
+        self.patience = self.next_patience(now);
+        true
+    }
+
+    fn handle_accept(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        values: Vec<(Index, Value)>,
+        chosen: Index,
+        (sent, now): (Instant, Instant),
+    ) {
+        if !self.hear(from, ballot, now) {
+            return;
+        }
+        let mut indexes = Vec::with_capacity(values.len());
+        for (index, value) in values {
+            indexes.push(index);
+            self.accept(Entry { index, ballot, value });
+        }
+        self.hold(
+            Held::Send { to: from, message: Message::Accepted { ballot, indexes, sent } },
+            now,
+        );
+        self.learn(chosen, now);
+    }
+
+    /// Accepts a value of the promised ballot, once.
+    pub(crate) fn accept(&mut self, entry: Entry) {
+        assert!(entry.ballot == self.promised, "accepting raises the promise first");
+        if entry.index <= self.chosen {
+            // Chosen already, and held: the value is the same by Paxos.
+            return;
+        }
+        match self.log.get(entry.index) {
+            Some(slot) if slot.ballot == entry.ballot => {
+                assert!(slot.value == entry.value, "one value per ballot and index");
+            }
+            _ => {
+                self.last = self.last.max(entry.index);
+                self.log.put(entry.clone());
+                self.persist(Record::Accept(entry));
+            }
+        }
+    }
+
+    fn handle_heartbeat(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        truncate: Index,
+        (sent, now): (Instant, Instant),
+    ) {
+        if !self.hear(from, ballot, now) {
+            return;
+        }
+        // Held like an acceptance: the promise this ballot may just have raised comes first.
+        let message = Message::HeartbeatAck { ballot, flushed: self.flushed, sent };
+        self.hold(Held::Send { to: from, message }, now);
+        self.learn(chosen, now);
+        self.truncate(truncate);
+    }
+
+    pub(crate) fn truncate(&mut self, through: Index) {
+        let through = through.min(self.flushed);
+        if through > self.truncated {
+            self.truncated = through;
+            self.log.truncate(through);
+            self.persist(Record::Truncate(through));
+        }
+    }
+
+    // The learner.
+
+    /// The leader of the promised ballot says that everything up to `chosen` is.
+    fn learn(&mut self, chosen: Index, now: Instant) {
+        self.announced = self.announced.max(chosen);
+        while self.chosen < chosen
+            && self.log.get(self.chosen.next()).is_some_and(|slot| slot.ballot == self.promised)
+        {
+            self.hand_out_next();
+        }
+        if self.chosen < self.announced {
+            self.ask_for_missing(now);
+        }
+    }
+
+    /// Asks the leader for the first entry missing, unless it was just asked for.
+    fn ask_for_missing(&mut self, now: Instant) {
+        let first = self.chosen.next();
+        let asked = self
+            .need_sent
+            .is_some_and(|(at, index)| index == first && at.until(now) < self.options.resend);
+        if let Some((_, ballot)) = self.heard
+            && ballot.node() != self.me
+            && !asked
+        {
+            self.need_sent = Some((now, first));
+            self.send(ballot.node(), Message::Need { first });
+        }
+    }
+
+    fn handle_need(&mut self, from: NodeId, first: Index) {
+        if first > self.chosen || first <= self.truncated {
+            return;
+        }
+        let in_memory = self.log.get(first).is_some();
+        if !in_memory {
+            let held = self.log.from(first).next().map(|(index, _)| index);
+            let end = held.map_or(self.chosen, |index| Index(index.0 - 1));
+            let last = self.chosen.min(end);
+            self.outputs.push_back(Output::ReadLog { to: from, first, last });
+            return;
+        }
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (index, slot) in self.log.from(first) {
+            if index > self.chosen || bytes > self.options.catch_up_bytes {
+                break;
+            }
+            bytes += slot.value.len();
+            entries.push(Entry { index, ballot: slot.ballot, value: slot.value.clone() });
+        }
+        self.send(from, Message::Chosen { entries });
+    }
+
+    fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
+        for entry in entries {
+            let known = self.log.get(entry.index);
+            if entry.index <= self.chosen {
+                let same = known.is_none_or(|slot| slot.value == entry.value);
+                assert!(same, "a chosen value never changes");
+                continue;
+            }
+            if entry.index != self.chosen.next() || self.proposes_at(entry.index) {
+                break;
+            }
+            match known {
+                Some(slot) if slot.value == entry.value => {}
+                _ => {
+                    // What is held there instead was proposed by a leader before it was chosen.
+                    let older = known.is_none_or(|slot| slot.ballot < entry.ballot);
+                    assert!(older, "a chosen value never changes");
+                    self.last = self.last.max(entry.index);
+                    self.log.put(entry.clone());
+                    self.persist(Record::Accept(entry));
+                }
+            }
+            self.hand_out_next();
+        }
+        self.need_sent = None;
+        if matches!(self.state, State::Leader(_)) {
+            self.after_catch_up(from, now);
+        } else {
+            self.learn(self.announced, now);
+        }
+    }
+
+    /// Hands out the entry after `chosen`, which is known to be chosen and held.
+    pub(crate) fn hand_out_next(&mut self) {
+        let index = self.chosen.next();
+        let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
+        self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
+        self.chosen = index;
+        self.log.evict(self.chosen, self.options.keep_bytes);
+    }
+
+    // The frame.
+
+    pub(crate) fn quorum(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    pub(crate) fn position(&self, node: NodeId) -> usize {
+        self.members.iter().position(|member| *member == node).expect("a member")
+    }
+
+    pub(crate) fn peers(&self) -> Vec<NodeId> {
+        self.members.iter().copied().filter(|member| *member != self.me).collect()
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
+        self.outputs.push_back(Output::Send { to, message });
+    }
+
+    pub(crate) fn persist(&mut self, record: Record) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.outputs.push_back(Output::Persist { token, record });
+    }
+
+    /// Holds something back until everything persisted so far is durable.
+    pub(crate) fn hold(&mut self, held: Held, now: Instant) {
+        let newest = self.next_token - 1;
+        if newest <= self.persisted {
+            self.release(held, now);
+        } else {
+            self.held.push_back((newest, held));
+        }
+    }
+
+    fn release(&mut self, held: Held, now: Instant) {
+        match held {
+            Held::Send { to, message } => self.send(to, message),
+            Held::OwnPromise { ballot } => self.own_promise_durable(ballot, now),
+            Held::OwnAccept { ballot, index } => self.own_accept_durable(ballot, index, now),
+        }
+    }
+
+    /// Gives up leadership or candidacy.
+    pub(crate) fn step_down(&mut self, now: Instant) {
+        if !matches!(self.state, State::Follower { .. }) {
+            self.become_follower();
+            self.patience = self.next_patience(now);
+        }
+    }
+
+    fn become_follower(&mut self) {
+        self.state = State::Follower { asking: None };
+        self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
+    }
+
+    /// A random moment one to two suspicion times from now.
+    pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
+        // Xorshift: members must only differ, not surprise.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let suspicion = self.options.suspicion;
+        let extra = suspicion.as_micros() as u64;
+        now.after(suspicion + Duration::from_micros(self.random % extra.max(1)))
+    }
+}

@@ -1,0 +1,203 @@
+//! Names and numbers of consensus.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// A member of groups. At most 2^20 - 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(pub u32);
+
+/// A position in a group's log. The first entry has index 1; 0 is "nothing".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Index(pub u64);
+
+impl Index {
+    /// The index after this one.
+    pub const fn next(self) -> Index {
+        Index(self.0 + 1)
+    }
+}
+
+/// Monotonic time in microseconds since an origin of the host's choosing. Never sent as an
+/// absolute time: peers only echo it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// The time `duration` later.
+    pub const fn after(self, duration: Duration) -> Instant {
+        Instant(self.0.saturating_add(duration.as_micros() as u64))
+    }
+
+    /// How long from this time until `later`; zero if it has passed.
+    pub const fn until(self, later: Instant) -> Duration {
+        Duration::from_micros(later.0.saturating_sub(self.0))
+    }
+}
+
+/// A leadership number: a round and the node that leads in it, as one ordered number. No two nodes
+/// share one, and no node uses one twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ballot {
+    /// `round << 20 | node`
+    pub number: u64,
+}
+
+const NODE_BITS: u32 = 20;
+
+impl Ballot {
+    /// Below every ballot that a node can have.
+    pub const ZERO: Ballot = Ballot { number: 0 };
+
+    /// The ballot of a node in a round.
+    ///
+    /// *Panics* if the node has more than 20 bits or the round more than 44.
+    pub fn new(round: u64, node: NodeId) -> Ballot {
+        assert!(node.0 < 1 << NODE_BITS && round < 1 << (64 - NODE_BITS));
+        Ballot { number: round << NODE_BITS | u64::from(node.0) }
+    }
+
+    /// The ballot with this number.
+    pub const fn from_number(number: u64) -> Ballot {
+        Ballot { number }
+    }
+
+    /// The round.
+    pub const fn round(self) -> u64 {
+        self.number >> NODE_BITS
+    }
+
+    /// The node that leads.
+    pub const fn node(self) -> NodeId {
+        NodeId((self.number & ((1 << NODE_BITS) - 1)) as u32)
+    }
+}
+
+impl fmt::Debug for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.round(), self.node().0)
+    }
+}
+
+/// What a log entry holds.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing: fills a gap, or opens a leadership.
+    Noop,
+    /// The host's bytes.
+    Data(Bytes),
+}
+
+impl Value {
+    /// Bytes of data.
+    pub fn len(&self) -> usize {
+        match self {
+            Value::Noop => 0,
+            Value::Data(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Noop => f.write_str("noop"),
+            Value::Data(bytes) => write!(f, "{} bytes", bytes.len()),
+        }
+    }
+}
+
+/// An accepted value: what an acceptor's log holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Where.
+    pub index: Index,
+    /// In which ballot it was accepted.
+    pub ballot: Ballot,
+    /// What.
+    pub value: Value,
+}
+
+/// What the host writes to its log. Records of a group are durable in the order they were made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// No ballot below this one will be obeyed. Must be synced.
+    Promise(Ballot),
+    /// A value accepted; it also promises its ballot. Must be synced.
+    Accept(Entry),
+    /// All entries up to here are chosen: a hint that shortens recovery. Needs no sync of its own.
+    Chosen(Index),
+    /// Entries up to here are not needed any more. Needs no sync of its own.
+    Truncate(Index),
+}
+
+/// What a replica starts from: what its host's log and state machine hold.
+#[derive(Clone, Default, Debug)]
+pub struct Recovered {
+    /// The highest ballot promised or accepted.
+    pub promised: Ballot,
+    /// The newest [`Record::Chosen`].
+    pub chosen: Index,
+    /// The state machine holds all entries up to here.
+    pub applied: Index,
+    /// The newest [`Record::Truncate`].
+    pub truncated: Index,
+    /// Accepted entries above `applied`, the newest ballot for each index, ascending.
+    pub entries: Vec<Entry>,
+}
+
+/// Time and size limits of a replica.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Options {
+    /// A leader's heartbeat. Default 150 ms.
+    pub heartbeat: Duration,
+    /// How long a follower lets no other leader commit after it heard its leader. Default 1 s.
+    pub lease: Duration,
+    /// By how many percent a leader holds its own lease for shorter than its followers do: what two
+    /// clocks may drift apart. At least 20. Default 20.
+    pub drift_margin_percent: u32,
+    /// How long a follower hears nothing before it asks around; up to as much again is added at
+    /// random. Default 700 ms.
+    pub suspicion: Duration,
+    /// How long an accept, a question or a campaign stays unanswered before it is repeated.
+    /// Default 300 ms.
+    pub resend: Duration,
+    /// Entries proposed and not chosen. Default 256.
+    pub window_entries: u64,
+    /// Bytes proposed and not chosen. Default 32 MiB.
+    pub window_bytes: usize,
+    /// Bytes of chosen entries kept in memory for members that lag. Default 8 MiB.
+    pub keep_bytes: usize,
+    /// Bytes of entries in one catch-up message. Default 1 MiB.
+    pub catch_up_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            heartbeat: Duration::from_millis(150),
+            lease: Duration::from_secs(1),
+            drift_margin_percent: 20,
+            suspicion: Duration::from_millis(700),
+            resend: Duration::from_millis(300),
+            window_entries: 256,
+            window_bytes: 32 << 20,
+            keep_bytes: 8 << 20,
+            catch_up_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Options {
+    /// How long a leader may rely on an acknowledged heartbeat, from the moment it was sent.
+    pub fn leader_lease(&self) -> Duration {
+        self.lease * (100 - self.drift_margin_percent) / 100
+    }
+}

@@ -1,0 +1,179 @@
+//! The command line: redis.conf's names for what Redis users know.
+
+use std::path::PathBuf;
+
+/// Every option: name, what its value is, and what it means. `--help` prints this table.
+const OPTIONS: &[(&str, &str, &str)] = &[
+    ("port", "NUMBER", "port for clients (default 6379)"),
+    ("bind", "ADDRESS", "address for clients; may be given several times (default 127.0.0.1)"),
+    ("dir", "PATH", "data folder (default ./data)"),
+    ("replicas", "1|3", "copies of every partition, one per zone (default 3)"),
+    ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
+    ("maxclients", "NUMBER", "connections served at once (default 20000)"),
+    ("requirepass", "PASSWORD", "password of the default user (default: none)"),
+    ("memtable-mb", "MIB", "effects in memory per node before they are flushed (default 64)"),
+    ("cache-mb", "MIB", "row and block cache per node (default 64)"),
+    ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
+    ("enable-faults", "", "allow ADMIN FAULT"),
+];
+
+/// How the server runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) port: u16,
+    pub(crate) bind: Vec<String>,
+    pub(crate) dir: PathBuf,
+    pub(crate) replicas: u32,
+    pub(crate) databases: u32,
+    pub(crate) maxclients: usize,
+    pub(crate) requirepass: Option<String>,
+    pub(crate) memtable_mb: u64,
+    pub(crate) cache_mb: u64,
+    pub(crate) loglevel: String,
+    pub(crate) enable_faults: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            port: 6379,
+            bind: Vec::new(),
+            dir: PathBuf::from("data"),
+            replicas: 3,
+            databases: 16,
+            maxclients: 20_000,
+            requirepass: None,
+            memtable_mb: 64,
+            cache_mb: 64,
+            loglevel: "info".to_owned(),
+            enable_faults: false,
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Invocation {
+    Run(Config),
+    Help,
+    Version,
+}
+
+/// Reads the command line, the program's name left out.
+///
+/// *Errors*: a text for the user: unknown option, missing or bad value.
+pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Invocation, String> {
+    let mut config = Config::default();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let name = match arg.as_str() {
+            "--help" | "-h" => return Ok(Invocation::Help),
+            "--version" | "-v" => return Ok(Invocation::Version),
+            other => other.strip_prefix("--").ok_or(format!("unexpected argument '{other}'"))?,
+        };
+        let (name, inline) = match name.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (name, None),
+        };
+        let option = OPTIONS.iter().find(|(known, ..)| *known == name);
+        let (name, value_name, _) = option.ok_or(format!("unknown option '--{name}'"))?;
+        if value_name.is_empty() {
+            config.enable_faults = true;
+            continue;
+        }
+        let value = inline.or_else(|| args.next());
+        let value = value.ok_or(format!("--{name} wants a value: {value_name}"))?;
+        set(&mut config, name, value)?;
+    }
+    if config.bind.is_empty() {
+        config.bind.push("127.0.0.1".to_owned());
+    }
+    Ok(Invocation::Run(config))
+}
+
+fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
+    match name {
+        "port" => config.port = number(name, &value, 0, 65_535)? as u16,
+        "bind" => config.bind.extend(value.split_whitespace().map(str::to_owned)),
+        "dir" => config.dir = PathBuf::from(value),
+        "replicas" => match number(name, &value, 1, 3)? {
+            2 => return Err("--replicas takes 1 or 3: two copies have no better quorum".into()),
+            replicas => config.replicas = replicas as u32,
+        },
+        "databases" => config.databases = number(name, &value, 1, 4_096)? as u32,
+        "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
+        "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
+        "memtable-mb" => config.memtable_mb = number(name, &value, 1, 65_536)?,
+        "cache-mb" => config.cache_mb = number(name, &value, 1, 1_048_576)?,
+        "loglevel" => match value.as_str() {
+            "error" | "warn" | "info" | "debug" | "trace" => config.loglevel = value,
+            _ => return Err(format!("--loglevel does not know '{value}'")),
+        },
+        _ => unreachable!("every option of the table has its arm"),
+    }
+    Ok(())
+}
+
+fn number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
+    let number = value.parse().ok().filter(|number| (min..=max).contains(number));
+    number.ok_or(format!("--{name} takes a number from {min} to {max}, not '{value}'"))
+}
+
+/// The text of `--help`.
+pub(crate) fn help() -> String {
+    let mut text = String::from(
+        "evenkeel: a Redis-protocol store, durable on a quorum of three zones\n\n\
+         usage: evenkeel [options]\n\n",
+    );
+    for (name, value, meaning) in OPTIONS {
+        text.push_str(&format!("  {:<26} {meaning}\n", format!("--{name} {value}")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<Invocation, String> {
+        parse(args.iter().map(|arg| (*arg).to_owned()))
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        for (name, value, _) in OPTIONS {
+            let args: &[&str] = match *value {
+                "" => &[],
+                "LEVEL" => &["debug"],
+                _ => &["1"],
+            };
+            let name = format!("--{name}");
+            let args: Vec<_> = std::iter::once(name.as_str()).chain(args.iter().copied()).collect();
+            assert!(run(&args).is_ok(), "{args:?}: {:?}", run(&args));
+        }
+    }
+
+    #[test]
+    fn bad_input_is_told() {
+        for (args, text) in [
+            (&["--port", "70000"][..], "from 0 to 65535"),
+            (&["--port"], "wants a value"),
+            (&["--prot", "1"], "unknown option '--prot'"),
+            (&["serve"], "unexpected argument 'serve'"),
+            (&["--replicas", "2"], "takes 1 or 3"),
+            (&["--loglevel", "loud"], "does not know 'loud'"),
+        ] {
+            let error = run(args).expect_err("refused");
+            assert!(error.contains(text), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_may_follow_an_equals_sign() {
+        let Ok(Invocation::Run(config)) = run(&["--port=7000", "--enable-faults"]) else {
+            panic!("a good command line")
+        };
+        assert_eq!((config.port, config.enable_faults), (7000, true));
+        assert_eq!(config.bind, ["127.0.0.1"]);
+    }
+}

@@ -1,0 +1,257 @@
+//! Batches: the unit of the log. A batch holds the effects of one or more commands; the leader
+//! writes it, the log keeps it, every replica applies the same bytes.
+//!
+//! ```text
+//! batch    = version:u8 (1) id:u64 now_ms:u64 counters effect* crc32c:u32 (of all before it)
+//! counters = keys:u64 volatile:u64 bytes:u64            of the partition after this batch
+//! effect   = 0x01 row_len:u32 value_len:u32 row value   put; value ends in its row checksum
+//!          | 0x02 row_len:u32 row                       delete
+//!          | 0x03 index:u64 ordinal:u32                 drop a collection's generation
+//!          | 0x04 index:u64 ordinal:u32                 flush: drop headers up to this version
+//! ```
+//!
+//! Numbers are big-endian. Effects are absolute and idempotent: applying a batch twice is applying
+//! it once. Rows of a decoded batch are slices of its bytes: one buffer serves the log, the peers
+//! and the memtable.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use commands::{Counters, Effects};
+use wire::ids::Version;
+
+use crate::row;
+
+const FORMAT_VERSION: u8 = 1;
+const HEAD_BYTES: usize = 1 + 8 + 8 + 24;
+const COUNTERS_OFFSET: usize = 1 + 8 + 8;
+const NOW_OFFSET: usize = 1 + 8;
+const CHECKSUM_BYTES: usize = 4;
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const DROP: u8 = 3;
+const FLUSH: u8 = 4;
+
+/// Why bytes are no batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BatchError {
+    /// The checksum does not fit the bytes.
+    #[error("batch checksum mismatch")]
+    Checksum,
+    /// The checksum fits, yet the content has another shape than this build knows.
+    #[error("batch malformed")]
+    Malformed,
+}
+
+/// A batch being filled by its leader.
+#[derive(Debug)]
+pub(crate) struct BatchBuilder {
+    buffer: BytesMut,
+    id: u64,
+}
+
+impl BatchBuilder {
+    pub(crate) fn new(id: u64) -> BatchBuilder {
+        let mut buffer = BytesMut::with_capacity(1024);
+        buffer.put_u8(FORMAT_VERSION);
+        buffer.put_u64(id);
+        buffer.put_bytes(0, HEAD_BYTES - NOW_OFFSET);
+        BatchBuilder { buffer, id }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Adds what a transaction left.
+    pub(crate) fn push(&mut self, effects: &Effects) {
+        for write in &effects.writes {
+            match &write.value {
+                Some(value) => {
+                    self.buffer.reserve(9 + write.row.len() + value.len() + row::SEAL_BYTES);
+                    self.buffer.put_u8(PUT);
+                    self.buffer.put_u32(length(&write.row));
+                    self.buffer.put_u32(length(value) + row::SEAL_BYTES as u32);
+                    self.buffer.put_slice(&write.row);
+                    self.buffer.put_slice(value);
+                    self.buffer.put_u32_le(row::checksum(&write.row, value));
+                }
+                None => {
+                    self.buffer.put_u8(DELETE);
+                    self.buffer.put_u32(length(&write.row));
+                    self.buffer.put_slice(&write.row);
+                }
+            }
+        }
+        for generation in &effects.dropped {
+            self.put_version(DROP, *generation);
+        }
+        if let Some(fence) = effects.flushed_through {
+            self.put_version(FLUSH, fence);
+        }
+    }
+
+    fn put_version(&mut self, kind: u8, version: Version) {
+        self.buffer.put_u8(kind);
+        self.buffer.put_u64(version.index);
+        self.buffer.put_u32(version.ordinal);
+    }
+
+    /// Closes the batch: stamps it and seals it with its checksum.
+    pub(crate) fn finish(mut self, now_ms: u64, counters: Counters) -> Bytes {
+        self.buffer[NOW_OFFSET..COUNTERS_OFFSET].copy_from_slice(&now_ms.to_be_bytes());
+        let numbers = [counters.keys, counters.volatile, counters.bytes];
+        for (slot, number) in
+            self.buffer[COUNTERS_OFFSET..HEAD_BYTES].chunks_exact_mut(8).zip(numbers)
+        {
+            slot.copy_from_slice(&number.to_be_bytes());
+        }
+        let checksum = crc32c::crc32c(&self.buffer);
+        self.buffer.put_u32(checksum);
+        self.buffer.freeze()
+    }
+}
+
+fn length(bytes: &Bytes) -> u32 {
+    u32::try_from(bytes.len()).expect("rows are bounded far below 4 GiB")
+}
+
+/// One effect of a batch, its bytes shared with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    /// A row's new value (sealed: it ends in its checksum), or `None` where it is deleted.
+    Write { row: Bytes, sealed: Option<Bytes> },
+    /// A collection's data rows are dead.
+    Drop(Version),
+    /// Headers up to this version are dead.
+    Flush(Version),
+}
+
+/// A batch read from the log or a peer.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) id: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) counters: Counters,
+    effects: Bytes,
+}
+
+impl Batch {
+    /// Reads a batch.
+    ///
+    /// *Errors*: bytes that are no batch, or damaged.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Batch, BatchError> {
+        if bytes.len() < HEAD_BYTES + CHECKSUM_BYTES {
+            return Err(BatchError::Malformed);
+        }
+        let (body, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+        if crc32c::crc32c(body).to_be_bytes() != checksum {
+            return Err(BatchError::Checksum);
+        }
+        let mut head = &body[..HEAD_BYTES];
+        if head.get_u8() != FORMAT_VERSION {
+            return Err(BatchError::Malformed);
+        }
+        Ok(Batch {
+            id: head.get_u64(),
+            now_ms: head.get_u64(),
+            counters: Counters {
+                keys: head.get_u64(),
+                volatile: head.get_u64(),
+                bytes: head.get_u64(),
+            },
+            effects: bytes.slice(HEAD_BYTES..body.len()),
+        })
+    }
+
+    /// Hands the effects to `visit`, in order.
+    ///
+    /// *Errors*: [`BatchError::Malformed`]; effects before the malformed one were visited.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(Effect)) -> Result<(), BatchError> {
+        let mut rest = self.effects.clone();
+        while !rest.is_empty() {
+            visit(take_effect(&mut rest).ok_or(BatchError::Malformed)?);
+        }
+        Ok(())
+    }
+}
+
+fn take_effect(rest: &mut Bytes) -> Option<Effect> {
+    match rest.try_get_u8().ok()? {
+        PUT => {
+            let row_bytes = rest.try_get_u32().ok()? as usize;
+            let value_bytes = rest.try_get_u32().ok()? as usize;
+            if rest.len() < row_bytes.checked_add(value_bytes)? {
+                return None;
+            }
+            let row = rest.split_to(row_bytes);
+            Some(Effect::Write { row, sealed: Some(rest.split_to(value_bytes)) })
+        }
+        DELETE => {
+            let row_bytes = rest.try_get_u32().ok()? as usize;
+            if rest.len() < row_bytes {
+                return None;
+            }
+            Some(Effect::Write { row: rest.split_to(row_bytes), sealed: None })
+        }
+        DROP => take_version(rest).map(Effect::Drop),
+        FLUSH => take_version(rest).map(Effect::Flush),
+        _ => None,
+    }
+}
+
+fn take_version(rest: &mut Bytes) -> Option<Version> {
+    let index = rest.try_get_u64().ok()?;
+    Some(Version { index, ordinal: rest.try_get_u32().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use commands::RowWrite;
+
+    use super::*;
+
+    fn sample() -> Bytes {
+        let mut builder = BatchBuilder::new(7);
+        builder.push(&Effects {
+            writes: vec![
+                RowWrite { row: Bytes::from("a"), value: Some(Bytes::from("one")) },
+                RowWrite { row: Bytes::from("b"), value: None },
+            ],
+            dropped: vec![Version { index: 3, ordinal: 1 }],
+            flushed_through: Some(Version { index: 4, ordinal: 0 }),
+            ..Effects::default()
+        });
+        builder.finish(99, Counters { keys: 1, volatile: 2, bytes: 3 })
+    }
+
+    #[test]
+    fn round_trip() {
+        let batch = Batch::decode(&sample()).expect("a sound batch");
+        assert_eq!((batch.id, batch.now_ms), (7, 99));
+        assert_eq!(batch.counters, Counters { keys: 1, volatile: 2, bytes: 3 });
+        let mut effects = Vec::new();
+        batch.for_each(|effect| effects.push(effect)).expect("sound effects");
+        let Effect::Write { row, sealed: Some(sealed) } = &effects[0] else {
+            panic!("a put first, not {:?}", effects[0])
+        };
+        assert_eq!(row::open_row(row, sealed).expect("a sound row"), "one");
+        assert_eq!(effects[1], Effect::Write { row: Bytes::from("b"), sealed: None });
+        assert_eq!(effects[2], Effect::Drop(Version { index: 3, ordinal: 1 }));
+        assert_eq!(effects[3], Effect::Flush(Version { index: 4, ordinal: 0 }));
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_cut_is_found() {
+        let good = sample();
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x10;
+            assert!(Batch::decode(&Bytes::from(bad)).is_err(), "flip at {at}");
+            assert!(Batch::decode(&good.slice(..at)).is_err(), "cut at {at}");
+        }
+    }
+}

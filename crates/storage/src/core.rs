@@ -1,0 +1,544 @@
+//! A partition replica's state and its rules: the meeting of the consensus replica, the rows in
+//! memory and the commands. It has no thread, no lock, no clock and does no I/O of its own (reads
+//! of the LSM apart): its host calls it under a lock and carries out the [`Actions`] it leaves.
+//!
+//! The life of a write in here: [`Core::evaluate`] runs the handler on the state as of the newest
+//! proposed batch and adds the effects to the open batch; [`Core::seal`] closes that batch and
+//! proposes it; the host persists and sends; once chosen, [`Core::drain`] applies it and opens the
+//! gates of the replies that wait for its index.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use commands::table::Entry;
+use commands::types::keyspace::expire_due;
+use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
+use paxos::{Output, ProposeError, Replica, Value};
+use tokio::sync::oneshot;
+use wire::ids::{NodeId, PartitionId, Version};
+use wire::placement::PlacementRange;
+use wire::resp::Reply;
+use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
+
+use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
+use crate::disk::Disk;
+use crate::lsm::{DeadSet, ROW_KEY_BYTES_MAX};
+use crate::memory::{Memory, Memtable};
+use crate::meta::{self, Applied};
+use crate::view::{Cold, Fetched, PartitionView};
+
+/// An open batch larger than this (bytes) takes no further write until it is proposed.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// How long a writer waits when the open batch is full.
+const FULL_BATCH_DELAY: Duration = Duration::from_millis(1);
+/// Outcomes of applied indexes that are kept for late waiters.
+const RECENT_MAX: usize = 8_192;
+
+/// The time, as the host read it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// Monotonic.
+    pub(crate) monotonic: paxos::Instant,
+    /// Wall clock, ms since the epoch.
+    pub(crate) wall_ms: u64,
+}
+
+/// What the host has to do after it called into the core; persists in this order, before anything
+/// the core may say later.
+#[derive(Default)]
+pub(crate) struct Actions {
+    pub(crate) persists: Vec<(u64, paxos::Record)>,
+    pub(crate) sends: Vec<(paxos::NodeId, paxos::Message)>,
+    pub(crate) reads: Vec<LogRead>,
+    pub(crate) wakes: Vec<(oneshot::Sender<GateOutcome>, GateOutcome)>,
+    /// Leadership changed: a route to make known, if this replica now leads.
+    pub(crate) publish: Option<Route>,
+    /// Bytes added to the memtables.
+    pub(crate) applied_bytes: u64,
+    /// The replica cannot go on: what it was given to apply is damaged.
+    pub(crate) fatal: Option<BatchError>,
+}
+
+/// Entries a lagging member needs that only the log on disk holds.
+#[derive(Debug)]
+pub(crate) struct LogRead {
+    pub(crate) to: paxos::NodeId,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+/// What became of an evaluation.
+pub(crate) enum Evaluated {
+    Answer(Answer),
+    Cold(Cold),
+}
+
+struct OpenBatch {
+    builder: BatchBuilder,
+    index: u64,
+    next_version: Version,
+}
+
+/// The partition's totals as of the newest proposed batch, and the indexes that made them so.
+#[derive(Clone, Copy, Default)]
+struct Tip {
+    counters: Counters,
+    counters_index: u64,
+    flushed_through: Option<Version>,
+    flushed_index: u64,
+}
+
+struct Waiter {
+    batch: u64,
+    wake: oneshot::Sender<GateOutcome>,
+}
+
+/// See the module's text.
+pub(crate) struct Core {
+    partition: PartitionId,
+    range: PlacementRange,
+    node: NodeId,
+    members: Vec<NodeId>,
+    pub(crate) replica: Replica,
+    memory: Memory,
+    open: Option<OpenBatch>,
+    next_batch_id: u64,
+    tip: Tip,
+    /// Proposed and not applied: log indexes and batch ids, ascending.
+    in_flight: VecDeque<(u64, u64)>,
+    applied: Applied,
+    /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
+    recent: VecDeque<(u64, u64)>,
+    waiters: BTreeMap<u64, Vec<Waiter>>,
+    now_ms: u64,
+    flush_epoch: u64,
+    flushed_index: u64,
+    /// Bytes of the batches whose effects are in the active memtable.
+    active_bytes: u64,
+    /// No key is due before this time; `None`: none has a time to live.
+    next_due_ms: Option<u64>,
+    random: Cell<u64>,
+    dead: Arc<DeadSet>,
+}
+
+/// What a core starts from.
+pub(crate) struct Start {
+    pub(crate) partition: PartitionId,
+    pub(crate) range: PlacementRange,
+    pub(crate) node: NodeId,
+    pub(crate) members: Vec<NodeId>,
+    pub(crate) replica: Replica,
+    pub(crate) applied: Applied,
+    /// Differs between any two starts of any two nodes: batch ids begin with it.
+    pub(crate) incarnation: u32,
+    pub(crate) dead: Arc<DeadSet>,
+}
+
+impl Core {
+    pub(crate) fn new(start: Start) -> Core {
+        let seed = u64::from(start.incarnation) << 32 | start.partition.0 << 1 | 1;
+        let mut core = Core {
+            partition: start.partition,
+            range: start.range,
+            node: start.node,
+            members: start.members,
+            replica: start.replica,
+            memory: Memory::default(),
+            open: None,
+            next_batch_id: u64::from(start.incarnation) << 32 | 1,
+            tip: Tip::default(),
+            in_flight: VecDeque::new(),
+            applied: start.applied,
+            recent: VecDeque::new(),
+            waiters: BTreeMap::new(),
+            now_ms: start.applied.now_ms,
+            flush_epoch: 0,
+            flushed_index: start.applied.index,
+            active_bytes: 0,
+            next_due_ms: Some(0),
+            random: Cell::new(seed),
+            dead: start.dead,
+        };
+        core.reset_tip();
+        core
+    }
+
+    pub(crate) fn flush_epoch(&self) -> u64 {
+        self.flush_epoch
+    }
+
+    pub(crate) fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    pub(crate) fn flushed_index(&self) -> u64 {
+        self.flushed_index
+    }
+
+    pub(crate) fn tip_counters(&self) -> Counters {
+        self.tip.counters
+    }
+
+    pub(crate) fn has_open_batch(&self) -> bool {
+        self.open.is_some()
+    }
+
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.memory.has_frozen()
+    }
+
+    /// The route as this replica knows it.
+    pub(crate) fn route(&self) -> Route {
+        let status = self.replica.status();
+        Route {
+            partition: self.partition,
+            range: self.range,
+            version: RouteVersion { epoch: EPOCH, ballot: status.ballot.number },
+            leader: status.leader.map(|node| NodeId(node.0)),
+            members: self.members.clone(),
+        }
+    }
+
+    /// Evaluates a command on the state as of the newest proposed batch.
+    ///
+    /// The answer of a command without effects is only true if the lease still holds *after* the
+    /// evaluation: the host checks that with a fresh time ([`Core::serves`]).
+    pub(crate) fn evaluate(
+        &mut self,
+        entry: &Entry,
+        call: &Call<'_>,
+        now: Now,
+        disk: &Disk,
+        (fetched, may_block): (&Fetched, bool),
+    ) -> Evaluated {
+        if !self.serves(now.monotonic) || call.epoch > EPOCH {
+            return Evaluated::Answer(self.elsewhere());
+        }
+        let is_write = matches!(entry.command.run, Run::Write(_));
+        if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
+            return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
+        }
+        self.now_ms = self.now_ms.max(now.wall_ms);
+        let next_version = self.next_version();
+        let view = self.view(disk, fetched, may_block);
+        let (result, effects) = match entry.command.run {
+            Run::Read(handler) => (handler(&view, Args(call.args)), None),
+            Run::Write(handler) => {
+                let mut txn = Txn::new(&view, next_version);
+                let result = handler(&mut txn, Args(call.args));
+                let effects = result.is_ok().then(|| txn.into_effects());
+                (result, effects)
+            }
+            Run::Session(_) | Run::Group(_) => {
+                let text = "ERR this command is not one that a partition evaluates";
+                (Err(CommandError::Text(text.into())), None)
+            }
+        };
+        let gate = view.gate.get();
+        if let Some(cold) = view.cold.take() {
+            return Evaluated::Cold(cold);
+        }
+        let reply = result.unwrap_or_else(Reply::from);
+        let gate = match effects {
+            Some(effects) if !effects.is_empty() => {
+                if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
+                    let reply = Reply::from(CommandError::KeyTooLong);
+                    return Evaluated::Answer(Answer::Done { reply, gate: None });
+                }
+                Some(self.join(&effects))
+            }
+            _ => self.gate_at(gate),
+        };
+        Evaluated::Answer(Answer::Done { reply, gate })
+    }
+
+    /// Deletes keys whose time has come, at most `limit`.
+    pub(crate) fn expire(&mut self, now: Now, disk: &Disk, limit: usize) -> Result<(), ViewError> {
+        self.now_ms = self.now_ms.max(now.wall_ms);
+        let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
+        if !is_due || !self.serves(now.monotonic) {
+            return Ok(());
+        }
+        let next_version = self.next_version();
+        let fetched = Fetched::default();
+        let view = self.view(disk, &fetched, true);
+        let mut txn = Txn::new(&view, next_version);
+        let expired = expire_due(&mut txn, limit)?;
+        let effects = txn.into_effects();
+        self.next_due_ms = expired.next_due_ms;
+        if !effects.is_empty() {
+            self.join(&effects);
+        }
+        Ok(())
+    }
+
+    /// Whether this replica leads with a live lease and has applied all it inherited.
+    pub(crate) fn serves(&self, now: paxos::Instant) -> bool {
+        self.replica.may_serve(now)
+    }
+
+    /// The answer of a replica that does not lead.
+    fn elsewhere(&self) -> Answer {
+        let route = self.route();
+        match route.leader {
+            Some(leader) if leader != self.node => Answer::NotHere(Some(route)),
+            _ => Answer::NotYet,
+        }
+    }
+
+    fn view<'a>(
+        &'a self,
+        disk: &'a Disk,
+        fetched: &'a Fetched,
+        may_block: bool,
+    ) -> PartitionView<'a> {
+        PartitionView {
+            memory: &self.memory,
+            disk,
+            fetched,
+            may_block,
+            range: self.range,
+            now_ms: self.now_ms,
+            counters: self.tip.counters,
+            counters_index: self.tip.counters_index,
+            flushed_through: self.tip.flushed_through,
+            flushed_index: self.tip.flushed_index,
+            gate: Cell::new(0),
+            cold: RefCell::new(None),
+            random: &self.random,
+        }
+    }
+
+    fn next_version(&self) -> Version {
+        match &self.open {
+            Some(open) => open.next_version,
+            None => Version { index: self.replica.next_index().0, ordinal: 0 },
+        }
+    }
+
+    /// Adds effects to the open batch and to the proposed state.
+    fn join(&mut self, effects: &Effects) -> Gate {
+        let open = self.open.get_or_insert_with(|| {
+            let id = self.next_batch_id;
+            self.next_batch_id += 1;
+            let index = self.replica.next_index().0;
+            let next_version = Version { index, ordinal: 0 };
+            OpenBatch { builder: BatchBuilder::new(id), index, next_version }
+        });
+        open.builder.push(effects);
+        open.next_version = effects.next_version;
+        let index = open.index;
+        for write in &effects.writes {
+            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
+                self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
+            }
+            self.memory.propose(write.row.clone(), index, write.value.clone());
+        }
+        self.tip.counters = effects.counters;
+        self.tip.counters_index = index;
+        if let Some(fence) = effects.flushed_through {
+            self.tip.flushed_through = Some(fence);
+            self.tip.flushed_index = index;
+        }
+        Gate { node: self.node, partition: self.partition, index, batch: open.builder.id() }
+    }
+
+    /// The gate of a reply that depends on a proposed index.
+    fn gate_at(&self, index: u64) -> Option<Gate> {
+        if index <= self.applied.index {
+            return None;
+        }
+        let batch = match &self.open {
+            Some(open) if open.index == index => open.builder.id(),
+            _ => {
+                let at = self.in_flight.binary_search_by_key(&index, |(index, _)| *index);
+                self.in_flight[at.expect("what is proposed is open or in flight")].1
+            }
+        };
+        Some(Gate { node: self.node, partition: self.partition, index, batch })
+    }
+
+    /// Closes the open batch and proposes it.
+    pub(crate) fn seal(&mut self, now: Now, actions: &mut Actions) {
+        let Some(open) = self.open.take() else { return };
+        match self.replica.may_propose(open.builder.len()) {
+            Ok(()) => {}
+            Err(ProposeError::WindowFull) => {
+                // The batch grows on and goes when the window moves.
+                self.open = Some(open);
+                return;
+            }
+            Err(ProposeError::NotLeader) => {
+                self.lose(open, actions);
+                return;
+            }
+        }
+        let OpenBatch { builder, index, .. } = open;
+        self.in_flight.push_back((index, builder.id()));
+        let bytes = builder.finish(self.now_ms, self.tip.counters);
+        let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
+        assert_eq!(proposed.0, index, "only this core proposes in this group");
+    }
+
+    fn lose(&mut self, open: OpenBatch, actions: &mut Actions) {
+        if let Some(waiters) = self.waiters.get_mut(&open.index) {
+            for waiter in waiters.extract_if(.., |waiter| waiter.batch == open.builder.id()) {
+                actions.wakes.push((waiter.wake, GateOutcome::Lost));
+            }
+        }
+    }
+
+    /// Takes everything the replica has to say; applies what is chosen.
+    pub(crate) fn drain(&mut self, actions: &mut Actions) {
+        while let Some(output) = self.replica.poll_output() {
+            match output {
+                Output::Persist { token, record } => actions.persists.push((token, record)),
+                Output::Send { to, message } => actions.sends.push((to, message)),
+                Output::ReadLog { to, first, last } => {
+                    actions.reads.push(LogRead { to, first: first.0, last: last.0 });
+                }
+                Output::Commit { index, value, .. } => {
+                    if let Err(error) = self.apply(index.0, value, actions) {
+                        actions.fatal = Some(error);
+                        return;
+                    }
+                }
+                Output::RoleChanged { role } => self.role_changed(role, actions),
+            }
+        }
+    }
+
+    fn role_changed(&mut self, role: paxos::Role, actions: &mut Actions) {
+        if role == paxos::Role::Leader {
+            let (node, partition) = (self.node.0, self.partition.0);
+            tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
+            actions.publish = Some(self.route());
+            self.next_due_ms = Some(0);
+            return;
+        }
+        self.memory.drop_proposed();
+        self.in_flight.clear();
+        self.reset_tip();
+        if let Some(open) = self.open.take() {
+            self.lose(open, actions);
+        }
+    }
+
+    fn reset_tip(&mut self) {
+        self.tip = Tip {
+            counters: self.applied.counters,
+            flushed_through: self.applied.flushed_through,
+            ..Tip::default()
+        };
+    }
+
+    fn apply(&mut self, index: u64, value: Value, actions: &mut Actions) -> Result<(), BatchError> {
+        let mut id = 0;
+        if let Value::Data(bytes) = value {
+            let batch = Batch::decode(&bytes)?;
+            id = batch.id;
+            self.apply_batch(index, &batch)?;
+            self.active_bytes += bytes.len() as u64;
+            actions.applied_bytes += bytes.len() as u64;
+        }
+        self.applied.index = index;
+        while self.in_flight.front().is_some_and(|(in_flight, _)| *in_flight <= index) {
+            self.in_flight.pop_front();
+        }
+        if self.tip.counters_index <= index {
+            self.tip.counters_index = 0;
+        }
+        if self.tip.flushed_index <= index {
+            self.tip.flushed_index = 0;
+        }
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((index, id));
+        for waiter in self.waiters.remove(&index).unwrap_or_default() {
+            actions.wakes.push((waiter.wake, outcome(waiter.batch, id)));
+        }
+        Ok(())
+    }
+
+    fn apply_batch(&mut self, index: u64, batch: &Batch) -> Result<(), BatchError> {
+        let Core { memory, applied, dead, range, partition, .. } = self;
+        batch.for_each(|effect| match effect {
+            Effect::Write { row, sealed } => memory.apply(row, index, sealed),
+            Effect::Drop(generation) => {
+                dead.add_generation(*range, generation);
+                let (row, sealed) = meta::dead_row(*partition, generation);
+                memory.apply(row, index, Some(sealed));
+            }
+            Effect::Flush(fence) => {
+                dead.set_fence(*range, fence);
+                applied.flushed_through = Some(fence);
+            }
+        })?;
+        self.applied.counters = batch.counters;
+        self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
+        self.now_ms = self.now_ms.max(batch.now_ms);
+        if self.tip.counters_index == 0 {
+            // A follower, or a leader without proposals: the tip is what is applied.
+            self.reset_tip();
+        }
+        Ok(())
+    }
+
+    /// Waits for a gate: its outcome if it is known, else a receiver that gets it.
+    pub(crate) fn wait(
+        &mut self,
+        gate: Gate,
+    ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
+        if gate.index <= self.applied.index {
+            let first = self.applied.index + 1 - self.recent.len() as u64;
+            let chosen = gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
+            return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
+        }
+        let (wake, receiver) = oneshot::channel();
+        let waiter = Waiter { batch: gate.batch, wake };
+        self.waiters.entry(gate.index).or_default().push(waiter);
+        Err(receiver)
+    }
+
+    /// Ends all waits: the node stops.
+    pub(crate) fn abandon_waits(&mut self) {
+        self.waiters.clear();
+    }
+
+    /// Freezes the applied rows for a flush, with the row that says how far they reach. `None` if
+    /// nothing was applied since the last one.
+    pub(crate) fn freeze(&mut self) -> Option<Frozen> {
+        if self.applied.index == self.flushed_index {
+            return None;
+        }
+        let (row, sealed) = meta::applied_row(self.partition, &self.applied);
+        self.memory.apply(row, self.applied.index, Some(sealed));
+        let bytes = std::mem::take(&mut self.active_bytes);
+        Some(Frozen { rows: self.memory.freeze(), through: self.applied.index, bytes })
+    }
+
+    /// The frozen rows are durable in fjall: forget them here.
+    pub(crate) fn flushed(&mut self, through: u64) {
+        self.memory.drop_frozen();
+        self.flush_epoch += 1;
+        self.flushed_index = through;
+        self.replica.set_flushed(paxos::Index(through));
+    }
+}
+
+/// What a flush writes of a partition.
+pub(crate) struct Frozen {
+    pub(crate) rows: Arc<Memtable>,
+    pub(crate) through: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Range and membership of a partition do not change yet.
+const EPOCH: u64 = 1;
+
+fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {
+    if waited_for == chosen { GateOutcome::Durable } else { GateOutcome::Lost }
+}

@@ -1,0 +1,391 @@
+//! The threads of a storage node and what passes between them.
+//!
+//! ```text
+//! connections ──evaluate──▶ open batches ──kick──▶ log thread: seal, propose, send, append, sync
+//! peers ──frames──▶ cores ──records──▶    ──┘                 └─▶ persisted ▶ accepted, chosen, applied
+//! clock thread: ticks, expiry, batches nobody kicked       flush thread: frozen rows into fjall
+//! ```
+//!
+//! One log thread per node is the group commit: while it syncs, everything that arrives for any
+//! partition waits in line, and the next sync takes it all. Accepts leave before the sync begins,
+//! so that the peers' disks and ours work at the same time. Whoever receives a frame handles it
+//! on its own thread; no lock is held while anything is sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, RwLock};
+use wire::ids::{NodeId, PartitionId, Zone};
+use wire::peer::{Frame, FrameKind, Transport};
+use wire::service::Route;
+
+use crate::core::{Actions, Core, LogRead};
+use crate::disk::Disk;
+use crate::node::NodeOptions;
+use crate::partition::{Clock, Partition};
+use crate::wal;
+
+/// How often the clock thread looks at its partitions.
+const TICK: Duration = Duration::from_millis(20);
+/// How often a leader looks for keys whose time has come.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
+/// Keys deleted by expiry in one step, under one lock.
+const EXPIRE_KEYS_MAX: usize = 256;
+/// How often a leader tells its route again to a MemDS node that may have missed it.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the flush thread looks at the memtables if nobody wakes it.
+const FLUSH_CHECK: Duration = Duration::from_millis(200);
+
+/// Tells MemDS (or whoever asks) a route.
+pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
+
+/// What all threads of a node share.
+pub(crate) struct Shared {
+    pub(crate) id: NodeId,
+    pub(crate) zone: Zone,
+    pub(crate) options: NodeOptions,
+    pub(crate) clock: Clock,
+    pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
+    pub(crate) disk: Disk,
+    pub(crate) log: wal::Log,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) publish: Publish,
+    /// Bytes of batches whose effects are in memtables and not in fjall.
+    pub(crate) memory_bytes: AtomicU64,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) work: Mutex<Work>,
+    pub(crate) work_ready: Condvar,
+    pub(crate) flush_due: Mutex<bool>,
+    pub(crate) flush_ready: Condvar,
+}
+
+/// What waits for the log thread.
+#[derive(Default)]
+pub(crate) struct Work {
+    dirty: Vec<Arc<Partition>>,
+    persists: Vec<(Arc<Partition>, u64, paxos::Record)>,
+}
+
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.persists.is_empty()
+    }
+}
+
+impl Shared {
+    /// Runs `step` on a partition's core and carries out what it leaves.
+    pub(crate) fn with<R>(
+        &self,
+        partition: &Arc<Partition>,
+        step: impl FnOnce(&mut Core, &mut Actions) -> R,
+    ) -> R {
+        let mut actions = Actions::default();
+        let result = {
+            let mut core = partition.core.lock();
+            let result = step(&mut core, &mut actions);
+            core.drain(&mut actions);
+            // Still under the lock: records reach the log in the order the replica made them.
+            self.enqueue(partition, &mut actions);
+            result
+        };
+        self.carry_out(partition, actions);
+        result
+    }
+
+    fn enqueue(&self, partition: &Arc<Partition>, actions: &mut Actions) {
+        if actions.persists.is_empty() {
+            return;
+        }
+        let mut work = self.work.lock();
+        for (token, record) in actions.persists.drain(..) {
+            work.persists.push((Arc::clone(partition), token, record));
+        }
+        self.work_ready.notify_one();
+    }
+
+    fn carry_out(&self, partition: &Arc<Partition>, actions: Actions) {
+        if let Some(error) = actions.fatal {
+            tracing::error!(node = self.id.0, partition = partition.id.0, %error, "replica stopped");
+            self.stop();
+        }
+        for (to, message) in actions.sends {
+            self.send(partition.id, to, &message);
+        }
+        for (wake, outcome) in actions.wakes {
+            // A receiver that is gone has stopped waiting.
+            let _ = wake.send(outcome);
+        }
+        if let Some(route) = actions.publish {
+            (self.publish)(route);
+        }
+        for read in actions.reads {
+            self.send_from_log(partition.id, &read);
+        }
+        if actions.applied_bytes > 0 {
+            let bytes = actions.applied_bytes;
+            let before = self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+            if before + bytes >= self.options.memtable_bytes {
+                *self.flush_due.lock() = true;
+                self.flush_ready.notify_one();
+            }
+        }
+    }
+
+    fn send(&self, partition: PartitionId, to: paxos::NodeId, message: &paxos::Message) {
+        let body = paxos::codec::encode(message).freeze();
+        let to = NodeId(to.0);
+        self.transport.send(Frame::new(FrameKind::Paxos, self.id, to, partition, body));
+    }
+
+    /// Sends a lagging member what only the log on disk holds.
+    fn send_from_log(&self, partition: PartitionId, read: &LogRead) {
+        let bytes_max = self.options.paxos.catch_up_bytes;
+        match self.log.read(partition.0, read.first, read.last, bytes_max) {
+            Ok(found) => {
+                // What follows a gap or a damaged entry waits until a peer sends that.
+                let whole = (read.first..)
+                    .zip(found.entries)
+                    .take_while(|(index, entry)| entry.index == *index)
+                    .map(|(_, entry)| crate::node::to_entry(entry))
+                    .collect();
+                self.send(partition, read.to, &paxos::Message::chosen(whole));
+            }
+            Err(error) => {
+                tracing::warn!(node = self.id.0, partition = partition.0, %error, "log read failed");
+            }
+        }
+    }
+
+    /// Tells the log thread that a partition has an open batch.
+    pub(crate) fn kick(&self, partition: &Arc<Partition>) {
+        if partition.mark_dirty() {
+            self.work.lock().dirty.push(Arc::clone(partition));
+            self.work_ready.notify_one();
+        }
+    }
+
+    /// A frame from a peer.
+    pub(crate) fn receive(&self, frame: &Frame) {
+        if self.is_stopping() {
+            return;
+        }
+        let partition = self.partitions.read().get(&frame.partition).cloned();
+        let Some(partition) = partition else { return };
+        match paxos::codec::decode(frame.body.clone()) {
+            Ok(message) => {
+                let from = paxos::NodeId(frame.from.0);
+                let now = self.clock.monotonic();
+                self.with(&partition, |core, _| core.replica.handle_message(from, message, now));
+            }
+            Err(error) => {
+                tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
+            }
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Asks all threads to end, without waiting for them, and ends all waits.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for partition in self.all_partitions() {
+            partition.core.lock().abandon_waits();
+        }
+        // Taken so that no thread is between its check and its wait.
+        drop(self.work.lock());
+        self.work_ready.notify_all();
+        drop(self.flush_due.lock());
+        self.flush_ready.notify_all();
+    }
+
+    /// Memtables that wait for the end of their flush.
+    pub(crate) fn frozen_memtables(&self) -> u64 {
+        let partitions = self.partitions.read();
+        partitions.values().filter(|partition| partition.core.lock().has_frozen()).count() as u64
+    }
+
+    fn all_partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().values().cloned().collect()
+    }
+}
+
+/// The log thread: see the module's text. Ends when the node stops or its log fails.
+pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
+    while !shared.is_stopping() {
+        let dirty = {
+            let mut work = shared.work.lock();
+            while work.is_empty() && !shared.is_stopping() {
+                shared.work_ready.wait(&mut work);
+            }
+            std::mem::take(&mut work.dirty)
+        };
+        let now = shared.clock.now();
+        for partition in dirty {
+            partition.clear_dirty();
+            shared.with(&partition, |core, actions| core.seal(now, actions));
+        }
+        let persists = std::mem::take(&mut shared.work.lock().persists);
+        if let Err(error) = write_log(&mut log, &persists) {
+            // What a failed sync left behind is unknown, so the node's word is worth nothing.
+            tracing::error!(node = shared.id.0, %error, "log failed, node stops");
+            shared.stop();
+            return;
+        }
+        tell_persisted(shared, persists);
+    }
+}
+
+fn write_log(
+    log: &mut wal::Writer,
+    persists: &[(Arc<Partition>, u64, paxos::Record)],
+) -> Result<(), wal::WalError> {
+    let mut must_sync = false;
+    for (partition, _, record) in persists {
+        must_sync |= !matches!(record, paxos::Record::Chosen(_) | paxos::Record::Truncate(_));
+        log.append(to_record(partition.id, record))?;
+    }
+    if must_sync { log.sync() } else { Ok(()) }
+}
+
+/// A consensus record as the log keeps it.
+fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record<'_> {
+    let group = partition.0;
+    match record {
+        paxos::Record::Promise(ballot) => wal::Record::Promise { group, ballot: ballot.number },
+        paxos::Record::Accept(entry) => wal::Record::Accept {
+            group,
+            index: entry.index.0,
+            ballot: entry.ballot.number,
+            value: match &entry.value {
+                paxos::Value::Noop => None,
+                paxos::Value::Data(bytes) => Some(bytes),
+            },
+        },
+        paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
+        paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
+    }
+}
+
+/// Tells each partition once how far its records are durable.
+fn tell_persisted(shared: &Shared, persists: Vec<(Arc<Partition>, u64, paxos::Record)>) {
+    let mut newest: BTreeMap<PartitionId, (Arc<Partition>, u64)> = BTreeMap::new();
+    for (partition, token, _) in persists {
+        newest.insert(partition.id, (partition, token));
+    }
+    let now = shared.clock.now();
+    for (partition, token) in newest.into_values() {
+        shared.with(&partition, |core, actions| {
+            core.replica.handle_persisted(token, now.monotonic);
+            core.drain(actions);
+            if core.has_open_batch() {
+                // The window may have moved: a batch that had to wait can go now.
+                core.seal(now, actions);
+            }
+        });
+    }
+}
+
+/// The clock thread: ticks, expiry, and a kick for batches whose connection forgot it.
+pub(crate) fn run_clock(shared: &Shared) {
+    let mut next_expiry = Instant::now();
+    let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
+    while !shared.is_stopping() {
+        std::thread::park_timeout(TICK);
+        let now = shared.clock.now();
+        let instant = Instant::now();
+        let expire = instant >= next_expiry;
+        let publish = instant >= next_publish;
+        for partition in shared.all_partitions() {
+            let kick = shared.with(&partition, |core, actions| {
+                if core.replica.next_deadline() <= now.monotonic {
+                    core.replica.handle_tick(now.monotonic);
+                }
+                if expire {
+                    expire_keys(shared, core, now);
+                }
+                if publish && core.serves(now.monotonic) {
+                    actions.publish = Some(core.route());
+                }
+                core.has_open_batch()
+            });
+            if kick {
+                shared.kick(&partition);
+            }
+        }
+        if expire {
+            next_expiry = instant + EXPIRE_INTERVAL;
+        }
+        if publish {
+            next_publish = instant + PUBLISH_INTERVAL;
+        }
+    }
+}
+
+fn expire_keys(shared: &Shared, core: &mut Core, now: crate::core::Now) {
+    if let Err(error) = core.expire(now, &shared.disk, EXPIRE_KEYS_MAX) {
+        tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
+    }
+}
+
+/// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
+pub(crate) fn run_flush(shared: &Shared) {
+    loop {
+        {
+            let mut due = shared.flush_due.lock();
+            while !*due && !shared.is_stopping() {
+                shared.flush_ready.wait_for(&mut due, FLUSH_CHECK);
+            }
+            *due = false;
+        }
+        if shared.is_stopping() {
+            return;
+        }
+        if let Err(error) = flush(shared) {
+            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
+            shared.stop();
+            return;
+        }
+    }
+}
+
+/// Freezes all partitions' memtables and writes them to fjall as one sorted run.
+pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
+    let mut frozen = Vec::new();
+    for partition in shared.all_partitions() {
+        if let Some(rows) = shared.with(&partition, |core, _| core.freeze()) {
+            frozen.push((partition, rows));
+        }
+    }
+    if frozen.is_empty() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
+    shared.disk.ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys()))?;
+    for (partition, frozen) in &frozen {
+        shared.with(partition, |core, _| core.flushed(frozen.through));
+    }
+    let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
+    shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    let rows: usize = rows.iter().map(|rows| rows.len()).sum();
+    tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
+    Ok(())
+}
+
+/// The rows of several memtables in ascending order. Their keys are disjoint.
+fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+    let mut sides: Vec<_> = tables.iter().map(|table| table.iter().peekable()).collect();
+    std::iter::from_fn(move || {
+        let next = sides
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(at, side)| side.peek().map(|(row, _)| (*row, at)))
+            .min()?;
+        sides[next.1].next().map(|(row, value)| (row.clone(), value.clone()))
+    })
+}

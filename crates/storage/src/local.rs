@@ -1,0 +1,114 @@
+//! The storage nodes of one process, as routers see them: a direct call each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use wire::ids::{NodeId, Zone};
+use wire::service::{
+    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, StorageService,
+};
+
+use crate::node::{Node, OpenError};
+
+/// Opens a node again after it was stopped.
+pub type OpenNode = Box<dyn Fn() -> Result<Node, OpenError> + Send + Sync>;
+
+struct Seat {
+    zone: Zone,
+    open: OpenNode,
+    node: RwLock<Option<Arc<Node>>>,
+}
+
+/// See the module's text. Nodes can be stopped and started one by one (`ADMIN FAULT`).
+#[derive(Default)]
+pub struct LocalNodes {
+    seats: BTreeMap<NodeId, Seat>,
+}
+
+impl LocalNodes {
+    /// Opens a node and keeps it under its id.
+    ///
+    /// *Errors*: what opening said.
+    pub fn add(&mut self, id: NodeId, zone: Zone, open: OpenNode) -> Result<(), OpenError> {
+        let node = Arc::new(open()?);
+        self.seats.insert(id, Seat { zone, open, node: RwLock::new(Some(node)) });
+        Ok(())
+    }
+
+    /// The node with this id, if it runs.
+    pub fn node(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.seats.get(&id)?.node.read().clone()
+    }
+
+    /// Stops all nodes and waits until their threads have ended.
+    pub fn stop(&self) {
+        for seat in self.seats.values() {
+            stop_seat(seat);
+        }
+    }
+}
+
+/// Takes the node out of its seat and waits for its end: calls in flight hold it a little longer.
+fn stop_seat(seat: &Seat) -> bool {
+    let Some(node) = seat.node.write().take() else { return false };
+    node.request_stop();
+    let mut node = node;
+    loop {
+        match Arc::try_unwrap(node) {
+            Ok(last) => {
+                drop(last);
+                return true;
+            }
+            Err(shared) => {
+                node = shared;
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+impl StorageService for LocalNodes {
+    fn call(&self, node: NodeId, call: Call<'_>) -> Answer {
+        match self.seats.get(&node) {
+            Some(seat) => match &*seat.node.read() {
+                Some(node) => node.call(call),
+                None => Answer::NotHere(None),
+            },
+            None => Answer::NotHere(None),
+        }
+    }
+
+    fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {
+        match self.node(gate.node) {
+            Some(node) => node.wait(gate, timeout),
+            None => Box::pin(std::future::ready(GateOutcome::Unknown)),
+        }
+    }
+
+    fn status(&self) -> Vec<NodeStatus> {
+        let status = |(id, seat): (&NodeId, &Seat)| match &*seat.node.read() {
+            Some(node) => node.status(),
+            None => NodeStatus::stopped(*id, seat.zone.clone()),
+        };
+        self.seats.iter().map(status).collect()
+    }
+
+    fn fault(&self, fault: NodeFault) -> Result<(), String> {
+        let (NodeFault::Stop(id) | NodeFault::Start(id)) = fault;
+        let seat = self.seats.get(&id).ok_or_else(|| format!("no node {id}"))?;
+        match fault {
+            NodeFault::Stop(_) if stop_seat(seat) => Ok(()),
+            NodeFault::Stop(_) => Err(format!("node {id} is stopped already")),
+            NodeFault::Start(_) => {
+                let mut node = seat.node.write();
+                if node.is_some() {
+                    return Err(format!("node {id} runs already"));
+                }
+                *node = Some(Arc::new((seat.open)().map_err(|error| error.to_string())?));
+                Ok(())
+            }
+        }
+    }
+}

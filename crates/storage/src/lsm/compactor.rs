@@ -1,0 +1,147 @@
+//! The thread that compacts: after each run it works until nothing is left to do.
+//!
+//! fjall would compact once per run, and its worker ends for good at the first damaged block. This
+//! one goes on until the levels are in shape, and after an error tries again with the next run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use fjall::AbstractTree;
+use parking_lot::{Condvar, Mutex};
+
+use super::{LsmError, Options, from_fjall};
+
+/// Target size of tables of a compaction of everything, in bytes.
+const MAJOR_TABLE_BYTES: u64 = 64 << 20;
+
+pub(super) struct Compactor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    database: fjall::Database,
+    rows: fjall::Keyspace,
+    strategy: Arc<fjall::compaction::Leveled>,
+    /// Whether a run came in since the thread last looked.
+    work: Mutex<bool>,
+    wake: Condvar,
+    /// Also makes the filter of a running compaction fail, which ends it.
+    stopping: Arc<AtomicBool>,
+    running: AtomicU64,
+    done: AtomicU64,
+    error: Mutex<Option<String>>,
+}
+
+impl Compactor {
+    pub(super) fn start(
+        database: fjall::Database,
+        rows: fjall::Keyspace,
+        options: Options,
+        stopping: Arc<AtomicBool>,
+    ) -> Result<Compactor, LsmError> {
+        let strategy = fjall::compaction::Leveled::default()
+            .with_l0_threshold(options.level0_runs)
+            .with_table_target_size(options.table_bytes);
+        let shared = Arc::new(Shared {
+            database,
+            rows,
+            strategy: Arc::new(strategy),
+            work: Mutex::new(true), // what a crash interrupted
+            wake: Condvar::new(),
+            stopping,
+            running: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            error: Mutex::new(None),
+        });
+        let thread = std::thread::Builder::new()
+            .name("lsm-compactor".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.run()
+            })
+            .map_err(|error| LsmError::Io {
+                action: "start the compactor",
+                what: error.to_string(),
+            })?;
+        Ok(Compactor { shared, thread: Some(thread) })
+    }
+
+    /// A run came in.
+    pub(super) fn wake(&self) {
+        *self.shared.work.lock() = true;
+        self.shared.wake.notify_all();
+    }
+
+    pub(super) fn compact_all(&self) -> Result<(), LsmError> {
+        let shared = &self.shared;
+        shared
+            .rows
+            .tree
+            .major_compact(MAJOR_TABLE_BYTES, shared.watermark())
+            .map_err(|error| from_fjall("compact all tables")(error.into()))
+    }
+
+    /// Compactions running, compactions done, and why the last failed.
+    pub(super) fn state(&self) -> (u64, u64, Option<String>) {
+        let shared = &self.shared;
+        let running = shared.running.load(Ordering::Relaxed);
+        (running, shared.done.load(Ordering::Relaxed), shared.error.lock().clone())
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            {
+                let mut work = self.work.lock();
+                while !*work {
+                    self.wake.wait(&mut work);
+                }
+                *work = false;
+            }
+            while !self.stopping.load(Ordering::SeqCst) && self.step() {}
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    /// Compacts once. Whether there may be more to do.
+    fn step(&self) -> bool {
+        let before = self.rows.tree.current_version().id();
+        self.running.store(1, Ordering::Relaxed);
+        let result = self.rows.tree.compact(self.strategy.clone(), self.watermark());
+        self.running.store(0, Ordering::Relaxed);
+        match result {
+            Ok(()) => {
+                *self.error.lock() = None;
+                let changed = self.rows.tree.current_version().id() != before;
+                self.done.fetch_add(u64::from(changed), Ordering::Relaxed);
+                changed
+            }
+            Err(_) if self.stopping.load(Ordering::SeqCst) => false,
+            Err(error) => {
+                tracing::error!(%error, "compaction of rows failed");
+                *self.error.lock() = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Superseded rows older than this are in no snapshot.
+    fn watermark(&self) -> u64 {
+        self.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc()
+    }
+}

@@ -1,0 +1,405 @@
+//! The sorted rows on disk. The only place that names fjall.
+//!
+//! One fjall keyspace holds all rows of all partitions of the node. Rows enter by bulk ingestion
+//! alone ([`Lsm::ingest`]): a sorted run becomes new tables, registered atomically and durably, so
+//! fjall's memtable and journal stay empty (its journal is one sparse file that is never written).
+//!
+//! ```text
+//!  frozen memtables --ingest--> level 0 runs --compactor thread--> levels 1..6
+//!                                                  |
+//!                        dead generations and headers behind a fence go here ([`DeadSet`])
+//! ```
+//!
+//! Values come in sealed ([`crate::row`]) and are verified whenever they are read; [`Lsm::get`]
+//! and [`Lsm::scan`] answer the opened body, [`Lsm::scan_sealed`] the verified value as stored,
+//! for streams to a peer. fjall's own block checksums are checked where a block is read from disk;
+//! ours also covers what the block cache holds.
+//!
+//! What is left out: a fjall directory whose manifest or table footers are damaged does not open
+//! ([`LsmError::Damaged`]); such a replica is rebuilt from its peers.
+
+mod cache;
+mod compactor;
+mod dead;
+#[cfg(test)]
+mod tests;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use commands::{Direction, ViewError};
+use fjall::config::{BlockSizePolicy, CompressionPolicy};
+use fjall::{AbstractTree, CompressionType, Readable};
+use parking_lot::Mutex;
+
+pub use cache::RowCache;
+pub use dead::{DeadSet, HeaderVersion};
+
+use crate::row::{Damaged, open_row, verify_row};
+use compactor::Compactor;
+
+/// The longest key of a row, in bytes.
+pub const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+const KEYSPACE: &str = "rows";
+/// One thread of fjall's own: it would flush and compact; its strategy has it do nothing.
+const FJALL_WORKERS: usize = 1;
+/// Makes the strategy that fjall's own worker follows idle: no level ever reaches its size.
+const IDLE_TABLE_BYTES: u64 = 1 << 40;
+const IDLE_LEVEL0_RUNS: u8 = u8::MAX;
+
+/// How the rows are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Memory for blocks of tables, in bytes.
+    pub cache_bytes: u64,
+    /// Level 0 is merged into level 1 when it has so many runs.
+    pub level0_runs: u8,
+    /// Size of a table below level 0, in bytes.
+    pub table_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cache_bytes: 256 << 20, level0_runs: 4, table_bytes: 64 << 20 }
+    }
+}
+
+/// Why rows could not be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LsmError {
+    /// What is stored failed a checksum; it is never served.
+    #[error("stored rows are damaged: {0}")]
+    Damaged(String),
+    /// The disk answered with an error.
+    #[error("{action}: {what}")]
+    Io {
+        /// What was tried, as a verb phrase.
+        action: &'static str,
+        /// What the system said.
+        what: String,
+    },
+    /// Another process has the rows open.
+    #[error("the rows in {0} are in use by another process")]
+    InUse(PathBuf),
+    /// A run to ingest is not in ascending order of its keys.
+    #[error("rows to ingest are out of order")]
+    OutOfOrder,
+    /// A key that no row can have: empty, or longer than [`ROW_KEY_BYTES_MAX`].
+    #[error("a row key of {0} bytes")]
+    BadKey(usize),
+}
+
+impl From<Damaged> for LsmError {
+    fn from(damaged: Damaged) -> LsmError {
+        LsmError::Damaged(damaged.to_string())
+    }
+}
+
+impl From<LsmError> for ViewError {
+    fn from(error: LsmError) -> ViewError {
+        match error {
+            LsmError::Damaged(_) => ViewError::Damaged,
+            other => ViewError::Io(other.to_string()),
+        }
+    }
+}
+
+/// Says of an error of fjall whether the disk lies or refuses.
+fn from_fjall(action: &'static str) -> impl FnOnce(fjall::Error) -> LsmError {
+    move |error| {
+        let what = format!("{action}: {error:?}");
+        let io = match &error {
+            fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => io,
+            fjall::Error::Poisoned => return LsmError::Io { action, what },
+            _ => return LsmError::Damaged(what),
+        };
+        // A file that ends too early, or holds what cannot be parsed, was changed under us.
+        match io.kind() {
+            std::io::ErrorKind::UnexpectedEof
+            | std::io::ErrorKind::InvalidData
+            | std::io::ErrorKind::InvalidInput => LsmError::Damaged(what),
+            _ => LsmError::Io { action, what: io.to_string() },
+        }
+    }
+}
+
+/// What a scan hands to its caller: key and value of a row.
+pub type Visit<'a> = dyn FnMut(Bytes, Bytes) -> ControlFlow<()> + 'a;
+
+/// The rows on disk.
+pub struct Lsm {
+    /// Dropped first: it ends its thread.
+    compactor: Compactor,
+    rows: fjall::Keyspace,
+    database: fjall::Database,
+    /// Runs become visible in the order of the calls.
+    ingesting: Mutex<()>,
+}
+
+impl std::fmt::Debug for Lsm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lsm").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Lsm {
+    /// Opens the rows in a directory, creating it if there is none.
+    ///
+    /// `dead` is what compaction drops; `header_version` reads the version out of the (opened)
+    /// value of a header row, `None` if it cannot.
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        dead: Arc<DeadSet>,
+        header_version: HeaderVersion,
+    ) -> Result<Lsm, LsmError> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
+        let database = fjall::Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .worker_threads(FJALL_WORKERS)
+            .manual_journal_persist(true)
+            .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => LsmError::InUse(dir.to_path_buf()),
+                error => from_fjall("open rows")(error),
+            })?;
+        let rows = database
+            .keyspace(KEYSPACE, keyspace_options)
+            .map_err(from_fjall("open the keyspace of rows"))?;
+        // fjall syncs what it creates, but not every directory it creates it in.
+        for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
+            sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        }
+        let compactor = Compactor::start(database.clone(), rows.clone(), options, stopping)?;
+        Ok(Lsm { compactor, rows, database, ingesting: Mutex::new(()) })
+    }
+
+    /// The opened body of a row.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
+        let value = self.rows.get(key).map_err(from_fjall("read a row"))?;
+        open_value(key, value)
+    }
+
+    /// Visits the rows in `[from, to)`, values opened, until `visit` breaks. All of one scan is the
+    /// state of one moment.
+    pub fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LsmError> {
+        if from >= to {
+            return Ok(());
+        }
+        walk(self.rows.range(from..to), direction, true, visit)
+    }
+
+    /// As [`Lsm::scan`], with the values still sealed, yet verified.
+    pub fn scan_sealed(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LsmError> {
+        if from >= to {
+            return Ok(());
+        }
+        walk(self.rows.range(from..to), direction, false, visit)
+    }
+
+    /// The state of this moment, to be read at leisure. It keeps superseded rows on disk as long
+    /// as it lives.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { inner: self.database.snapshot(), rows: self.rows.clone() }
+    }
+
+    /// Writes a run of rows in ascending order of their keys: sealed values, `None` to delete.
+    /// Visible all at once, and durable, when it returns. Returns the number of rows.
+    ///
+    /// *Errors*: after one nothing of the run is visible.
+    pub fn ingest(
+        &self,
+        rows: impl Iterator<Item = (Bytes, Option<Bytes>)>,
+    ) -> Result<u64, LsmError> {
+        let _in_order = self.ingesting.lock();
+        let mut rows = rows.peekable();
+        if rows.peek().is_none() {
+            return Ok(0); // an empty run would leave an empty file behind
+        }
+        let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
+        let mut last = Bytes::new();
+        let mut count = 0;
+        for (key, value) in rows {
+            // fjall answers both with a panic.
+            if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
+                return Err(LsmError::BadKey(key.len()));
+            }
+            if key <= last {
+                return Err(LsmError::OutOfOrder);
+            }
+            last = key.clone();
+            match value {
+                Some(value) => run.write(key, value),
+                None => run.write_tombstone(key),
+            }
+            .map_err(from_fjall("write a run"))?;
+            count += 1;
+        }
+        // Syncs the tables, their directory, the manifest and its directory.
+        run.finish().map_err(from_fjall("finish a run"))?;
+        self.compactor.wake();
+        Ok(count)
+    }
+
+    /// Removes tables that hold nothing but rows in `[from, to)`, at the cost of a manifest write.
+    /// All rows in the range must be dead: tombstones may go before what they hide. What shares a
+    /// table with other rows stays, for the compaction filter.
+    pub fn drop_tables_within(&self, from: &[u8], to: &[u8]) -> Result<(), LsmError> {
+        if from >= to {
+            return Ok(());
+        }
+        let dropped = self.rows.tree.drop_range(from..to);
+        dropped.map_err(|error| from_fjall("drop tables")(error.into()))
+    }
+
+    /// Rewrites all tables, dropping what is dead or superseded. Returns when it is done.
+    pub fn compact_all(&self) -> Result<(), LsmError> {
+        self.compactor.compact_all()
+    }
+
+    /// Runs in level 0: reads look into each, so many of them must slow writers.
+    pub fn level0_runs(&self) -> usize {
+        self.rows.tree.l0_run_count()
+    }
+
+    /// What the rows take and do now.
+    pub fn stats(&self) -> Stats {
+        let (compactions_running, compactions_done, compaction_error) = self.compactor.state();
+        Stats {
+            level0_runs: self.level0_runs() as u64,
+            tables: self.rows.table_count() as u64,
+            disk_bytes: self.rows.disk_space(),
+            compactions_running,
+            compactions_done,
+            compaction_error,
+            cache_bytes: self.database.cache_size(),
+            cache_bytes_max: self.database.cache_capacity(),
+        }
+    }
+}
+
+/// What the rows take and do.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    /// Runs in level 0.
+    pub level0_runs: u64,
+    /// Table files.
+    pub tables: u64,
+    /// Bytes of the table files.
+    pub disk_bytes: u64,
+    /// Compactions running now.
+    pub compactions_running: u64,
+    /// Compactions that changed something.
+    pub compactions_done: u64,
+    /// Why the last compaction failed. It is tried again after the next run; reads and ingestion go
+    /// on, but level 0 grows.
+    pub compaction_error: Option<String>,
+    /// Bytes in the block cache.
+    pub cache_bytes: u64,
+    /// Bytes that the block cache may take.
+    pub cache_bytes_max: u64,
+}
+
+/// The rows at one moment.
+pub struct Snapshot {
+    inner: fjall::Snapshot,
+    rows: fjall::Keyspace,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// The opened body of a row.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
+        let value = self.inner.get(&self.rows, key).map_err(from_fjall("read a row"))?;
+        open_value(key, value)
+    }
+
+    /// Visits the rows in `[from, to)`, values sealed, yet verified, until `visit` breaks.
+    pub fn scan_sealed(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LsmError> {
+        if from >= to {
+            return Ok(());
+        }
+        walk(self.inner.range(&self.rows, from..to), direction, false, visit)
+    }
+}
+
+fn open_value(key: &[u8], value: Option<fjall::Slice>) -> Result<Option<Bytes>, LsmError> {
+    let Some(value) = value else { return Ok(None) };
+    Ok(Some(open_row(key, &Bytes::from(value))?))
+}
+
+fn walk(
+    mut rows: fjall::Iter,
+    direction: Direction,
+    open: bool,
+    visit: &mut Visit<'_>,
+) -> Result<(), LsmError> {
+    let mut next = || match direction {
+        Direction::Forward => rows.next(),
+        Direction::Backward => rows.next_back(),
+    };
+    while let Some(row) = next() {
+        let (key, value) = row.into_inner().map_err(from_fjall("scan rows"))?;
+        let mut value = Bytes::from(value);
+        let body = verify_row(&key, &value)?.len();
+        if open {
+            value.truncate(body);
+        }
+        if visit(key.into(), value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn keyspace_options() -> fjall::KeyspaceCreateOptions {
+    use CompressionType::{Lz4, None};
+    // fjall stores these when the keyspace is made and never looks at them again. Its own worker
+    // is told to do nothing because it compacts once per run, which is too seldom for deep levels,
+    // and for good no more after an error; ours does both (`compactor`).
+    let idle = fjall::compaction::Leveled::default()
+        .with_l0_threshold(IDLE_LEVEL0_RUNS)
+        .with_table_target_size(IDLE_TABLE_BYTES);
+    fjall::KeyspaceCreateOptions::default()
+        .data_block_size_policy(BlockSizePolicy::all(4 << 10))
+        // A run is written fast and read back soon; what settles below is compressed.
+        .data_block_compression_policy(CompressionPolicy::new([None, None, Lz4]))
+        .compaction_strategy(Arc::new(idle))
+        .manual_journal_persist(true)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), LsmError> {
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| LsmError::Io {
+        action: "sync the directory of rows",
+        what: format!("{}: {error}", dir.display()),
+    })
+}

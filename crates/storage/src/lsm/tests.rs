@@ -1,0 +1,406 @@
+//! Tests of the rows on disk as a whole.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use commands::rows::{data_key, header_key, ttl_key};
+use tempfile::TempDir;
+use wire::ids::{TableId, Version};
+use wire::placement::{Placement, PlacementRange};
+
+use super::*;
+use crate::row::seal_row;
+
+const OPTIONS: Options = Options { cache_bytes: 1 << 20, level0_runs: 4, table_bytes: 1 << 20 };
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Header values of these tests are a log index.
+fn header_version(value: &[u8]) -> Option<Version> {
+    let index = u64::from_be_bytes(value.try_into().ok()?);
+    Some(Version { index, ordinal: 0 })
+}
+
+fn open_with(dir: &Path, dead: &Arc<DeadSet>) -> Result<Lsm, LsmError> {
+    Lsm::open(dir, OPTIONS, Arc::clone(dead), header_version)
+}
+
+fn open(dir: &Path) -> Lsm {
+    open_with(dir, &Arc::default()).unwrap()
+}
+
+fn put(key: &[u8], body: &[u8]) -> (Bytes, Option<Bytes>) {
+    (Bytes::copy_from_slice(key), Some(seal_row(key, body)))
+}
+
+fn delete(key: &[u8]) -> (Bytes, Option<Bytes>) {
+    (Bytes::copy_from_slice(key), None)
+}
+
+fn row_key(i: u32) -> Vec<u8> {
+    format!("row{i:06}").into_bytes()
+}
+
+fn collect(lsm: &Lsm, from: &[u8], to: &[u8], direction: Direction) -> Result<Rows, LsmError> {
+    let mut found = Vec::new();
+    lsm.scan(from, to, direction, &mut |key, body| {
+        found.push((key.to_vec(), body.to_vec()));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+fn all(lsm: &Lsm) -> Model {
+    collect(lsm, &[0], &[0xff; 8], Direction::Forward).unwrap().into_iter().collect()
+}
+
+/// The directory as a crash at this moment would leave it, unsynced writes included.
+fn copy(from: &Path) -> TempDir {
+    fn copy_into(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            let to = to.join(file.file_name());
+            match file.file_type().unwrap().is_dir() {
+                true => copy_into(&file.path(), &to),
+                false => drop(std::fs::copy(file.path(), to).unwrap()),
+            }
+        }
+    }
+    let to = TempDir::new().unwrap();
+    copy_into(from, to.path());
+    to
+}
+
+fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn runs_lie_over_each_other() {
+    let dir = TempDir::new().unwrap();
+    let dead = Arc::default();
+    let lsm = open_with(dir.path(), &dead).unwrap();
+    assert!(matches!(open_with(dir.path(), &dead), Err(LsmError::InUse(_))));
+    assert_eq!(lsm.ingest(std::iter::empty()).unwrap(), 0);
+    let mut model = Model::new();
+    for run in 0..10u32 {
+        // Each run changes every third row, deletes every seventh.
+        let rows = (0..3000).filter(|i| i % 3 == run % 3).map(|i| {
+            let (key, body) = (row_key(i), format!("value {i} of run {run}").into_bytes());
+            if (i + run) % 7 == 0 {
+                model.remove(&key);
+                delete(&key)
+            } else {
+                model.insert(key.clone(), body.clone());
+                put(&key, &body)
+            }
+        });
+        let rows: Vec<_> = rows.collect();
+        let count = rows.len() as u64;
+        assert_eq!(lsm.ingest(rows.into_iter()).unwrap(), count);
+    }
+    let check = |lsm: &Lsm| {
+        assert_eq!(all(lsm), model);
+        for i in (0..3000).step_by(11) {
+            let body = lsm.get(&row_key(i)).unwrap();
+            assert_eq!(body.as_deref(), model.get(&row_key(i)).map(Vec::as_slice));
+        }
+        let (from, to) = (row_key(100), row_key(200));
+        let mut expected: Vec<_> =
+            model.range(from.clone()..to.clone()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(collect(lsm, &from, &to, Direction::Forward).unwrap(), expected);
+        expected.reverse();
+        assert_eq!(collect(lsm, &from, &to, Direction::Backward).unwrap(), expected);
+        assert_eq!(collect(lsm, &to, &from, Direction::Forward).unwrap(), []);
+        assert_eq!(lsm.get(b"no such row").unwrap(), None);
+    };
+    check(&lsm);
+    let crashed = copy(dir.path());
+    check(&open(crashed.path()));
+    lsm.compact_all().unwrap();
+    check(&lsm);
+    drop(lsm);
+    let lsm = open(dir.path());
+    check(&lsm);
+    // Nothing goes through fjall's journal.
+    assert!(lsm.stats().disk_bytes > 10_000);
+    let journal = std::fs::metadata(dir.path().join("0.jnl")).unwrap();
+    assert!(std::os::unix::fs::MetadataExt::blocks(&journal) * 512 <= 8192);
+}
+
+#[test]
+fn a_scan_stops_when_told() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    lsm.ingest((0..100).map(|i| put(&row_key(i), b"x"))).unwrap();
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut seen = 0;
+        lsm.scan_sealed(b"row", b"s", direction, &mut |key, sealed| {
+            assert_eq!(sealed, seal_row(&key, b"x"));
+            seen += 1;
+            if seen == 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+        assert_eq!(seen, 10);
+    }
+}
+
+#[test]
+fn a_bad_run_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    let out_of_order = [put(b"b", b"1"), put(b"a", b"2")];
+    assert!(matches!(lsm.ingest(out_of_order.into_iter()), Err(LsmError::OutOfOrder)));
+    assert!(matches!(
+        lsm.ingest([put(b"a", b"1"), put(b"a", b"2")].into_iter()),
+        Err(LsmError::OutOfOrder)
+    ));
+    assert!(matches!(lsm.ingest([put(b"", b"1")].into_iter()), Err(LsmError::BadKey(0))));
+    let long = vec![b'k'; ROW_KEY_BYTES_MAX + 1];
+    assert!(matches!(
+        lsm.ingest([put(b"a", b"1"), put(&long, b"2")].into_iter()),
+        Err(LsmError::BadKey(_))
+    ));
+    assert_eq!(all(&lsm), Model::new());
+    lsm.ingest([put(b"a", b"1"), put(&long[1..], b"2")].into_iter()).unwrap();
+    assert_eq!(lsm.get(&long[1..]).unwrap().unwrap(), b"2"[..]);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    lsm.ingest((0..1000).map(|i| put(&row_key(i), b"old"))).unwrap();
+    let snapshot = lsm.snapshot();
+    for _ in 0..12 {
+        lsm.ingest((0..1000).map(|i| put(&row_key(i), b"new"))).unwrap();
+        lsm.ingest((500..1000).map(|i| delete(&row_key(i)))).unwrap();
+    }
+    lsm.compact_all().unwrap();
+    let mut seen = 0;
+    snapshot
+        .scan_sealed(b"row", b"s", Direction::Backward, &mut |key, sealed| {
+            assert_eq!(sealed, seal_row(&key, b"old"));
+            seen += 1;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(seen, 1000);
+    assert_eq!(snapshot.get(&row_key(700)).unwrap().unwrap(), b"old"[..]);
+    assert_eq!(lsm.get(&row_key(700)).unwrap(), None);
+    assert_eq!(all(&lsm).len(), 500);
+}
+
+#[test]
+fn the_compactor_keeps_level_0_low() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    for run in 0..40u32 {
+        // Not compressible, overlapping, about 200 KB each.
+        let body: Vec<u8> = (0..100u32).map(|i| (i.wrapping_mul(run + 7) >> 3) as u8).collect();
+        lsm.ingest((0..2000).map(|i| put(&row_key(i * 40 + run), &body))).unwrap();
+    }
+    wait_for("level 0 to be merged", || lsm.level0_runs() < 4);
+    let stats = lsm.stats();
+    assert!(stats.compactions_done > 0 && stats.compaction_error.is_none(), "{stats:?}");
+    assert_eq!(all(&lsm).len(), 40 * 2000);
+}
+
+/// Keys of headers, data rows and TTL rows in two tables.
+fn filter_fixture(lsm: &Lsm) -> Model {
+    let mut rows = Model::new();
+    for table in [TableId(0), TableId(1)] {
+        for i in 0..200u64 {
+            let key = format!("key{i}").into_bytes();
+            let placement = Placement::of_key(&key);
+            rows.insert(header_key(table, &key).to_vec(), i.to_be_bytes().to_vec());
+            let generation = Version { index: i, ordinal: 1 };
+            for sub in 0..3u8 {
+                rows.insert(data_key(table, placement, generation, &[sub]).to_vec(), vec![sub]);
+            }
+            rows.insert(ttl_key(table, 1000 + i, &key).to_vec(), Vec::new());
+        }
+    }
+    rows.insert(vec![0xff, 0xff, 0xff, 0xff, 1], b"meta".to_vec());
+    // Twice, in different runs and levels: an older value must not come back to life.
+    for _ in 0..2 {
+        lsm.ingest(rows.iter().map(|(key, body)| put(key, body))).unwrap();
+        lsm.compact_all().unwrap();
+    }
+    lsm.ingest(rows.iter().map(|(key, body)| put(key, body))).unwrap();
+    rows
+}
+
+#[test]
+fn compaction_drops_dead_generations_and_fenced_headers() {
+    let dir = TempDir::new().unwrap();
+    let dead = Arc::new(DeadSet::new());
+    let lsm = open_with(dir.path(), &dead).unwrap();
+    let mut model = filter_fixture(&lsm);
+    // Table 0: generation 7 anywhere, generation 8 only where its key is not.
+    let placement = Placement::of_key(b"key8");
+    let below = Placement::new(placement.get() - 1).unwrap();
+    let whole = PlacementRange::whole(TableId(0));
+    dead.add_generation(whole, Version { index: 7, ordinal: 1 });
+    dead.add_generation(PlacementRange { last: below, ..whole }, Version { index: 8, ordinal: 1 });
+    dead.add_generation(whole, Version { index: 9, ordinal: 0 }); // another ordinal: not there
+    // Table 1: flushed up to 100, in the lower half of the placements.
+    let middle = Placement::new(Placement::MAX.get() / 2).unwrap();
+    let half = PlacementRange { last: middle, ..PlacementRange::whole(TableId(1)) };
+    dead.set_fence(half, Version { index: 100, ordinal: 0 });
+    lsm.compact_all().unwrap();
+    let before = model.len();
+    model.retain(|key, body| match commands::rows::parse(key).unwrap() {
+        commands::rows::RowKind::Data { table: TableId(0), generation, .. } => {
+            generation.index != 7
+        }
+        commands::rows::RowKind::Header { table: TableId(1), placement, .. } => {
+            placement > middle || header_version(body).unwrap().index > 100
+        }
+        commands::rows::RowKind::Data { table: TableId(1), placement, generation, .. } => {
+            placement > middle || generation > Version { index: 100, ordinal: 0 }
+        }
+        _ => true,
+    });
+    assert!(model.len() < before - 150, "the fence takes about half of 400 rows");
+    assert_eq!(all(&lsm), model);
+    drop(lsm);
+    // Without the dead set nothing comes back: the rows are gone, older values included.
+    let lsm = open(dir.path());
+    lsm.compact_all().unwrap();
+    assert_eq!(all(&lsm), model);
+}
+
+#[test]
+fn deleted_and_rewritten_rows_survive_the_filter() {
+    let dir = TempDir::new().unwrap();
+    let dead = Arc::new(DeadSet::new());
+    let lsm = open_with(dir.path(), &dead).unwrap();
+    let table = TableId(3);
+    let (kept, gone, old) =
+        (header_key(table, b"kept"), header_key(table, b"gone"), header_key(table, b"old"));
+    let run = |rows: &[(&Bytes, Option<u64>)]| {
+        let mut rows: Vec<_> = rows
+            .iter()
+            .map(|(key, version)| match version {
+                Some(version) => put(key, &version.to_be_bytes()),
+                None => delete(key),
+            })
+            .collect();
+        rows.sort();
+        lsm.ingest(rows.into_iter()).unwrap();
+    };
+    run(&[(&kept, Some(3)), (&gone, Some(4)), (&old, Some(5))]);
+    lsm.compact_all().unwrap();
+    dead.set_fence(PlacementRange::whole(table), Version { index: 10, ordinal: 0 });
+    // Rewritten and deleted behind the fence.
+    run(&[(&kept, Some(11)), (&gone, None)]);
+    assert_eq!(lsm.get(&old).unwrap().unwrap(), 5u64.to_be_bytes()[..], "not compacted yet");
+    lsm.compact_all().unwrap();
+    assert_eq!(lsm.get(&kept).unwrap().unwrap(), 11u64.to_be_bytes()[..]);
+    assert_eq!((lsm.get(&gone).unwrap(), lsm.get(&old).unwrap()), (None, None));
+}
+
+#[test]
+fn whole_tables_of_dead_rows_go_at_once() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    let (dead, alive) = (Version { index: 5, ordinal: 0 }, Version { index: 6, ordinal: 0 });
+    let placement = Placement::of_key(b"big");
+    let key = |generation, i: u32| data_key(TableId(0), placement, generation, &i.to_be_bytes());
+    for generation in [dead, alive] {
+        lsm.ingest((0..1000).map(|i| put(&key(generation, i), b"body"))).unwrap();
+    }
+    lsm.drop_tables_within(&key(dead, 0), &key(alive, 0)).unwrap();
+    assert_eq!(collect(&lsm, &key(dead, 0), &key(alive, 0), Direction::Forward).unwrap(), []);
+    assert_eq!(all(&lsm).len(), 1000);
+}
+
+/// The table files of the rows.
+fn tables(dir: &Path) -> Vec<PathBuf> {
+    let tables = std::fs::read_dir(dir.join("keyspaces/1/tables")).unwrap();
+    tables.map(|file| file.unwrap().path()).collect()
+}
+
+#[test]
+fn a_flipped_byte_is_never_served() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    let model: Model = (0..60).map(|i| (row_key(i), format!("value {i}").into_bytes())).collect();
+    lsm.ingest(model.iter().map(|(key, body)| put(key, body))).unwrap();
+    drop(lsm);
+    let [table] = &tables(dir.path())[..] else { panic!("one table") };
+    let bytes = std::fs::read(table).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(table).unwrap();
+    let (mut unopened, mut damaged, mut unharmed) = (0, 0, 0);
+    for at in (0..bytes.len()).step_by(9) {
+        file.write_all_at(&[bytes[at] ^ 0x11], at as u64).unwrap();
+        let outcome = catch_unwind(AssertUnwindSafe(|| read_everything(dir.path(), &model)));
+        match outcome {
+            Ok(None) => unopened += 1,
+            Ok(Some(0)) => unharmed += 1,
+            Ok(Some(_)) => damaged += 1,
+            Err(_) => panic!("panicked at byte {at} of {}", bytes.len()),
+        }
+        file.write_all_at(&[bytes[at]], at as u64).unwrap();
+    }
+    // What is neither noticed nor wrong is what nobody reads: statistics, padding.
+    println!("of {}: {unopened} unopened, {damaged} damaged, {unharmed} unharmed", bytes.len());
+    assert!(damaged > 50 && unopened > 0, "{unopened} {damaged} {unharmed}");
+    assert_eq!(read_everything(dir.path(), &model), Some(0));
+}
+
+/// Reads all rows in all ways, checks that no answer is wrong, and counts those refused. `None` if
+/// the rows do not open.
+fn read_everything(dir: &Path, model: &Model) -> Option<usize> {
+    let lsm = match open_with(dir, &Arc::default()) {
+        Ok(lsm) => lsm,
+        Err(LsmError::Damaged(_)) => return None,
+        Err(other) => panic!("{other}"),
+    };
+    let mut refused = 0;
+    for (key, body) in model {
+        match lsm.get(key) {
+            Ok(found) => assert_eq!(found.as_deref(), Some(&body[..])),
+            Err(LsmError::Damaged(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    for direction in [Direction::Forward, Direction::Backward] {
+        match collect(&lsm, b"row", b"s", direction) {
+            Ok(found) => assert_eq!(found.into_iter().collect::<Model>(), *model),
+            Err(LsmError::Damaged(_)) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    Some(refused)
+}
+
+#[test]
+fn damage_stops_compaction_but_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    lsm.ingest((0..1000).map(|i| put(&row_key(i), b"first"))).unwrap();
+    drop(lsm);
+    let [table] = &tables(dir.path())[..] else { panic!("one table") };
+    let file = std::fs::OpenOptions::new().write(true).open(table).unwrap();
+    file.write_all_at(&[0xee; 16], 100).unwrap(); // in the first block
+    let lsm = open(dir.path());
+    for run in 0..10u32 {
+        lsm.ingest((0..1000).map(|i| put(&row_key(i), &run.to_be_bytes()))).unwrap();
+    }
+    // The newest run hides the damaged block from readers, not from compaction.
+    assert_eq!(lsm.get(&row_key(0)).unwrap().unwrap(), 9u32.to_be_bytes()[..]);
+    assert!(matches!(lsm.compact_all(), Err(LsmError::Damaged(_))));
+    wait_for("compaction to fail", || lsm.stats().compaction_error.is_some());
+    lsm.ingest((0..10).map(|i| put(&row_key(i), b"still writing"))).unwrap();
+    assert_eq!(lsm.get(&row_key(3)).unwrap().unwrap(), b"still writing"[..]);
+}

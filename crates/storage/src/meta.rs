@@ -1,0 +1,120 @@
+//! Rows about a replica itself, written in the same sorted run as the data they describe.
+//!
+//! ```text
+//! applied row  META_SPACE:u32 0x01 partition:u64
+//!              → index:u64 now_ms:u64 keys:u64 volatile:u64 bytes:u64 has_fence:u8 index:u64 ordinal:u32
+//! dead row     META_SPACE:u32 0x02 partition:u64 index:u64 ordinal:u32 → (empty)
+//! ```
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use commands::{Counters, rows};
+use wire::ids::{PartitionId, Version};
+
+use crate::row;
+
+const APPLIED: u8 = 1;
+const DEAD: u8 = 2;
+
+/// How far a replica's rows reach, and the partition's totals there.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Applied {
+    /// All batches up to this log index are in the rows.
+    pub(crate) index: u64,
+    /// The newest batch's time, ms since the epoch.
+    pub(crate) now_ms: u64,
+    /// The totals.
+    pub(crate) counters: Counters,
+    /// The fence of the last FLUSHDB.
+    pub(crate) flushed_through: Option<Version>,
+}
+
+fn key(kind: u8, partition: PartitionId) -> BytesMut {
+    let mut key = BytesMut::with_capacity(25);
+    key.put_u32(rows::META_SPACE);
+    key.put_u8(kind);
+    key.put_u64(partition.0);
+    key
+}
+
+/// The key of a partition's applied row.
+pub(crate) fn applied_key(partition: PartitionId) -> Bytes {
+    key(APPLIED, partition).freeze()
+}
+
+/// The applied row, sealed.
+pub(crate) fn applied_row(partition: PartitionId, applied: &Applied) -> (Bytes, Bytes) {
+    let mut body = BytesMut::with_capacity(53);
+    body.put_u64(applied.index);
+    body.put_u64(applied.now_ms);
+    body.put_u64(applied.counters.keys);
+    body.put_u64(applied.counters.volatile);
+    body.put_u64(applied.counters.bytes);
+    let fence = applied.flushed_through.unwrap_or_default();
+    body.put_u8(u8::from(applied.flushed_through.is_some()));
+    body.put_u64(fence.index);
+    body.put_u32(fence.ordinal);
+    let key = applied_key(partition);
+    let sealed = row::seal_row(&key, &body);
+    (key, sealed)
+}
+
+/// Reads the body of an applied row; `None` if it has another shape.
+pub(crate) fn decode_applied(mut body: Bytes) -> Option<Applied> {
+    if body.len() != 53 {
+        return None;
+    }
+    let index = body.get_u64();
+    let now_ms = body.get_u64();
+    let counters =
+        Counters { keys: body.get_u64(), volatile: body.get_u64(), bytes: body.get_u64() };
+    let has_fence = body.get_u8() == 1;
+    let fence = Version { index: body.get_u64(), ordinal: body.get_u32() };
+    Some(Applied { index, now_ms, counters, flushed_through: has_fence.then_some(fence) })
+}
+
+/// The row that remembers a dead generation, sealed.
+pub(crate) fn dead_row(partition: PartitionId, generation: Version) -> (Bytes, Bytes) {
+    let mut key = key(DEAD, partition);
+    key.put_u64(generation.index);
+    key.put_u32(generation.ordinal);
+    let key = key.freeze();
+    let sealed = row::seal_row(&key, b"");
+    (key, sealed)
+}
+
+/// The bounds of a partition's dead rows.
+pub(crate) fn dead_range(partition: PartitionId) -> (Bytes, Bytes) {
+    let mut end = key(DEAD, partition);
+    end.put_bytes(0xff, 13);
+    (key(DEAD, partition).freeze(), end.freeze())
+}
+
+/// The generation that a dead row's key names.
+pub(crate) fn decode_dead(key: &[u8]) -> Option<Version> {
+    let mut rest = key.get(13..25)?;
+    Some(Version { index: rest.get_u64(), ordinal: rest.get_u32() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_round_trip() {
+        let applied = Applied {
+            index: 9,
+            now_ms: 8,
+            counters: Counters { keys: 7, volatile: 6, bytes: 5 },
+            flushed_through: Some(Version { index: 4, ordinal: 3 }),
+        };
+        let (key, sealed) = applied_row(PartitionId(2), &applied);
+        let body = row::open_row(&key, &sealed).expect("a sound row");
+        assert_eq!(decode_applied(body), Some(applied));
+
+        let generation = Version { index: 1 << 40, ordinal: 77 };
+        let (key, _) = dead_row(PartitionId(2), generation);
+        let (from, to) = dead_range(PartitionId(2));
+        assert!(from <= key && key < to);
+        assert_eq!(decode_dead(&key), Some(generation));
+    }
+}

@@ -1,0 +1,59 @@
+//! A partition replica on its node: the core behind its lock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use wire::ids::PartitionId;
+use wire::placement::PlacementRange;
+
+use crate::core::{Core, Now};
+
+/// See the module's text.
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) range: PlacementRange,
+    pub(crate) core: Mutex<Core>,
+    /// Whether the log thread already knows that there is a batch to propose.
+    dirty: AtomicBool,
+}
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, range: PlacementRange, core: Core) -> Partition {
+        Partition { id, range, core: Mutex::new(core), dirty: AtomicBool::new(false) }
+    }
+
+    /// Marks the partition dirty; true if it was not.
+    pub(crate) fn mark_dirty(&self) -> bool {
+        !self.dirty.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes the mark away, before the batch is taken.
+    pub(crate) fn clear_dirty(&self) {
+        self.dirty.store(false, Ordering::Release);
+    }
+}
+
+/// The node's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Clock {
+        Clock { origin: Instant::now() }
+    }
+
+    /// The monotonic time.
+    pub(crate) fn monotonic(&self) -> paxos::Instant {
+        paxos::Instant(self.origin.elapsed().as_micros() as u64)
+    }
+
+    /// Both times.
+    pub(crate) fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let wall_ms = wall.unwrap_or(Duration::ZERO).as_millis() as u64;
+        Now { monotonic: self.monotonic(), wall_ms }
+    }
+}

@@ -1,0 +1,186 @@
+//! A partition as its leader's commands see it: memory over row cache over fjall, as of the newest
+//! proposed batch.
+//!
+//! A view is made under the partition's lock and does not go to the disk there unless it is told
+//! to: a row that only the disk knows makes it *cold*. The caller then fetches the row without the
+//! lock ([`Fetched`]) and evaluates again, so that a cold key never holds up the warm ones.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use commands::{Counters, Direction, View, ViewError};
+use wire::ids::{TableId, Version};
+use wire::placement::PlacementRange;
+
+use crate::disk::Disk;
+use crate::memory::{Found, Memory};
+use crate::row;
+
+/// Rows fetched from the disk for one command, valid while the node's flush epoch is unchanged.
+#[derive(Default)]
+pub(crate) struct Fetched {
+    pub(crate) epoch: u64,
+    pub(crate) rows: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Fetched {
+    fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
+        self.rows.iter().find(|(fetched, _)| fetched == row).map(|(_, value)| value)
+    }
+}
+
+/// See the module's text.
+pub(crate) struct PartitionView<'a> {
+    pub(crate) memory: &'a Memory,
+    pub(crate) disk: &'a Disk,
+    pub(crate) fetched: &'a Fetched,
+    /// Whether reads may go to the disk at once.
+    pub(crate) may_block: bool,
+    pub(crate) range: PlacementRange,
+    pub(crate) now_ms: u64,
+    pub(crate) counters: Counters,
+    pub(crate) flushed_through: Option<Version>,
+    /// The proposed index that made `counters` what they are; 0 if applied.
+    pub(crate) counters_index: u64,
+    /// The proposed index that made `flushed_through` what it is; 0 if applied.
+    pub(crate) flushed_index: u64,
+    /// The newest index among the proposed rows that were read: the reply waits for it.
+    pub(crate) gate: Cell<u64>,
+    /// The row that was asked for and is only on disk.
+    pub(crate) cold: RefCell<Option<Cold>>,
+    pub(crate) random: &'a Cell<u64>,
+}
+
+/// What a view would have needed the disk for.
+#[derive(Debug)]
+pub(crate) enum Cold {
+    Row(Bytes),
+    Scan,
+}
+
+impl PartitionView<'_> {
+    fn wait_for(&self, index: u64) {
+        self.gate.set(self.gate.get().max(index));
+    }
+
+    fn get_below(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        if let Some(value) = self.fetched.get(row) {
+            return Ok(value.clone());
+        }
+        if let Some(value) = self.disk.cached(row) {
+            return Ok(Some(value));
+        }
+        if !self.may_block {
+            *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
+            return Err(ViewError::Cold);
+        }
+        Ok(self.disk.get(row)?)
+    }
+}
+
+impl View for PartitionView<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn table(&self) -> TableId {
+        self.range.table
+    }
+
+    fn range(&self) -> PlacementRange {
+        self.range
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        match self.memory.get(row) {
+            Found::Proposed(index, value) => {
+                self.wait_for(index);
+                Ok(value)
+            }
+            Found::Applied(sealed) => Ok(sealed.map(|sealed| row::body_of(&sealed))),
+            Found::Below => self.get_below(row),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        if from >= to {
+            return Ok(());
+        }
+        if !self.may_block {
+            *self.cold.borrow_mut() = Some(Cold::Scan);
+            return Err(ViewError::Cold);
+        }
+        let mut above = self.memory.scan(from, to, direction);
+        let mut stopped = false;
+        // Hands memory's word on a row to `visit`; a deleted row is passed over, yet waited for.
+        let hand = |row: &Bytes, found: Found, visit: &mut dyn FnMut(&Bytes, &Bytes) -> _| {
+            let body = match found {
+                Found::Proposed(index, value) => {
+                    self.wait_for(index);
+                    value
+                }
+                Found::Applied(sealed) => sealed.map(|sealed| row::body_of(&sealed)),
+                Found::Below => None,
+            };
+            body.map_or(ControlFlow::Continue(()), |body| visit(row, &body))
+        };
+        self.disk.scan(from, to, direction, &mut |row, value| {
+            while let Some(next) = above.peek_row() {
+                let after = match direction {
+                    Direction::Forward => *next > row,
+                    Direction::Backward => *next < row,
+                };
+                if after {
+                    break;
+                }
+                let shadows = *next == row;
+                let (next, found) = above.next().expect("just peeked");
+                if hand(next, found, visit).is_break() {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+                if shadows {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(&row, &value);
+            stopped = flow.is_break();
+            flow
+        })?;
+        if !stopped {
+            for (row, found) in above {
+                if hand(row, found, visit).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.wait_for(self.counters_index);
+        self.counters
+    }
+
+    fn flushed_through(&self) -> Option<Version> {
+        self.wait_for(self.flushed_index);
+        self.flushed_through
+    }
+
+    fn random(&self) -> u64 {
+        // SplitMix64: a counter and a mix. Only the leader draws; what it draws is in the effects.
+        let next = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(next);
+        let mut z = next;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

@@ -1,0 +1,144 @@
+//! The thread that keeps slow file work off the commit path: it makes the next segment ahead of
+//! need, writes the index of a closed one, and puts truncated ones aside to be used again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::index::SegmentIndex;
+use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
+use super::{Options, WalError, io_error};
+
+enum Task {
+    /// Make the blank segment of this number.
+    Make(u64),
+    /// Write the index of a segment whose records end here.
+    Index(Arc<Segment>, u32),
+    /// The segment is needed no more.
+    Retire(Arc<Segment>),
+}
+
+/// The writer's side of the thread.
+pub(super) struct Housekeeper {
+    /// `None` once the thread is to end.
+    tasks: Option<Sender<Task>>,
+    blanks: Receiver<Result<Blank, WalError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Housekeeper {
+    /// Starts the thread. `spares`: segment files that wait to be used again.
+    pub(super) fn start(
+        dir: PathBuf,
+        options: Options,
+        spares: Vec<PathBuf>,
+    ) -> Result<Housekeeper, WalError> {
+        let (tasks, task_queue) = channel();
+        let (blank_queue, blanks) = channel();
+        let path = dir.clone();
+        let mut worker = Worker { dir, options, spares, blanks: blank_queue };
+        let thread = std::thread::Builder::new()
+            .name("wal-housekeeper".into())
+            .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
+            .map_err(io_error("start housekeeper of", &path))?;
+        Ok(Housekeeper { tasks: Some(tasks), blanks, thread: Some(thread) })
+    }
+
+    /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
+    pub(super) fn make(&self, seq: u64) {
+        self.send(Task::Make(seq));
+    }
+
+    /// The segment that was asked for; waits if it is not ready yet.
+    pub(super) fn take_blank(&self) -> Result<Blank, WalError> {
+        self.blanks.recv().map_err(|_| WalError::Stopped)?
+    }
+
+    /// Has the index of a closed segment written.
+    pub(super) fn write_index(&self, segment: Arc<Segment>, end: u32) {
+        self.send(Task::Index(segment, end));
+    }
+
+    /// Has a segment removed or put aside.
+    pub(super) fn retire(&self, segment: Arc<Segment>) {
+        self.send(Task::Retire(segment));
+    }
+
+    fn send(&self, task: Task) {
+        // The thread ends only when this side does, or by a panic, which `take_blank` reports.
+        let _ = self.tasks.as_ref().map(|tasks| tasks.send(task));
+    }
+}
+
+impl Drop for Housekeeper {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    dir: PathBuf,
+    options: Options,
+    spares: Vec<PathBuf>,
+    blanks: Sender<Result<Blank, WalError>>,
+}
+
+impl Worker {
+    fn run(&mut self, task: Task) {
+        match task {
+            Task::Make(seq) => {
+                let capacity = self.options.segment_bytes;
+                let blank = Blank::make(&self.dir, seq, capacity, self.spares.pop());
+                let _ = self.blanks.send(blank); // the writer may be gone
+            }
+            Task::Index(segment, end) => self.write_index(&segment, end),
+            Task::Retire(segment) => {
+                if let Err(error) = self.retire(segment) {
+                    // The disk is fuller than it should be; nothing that counts is lost.
+                    tracing::warn!(%error, "cannot remove a truncated log segment");
+                }
+            }
+        }
+    }
+
+    fn write_index(&self, segment: &Segment, end: u32) {
+        let written = match &*segment.index.read() {
+            SegmentIndex::Memory(memory) => memory.write(&self.dir, segment.seq, segment.salt, end),
+            SegmentIndex::Disk(_) => return,
+        };
+        match written {
+            Ok(disk) => *segment.index.write() = SegmentIndex::Disk(disk),
+            // The index stays in memory, and is made anew by a scan when the log is opened.
+            Err(error) => tracing::warn!(%error, "cannot write the index of a log segment"),
+        }
+    }
+
+    fn retire(&mut self, segment: Arc<Segment>) -> Result<(), WalError> {
+        let seq = segment.seq;
+        let path = segment.path.clone();
+        // A reader that still has the segment reads on in the unlinked file; one that was to be
+        // overwritten under it would look damaged.
+        let reusable = segment.capacity == self.options.segment_bytes
+            && self.spares.len() < self.options.recycle_segments
+            && Arc::try_unwrap(segment).is_ok();
+        if reusable {
+            let spare = spare_path(&self.dir, seq);
+            std::fs::rename(&path, &spare).map_err(io_error("put segment aside", &path))?;
+            self.spares.push(spare);
+        } else {
+            std::fs::remove_file(&path).map_err(io_error("remove segment", &path))?;
+        }
+        match std::fs::remove_file(index_path(&self.dir, seq)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove log index", &path)(error));
+            }
+            _ => {}
+        }
+        // Each removal is durable before the next, so that a crash leaves no hole in the numbers.
+        sync_dir(&self.dir)
+    }
+}

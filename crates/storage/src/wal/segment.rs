@@ -1,0 +1,158 @@
+//! A segment's file: its making, its header, its place in the directory.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::RwLock;
+
+use super::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::index::SegmentIndex;
+use super::{WalError, io_error};
+
+/// How much of a new segment is written at once, in bytes.
+const FILL_CHUNK_BYTES: usize = 1 << 20;
+
+/// A segment in use.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) seq: u64,
+    pub(super) salt: u64,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// Bytes of the file.
+    pub(super) capacity: u32,
+    /// Where its entries are.
+    pub(super) index: RwLock<SegmentIndex>,
+    /// Nothing of it can be read: it is kept until what it held is repaired.
+    pub(super) lost: bool,
+}
+
+/// A segment made ahead of need: all its bytes were written, its header says blank.
+#[derive(Debug)]
+pub(super) struct Blank {
+    pub(super) seq: u64,
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) capacity: u32,
+}
+
+/// The path of a segment.
+pub(super) fn segment_path(dir: &Path, seq: u64) -> PathBuf {
+    dir.join(format!("wal-{seq:016x}.seg"))
+}
+
+/// The path of a segment's index.
+pub(super) fn index_path(dir: &Path, seq: u64) -> PathBuf {
+    dir.join(format!("wal-{seq:016x}.idx"))
+}
+
+/// The path of a segment that waits to be used again.
+pub(super) fn spare_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("spare-{number:016x}.seg"))
+}
+
+/// The number in a file name made of a prefix, 16 hexadecimal digits and a suffix.
+pub(super) fn parse_name(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+impl Blank {
+    /// Makes the segment `seq`, out of a spare file if there is one. Durable when it returns.
+    pub(super) fn make(
+        dir: &Path,
+        seq: u64,
+        capacity: u32,
+        spare: Option<PathBuf>,
+    ) -> Result<Blank, WalError> {
+        let path = segment_path(dir, seq);
+        if let Some(spare) = &spare {
+            std::fs::rename(spare, &path).map_err(io_error("recycle segment", spare))?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_error("create segment", &path))?;
+        let length = file.metadata().map_err(io_error("inspect segment", &path))?.len();
+        let blank = Blank { seq, file, path, capacity };
+        blank.fill(length.min(capacity.into()) as u32)?;
+        blank.file.set_len(capacity.into()).map_err(io_error("size segment", &blank.path))?;
+        let header = SegmentHeader { used: false, seq, salt: 0, previous_end: 0 };
+        write_header(&blank.file, &blank.path, header)?;
+        blank.file.sync_all().map_err(io_error("sync new segment", &blank.path))?;
+        sync_dir(dir)?;
+        Ok(blank)
+    }
+
+    /// Enlarges the segment. Durable when it returns.
+    pub(super) fn grow(&mut self, capacity: u32) -> Result<(), WalError> {
+        let from = self.capacity;
+        self.capacity = self.capacity.max(capacity);
+        self.fill(from)?;
+        self.file.sync_all().map_err(io_error("sync new segment", &self.path))
+    }
+
+    /// Writes zeros from an offset to the end. Not `fallocate`: an extent that was allocated but
+    /// never written costs a metadata write at the first sync, which is what this is to spare.
+    fn fill(&self, from: u32) -> Result<(), WalError> {
+        let zeros = vec![0; FILL_CHUNK_BYTES];
+        let mut at = u64::from(from);
+        while at < self.capacity.into() {
+            let bytes = FILL_CHUNK_BYTES.min((u64::from(self.capacity) - at) as usize);
+            self.file
+                .write_all_at(&zeros[..bytes], at)
+                .map_err(io_error("fill segment", &self.path))?;
+            at += bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes the segment into use. The header becomes durable with the first batch.
+    pub(super) fn into_used(self, previous_end: u32) -> Result<Segment, WalError> {
+        let Blank { seq, file, path, capacity } = self;
+        let salt = new_salt(seq);
+        write_header(&file, &path, SegmentHeader { used: true, seq, salt, previous_end })?;
+        let index = RwLock::new(SegmentIndex::default());
+        Ok(Segment { seq, salt, file, path, capacity, index, lost: false })
+    }
+}
+
+/// A salt that no segment had before.
+fn new_salt(seq: u64) -> u64 {
+    // The standard library's hash keys are the system's randomness; a log needs no more of it.
+    RandomState::new().hash_one((seq, std::process::id()))
+}
+
+fn write_header(file: &File, path: &Path, header: SegmentHeader) -> Result<(), WalError> {
+    for at in SEGMENT_HEADER_AT {
+        file.write_all_at(&header.encode(), at).map_err(io_error("write segment header", path))?;
+    }
+    Ok(())
+}
+
+/// The copies of a segment's header, where they are valid.
+pub(super) fn read_headers(
+    file: &File,
+    path: &Path,
+) -> Result<[Option<SegmentHeader>; 2], WalError> {
+    let mut headers = [None; 2];
+    for (header, at) in headers.iter_mut().zip(SEGMENT_HEADER_AT) {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        match file.read_exact_at(&mut bytes, at) {
+            Ok(()) => *header = SegmentHeader::decode(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(io_error("read segment header", path)(error)),
+        }
+    }
+    Ok(headers)
+}
+
+/// Makes creations, renames and deletions in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), WalError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync log directory", dir))
+}

@@ -1,0 +1,375 @@
+//! The single writer: batches, group commit, the change to the next segment, truncation.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::format::{
+    Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
+    put_record, record_bytes,
+};
+use super::housekeeper::Housekeeper;
+use super::index::{MemoryIndex, SegmentIndex, Slot};
+use super::reader::{Log, Shared};
+use super::segment::Segment;
+use super::{Record, VALUE_BYTES_MAX, WalError, io_error};
+
+/// The copies of a promise are at least this far apart: not in one disk block.
+const COPY_DISTANCE_BYTES: usize = 4096;
+/// Segment offsets are `u32`; a segment stays well below.
+const SEGMENT_BYTES_MAX: u64 = 3 << 30;
+/// A batch buffer larger than this is not kept for the next batch.
+const BUFFER_BYTES_KEPT: usize = 4 << 20;
+
+/// What a group's records add up to; written at the head of every segment.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Marks {
+    pub(super) promise: u64,
+    pub(super) chosen: u64,
+    pub(super) truncated: u64,
+}
+
+/// The log's writing end. There is one; it is not shared.
+///
+/// ```text
+/// append, append, …, sync      everything appended is durable when `sync` returns
+/// ```
+///
+/// Dropped without a sync it leaves the current batch behind, as a crash would.
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// Keeps other processes (and other writers of this one) out.
+    _lock: File,
+    housekeeper: Housekeeper,
+    current: Arc<Segment>,
+    /// Where the current batch begins in the current segment.
+    position: u32,
+    /// The bytes of the current batch.
+    buffer: Vec<u8>,
+    /// The named records of the current batch.
+    batch: Vec<Identity>,
+    /// The entries of the current batch: what its readers will find.
+    entries: Vec<(u64, Slot)>,
+    /// The promises of the current batch, to be copied at its end.
+    promises: Vec<(u64, u64)>,
+    groups: HashMap<u64, Marks>,
+    /// Groups forgotten in the current batch, and where.
+    forgotten: Vec<(u64, u32)>,
+    /// Whether the current batch may have made segments superfluous.
+    truncated: bool,
+    /// Whether segments that cannot be read may be removed.
+    repaired: bool,
+    /// An error was returned: what the disk holds is not known.
+    failed: bool,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("segment", &self.current.seq)
+            .field("position", &self.position)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// A writer that goes on at `position` of `current`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lock: File,
+        housekeeper: Housekeeper,
+        (current, position): (Arc<Segment>, u32),
+        groups: HashMap<u64, Marks>,
+    ) -> Writer {
+        Writer {
+            shared,
+            _lock: lock,
+            housekeeper,
+            current,
+            position,
+            buffer: Vec::new(),
+            batch: Vec::new(),
+            entries: Vec::new(),
+            promises: Vec::new(),
+            groups,
+            forgotten: Vec::new(),
+            truncated: false,
+            repaired: false,
+            failed: false,
+        }
+    }
+
+    /// Writes the head of a new segment. Durable when it returns.
+    pub(super) fn begin_segment(&mut self) -> Result<(), WalError> {
+        self.put_state();
+        self.sync()
+    }
+
+    /// A handle to read with, for any thread.
+    pub fn log(&self) -> Log {
+        Log::new(Arc::clone(&self.shared))
+    }
+
+    /// Adds a record to the current batch. It is durable, and can be read, after [`Writer::sync`].
+    ///
+    /// Usually copies into memory only. When the segment is full it also makes durable what was
+    /// appended before and goes on in the next segment, so it may fail as `sync` does.
+    pub fn append(&mut self, record: Record<'_>) -> Result<(), WalError> {
+        if self.failed {
+            return Err(WalError::Stopped);
+        }
+        let (kind, group, index, ballot, payload): (_, _, _, _, &[u8]) = match record {
+            Record::Accept { group, index, ballot, value: None } => {
+                (Kind::Noop, group, index, ballot, &[])
+            }
+            Record::Accept { group, index, ballot, value: Some(value) } => {
+                (Kind::Data, group, index, ballot, value)
+            }
+            Record::Promise { group, ballot } => (Kind::Promise, group, 0, ballot, &[]),
+            Record::Chosen { group, index } => (Kind::Chosen, group, index, 0, &[]),
+            Record::Truncate { group, index } => (Kind::Truncate, group, index, 0, &[]),
+            Record::Forget { group } => (Kind::Forget, group, 0, 0, &[]),
+        };
+        if payload.len() > VALUE_BYTES_MAX {
+            return Err(WalError::TooLarge(payload.len()));
+        }
+        self.make_room(payload.len())?;
+        // A ballot first seen in an accept is a promise too, and gets its two copies.
+        let promised = self.groups.get(&group).map_or(0, |marks| marks.promise);
+        if kind.is_accept() && ballot > promised {
+            self.push(Kind::Promise, group, 0, ballot, &[]);
+        }
+        self.push(kind, group, index, ballot, payload);
+        Ok(())
+    }
+
+    /// Tells that whatever damage was found when the log was opened has been made good: faulty
+    /// entries were accepted again or learned and applied. Until then a segment of which nothing
+    /// can be read is kept, so that a restart in between finds it again.
+    pub fn repaired(&mut self) {
+        self.repaired = true;
+        self.reclaim();
+    }
+
+    /// Bytes appended since the last sync.
+    pub fn pending_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Makes everything appended durable: one write and one `fdatasync`, however many groups.
+    ///
+    /// *Errors*: after one, what the disk holds is not known; the writer refuses all further work
+    /// and the node must stop. A failed `fdatasync` is never tried again.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        if self.failed {
+            return Err(WalError::Stopped);
+        }
+        let result = self.commit();
+        self.failed = result.is_err();
+        result
+    }
+
+    /// Puts a record into the batch and keeps account of what it means.
+    fn push(&mut self, kind: Kind, group: u64, index: u64, ballot: u64, payload: &[u8]) {
+        let offset = self.position + self.buffer.len() as u32;
+        self.put(kind, group, index, ballot, payload);
+        self.batch.push(Identity { kind, offset, group, index, ballot });
+        let marks = self.groups.entry(group).or_default();
+        match kind {
+            Kind::Noop | Kind::Data => {
+                let (length, noop) = (payload.len() as u32, kind == Kind::Noop);
+                self.entries.push((group, Slot { index, ballot, offset, length, noop }));
+            }
+            Kind::Promise => {
+                marks.promise = marks.promise.max(ballot);
+                self.promises.push((group, ballot));
+            }
+            Kind::Chosen => marks.chosen = marks.chosen.max(index),
+            Kind::Truncate => {
+                marks.truncated = marks.truncated.max(index);
+                self.truncated = true;
+            }
+            Kind::Forget => {
+                self.groups.remove(&group);
+                // What this batch holds of the group is void as well.
+                self.entries.retain(|(other, _)| *other != group);
+                self.promises.retain(|(other, _)| *other != group);
+                self.forgotten.push((group, offset));
+                self.truncated = true;
+            }
+            Kind::State | Kind::Footer | Kind::Pad | Kind::Mark => {}
+        }
+    }
+
+    fn put(&mut self, kind: Kind, group: u64, index: u64, ballot: u64, payload: &[u8]) {
+        let batch_start = self.position;
+        let header = Header { kind, length: 0, group, index, ballot, batch_start, payload_crc: 0 };
+        put_record(&mut self.buffer, self.position, self.current.salt, header, payload);
+    }
+
+    /// Changes to the next segment if a record with this payload, and what ends the batch behind
+    /// it, may not fit into the current one.
+    fn make_room(&mut self, payload: usize) -> Result<(), WalError> {
+        // The record may bring a promise along.
+        let record = record_bytes(payload) + RECORD_HEADER_BYTES;
+        let end = self.position as usize + self.buffer.len() + record + self.ending_bytes(2, 1);
+        if end <= self.current.capacity as usize {
+            return Ok(());
+        }
+        let result = self.roll(record);
+        self.failed = result.is_err();
+        result
+    }
+
+    /// An upper bound of the bytes that end a batch with so many more records and promises:
+    /// copies of promises, a footer and a mark.
+    fn ending_bytes(&self, records: usize, promises: usize) -> usize {
+        let promises = self.promises.len() + promises;
+        let copies = COPY_DISTANCE_BYTES + (promises + 1) * RECORD_HEADER_BYTES;
+        let identities = self.batch.len() + records + promises;
+        copies + record_bytes(identities * IDENTITY_BYTES_MAX) + RECORD_HEADER_BYTES
+    }
+
+    /// Closes the segment and goes on in the next, with room for a record of so many bytes.
+    fn roll(&mut self, record: usize) -> Result<(), WalError> {
+        self.commit()?;
+        let mut blank = self.housekeeper.take_blank()?;
+        let state = self.groups.len() * record_bytes(8);
+        let ending = self.ending_bytes(self.groups.len() + 2, 1);
+        let least = u64::from(RECORDS_START) + (state + record + ending) as u64;
+        if least > SEGMENT_BYTES_MAX {
+            return Err(WalError::TooLarge(record));
+        }
+        // Rare: a value larger than a segment, or so many groups that their state would fill most
+        // of it, and the next one soon again.
+        if u64::from(blank.capacity) < least + state as u64 {
+            blank.grow((least as u32).saturating_add(blank.capacity.max(state as u32)))?;
+        }
+        let segment = Arc::new(blank.into_used(self.position)?);
+        let closed = std::mem::replace(&mut self.current, Arc::clone(&segment));
+        let end = std::mem::replace(&mut self.position, RECORDS_START);
+        self.shared.segments.write().insert(segment.seq, Arc::clone(&segment));
+        self.housekeeper.write_index(closed, end);
+        self.housekeeper.make(segment.seq + 1);
+        self.put_state();
+        self.reclaim();
+        Ok(())
+    }
+
+    /// Begins a segment with the state of all groups, so that the segments before it can go.
+    fn put_state(&mut self) {
+        let groups: Vec<(u64, Marks)> = self.groups.iter().map(|(&g, &m)| (g, m)).collect();
+        for (group, marks) in groups {
+            let chosen = marks.chosen.to_le_bytes();
+            self.push(Kind::State, group, marks.truncated, marks.promise, &chosen);
+        }
+    }
+
+    /// Ends the batch: copies of promises, footer, write, sync, mark; then lets readers see it.
+    fn commit(&mut self) -> Result<(), WalError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.put_promise_copies();
+        let footer = encode_footer(&self.batch);
+        self.put(Kind::Footer, 0, 0, 0, &footer);
+        let (file, path) = (&self.current.file, &self.current.path);
+        file.write_all_at(&self.buffer, self.position.into())
+            .map_err(io_error("append to", path))?;
+        file.sync_data().map_err(io_error("sync", path))?;
+        self.position += self.buffer.len() as u32;
+        self.shared.counts.syncs.fetch_add(1, Relaxed);
+        self.shared.counts.entries.fetch_add(self.entries.len() as u64, Relaxed);
+        self.shared.counts.written_bytes.fetch_add(self.buffer.len() as u64, Relaxed);
+        self.write_mark()?;
+        self.publish();
+        if self.buffer.capacity() > BUFFER_BYTES_KEPT {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        self.batch.clear();
+        self.promises.clear();
+        if std::mem::take(&mut self.truncated) {
+            self.reclaim();
+        }
+        Ok(())
+    }
+
+    fn put_promise_copies(&mut self) {
+        let Some(first) = self.batch.iter().rfind(|identity| identity.kind == Kind::Promise) else {
+            return;
+        };
+        let distance = self.position as usize + self.buffer.len() - first.offset as usize;
+        if distance < COPY_DISTANCE_BYTES {
+            let pad = (COPY_DISTANCE_BYTES - distance).saturating_sub(RECORD_HEADER_BYTES);
+            self.put(Kind::Pad, 0, 0, 0, &vec![0; pad]);
+        }
+        for (group, ballot) in std::mem::take(&mut self.promises) {
+            let offset = self.position + self.buffer.len() as u32;
+            self.put(Kind::Promise, group, 0, ballot, &[]);
+            let kind = Kind::Promise;
+            self.batch.push(Identity { kind, offset, group, index: 0, ballot });
+        }
+    }
+
+    /// Writes the mark behind the batch that was just synced. It is not waited for: it is worth
+    /// something as soon as the system has written it back, and the next batch overwrites it.
+    fn write_mark(&self) -> Result<(), WalError> {
+        let Segment { salt, file, path, capacity, .. } = &*self.current;
+        if self.position as usize + RECORD_HEADER_BYTES > *capacity as usize {
+            return Ok(());
+        }
+        let (kind, batch_start) = (Kind::Mark, self.position);
+        let payload_crc = crc32c::crc32c(&[]);
+        let mark =
+            Header { kind, length: 0, group: 0, index: 0, ballot: 0, batch_start, payload_crc };
+        file.write_all_at(&mark.encode(*salt, self.position), self.position.into())
+            .map_err(io_error("mark", path))
+    }
+
+    fn publish(&mut self) {
+        if !self.forgotten.is_empty() {
+            let mut forgotten = self.shared.forgotten.write();
+            for (group, offset) in self.forgotten.drain(..) {
+                forgotten.insert(group, (self.current.seq, offset));
+            }
+        }
+        if self.entries.is_empty() {
+            return;
+        }
+        let mut index = self.current.index.write();
+        if let SegmentIndex::Disk(_) = &*index {
+            *index = SegmentIndex::Memory(MemoryIndex::default());
+        }
+        if let SegmentIndex::Memory(memory) = &mut *index {
+            for (group, slot) in self.entries.drain(..) {
+                memory.push(group, slot);
+            }
+        }
+    }
+
+    /// Hands over the oldest segments whose entries are all truncated.
+    fn reclaim(&mut self) {
+        let forgotten = self.shared.forgotten.read().clone();
+        let mut segments = self.shared.segments.write();
+        while let Some(oldest) = segments.first_entry() {
+            let segment = oldest.get();
+            let needed = segment.seq == self.current.seq
+                || (segment.lost && !self.repaired)
+                || segment.index.read().groups().into_iter().any(|(group, _, max)| {
+                    let voided = forgotten.get(&group).is_some_and(|&(seq, _)| segment.seq < seq);
+                    let truncated = self.groups.get(&group).map_or(u64::MAX, |m| m.truncated);
+                    !voided && max > truncated
+                });
+            if needed {
+                break;
+            }
+            let segment = oldest.remove();
+            self.shared.forgotten.write().retain(|_, &mut (seq, _)| seq > segment.seq);
+            self.housekeeper.retire(segment);
+        }
+    }
+}

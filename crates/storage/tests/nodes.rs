@@ -1,0 +1,196 @@
+//! Three nodes in one process over real files: commands through the service, restarts, failover.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::table;
+use storage::{Assignment, LocalNodes, Node, NodeOptions, Surroundings};
+use wire::ids::{NodeId, PartitionId, TableId, Zone};
+use wire::peer::{LocalTransport, Transport};
+use wire::placement::PlacementRange;
+use wire::resp::Reply;
+use wire::service::{Answer, Call, GateOutcome, NodeFault, StorageService};
+
+const PARTITION: PartitionId = PartitionId(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Cluster {
+    nodes: Arc<LocalNodes>,
+    ids: Vec<NodeId>,
+    runtime: tokio::runtime::Runtime,
+    leader: Mutex<NodeId>,
+}
+
+impl Cluster {
+    fn open(dir: &Path, replicas: u32, options: &NodeOptions) -> Cluster {
+        let transport = Arc::new(LocalTransport::default());
+        let ids: Vec<_> = (1..=replicas).map(NodeId).collect();
+        let mut nodes = LocalNodes::default();
+        for id in ids.clone() {
+            let zone = Zone(format!("zone-{id}"));
+            let dir = dir.join(format!("node-{id}"));
+            let assignments = [Assignment {
+                partition: PARTITION,
+                range: PlacementRange::whole(TableId(0)),
+                members: ids.clone(),
+            }];
+            let (transport, options, seat) = (transport.clone(), options.clone(), zone.clone());
+            let open = move || {
+                let surroundings = Surroundings {
+                    transport: transport.clone() as Arc<dyn Transport>,
+                    publish: Arc::new(|_| {}),
+                };
+                let zone = zone.clone();
+                let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
+                transport.connect(id, node.frame_handler());
+                Ok(node)
+            };
+            nodes.add(id, seat, Box::new(open)).expect("a node opens");
+        }
+        let first = nodes.node(NodeId(1)).expect("just added");
+        if first.is_blank(PARTITION) {
+            first.campaign(PARTITION);
+        }
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        Cluster { nodes: Arc::new(nodes), ids, runtime, leader: Mutex::new(NodeId(1)) }
+    }
+
+    /// Runs a command wherever it is taken, and waits for its gate.
+    fn run(&self, words: &[&str]) -> Reply {
+        let args: Vec<Bytes> = words.iter().map(|w| Bytes::copy_from_slice(w.as_bytes())).collect();
+        let command = table::lookup(&args[0]).expect("a command").id;
+        let deadline = Instant::now() + PATIENCE;
+        let mut at = self.ids.iter().position(|id| *id == *self.leader.lock().unwrap()).unwrap();
+        while Instant::now() < deadline {
+            let node = self.ids[at % self.ids.len()];
+            let call =
+                Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+            match self.nodes.call(node, call) {
+                Answer::Done { reply, gate } => {
+                    *self.leader.lock().unwrap() = node;
+                    let Some(gate) = gate else { return reply };
+                    match self.runtime.block_on(self.nodes.wait(gate, PATIENCE)) {
+                        GateOutcome::Durable => return reply,
+                        GateOutcome::Lost => {}
+                        GateOutcome::Unknown => panic!("{words:?}: outcome unknown"),
+                    }
+                }
+                _ => {
+                    at += 1;
+                    std::thread::yield_now();
+                }
+            }
+        }
+        panic!("{words:?}: nobody took it")
+    }
+
+    fn get(&self, key: &str) -> Reply {
+        self.run(&["GET", key])
+    }
+}
+
+fn text(value: &str) -> Reply {
+    Reply::Bulk(Bytes::copy_from_slice(value.as_bytes()))
+}
+
+fn small() -> NodeOptions {
+    NodeOptions { memtable_bytes: 64 << 10, ..NodeOptions::default() }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart_without_goodbye() {
+    for replicas in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let cluster = Cluster::open(dir.path(), replicas, &small());
+            for i in 0..2_000 {
+                // Enough for several flushes at this memtable size.
+                let value = format!("{i}").repeat(40);
+                assert_eq!(cluster.run(&["SET", &format!("key:{i}"), &value]), Reply::OK);
+            }
+            cluster.run(&["DEL", "key:7"]);
+            cluster.run(&["SET", "volatile", "v", "PX", "100000000"]);
+        }
+        let cluster = Cluster::open(dir.path(), replicas, &small());
+        assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(2_000));
+        for i in (0..2_000).filter(|i| *i != 7) {
+            let expected = text(&format!("{i}").repeat(40));
+            assert_eq!(cluster.get(&format!("key:{i}")), expected, "key:{i}, {replicas} replicas");
+        }
+        assert_eq!(cluster.get("key:7"), Reply::Null);
+        assert!(
+            matches!(cluster.run(&["PTTL", "volatile"]), Reply::Integer(ms) if ms > 90_000_000)
+        );
+    }
+}
+
+#[test]
+fn writes_go_on_without_the_leader_and_it_catches_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    for i in 0..200 {
+        cluster.run(&["SET", &format!("a:{i}"), "before"]);
+    }
+    let leader = *cluster.leader.lock().unwrap();
+    cluster.nodes.fault(NodeFault::Stop(leader)).expect("it runs");
+    for i in 0..200 {
+        cluster.run(&["SET", &format!("b:{i}"), "meanwhile"]);
+        assert_eq!(cluster.get(&format!("a:{i}")), text("before"));
+    }
+    cluster.nodes.fault(NodeFault::Start(leader)).expect("it stopped");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let applied: Vec<_> = cluster
+            .nodes
+            .status()
+            .iter()
+            .map(|node| node.replicas.first().map_or(0, |replica| replica.applied_index))
+            .collect();
+        if applied.iter().all(|index| *index == applied[0]) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the node never caught up: {applied:?}");
+        std::thread::yield_now();
+    }
+    // The one that was away leads alone with one other.
+    let other = cluster.ids.iter().find(|id| **id != leader).copied().unwrap();
+    cluster.nodes.fault(NodeFault::Stop(other)).expect("it runs");
+    for i in 0..200 {
+        assert_eq!(cluster.get(&format!("b:{i}")), text("meanwhile"));
+    }
+}
+
+#[test]
+fn a_flush_of_the_table_leaves_nothing_even_after_compaction_and_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let cluster = Cluster::open(dir.path(), 1, &small());
+        for i in 0..500 {
+            cluster.run(&["SET", &format!("k:{i}"), &"x".repeat(300)]);
+        }
+        cluster.run(&["FLUSHALL"]);
+        assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(0));
+        cluster.run(&["SET", "k:1", "again"]);
+        cluster.nodes.node(NodeId(1)).unwrap().flush().expect("a flush");
+    }
+    let cluster = Cluster::open(dir.path(), 1, &small());
+    assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(1));
+    assert_eq!(cluster.get("k:1"), text("again"));
+    assert_eq!(cluster.get("k:2"), Reply::Null);
+}
+
+#[test]
+fn keys_expire_in_the_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 1, &small());
+    for i in 0..50 {
+        cluster.run(&["SET", &format!("k:{i}"), "v", "PX", "30"]);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.run(&["DBSIZE"]) != Reply::Integer(0) {
+        assert!(Instant::now() < deadline, "expired keys are never deleted");
+        std::thread::yield_now();
+    }
+}
