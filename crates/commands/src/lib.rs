@@ -9,6 +9,7 @@
 
 mod args;
 mod command;
+pub mod docs;
 mod error;
 mod families;
 pub mod rows;
