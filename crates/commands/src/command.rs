@@ -95,6 +95,8 @@ pub enum Keys {
         /// What is done with them.
         flags: KeyFlags,
     },
+    /// Two keys, at positions 1 and 2, of which different things become (RENAME, COPY).
+    Pair(KeyFlags, KeyFlags),
     /// A number at `at` says how many keys follow it.
     Counted {
         /// Position of the number.

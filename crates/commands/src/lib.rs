@@ -11,14 +11,18 @@ mod args;
 mod command;
 pub mod docs;
 mod error;
+mod expiry;
 mod families;
+mod glob;
 pub mod rows;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod txn;
 pub mod types;
 mod view;
 
-pub use args::Args;
+pub use args::{Args, VALUE_BYTES_MAX};
 pub use command::{Arity, Command, Flags, Gather, KeyFlags, Keys, Run, Session};
 pub use error::CommandError;
 pub use txn::{Counters, Effects, RowWrite, Txn};

@@ -13,6 +13,7 @@
 //! 2^53: SCAN's cursor, stateless even inside one tag that holds millions of keys.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
@@ -25,6 +26,8 @@ pub const META_SPACE: u32 = 0xffff_ffff;
 /// Bits of a key's hash inside its placement.
 pub const KEY_HASH_BITS: u32 = 13;
 
+/// Bytes of a header row's key before the client's key.
+pub(crate) const HEADER_PREFIX_BYTES: usize = 12;
 const CLASS_HEADER: u8 = 0;
 const CLASS_DATA: u8 = 1;
 
@@ -40,13 +43,39 @@ pub fn key_hash(key: &[u8]) -> u16 {
 
 /// The key of a header row.
 pub fn header_key(table: TableId, key: &[u8]) -> Bytes {
-    let mut row = BytesMut::with_capacity(12 + key.len());
-    row.put_u32(table.0);
-    row.put_slice(&Placement::of_key(key).to_bytes());
-    row.put_u8(CLASS_HEADER);
-    row.put_u16(key_hash(key));
+    let mut row = BytesMut::with_capacity(HEADER_PREFIX_BYTES + key.len());
+    row.put_slice(&header_prefix(table, key));
     row.put_slice(key);
     row.freeze()
+}
+
+/// The key of a header row for a look that keeps nothing: on the stack if the key is short.
+pub fn header_key_on_stack(table: TableId, key: &[u8]) -> SmallVec<[u8; 64]> {
+    let mut row = SmallVec::with_capacity(HEADER_PREFIX_BYTES + key.len());
+    row.extend_from_slice(&header_prefix(table, key));
+    row.extend_from_slice(key);
+    row
+}
+
+fn header_prefix(table: TableId, key: &[u8]) -> [u8; HEADER_PREFIX_BYTES] {
+    let mut prefix = [0; HEADER_PREFIX_BYTES];
+    prefix[..4].copy_from_slice(&table.0.to_be_bytes());
+    prefix[4..9].copy_from_slice(&Placement::of_key(key).to_bytes());
+    prefix[9] = CLASS_HEADER;
+    prefix[10..].copy_from_slice(&key_hash(key).to_be_bytes());
+    prefix
+}
+
+/// The position of the key whose header row this is; `None` if the row is no header.
+pub fn header_position(row: &[u8]) -> Option<u64> {
+    let prefix = row.first_chunk::<HEADER_PREFIX_BYTES>()?;
+    let space = u32::from_be_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]);
+    if space & TTL_SPACE != 0 || prefix[9] != CLASS_HEADER {
+        return None;
+    }
+    let [_, _, _, _, placement @ .., _, hash_high, hash_low] = *prefix;
+    let hash = u64::from(u16::from_be_bytes([hash_high, hash_low]));
+    Some((Placement::from_bytes(placement).get() << KEY_HASH_BITS) | hash)
 }
 
 /// The smallest header row key at a position.
@@ -57,6 +86,15 @@ pub fn header_key_at(table: TableId, position: u64) -> Bytes {
     row.put_slice(&placement.to_bytes());
     row.put_u8(CLASS_HEADER);
     row.put_u16((position & ((1 << KEY_HASH_BITS) - 1)) as u16);
+    row.freeze()
+}
+
+/// Just above every header row key at or below a placement.
+pub fn headers_end(table: TableId, last: Placement) -> Bytes {
+    let mut row = BytesMut::with_capacity(10);
+    row.put_u32(table.0);
+    row.put_slice(&last.to_bytes());
+    row.put_u8(CLASS_DATA);
     row.freeze()
 }
 
@@ -72,6 +110,19 @@ pub fn data_key(table: TableId, placement: Placement, generation: Version, sub: 
     row.freeze()
 }
 
+/// The first data row key of a generation, and the first above all of them.
+pub fn generation_range(
+    table: TableId,
+    placement: Placement,
+    generation: Version,
+) -> (Bytes, Bytes) {
+    let next = match generation.ordinal.checked_add(1) {
+        Some(ordinal) => Version { ordinal, ..generation },
+        None => Version { index: generation.index.saturating_add(1), ordinal: 0 },
+    };
+    (data_key(table, placement, generation, b""), data_key(table, placement, next, b""))
+}
+
 /// The key of the TTL index row of a key.
 pub fn ttl_key(table: TableId, expire_at_ms: u64, key: &[u8]) -> Bytes {
     let mut row = BytesMut::with_capacity(17 + key.len());
@@ -80,6 +131,19 @@ pub fn ttl_key(table: TableId, expire_at_ms: u64, key: &[u8]) -> Bytes {
     row.put_slice(&Placement::of_key(key).to_bytes());
     row.put_slice(key);
     row.freeze()
+}
+
+/// The smallest TTL index row key of a time.
+pub fn ttl_key_at(table: TableId, expire_at_ms: u64) -> Bytes {
+    let mut row = BytesMut::with_capacity(12);
+    row.put_u32(TTL_SPACE | table.0);
+    row.put_u64(expire_at_ms);
+    row.freeze()
+}
+
+/// Just above every TTL index row key of a table.
+pub fn ttl_space_end(table: TableId) -> Bytes {
+    Bytes::copy_from_slice(&((TTL_SPACE | table.0).saturating_add(1)).to_be_bytes())
 }
 
 /// What a stored row is, read from its key.

@@ -55,11 +55,72 @@ impl Effects {
 /// [`Effects`]. Dropped, it leaves nothing behind.
 pub struct Txn<'a> {
     base: &'a dyn View,
-    writes: BTreeMap<Bytes, Option<Bytes>>,
+    writes: Writes,
     dropped: Vec<Version>,
     flushed_through: Option<Version>,
     counters: Counters,
     next_version: Version,
+}
+
+/// Most transactions write one or two rows: those stay in one sorted allocation that leaves as the
+/// effects' own. MSET and scripts outgrow it, and inserting into a long vector is quadratic.
+enum Writes {
+    Few(Vec<RowWrite>),
+    Many(BTreeMap<Bytes, Option<Bytes>>),
+}
+
+/// Writes that stay in a vector.
+const FEW_WRITES: usize = 16;
+
+impl Writes {
+    fn insert(&mut self, row: Bytes, value: Option<Bytes>) {
+        match self {
+            Writes::Few(writes) => match writes.binary_search_by(|write| write.row.cmp(&row)) {
+                Ok(at) => writes[at].value = value,
+                Err(at) if writes.len() < FEW_WRITES => writes.insert(at, RowWrite { row, value }),
+                Err(_) => {
+                    let moved = writes.drain(..).map(|write| (write.row, write.value));
+                    let mut many = moved.collect::<BTreeMap<_, _>>();
+                    many.insert(row, value);
+                    *self = Writes::Many(many);
+                }
+            },
+            Writes::Many(writes) => {
+                writes.insert(row, value);
+            }
+        }
+    }
+
+    fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
+        match self {
+            Writes::Few(writes) => {
+                let at = writes.binary_search_by(|write| (*write.row).cmp(row)).ok()?;
+                Some(&writes[at].value)
+            }
+            Writes::Many(writes) => writes.get(row),
+        }
+    }
+
+    fn range(&self, from: &[u8], to: &[u8]) -> Vec<(&Bytes, &Option<Bytes>)> {
+        match self {
+            Writes::Few(writes) => {
+                let inside = writes.iter().filter(|write| from <= &*write.row && &*write.row < to);
+                inside.map(|write| (&write.row, &write.value)).collect()
+            }
+            Writes::Many(writes) => {
+                writes.range::<[u8], _>((Bound::Included(from), Bound::Excluded(to))).collect()
+            }
+        }
+    }
+
+    fn into_vec(self) -> Vec<RowWrite> {
+        match self {
+            Writes::Few(writes) => writes,
+            Writes::Many(writes) => {
+                writes.into_iter().map(|(row, value)| RowWrite { row, value }).collect()
+            }
+        }
+    }
 }
 
 impl<'a> Txn<'a> {
@@ -68,7 +129,7 @@ impl<'a> Txn<'a> {
     pub fn new(base: &'a dyn View, next_version: Version) -> Txn<'a> {
         Txn {
             base,
-            writes: BTreeMap::new(),
+            writes: Writes::Few(Vec::new()),
             dropped: Vec::new(),
             flushed_through: None,
             counters: base.counters(),
@@ -101,7 +162,7 @@ impl<'a> Txn<'a> {
     /// Drops every key of the partition: O(1).
     pub fn flush(&mut self) {
         let fence = self.new_version();
-        self.writes.clear();
+        self.writes = Writes::Few(Vec::new());
         self.flushed_through = Some(fence);
         self.counters = Counters::default();
     }
@@ -114,7 +175,7 @@ impl<'a> Txn<'a> {
     /// Ends the transaction.
     pub fn into_effects(self) -> Effects {
         Effects {
-            writes: self.writes.into_iter().map(|(row, value)| RowWrite { row, value }).collect(),
+            writes: self.writes.into_vec(),
             dropped: self.dropped,
             flushed_through: self.flushed_through,
             counters: self.counters,
@@ -153,8 +214,7 @@ impl View for Txn<'_> {
         if from >= to {
             return Ok(());
         }
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let mut own: Vec<(&Bytes, &Option<Bytes>)> = self.writes.range::<[u8], _>(range).collect();
+        let mut own = self.writes.range(from, to);
         if direction == Direction::Backward {
             own.reverse();
         }

@@ -1,5 +1,456 @@
-//! String commands. Layout of a string: types/string.rs.
+//! String commands. A string is the body of its header row: types/header.rs.
 
-use crate::command::Command;
+use bytes::{BufMut, Bytes, BytesMut};
+use wire::resp::Reply;
 
-pub(crate) const COMMANDS: &[Command] = &[];
+use crate::args::{Args, VALUE_BYTES_MAX, int_text, parse_int};
+use crate::command::{
+    Command, Flags, KeyFlags, Keys, at_least, exactly, key, keys_from, read, write,
+};
+use crate::error::CommandError;
+use crate::expiry::TimeForm;
+use crate::txn::Txn;
+use crate::types::header::{Header, TextForm, Value};
+use crate::types::keyspace::{self, Found};
+use crate::types::lcs;
+use crate::types::long_double::LongDouble;
+use crate::view::View;
+
+const FAST: Flags = Flags::FAST;
+const DENYOOM: Flags = Flags::DENYOOM;
+const NONE: Flags = Flags::NONE;
+
+const RO: Keys = key(1, KeyFlags::RO);
+const RO_ACCESS: Keys = key(1, KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0));
+const RW_UPDATE: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::UPDATE.0));
+const RW_INSERT: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::INSERT.0));
+const RW_ACCESS: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0));
+const RW_DELETE: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0));
+const OW_UPDATE: Keys = key(1, KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0));
+const OW_INSERT: Keys = key(1, KeyFlags(KeyFlags::OW.0 | KeyFlags::INSERT.0));
+const SET_KEY: Keys = key(
+    1,
+    KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0 | KeyFlags::VARIABLE_FLAGS.0),
+);
+const RO_ALL: Keys = keys_from(1, 1, KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0));
+const RO_BOTH: Keys = Keys::Range {
+    first: 1,
+    last: 2,
+    step: 1,
+    flags: KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0),
+};
+const PAIRS_UPDATE: Keys = keys_from(1, 2, KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0));
+const PAIRS_INSERT: Keys = keys_from(1, 2, KeyFlags(KeyFlags::OW.0 | KeyFlags::INSERT.0));
+
+#[rustfmt::skip]
+pub(crate) const COMMANDS: &[Command] = &[
+    //     name           arity        flags            keys          handler
+    write("APPEND",      exactly(3),  DENYOOM.and(FAST), RW_INSERT,    append),
+    write("DECR",        exactly(2),  DENYOOM.and(FAST), RW_ACCESS,    decr),
+    write("DECRBY",      exactly(3),  DENYOOM.and(FAST), RW_ACCESS,    decrby),
+    read ("GET",         exactly(2),  FAST,              RO_ACCESS,    get),
+    write("GETDEL",      exactly(2),  FAST,              RW_DELETE,    getdel),
+    write("GETEX",       at_least(2), FAST,              RW_ACCESS,    getex),
+    read ("GETRANGE",    exactly(4),  NONE,              RO_ACCESS,    getrange),
+    write("GETSET",      exactly(3),  DENYOOM.and(FAST), RW_ACCESS,    getset),
+    write("INCR",        exactly(2),  DENYOOM.and(FAST), RW_ACCESS,    incr),
+    write("INCRBY",      exactly(3),  DENYOOM.and(FAST), RW_ACCESS,    incrby),
+    write("INCRBYFLOAT", exactly(3),  DENYOOM.and(FAST), RW_ACCESS,    incrbyfloat),
+    read ("LCS",         at_least(3), NONE,              RO_BOTH,      longest_common_subsequence),
+    read ("MGET",        at_least(2), FAST,              RO_ALL,       mget),
+    write("MSET",        at_least(3), DENYOOM,           PAIRS_UPDATE, mset),
+    write("MSETNX",      at_least(3), DENYOOM,           PAIRS_INSERT, msetnx),
+    write("PSETEX",      exactly(4),  DENYOOM,           OW_UPDATE,    psetex),
+    write("SET",         at_least(3), DENYOOM,           SET_KEY,      set),
+    write("SETEX",       exactly(4),  DENYOOM,           OW_UPDATE,    setex),
+    write("SETNX",       exactly(3),  DENYOOM.and(FAST), OW_INSERT,    setnx),
+    write("SETRANGE",    exactly(4),  DENYOOM,           RW_UPDATE,    setrange),
+    read ("STRLEN",      exactly(2),  FAST,              RO,           strlen),
+    read ("SUBSTR",      exactly(4),  NONE,              RO_ACCESS,    getrange),
+];
+
+// --- Reading
+
+fn get(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    Ok(bulk_or_null(read_text(view, args.bytes(1)?)?))
+}
+
+fn mget(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    let texts = args.from(1).iter().map(|key| match read_text(view, key) {
+        // MGET never fails by type: what is no string is no value.
+        Err(CommandError::WrongType) => Ok(Reply::Null),
+        text => text.map(bulk_or_null),
+    });
+    Ok(Reply::Array(texts.collect::<Result<_, _>>()?))
+}
+
+fn strlen(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    let text = read_text(view, args.bytes(1)?)?;
+    Ok(length(text.map_or(0, |text| text.len())))
+}
+
+fn getrange(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (start, end) = (args.int(2)?, args.int(3)?);
+    let text = read_text(view, args.bytes(1)?)?.unwrap_or_default();
+    Ok(Reply::Bulk(text.slice(byte_range(text.len(), start, end))))
+}
+
+/// The bytes that inclusive bounds name, negative ones counted from the end.
+fn byte_range(length: usize, start: i64, end: i64) -> std::ops::Range<usize> {
+    // Redis answers so before it clamps; after clamping, both bounds would be 0.
+    if start < 0 && end < 0 && start > end {
+        return 0..0;
+    }
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
+    let from_end = |at: i64| if at < 0 { at.saturating_add(length).max(0) } else { at };
+    let (start, end) = (from_end(start), from_end(end).min(length - 1));
+    if start > end { 0..0 } else { start as usize..end as usize + 1 }
+}
+
+fn longest_common_subsequence(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    let not_strings = |error| match error {
+        CommandError::WrongType => CommandError::LCS_NOT_STRINGS,
+        error => error,
+    };
+    let a = read_text(view, args.bytes(1)?).map_err(not_strings)?.unwrap_or_default();
+    let b = read_text(view, args.bytes(2)?).map_err(not_strings)?.unwrap_or_default();
+    let (mut want_length, mut want_matches, mut with_lengths) = (false, false, false);
+    let mut shortest = 0;
+    let mut options = args.options(3);
+    while let Some(word) = options.word() {
+        match word.as_bytes() {
+            b"LEN" => want_length = true,
+            b"IDX" => want_matches = true,
+            b"WITHMATCHLEN" => with_lengths = true,
+            b"MINMATCHLEN" if options.left() > 0 => shortest = options.int()?.max(0),
+            _ => return Err(CommandError::Syntax),
+        }
+    }
+    if want_length && want_matches {
+        return Err(CommandError::LCS_LEN_AND_IDX);
+    }
+    let found = lcs::find(&a, &b).ok_or(CommandError::LCS_TOO_BIG)?;
+    if want_length {
+        return Ok(length(found.text.len()));
+    }
+    if !want_matches {
+        return Ok(Reply::Bulk(found.text));
+    }
+    let matches = found.matches.iter().filter(|m| m.length as i64 >= shortest);
+    let matches = matches.map(|m| match_reply(m, with_lengths)).collect();
+    Ok(Reply::Map(vec![
+        (Reply::Bulk(Bytes::from_static(b"matches")), Reply::Array(matches)),
+        (Reply::Bulk(Bytes::from_static(b"len")), length(found.text.len())),
+    ]))
+}
+
+fn match_reply(found: &lcs::Match, with_length: bool) -> Reply {
+    let span = |start: usize| Reply::Array(vec![length(start), length(start + found.length - 1)]);
+    let mut reply = vec![span(found.a), span(found.b)];
+    if with_length {
+        reply.push(length(found.length));
+    }
+    Reply::Array(reply)
+}
+
+// --- SET and its like
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existence {
+    Any,
+    Absent,
+    Present,
+}
+
+/// What a command says about the key's time to live.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lifetime<'a> {
+    Unsaid,
+    Keep,
+    Persist,
+    Until(TimeForm, &'a Bytes),
+}
+
+impl<'a> Lifetime<'a> {
+    /// Takes `form` as the next option. A form may be repeated, but not joined with another.
+    fn timed(self, form: TimeForm, amount: &'a Bytes) -> Result<Lifetime<'a>, CommandError> {
+        match self {
+            Lifetime::Unsaid => {}
+            Lifetime::Until(present, _) if present == form => {}
+            _ => return Err(CommandError::Syntax),
+        }
+        Ok(Lifetime::Until(form, amount))
+    }
+
+    fn or_same(self, new: Lifetime<'a>) -> Result<Lifetime<'a>, CommandError> {
+        if self == Lifetime::Unsaid || self == new { Ok(new) } else { Err(CommandError::Syntax) }
+    }
+
+    fn deadline_ms(
+        self,
+        view: &dyn View,
+        command: &'static str,
+    ) -> Result<Option<u64>, CommandError> {
+        let Lifetime::Until(form, amount) = self else { return Ok(None) };
+        let amount = parse_int(amount).ok_or(CommandError::NotInteger)?;
+        form.positive_deadline_ms(view, amount, command).map(Some)
+    }
+}
+
+fn set(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (mut existence, mut lifetime, mut want_old) = (Existence::Any, Lifetime::Unsaid, false);
+    let mut options = args.options(3);
+    while let Some(word) = options.word() {
+        match word.as_bytes() {
+            b"NX" if existence != Existence::Present => existence = Existence::Absent,
+            b"XX" if existence != Existence::Absent => existence = Existence::Present,
+            b"GET" => want_old = true,
+            b"KEEPTTL" => lifetime = lifetime.or_same(Lifetime::Keep)?,
+            other => {
+                let form = TimeForm::of_option(other).ok_or(CommandError::Syntax)?;
+                lifetime = lifetime.timed(form, options.value()?)?;
+            }
+        }
+    }
+    let deadline = lifetime.deadline_ms(txn, "set")?;
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let old = if want_old { Some(bulk_or_null(text_of(&found)?.cloned())) } else { None };
+    let refused = match existence {
+        Existence::Any => false,
+        Existence::Absent => found.exists(),
+        Existence::Present => !found.exists(),
+    };
+    if refused {
+        return Ok(old.unwrap_or(Reply::Null));
+    }
+    let expire_at_ms = if lifetime == Lifetime::Keep { found.expire_at_ms() } else { deadline };
+    keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), expire_at_ms);
+    Ok(old.unwrap_or(Reply::OK))
+}
+
+fn setnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    if found.exists() {
+        return Ok(Reply::Integer(0));
+    }
+    keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), None);
+    Ok(Reply::Integer(1))
+}
+
+fn setex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    set_until(txn, args, TimeForm::EX, "setex")
+}
+
+fn psetex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    set_until(txn, args, TimeForm::PX, "psetex")
+}
+
+fn set_until(
+    txn: &mut Txn<'_>,
+    args: Args<'_>,
+    form: TimeForm,
+    command: &'static str,
+) -> Result<Reply, CommandError> {
+    let deadline = form.positive_deadline_ms(txn, args.int(2)?, command)?;
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    keyspace::store(txn, key, found, Value::string(args.bytes(3)?.clone()), Some(deadline));
+    Ok(Reply::OK)
+}
+
+fn mset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    set_pairs(txn, pairs(args, "mset")?)?;
+    Ok(Reply::OK)
+}
+
+fn msetnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let pairs = pairs(args, "msetnx")?;
+    for [key, _] in pairs {
+        if keyspace::read(txn, key)?.is_some() {
+            return Ok(Reply::Integer(0));
+        }
+    }
+    set_pairs(txn, pairs)?;
+    Ok(Reply::Integer(1))
+}
+
+/// The keys and values of MSET, which arity cannot tell to be pairs.
+fn pairs<'a>(args: Args<'a>, command: &'static str) -> Result<&'a [[Bytes; 2]], CommandError> {
+    let (pairs, odd) = args.from(1).as_chunks();
+    if odd.is_empty() { Ok(pairs) } else { Err(CommandError::Arity(command)) }
+}
+
+fn set_pairs(txn: &mut Txn<'_>, pairs: &[[Bytes; 2]]) -> Result<(), CommandError> {
+    for [key, value] in pairs {
+        // One by one: a key that comes twice must find what its first pair left.
+        let found = keyspace::lookup(txn, key)?;
+        keyspace::store(txn, key, found, Value::string(value.clone()), None);
+    }
+    Ok(())
+}
+
+// --- Reading and writing
+
+fn getset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let old = text_of(&found)?.cloned();
+    keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), None);
+    Ok(bulk_or_null(old))
+}
+
+fn getdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let Some(old) = text_of(&found)?.cloned() else { return Ok(Reply::Null) };
+    keyspace::remove(txn, key, found);
+    Ok(Reply::Bulk(old))
+}
+
+fn getex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let mut lifetime = Lifetime::Unsaid;
+    let mut options = args.options(2);
+    while let Some(word) = options.word() {
+        match word.as_bytes() {
+            b"PERSIST" => lifetime = lifetime.or_same(Lifetime::Persist)?,
+            other => {
+                let form = TimeForm::of_option(other).ok_or(CommandError::Syntax)?;
+                lifetime = lifetime.timed(form, options.value()?)?;
+            }
+        }
+    }
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let Some(text) = text_of(&found)?.cloned() else { return Ok(Reply::Null) };
+    // Only a key that exists has its new time looked at: Redis answers null before it complains.
+    let deadline = lifetime.deadline_ms(txn, "getex")?;
+    match deadline {
+        Some(at) if at <= txn.now_ms() => {
+            keyspace::remove(txn, key, found);
+        }
+        Some(at) => keyspace::set_expiry(txn, key, found, Some(at)),
+        None if lifetime == Lifetime::Persist && found.expire_at_ms().is_some() => {
+            keyspace::set_expiry(txn, key, found, None);
+        }
+        None => {}
+    }
+    Ok(Reply::Bulk(text))
+}
+
+fn append(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (key, more) = (args.bytes(1)?, args.bytes(2)?);
+    let found = keyspace::lookup(txn, key)?;
+    let Some(old) = text_of(&found)? else {
+        keyspace::store(txn, key, found, Value::string(more.clone()), None);
+        return Ok(length(more.len()));
+    };
+    let total = checked_length(old.len(), more.len())?;
+    let mut text = BytesMut::with_capacity(total);
+    text.put_slice(old);
+    text.put_slice(more);
+    let value = Value::String { text: text.freeze(), form: TextForm::Raw };
+    let expire_at_ms = found.expire_at_ms();
+    keyspace::store(txn, key, found, value, expire_at_ms);
+    Ok(length(total))
+}
+
+fn setrange(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let offset = args.int(2)?;
+    let offset = usize::try_from(offset).map_err(|_| CommandError::OffsetOutOfRange)?;
+    let (key, patch) = (args.bytes(1)?, args.bytes(3)?);
+    let found = keyspace::lookup(txn, key)?;
+    let old = text_of(&found)?.cloned().unwrap_or_default();
+    if patch.is_empty() {
+        return Ok(length(old.len()));
+    }
+    let total = checked_length(offset, patch.len())?.max(old.len());
+    let mut text = BytesMut::with_capacity(total);
+    text.put_slice(&old);
+    text.resize(total, 0);
+    text[offset..offset + patch.len()].copy_from_slice(patch);
+    let value = Value::String { text: text.freeze(), form: TextForm::Raw };
+    let expire_at_ms = found.expire_at_ms();
+    keyspace::store(txn, key, found, value, expire_at_ms);
+    Ok(length(total))
+}
+
+fn checked_length(a: usize, b: usize) -> Result<usize, CommandError> {
+    let total = a.checked_add(b).filter(|total| *total <= VALUE_BYTES_MAX);
+    total.ok_or(CommandError::StringTooLong)
+}
+
+// --- Counting
+
+fn incr(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    add(txn, args, 1)
+}
+
+fn decr(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    add(txn, args, -1)
+}
+
+fn incrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    add(txn, args, args.int(2)?)
+}
+
+fn decrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let amount = args.int(2)?.checked_neg().ok_or(CommandError::DecrementOverflow)?;
+    add(txn, args, amount)
+}
+
+fn add(txn: &mut Txn<'_>, args: Args<'_>, amount: i64) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let old = match text_of(&found)? {
+        Some(text) => parse_int(text).ok_or(CommandError::NotInteger)?,
+        None => 0,
+    };
+    let new = old.checked_add(amount).ok_or(CommandError::IncrementOverflow)?;
+    let expire_at_ms = found.expire_at_ms();
+    keyspace::store(txn, key, found, Value::string(int_text(new)), expire_at_ms);
+    Ok(Reply::Integer(new))
+}
+
+fn incrbyfloat(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let old = match text_of(&found)? {
+        Some(text) => LongDouble::parse(text).ok_or(CommandError::NotFloat)?,
+        None => LongDouble::ZERO,
+    };
+    let amount = LongDouble::parse(args.bytes(2)?).ok_or(CommandError::NotFloat)?;
+    let new = old.add(amount).ok_or(CommandError::IncrementNotFinite)?;
+    let text = Bytes::from(new.to_human_text());
+    let value = Value::String { text: text.clone(), form: TextForm::Text };
+    let expire_at_ms = found.expire_at_ms();
+    keyspace::store(txn, key, found, value, expire_at_ms);
+    Ok(Reply::Bulk(text))
+}
+
+// --- Shared
+
+fn read_text(view: &dyn View, key: &[u8]) -> Result<Option<Bytes>, CommandError> {
+    match keyspace::read(view, key)? {
+        None => Ok(None),
+        Some(Header { value: Value::String { text, .. }, .. }) => Ok(Some(text)),
+        Some(_) => Err(CommandError::WrongType),
+    }
+}
+
+fn text_of(found: &Found) -> Result<Option<&Bytes>, CommandError> {
+    match found.header().map(|header| &header.value) {
+        None => Ok(None),
+        Some(Value::String { text, .. }) => Ok(Some(text)),
+        Some(_) => Err(CommandError::WrongType),
+    }
+}
+
+fn bulk_or_null(text: Option<Bytes>) -> Reply {
+    text.map_or(Reply::Null, Reply::Bulk)
+}
+
+fn length(bytes: usize) -> Reply {
+    Reply::Integer(bytes as i64)
+}

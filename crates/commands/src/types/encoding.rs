@@ -1,0 +1,30 @@
+//! What OBJECT ENCODING says: Redis's names for how *it* would hold the value.
+
+use crate::args::parse_int;
+use crate::types::header::{Kind, TextForm, Value};
+
+/// Longest string that Redis keeps beside its object, in bytes.
+const EMBEDDED_BYTES_MAX: usize = 44;
+
+/// The name of a value's encoding.
+pub(crate) fn name(value: &Value) -> &'static str {
+    match value {
+        Value::String { text, form } => text_name(text, *form),
+        Value::Inline { kind: Kind::Stream, .. } | Value::Rows { kind: Kind::Stream, .. } => {
+            "stream"
+        }
+        Value::Inline { .. } => "listpack",
+        Value::Rows { kind: Kind::List, .. } => "quicklist",
+        Value::Rows { kind: Kind::SortedSet, .. } => "skiplist",
+        Value::Rows { .. } => "hashtable",
+    }
+}
+
+fn text_name(text: &[u8], form: TextForm) -> &'static str {
+    match form {
+        TextForm::Raw => "raw",
+        TextForm::Auto if parse_int(text).is_some() => "int",
+        _ if text.len() <= EMBEDDED_BYTES_MAX => "embstr",
+        _ => "raw",
+    }
+}

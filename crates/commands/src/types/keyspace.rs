@@ -1,0 +1,298 @@
+//! Keys: finding, storing, removing and expiring them, whatever they hold.
+//!
+//! A key that has expired, or that a FLUSHDB swept away, is hidden at once, while its rows linger
+//! until a write meets them. So a write needs to know more than a read does: [`Found`] remembers
+//! the row that lies there even when no client may see it, and [`store`] and [`remove`] are the one
+//! place that keeps four things in step with it:
+//!
+//! - the header row;
+//! - the row of the TTL index, if the key has a time to live;
+//! - the counters (a hidden *expired* key still counts, as in Redis; a flushed one does not, since
+//!   the flush set the counters to zero);
+//! - the generation of a collection that ceases to exist.
+//!
+//! Reads never write: the leader removes what is due by [`expire_due`].
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use wire::ids::Version;
+use wire::placement::Placement;
+
+use crate::rows::{self, RowKind};
+use crate::txn::Txn;
+use crate::types::header::{Header, Value};
+use crate::view::{Direction, View, ViewError};
+
+/// TTL index rows looked at to tell when the next key is due. Rows of other partitions lie between
+/// ours, so the answer may be "not before the last row looked at".
+const NEXT_DUE_ROWS_MAX: usize = 256;
+
+/// What lies at a key, for a write.
+#[derive(Debug)]
+pub struct Found {
+    row: Bytes,
+    stored: Option<Header>,
+    live: bool,
+}
+
+impl Found {
+    /// The key's header, if the key exists for clients.
+    pub fn header(&self) -> Option<&Header> {
+        if self.live { self.stored.as_ref() } else { None }
+    }
+
+    /// Whether the key exists for clients.
+    pub fn exists(&self) -> bool {
+        self.live
+    }
+
+    /// The key's time to live, if the key exists and has one.
+    pub fn expire_at_ms(&self) -> Option<u64> {
+        self.header().and_then(|header| header.expire_at_ms)
+    }
+}
+
+/// Looks a key up to read it: `None` if it does not exist for clients.
+pub fn read(view: &dyn View, key: &[u8]) -> Result<Option<Header>, ViewError> {
+    let row = rows::header_key_on_stack(view.table(), key);
+    let Some(header) = stored(view, &row)? else { return Ok(None) };
+    Ok(if has_expired(view, &header) { None } else { Some(header) })
+}
+
+/// Looks a key up to write it.
+pub fn lookup(view: &dyn View, key: &[u8]) -> Result<Found, ViewError> {
+    let row = rows::header_key(view.table(), key);
+    let stored = stored(view, &row)?;
+    let live = stored.as_ref().is_some_and(|header| !has_expired(view, header));
+    Ok(Found { row, stored, live })
+}
+
+/// Reads the header of a row that a scan met: `None` if the key does not exist for clients.
+pub fn read_row(view: &dyn View, value: &Bytes) -> Result<Option<Header>, ViewError> {
+    let header = Header::decode(value.clone())?;
+    let visible = !is_flushed(view, header.version) && !has_expired(view, &header);
+    Ok(visible.then_some(header))
+}
+
+fn stored(view: &dyn View, row: &[u8]) -> Result<Option<Header>, ViewError> {
+    let Some(value) = view.get(row)? else { return Ok(None) };
+    let header = Header::decode(value)?;
+    Ok(if is_flushed(view, header.version) { None } else { Some(header) })
+}
+
+fn is_flushed(view: &dyn View, version: Version) -> bool {
+    view.flushed_through().is_some_and(|fence| version <= fence)
+}
+
+fn has_expired(view: &dyn View, header: &Header) -> bool {
+    header.expire_at_ms.is_some_and(|at| at <= view.now_ms())
+}
+
+/// Makes `key` hold `value`, instead of whatever was found there.
+///
+/// A collection that keeps its generation keeps its data rows; any other generation is dropped.
+pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_at_ms: Option<u64>) {
+    let old = found.stored.as_ref();
+    let old_expire = old.and_then(|header| header.expire_at_ms);
+    change_ttl_row(txn, key, old_expire, expire_at_ms);
+    let old_generation = old.and_then(|header| header.value.generation());
+    if let Some(generation) = old_generation
+        && value.generation() != Some(generation)
+    {
+        txn.drop_generation(generation);
+    }
+    let counters = txn.counters_mut();
+    match old {
+        Some(old) => forget_bytes(&mut counters.bytes, key, old),
+        None => counters.keys += 1,
+    }
+    counters.bytes = counters.bytes.saturating_add(charge(key, &value));
+    if old_expire.is_none() && expire_at_ms.is_some() {
+        counters.volatile += 1;
+    } else if old_expire.is_some() && expire_at_ms.is_none() {
+        counters.volatile = counters.volatile.saturating_sub(1);
+    }
+    let version = txn.new_version();
+    txn.put(found.row, Header { version, expire_at_ms, value }.encode());
+}
+
+/// Removes whatever was found at `key`; true if it existed for clients.
+pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
+    let generation = found.stored.as_ref().and_then(|old| old.value.generation());
+    if let Some(generation) = generation {
+        txn.drop_generation(generation);
+    }
+    remove_header(txn, key, found)
+}
+
+/// Removes a header, and leaves the data rows it named to whoever names them now.
+fn remove_header(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
+    let Some(old) = found.stored else { return false };
+    change_ttl_row(txn, key, old.expire_at_ms, None);
+    let counters = txn.counters_mut();
+    counters.keys = counters.keys.saturating_sub(1);
+    if old.expire_at_ms.is_some() {
+        counters.volatile = counters.volatile.saturating_sub(1);
+    }
+    forget_bytes(&mut counters.bytes, key, &old);
+    txn.delete(found.row);
+    found.live
+}
+
+/// Moves the key found at `from`, which must exist, with its time to live to the other name `to`.
+pub fn rename(
+    txn: &mut Txn<'_>,
+    from: (&[u8], Found),
+    to: (&[u8], Found),
+) -> Result<(), ViewError> {
+    let Some(Header { value, expire_at_ms, .. }) = from.1.header().cloned() else { return Ok(()) };
+    // Data rows are named by placement and generation: under another placement they must be
+    // written anew, under the same they serve the new name as they are.
+    if Placement::of_key(from.0) == Placement::of_key(to.0) {
+        remove_header(txn, from.0, from.1);
+        store(txn, to.0, to.1, value, expire_at_ms);
+    } else {
+        let value = copy_value(txn, value, from.0, to.0)?;
+        remove(txn, from.0, from.1);
+        store(txn, to.0, to.1, value, expire_at_ms);
+    }
+    Ok(())
+}
+
+/// The value of `from` for the key `to`: data rows are copied under a generation of their own.
+pub fn copy_value(
+    txn: &mut Txn<'_>,
+    value: Value,
+    from: &[u8],
+    to: &[u8],
+) -> Result<Value, ViewError> {
+    let Value::Rows { kind, generation: old, count, bytes, body } = value else { return Ok(value) };
+    let table = txn.table();
+    let (start, end) = rows::generation_range(table, Placement::of_key(from), old);
+    let mut copies = Vec::new();
+    txn.scan(&start, &end, Direction::Forward, &mut |row, value| {
+        copies.push((row.slice(start.len()..), value.clone()));
+        ControlFlow::Continue(())
+    })?;
+    let generation = txn.new_version();
+    for (sub, value) in copies {
+        txn.put(rows::data_key(table, Placement::of_key(to), generation, &sub), value);
+    }
+    Ok(Value::Rows { kind, generation, count, bytes, body })
+}
+
+/// Gives the key found another time to live, or none. It must exist.
+pub fn set_expiry(txn: &mut Txn<'_>, key: &[u8], found: Found, expire_at_ms: Option<u64>) {
+    // The value goes back as it came; cloning it copies no text.
+    let Some(value) = found.header().map(|header| header.value.clone()) else { return };
+    store(txn, key, found, value, expire_at_ms);
+}
+
+/// What a key with this value is counted with.
+fn charge(key: &[u8], value: &Value) -> u64 {
+    key.len() as u64 + value.bytes()
+}
+
+fn forget_bytes(bytes: &mut u64, key: &[u8], old: &Header) {
+    *bytes = bytes.saturating_sub(charge(key, &old.value));
+}
+
+fn change_ttl_row(txn: &mut Txn<'_>, key: &[u8], old: Option<u64>, new: Option<u64>) {
+    if old == new {
+        return;
+    }
+    let table = txn.table();
+    if let Some(at) = old {
+        txn.delete(rows::ttl_key(table, at, key));
+    }
+    if let Some(at) = new {
+        txn.put(rows::ttl_key(table, at, key), Bytes::new());
+    }
+}
+
+/// What [`expire_due`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expired {
+    /// Keys removed.
+    pub removed: usize,
+    /// No key is due before this time, in ms since the epoch; `None` if none has a time to live.
+    /// In the past if the limit was reached: call again.
+    pub next_due_ms: Option<u64>,
+}
+
+/// Removes up to `limit` keys of the partition whose time has come, soonest first.
+///
+/// An index row whose key has meanwhile another time to live, or went with a FLUSHDB, is stale and
+/// is deleted, too; it counts towards the limit.
+pub fn expire_due(txn: &mut Txn<'_>, limit: usize) -> Result<Expired, ViewError> {
+    let now = txn.now_ms();
+    let (due, rest_due) = due_rows(txn, now, limit)?;
+    let mut removed = 0;
+    for (row, at, key) in due {
+        let found = lookup(txn, &key)?;
+        let agrees = found.stored.as_ref().is_some_and(|header| header.expire_at_ms == Some(at));
+        if agrees {
+            remove(txn, &key, found);
+            removed += 1;
+        } else {
+            txn.delete(row);
+        }
+    }
+    let next_due_ms = match rest_due {
+        Some(at) => Some(at),
+        None => next_due(txn, now.saturating_add(1))?,
+    };
+    Ok(Expired { removed, next_due_ms })
+}
+
+/// A row of the TTL index: its key, when it is due, the client's key.
+type DueRow = (Bytes, u64, Bytes);
+
+/// The first `limit` index rows of this partition due at `now`, and when the one after them is.
+fn due_rows(
+    view: &dyn View,
+    now: u64,
+    limit: usize,
+) -> Result<(Vec<DueRow>, Option<u64>), ViewError> {
+    let from = rows::ttl_key_at(view.table(), 0);
+    let to = rows::ttl_key_at(view.table(), now.saturating_add(1));
+    let range = view.range();
+    let mut due = Vec::new();
+    let mut rest = None;
+    view.scan(&from, &to, Direction::Forward, &mut |row, _| {
+        let Some(RowKind::Ttl { expire_at_ms, placement, key, .. }) = rows::parse(row) else {
+            return ControlFlow::Continue(());
+        };
+        if !range.contains(placement) {
+            return ControlFlow::Continue(());
+        }
+        if due.len() == limit {
+            rest = Some(expire_at_ms);
+            return ControlFlow::Break(());
+        }
+        due.push((row.clone(), expire_at_ms, row.slice_ref(key)));
+        ControlFlow::Continue(())
+    })?;
+    Ok((due, rest))
+}
+
+/// A time before which no key of this partition is due, looking at index rows from `from_ms` on.
+fn next_due(view: &dyn View, from_ms: u64) -> Result<Option<u64>, ViewError> {
+    let from = rows::ttl_key_at(view.table(), from_ms);
+    let to = rows::ttl_space_end(view.table());
+    let range = view.range();
+    let (mut next, mut visited) = (None, 0);
+    view.scan(&from, &to, Direction::Forward, &mut |row, _| {
+        let Some(RowKind::Ttl { expire_at_ms, placement, .. }) = rows::parse(row) else {
+            return ControlFlow::Continue(());
+        };
+        visited += 1;
+        if !range.contains(placement) && visited < NEXT_DUE_ROWS_MAX {
+            return ControlFlow::Continue(());
+        }
+        next = Some(expire_at_ms);
+        ControlFlow::Break(())
+    })?;
+    Ok(next)
+}
