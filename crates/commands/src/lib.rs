@@ -13,7 +13,7 @@ pub mod docs;
 mod error;
 mod expiry;
 mod families;
-mod glob;
+pub mod glob;
 pub mod rows;
 pub mod table;
 #[cfg(test)]
@@ -22,7 +22,7 @@ mod txn;
 pub mod types;
 mod view;
 
-pub use args::{Args, VALUE_BYTES_MAX};
+pub use args::{Args, VALUE_BYTES_MAX, parse_int};
 pub use command::{Arity, Command, Flags, Gather, KeyFlags, Keys, Run, Session};
 pub use error::CommandError;
 pub use txn::{Counters, Effects, RowWrite, Txn};

@@ -7,10 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use commands::CommandError;
+use commands::{CommandError, glob};
 use parking_lot::RwLock;
 
-use crate::glob;
 use crate::parameters::{Kind, PARAMETERS, Parameter, Use};
 
 /// The parameters' values.
@@ -76,10 +75,11 @@ impl Config {
 
     /// Names and values that match any of the patterns, each once, as CONFIG GET answers.
     pub(crate) fn matching(&self, patterns: &[Bytes]) -> Vec<(&'static str, String)> {
+        let patterns: Vec<_> = patterns.iter().map(|p| p.to_ascii_lowercase()).collect();
         let values = self.values.read();
         let rows = PARAMETERS.iter().zip(values.iter());
         rows.filter(|(row, _)| {
-            patterns.iter().any(|pattern| glob::matches_ignoring_case(pattern, row.name.as_bytes()))
+            patterns.iter().any(|pattern| glob::matches(pattern, row.name.as_bytes()))
         })
         .map(|(row, value)| (row.name, value.clone()))
         .collect()
