@@ -142,18 +142,23 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     if negative { Some(value) } else { value.checked_neg() }
 }
 
-/// Reads SCAN's cursor: digits within `u64`. Redis falls back to `strtoull` for what its strict
-/// parser refuses, so signs and leading zeros and blanks pass; a negative number does not.
-pub(crate) fn parse_cursor(text: &[u8]) -> Option<u64> {
-    let text = text.trim_ascii_start();
-    let digits = text.strip_prefix(b"+").unwrap_or(text);
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, digit| {
+/// Reads SCAN's cursor as Redis 7.2 does, by C's `strtoul`: leading zeros and signs pass, a
+/// negative number wraps, and nothing at all is 0.
+///
+/// *Errors*: `InvalidCursor`.
+pub fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
+    let (negative, digits) = match text {
+        [] => return Ok(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let magnitude = digits.iter().try_fold(0u64, |value, digit| {
         let digit = digit.checked_sub(b'0').filter(|d| *d <= 9)?;
         value.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    });
+    let magnitude = magnitude.filter(|_| !digits.is_empty()).ok_or(CommandError::InvalidCursor)?;
+    Ok(if negative { magnitude.wrapping_neg() } else { magnitude })
 }
 
 /// The decimal digits of an integer.
@@ -204,11 +209,14 @@ mod tests {
 
     #[test]
     fn cursors_as_redis_reads_them() {
-        assert_eq!(parse_cursor(b"0"), Some(0));
-        assert_eq!(parse_cursor(b"18446744073709551615"), Some(u64::MAX));
-        assert_eq!(parse_cursor(b"007"), Some(7));
-        for text in ["", "-1", "18446744073709551616", "1x", "x"] {
-            assert_eq!(parse_cursor(text.as_bytes()), None, "{text}");
+        assert_eq!(parse_cursor(b"0"), Ok(0));
+        assert_eq!(parse_cursor(b"18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(parse_cursor(b"007"), Ok(7));
+        assert_eq!(parse_cursor(b""), Ok(0));
+        assert_eq!(parse_cursor(b"+7"), Ok(7));
+        assert_eq!(parse_cursor(b"-1"), Ok(u64::MAX));
+        for text in ["-", " 1", "1 ", "18446744073709551616", "-18446744073709551616", "1x", "x"] {
+            assert_eq!(parse_cursor(text.as_bytes()), Err(CommandError::InvalidCursor), "{text}");
         }
     }
 

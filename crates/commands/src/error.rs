@@ -25,7 +25,7 @@ pub enum CommandError {
     Syntax,
     /// Too few or too many arguments for the command of this lower-case name.
     #[error("ERR wrong number of arguments for '{0}' command")]
-    Arity(&'static str),
+    Arity(Cow<'static, str>),
     /// The key of RENAME and its like does not exist.
     #[error("ERR no such key")]
     NoSuchKey,
@@ -112,6 +112,8 @@ pub enum CommandError {
 
 #[allow(missing_docs, reason = "the text says it")]
 impl CommandError {
+    pub const KEYS_UNKNOWN: CommandError =
+        CommandError::text("ERR Invalid arguments specified for command");
     pub const EXPIRE_NX_CONFLICT: CommandError =
         CommandError::text("ERR NX and XX, GT or LT options at the same time are not compatible");
     pub const EXPIRE_GT_LT_CONFLICT: CommandError =

@@ -14,6 +14,7 @@ mod error;
 mod expiry;
 mod families;
 pub mod glob;
+mod keys;
 pub mod rows;
 pub mod table;
 #[cfg(test)]
@@ -22,8 +23,11 @@ mod txn;
 pub mod types;
 mod view;
 
-pub use args::{Args, VALUE_BYTES_MAX, parse_int};
-pub use command::{Arity, Command, Flags, Gather, KeyFlags, Keys, Run, Session};
+pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int};
+pub use command::{
+    Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
+};
 pub use error::CommandError;
+pub use keys::{key_flags, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

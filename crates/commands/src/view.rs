@@ -73,6 +73,8 @@ pub struct MemoryView {
     pub counters: Counters,
     /// The fence of the last FLUSHDB.
     pub flushed_through: Option<Version>,
+    /// The range of placements.
+    pub range: PlacementRange,
     /// Log index of the next batch.
     pub next_index: u64,
     random: std::cell::Cell<u64>,
@@ -87,6 +89,7 @@ impl MemoryView {
             table: TableId(0),
             counters: Counters::default(),
             flushed_through: None,
+            range: PlacementRange::whole(TableId(0)),
             next_index: 1,
             random: std::cell::Cell::new(0x9e37_79b9_7f4a_7c15),
         }
@@ -118,7 +121,7 @@ impl View for MemoryView {
     }
 
     fn range(&self) -> PlacementRange {
-        PlacementRange::whole(self.table)
+        PlacementRange { table: self.table, ..self.range }
     }
 
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {

@@ -331,7 +331,7 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 // --- Walking
 
 fn scan(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
-    let cursor = parse_cursor(args.bytes(1)?).ok_or(CommandError::InvalidCursor)?;
+    let cursor = parse_cursor(args.bytes(1)?)?;
     let (mut pattern, mut kind, mut count) = (None, None, SCAN_COUNT_DEFAULT);
     let mut options = args.options(2);
     while let Some(word) = options.word() {

@@ -279,7 +279,7 @@ fn msetnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 /// The keys and values of MSET, which arity cannot tell to be pairs.
 fn pairs<'a>(args: Args<'a>, command: &'static str) -> Result<&'a [[Bytes; 2]], CommandError> {
     let (pairs, odd) = args.from(1).as_chunks();
-    if odd.is_empty() { Ok(pairs) } else { Err(CommandError::Arity(command)) }
+    if odd.is_empty() { Ok(pairs) } else { Err(CommandError::Arity(command.into())) }
 }
 
 fn set_pairs(txn: &mut Txn<'_>, pairs: &[[Bytes; 2]]) -> Result<(), CommandError> {

@@ -1,0 +1,109 @@
+//! Where a command line's keys stand: one answer for routing, access control and COMMAND GETKEYS.
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use crate::args::parse_int;
+use crate::command::{Command, KeyFlags, Keys};
+use crate::error::CommandError;
+
+/// The positions of the keys among `args` (name at position 0), in ascending order for all but
+/// [`Keys::Find`]; empty if the command has none, or asks whole tables.
+///
+/// *Errors*: `KEYS_UNKNOWN` if the arguments do not say where the keys are (a count that is no
+/// number, or greater than what follows). The caller must then refuse the command.
+pub fn key_positions(
+    command: &Command,
+    args: &[Bytes],
+) -> Result<SmallVec<[usize; 4]>, CommandError> {
+    Ok(match command.keys {
+        Keys::None | Keys::Table(_) | Keys::AllTables(_) => SmallVec::new(),
+        Keys::Range { first, last, step, .. } => {
+            let first = usize::from(first);
+            let end = match usize::try_from(last) {
+                Ok(last) => (last + 1).min(args.len()),
+                // -1 is the last argument.
+                Err(_) => (args.len() + 1).saturating_sub(usize::from(last.unsigned_abs())),
+            };
+            if end == first + 1 {
+                smallvec![first]
+            } else {
+                (first..end).step_by(usize::from(step).max(1)).collect()
+            }
+        }
+        Keys::Pair(..) => (1..args.len().min(3)).collect(),
+        Keys::Counted { at, .. } => {
+            let at = usize::from(at);
+            let count = args.get(at).and_then(|count| usize::try_from(parse_int(count)?).ok());
+            let count = count.filter(|count| *count > 0 && *count < args.len() - at);
+            let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
+            (at + 1..at + 1 + count).collect()
+        }
+        Keys::Find(find, _) => {
+            let found = find(args);
+            if found.iter().any(|at| *at >= args.len()) {
+                return Err(CommandError::KEYS_UNKNOWN);
+            }
+            SmallVec::from_vec(found)
+        }
+    })
+}
+
+/// What is done with the `nth` key (from 0) of a command; `None` if it takes no keys.
+pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
+    match command.keys {
+        Keys::None | Keys::Table(_) | Keys::AllTables(_) => None,
+        Keys::Range { flags, .. } | Keys::Counted { flags, .. } | Keys::Find(_, flags) => {
+            Some(flags)
+        }
+        Keys::Pair(first, second) => Some(if nth == 0 { first } else { second }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Arity, Flags, Run};
+
+    fn positions(keys: Keys, line: &str) -> Result<Vec<usize>, CommandError> {
+        let args: Vec<Bytes> =
+            line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
+        let (arity, flags) = (Arity::AtLeast(1), Flags::NONE);
+        let command = Command { name: "X", arity, flags, keys, run: Run::Group(&[]) };
+        key_positions(&command, &args).map(|found| found.to_vec())
+    }
+
+    #[test]
+    fn of_fixed_ranges() {
+        let range = |first, last, step| Keys::Range { first, last, step, flags: KeyFlags::RO };
+        assert_eq!(positions(range(1, 1, 1), "GET a"), Ok(vec![1]));
+        assert_eq!(positions(range(2, 2, 1), "OBJECT ENCODING a"), Ok(vec![2]));
+        assert_eq!(positions(range(1, 2, 1), "LCS a b LEN"), Ok(vec![1, 2]));
+        assert_eq!(positions(range(1, -1, 1), "DEL a b c"), Ok(vec![1, 2, 3]));
+        assert_eq!(positions(range(1, -1, 2), "MSET a 1 b 2"), Ok(vec![1, 3]));
+        assert_eq!(positions(range(1, -2, 1), "BLPOP a b 0"), Ok(vec![1, 2]));
+        // Arity forbids these; they must not panic all the same.
+        assert_eq!(positions(range(1, 1, 1), "GET"), Ok(vec![]));
+        assert_eq!(positions(range(1, -2, 1), "BLPOP"), Ok(vec![]));
+        assert_eq!(positions(Keys::Pair(KeyFlags::RO, KeyFlags::OW), "RENAME a"), Ok(vec![1]));
+    }
+
+    #[test]
+    fn of_counts() {
+        let counted = Keys::Counted { at: 1, flags: KeyFlags::RO };
+        assert_eq!(positions(counted, "ZUNION 2 a b WITHSCORES"), Ok(vec![2, 3]));
+        for line in ["ZUNION", "ZUNION 0 a", "ZUNION -1 a", "ZUNION 3 a b", "ZUNION x a"] {
+            assert_eq!(positions(counted, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
+        }
+        let huge = "ZUNION 9223372036854775807 a";
+        assert_eq!(positions(counted, huge), Err(CommandError::KEYS_UNKNOWN));
+    }
+
+    #[test]
+    fn found_by_a_function() {
+        let find = Keys::Find(|args| vec![args.len() - 1], KeyFlags::RW);
+        assert_eq!(positions(find, "SORT x y"), Ok(vec![2]));
+        let beyond = Keys::Find(|args| vec![args.len()], KeyFlags::RW);
+        assert_eq!(positions(beyond, "SORT x"), Err(CommandError::KEYS_UNKNOWN));
+    }
+}

@@ -1,0 +1,367 @@
+//! The same commands here and on a real Redis server, reply by reply.
+//!
+//! Needs a server that may be emptied, on loopback:
+//! `REDIS_PORT=… cargo test -p commands --test real_redis -- --ignored`
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use support::{Random, Session, print, split};
+use wire::resp::Reply;
+
+/// How far times may differ that were read one after the other, in ms.
+const TIME_TOLERANCE_MS: i64 = 2_000;
+
+struct Server(BufReader<TcpStream>);
+
+impl Server {
+    fn connect() -> Server {
+        let port = std::env::var("REDIS_PORT").expect("REDIS_PORT names a server's port");
+        let port = port.parse().expect("a port number");
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("a server on REDIS_PORT");
+        let mut server = Server(BufReader::new(socket));
+        server.run(&split("HELLO 3"));
+        server
+    }
+
+    fn run(&mut self, args: &[Bytes]) -> Reply {
+        let mut request = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.0.get_mut().write_all(&request).expect("a live connection");
+        self.read()
+    }
+
+    fn read(&mut self) -> Reply {
+        let mut line = Vec::new();
+        self.0.read_until(b'\n', &mut line).expect("a live connection");
+        line.truncate(line.len() - 2);
+        let text = Bytes::copy_from_slice(&line[1..]);
+        let number = || String::from_utf8_lossy(&text).parse::<i64>().expect("a number");
+        match line[0] {
+            b'+' => Reply::Status(text),
+            b'-' => Reply::Error(text),
+            b':' => Reply::Integer(number()),
+            b'_' => Reply::Null,
+            b'$' => {
+                let mut body = vec![0; number() as usize + 2];
+                self.0.read_exact(&mut body).expect("a live connection");
+                body.truncate(body.len() - 2);
+                Reply::Bulk(Bytes::from(body))
+            }
+            b'*' => Reply::Array((0..number()).map(|_| self.read()).collect()),
+            b'%' => Reply::Map((0..number()).map(|_| (self.read(), self.read())).collect()),
+            other => panic!("unexpected reply type {}", char::from(other)),
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+/// Both sides, started empty.
+fn start() -> (Session, Server) {
+    let mut server = Server::connect();
+    server.run(&split("FLUSHALL"));
+    // DUMP then writes plain strings, as ours does.
+    server.run(&split("CONFIG SET rdbcompression no"));
+    (Session::new(now_ms()), server)
+}
+
+fn compare(session: &mut Session, server: &mut Server, args: &[Bytes], tag: &str) {
+    session.view.now_ms = now_ms();
+    let (ours, theirs) = (session.run(args), server.run(args));
+    let agree = match (&ours, &theirs, tag) {
+        (Reply::Integer(ours), Reply::Integer(theirs), "time") => {
+            (ours - theirs).abs() <= TIME_TOLERANCE_MS
+        }
+        (_, _, "sorted" | "scan") => sorted(&ours) == sorted(&theirs),
+        _ => print(&ours) == print(&theirs),
+    };
+    let line: Vec<String> = args.iter().map(|arg| arg.escape_ascii().to_string()).collect();
+    let line = line.join(" ");
+    assert!(agree, "{line}\nours:\n{}\ntheirs:\n{}", print(&ours), print(&theirs));
+}
+
+/// The lines of a reply in some order that does not depend on the server's.
+fn sorted(reply: &Reply) -> Vec<String> {
+    let mut lines = match reply {
+        Reply::Array(items) => items.iter().flat_map(sorted).collect(),
+        other => vec![print(other)],
+    };
+    lines.sort();
+    lines
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn golden_scripts_are_answered_alike() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut compared = 0;
+    for family in ["string", "generic"] {
+        for entry in std::fs::read_dir(root.join(family)).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            println!("{}", path.display());
+            compared += compare_script(&std::fs::read_to_string(&path).expect("a script"));
+        }
+    }
+    assert!(compared > 300, "only {compared} commands compared");
+}
+
+fn compare_script(script: &str) -> usize {
+    let (mut session, mut server) = start();
+    let mut compared = 0;
+    for block in script.split("\n\n") {
+        let (commands, _) = block.split_once("---\n").unwrap_or((block, ""));
+        for line in commands.lines() {
+            let Some((tags, line)) = line.split_once("> ") else { continue };
+            let tag = tags.trim_matches(['[', ']']);
+            if tag == "own" {
+                // Its effects still have to be the same for what follows.
+                let _ = (session.run_line(line), server.run(&split(line)));
+                continue;
+            }
+            compare(&mut session, &mut server, &split(line), tag);
+            compared += 1;
+        }
+    }
+    compared
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn floats_are_added_alike() {
+    let (mut session, mut server) = start();
+    let mut random = Random::new(1);
+    for _ in 0..30_000 {
+        let value = random_float(&mut random);
+        compare(&mut session, &mut server, &[b("SET"), b("f"), value], "");
+        for _ in 0..1 + random.below(3) {
+            let amount = random_float(&mut random);
+            compare(&mut session, &mut server, &[b("INCRBYFLOAT"), b("f"), amount], "");
+        }
+    }
+}
+
+fn b(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn random_float(random: &mut Random) -> Bytes {
+    let digits = |random: &mut Random, bound: usize| {
+        let length = random.below(bound);
+        (0..length).map(|_| char::from(b'0' + random.below(10) as u8)).collect::<String>()
+    };
+    let sign = *random.pick(&["", "", "", "-", "+"]);
+    let text = match random.below(12) {
+        0..4 => format!("{sign}{}.{}", digits(random, 6), digits(random, 6)),
+        4 => format!("{sign}{}.{}", digits(random, 40), digits(random, 40)),
+        5 => format!("{sign}{}e{}", digits(random, 25), random.below(60) as i64 - 30),
+        6 => format!(
+            "{sign}{}.{}e{}",
+            digits(random, 5),
+            digits(random, 30),
+            random.below(10_000) as i64 - 5_000
+        ),
+        7 => format!(
+            "{sign}0x{:x}.{:x}p{}",
+            random.next() >> random.below(64),
+            random.next(),
+            random.below(300) as i64 - 150
+        ),
+        8 => format!("{sign}{}", random.next() >> random.below(64)),
+        9 => format!("{sign}{}", f64::from_bits(random.next())),
+        10 => format!("{sign}{}p{}", digits(random, 4), digits(random, 3)),
+        _ => {
+            let odd = [
+                "inf",
+                "-inf",
+                "nan",
+                "1e",
+                ".",
+                "0x",
+                "1 ",
+                "",
+                "infinity",
+                "0x.8",
+                "1e4931",
+                "-1e4931",
+                "1.18973149535723176502e4932",
+                "3.6451995318824746025e-4951",
+                "0x1p-16445",
+                "0x1p-16446",
+                "0x1.8p-16446",
+                "2e-4951",
+                "1e-4951",
+                "-0",
+                "0e99999",
+                "5e-18",
+                "15e-18",
+            ];
+            (*random.pick(&odd)).to_owned()
+        }
+    };
+    Bytes::from(text)
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn random_commands_are_answered_alike() {
+    let (mut session, mut server) = start();
+    let mut random = Random::new(2);
+    for _ in 0..60_000 {
+        let args = random_command(&mut random);
+        let name = args[0].as_ref();
+        let tag = match name {
+            b"PTTL" | b"TTL" | b"EXPIRETIME" | b"PEXPIRETIME" => "time",
+            b"SCAN" | b"KEYS" => "sorted",
+            _ => "",
+        };
+        compare(&mut session, &mut server, &args, tag);
+        // So that a difference shows where it arises, and what has expired counts on neither side.
+        session.expire_due(usize::MAX);
+        for key in KEYS {
+            let state = [b("DUMP"), b(key)];
+            let (ours, theirs) = (session.run(&state), server.run(&state));
+            assert_eq!(print(&ours), print(&theirs), "{key} after {args:?}");
+        }
+    }
+}
+
+/// Words that mean something to some command, and numbers at the edges.
+const WORDS: &[&str] = &[
+    "NX",
+    "XX",
+    "GT",
+    "LT",
+    "GET",
+    "EX",
+    "PX",
+    "EXAT",
+    "PXAT",
+    "KEEPTTL",
+    "PERSIST",
+    "REPLACE",
+    "LEN",
+    "IDX",
+    "MINMATCHLEN",
+    "WITHMATCHLEN",
+    "ABSTTL",
+    "FREQ",
+    "IDLETIME",
+    "COUNT",
+    "MATCH",
+    "TYPE",
+    "string",
+    "*",
+    "[a-b]",
+    "?",
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "-3",
+    "7",
+    "100000",
+    "99999999999",
+    "99999999999999",
+    "-9223372036854775808",
+    "9223372036854775807",
+    "9223372036854775",
+    "9223372036854776",
+    "3.5",
+    "1e2",
+    "abc",
+    " 1",
+    "01",
+    "hello world",
+];
+const KEYS: &[&str] = &["a", "b", "c", "d", ""];
+const COMMANDS: &[&str] = &[
+    "APPEND",
+    "DECR",
+    "DECRBY",
+    "GET",
+    "GETDEL",
+    "GETEX",
+    "GETRANGE",
+    "GETSET",
+    "INCR",
+    "INCRBY",
+    "INCRBYFLOAT",
+    "LCS",
+    "MGET",
+    "MSET",
+    "MSETNX",
+    "PSETEX",
+    "SET",
+    "SET",
+    "SET",
+    "SETEX",
+    "SETNX",
+    "SETRANGE",
+    "STRLEN",
+    "SUBSTR",
+    "COPY",
+    "DBSIZE",
+    "DEL",
+    "DUMP",
+    "EXISTS",
+    "EXPIRE",
+    "EXPIREAT",
+    "EXPIRETIME",
+    "KEYS",
+    "PERSIST",
+    "PEXPIRE",
+    "PEXPIREAT",
+    "PEXPIRETIME",
+    "PTTL",
+    "RENAME",
+    "RENAMENX",
+    "RESTORE",
+    "TOUCH",
+    "TTL",
+    "TYPE",
+    "UNLINK",
+    "OBJECT",
+];
+
+fn random_command(random: &mut Random) -> Vec<Bytes> {
+    let name = *random.pick(COMMANDS);
+    let mut args = vec![b(name)];
+    if name == "OBJECT" {
+        args.push(b("ENCODING"));
+    }
+    if name == "KEYS" {
+        args.push(b(*random.pick(&["*", "?", "[a-b]", "a", "[^a]", ""])));
+        return args;
+    }
+    args.push(b(*random.pick(KEYS)));
+    if matches!(name, "COPY" | "RENAME" | "RENAMENX" | "LCS") {
+        args.push(b(*random.pick(KEYS)));
+    }
+    for _ in 0..random.below(6) {
+        args.push(b(*random.pick(WORDS)));
+    }
+    // No key may come due between our answer and the server's.
+    if matches!(name, "SET" | "GETEX" | "SETEX" | "PSETEX" | "EXPIRE" | "PEXPIRE" | "RESTORE") {
+        for arg in args.iter_mut().skip(2).filter(|arg| matches!(&arg[..], b"1" | b"2" | b"7")) {
+            *arg = b("5000000");
+        }
+    }
+    // APPEND doubles nothing, but SETRANGE could grow beyond our own limit.
+    if name == "SETRANGE" && args.get(2).is_some_and(|offset| offset.len() > 6) {
+        args[2] = b("33");
+    }
+    args
+}

@@ -1,0 +1,2 @@
+//! The decoder against Redis's answers, against itself under every cut, and against
+//! `redis-protocol`.
