@@ -164,6 +164,8 @@ impl CommandError {
     pub const CLIENT_ID: CommandError = CommandError::text("ERR Invalid client ID");
     pub const CLIENT_ID_RANGE: CommandError =
         CommandError::text("ERR client-id should be greater than 0");
+    pub const MAXAGE: CommandError =
+        CommandError::text("ERR maxage is not an integer or out of range");
     pub const NO_SUCH_CLIENT: CommandError = CommandError::text("ERR No such client");
     pub const MAX_CLIENTS: CommandError =
         CommandError::text("ERR max number of clients reached");

@@ -40,6 +40,7 @@ pub(crate) struct Client {
     pub(crate) closing: AtomicBool,
     pub(crate) names: Mutex<Names>,
     killed: AtomicBool,
+    draining: AtomicBool,
     wake: Notify,
 }
 
@@ -74,6 +75,7 @@ impl Client {
             closing: AtomicBool::new(false),
             names: Mutex::new(Names::default()),
             killed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -95,6 +97,22 @@ impl Client {
     /// *Cancel safety*: dropping the future changes nothing.
     pub(crate) async fn killed(&self) {
         while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Tells the connection to close when it has nothing to do.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.wake.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    /// Resolves when an idle connection should close.
+    ///
+    /// *Cancel safety*: dropping the future changes nothing.
+    pub(crate) async fn ended(&self) {
+        while !self.is_killed() && !self.draining.load(Relaxed) {
             self.wake.notified().await;
         }
     }

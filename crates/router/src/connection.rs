@@ -234,6 +234,10 @@ impl Connection {
         match self.session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => return,
+            ReplyMode::SkipAfterThis => {
+                self.session.reply_mode = ReplyMode::SkipNext;
+                return;
+            }
             ReplyMode::SkipNext => {
                 self.session.reply_mode = ReplyMode::On;
                 return;

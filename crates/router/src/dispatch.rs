@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{CommandError, Flags, Gather, Keys, MemoryView, Run, Session as Command};
-use wire::resp::Arguments;
+use wire::resp::{Arguments, Reply};
 
 use crate::connection::{Closed, Connection, Done};
 use crate::gather;
@@ -114,7 +114,13 @@ impl Connection {
     }
 
     fn run_routed(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
-        let routed = Routed::by_keys(entry, self.session.table, args);
+        let routed = match Routed::by_keys(entry, self.session.table, args) {
+            Ok(routed) => routed,
+            Err(error) => {
+                self.reject(Some(entry), error);
+                return Progress::Finished;
+            }
+        };
         match self.caller.call_now(&routed) {
             Attempt::Done(answered) => {
                 let done = self.answered(entry, answered);
@@ -187,16 +193,16 @@ impl Connection {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }
             Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
-            Why::Blocked(obstacle) => {
-                let routed = Routed::by_keys(entry, table, args);
-                let answered = self.caller.call_until(&routed, obstacle).await;
-                answered.map(|answered| self.answered(entry, answered))
-            }
+            Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
+                Ok(routed) => {
+                    let answered = self.caller.call_until(&routed, obstacle).await;
+                    answered.map(|answered| self.answered(entry, answered))
+                }
+                Err(error) => Err(error),
+            },
         };
-        match done {
-            Ok(done) => self.finish(entry, args, done),
-            Err(error) => self.finish(entry, args, Done::from(wire::resp::Reply::from(error))),
-        }
+        let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
+        self.finish(entry, args, done);
         Ok(())
     }
 }

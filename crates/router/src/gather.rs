@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use commands::rows::KEY_HASH_BITS;
 use commands::table::{self, Entry};
-use commands::{CommandError, Flags, Gather, parse_int};
+use commands::{CommandError, Flags, Gather, parse_cursor};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
@@ -35,7 +35,7 @@ pub(crate) async fn run(
             };
             let mut answers = Vec::new();
             for table in tables {
-                let routed = Routed { entry, table: TableId(table), args, placement: Placement::MIN };
+                let routed = Routed::by_placement(entry, TableId(table), args, Placement::MIN);
                 each_partition(caller, routed, |answered| {
                     answers.push(answered);
                     true
@@ -91,10 +91,9 @@ async fn cursor(
     args: &[Bytes],
 ) -> Result<Done, CommandError> {
     // What is no cursor is the handler's to refuse.
-    let position = args.get(1).and_then(|arg| parse_int(arg)).unwrap_or(0);
-    let placement =
-        Placement::new(position.unsigned_abs() >> KEY_HASH_BITS).unwrap_or(Placement::MAX);
-    let answered = caller.call(&Routed { entry, table, args, placement }).await?;
+    let position = args.get(1).and_then(|arg| parse_cursor(arg).ok()).unwrap_or(0);
+    let placement = Placement::new(position >> KEY_HASH_BITS).unwrap_or(Placement::MAX);
+    let answered = caller.call(&Routed::by_placement(entry, table, args, placement)).await?;
     Ok(Done::new(answered, false))
 }
 
@@ -139,7 +138,7 @@ async fn any_key(
     let random = caller.shared.random() & Placement::MAX.get();
     let mut found = None;
     for start in [Placement::new(random).unwrap_or(Placement::MIN), Placement::MIN] {
-        let routed = Routed { entry, table, args, placement: start };
+        let routed = Routed::by_placement(entry, table, args, start);
         each_partition(caller, routed, |answered| {
             let is_none = answered.reply == Reply::Null;
             found = Some(answered);

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::{CommandError, Flags};
+use commands::{CommandError, Flags, key_positions};
+use smallvec::SmallVec;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use wire::ids::TableId;
 use wire::placement::Placement;
@@ -29,7 +30,6 @@ use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion};
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
-use crate::keys;
 use crate::stats::Counters;
 
 /// First wait before a call is made again.
@@ -42,12 +42,13 @@ const CORRECTION_EVERY: Duration = Duration::from_millis(100);
 const MIRROR_BATCH: usize = 256;
 
 /// A command and the placement that decides which partition gets it.
-#[derive(Clone, Copy)]
 pub(crate) struct Routed<'a> {
     pub(crate) entry: &'static Entry,
     pub(crate) table: TableId,
     pub(crate) args: &'a [Bytes],
     pub(crate) placement: Placement,
+    /// Positions of the keys after the first.
+    others: SmallVec<[usize; 4]>,
 }
 
 /// A partition's answer.
@@ -90,28 +91,44 @@ pub(crate) struct Caller {
 }
 
 impl<'a> Routed<'a> {
-    /// Routes by the first key; a command line without keys goes to the table's first partition,
-    /// which refuses it or needs no key.
-    pub(crate) fn by_keys(entry: &'static Entry, table: TableId, args: &'a [Bytes]) -> Routed<'a> {
-        let mut placement = Placement::MIN;
-        keys::visit(&entry.command.keys, args, |at, _| {
-            placement = Placement::of_key(&args[at]);
-            false
-        });
-        Routed { entry, table, args, placement }
+    /// Routes by the first key. A command line without keys goes to the table's first partition.
+    ///
+    /// *Errors*: the line does not say where its keys are.
+    pub(crate) fn by_keys(
+        entry: &'static Entry,
+        table: TableId,
+        args: &'a [Bytes],
+    ) -> Result<Routed<'a>, CommandError> {
+        let mut others = key_positions(entry.command, args)?;
+        let placement = match others.first() {
+            Some(first) => Placement::of_key(&args[*first]),
+            None => Placement::MIN,
+        };
+        if others.len() <= 1 {
+            others.clear();
+        } else {
+            others.remove(0);
+        }
+        Ok(Routed { entry, table, args, placement, others })
+    }
+
+    /// Routes by a placement.
+    pub(crate) fn by_placement(
+        entry: &'static Entry,
+        table: TableId,
+        args: &'a [Bytes],
+        placement: Placement,
+    ) -> Routed<'a> {
+        Routed { entry, table, args, placement, others: SmallVec::new() }
     }
 
     /// Whether the partition holds all keys.
     fn is_within(&self, target: &Target) -> bool {
-        if target.range.first == Placement::MIN && target.range.last == Placement::MAX {
+        let Target { range, .. } = target;
+        if self.others.is_empty() || (range.first, range.last) == (Placement::MIN, Placement::MAX) {
             return true;
         }
-        let mut within = true;
-        keys::visit(&self.entry.command.keys, self.args, |at, _| {
-            within = target.range.contains(Placement::of_key(&self.args[at]));
-            within
-        });
-        within
+        self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
     }
 
     fn writes(&self) -> bool {

@@ -14,6 +14,8 @@ pub(crate) enum ReplyMode {
     #[default]
     On,
     Off,
+    /// The command after the present one, CLIENT REPLY SKIP itself, is not answered.
+    SkipAfterThis,
     /// The next command's reply is not sent.
     SkipNext,
 }
@@ -29,8 +31,9 @@ pub(crate) struct Session {
     pub(crate) reply_mode: ReplyMode,
     /// The connection is closed once its replies are written.
     pub(crate) closing: bool,
-    /// The newest write to each partition, for WAIT. Small: an element per partition written to.
-    pub(crate) written: Vec<Gate>,
+    /// The newest write to each partition and the replicas sure to hold it, for WAIT. Small: an
+    /// element per partition written to.
+    pub(crate) written: Vec<(Gate, usize)>,
 }
 
 impl Session {
@@ -63,10 +66,10 @@ impl Session {
     }
 
     /// Remembers a write for WAIT.
-    pub(crate) fn wrote(&mut self, gate: Gate) {
-        match self.written.iter_mut().find(|g| g.partition == gate.partition) {
-            Some(newest) => *newest = gate,
-            None => self.written.push(gate),
+    pub(crate) fn wrote(&mut self, gate: Gate, sure_replicas: usize) {
+        match self.written.iter_mut().find(|(known, _)| known.partition == gate.partition) {
+            Some(newest) => *newest = (gate, sure_replicas),
+            None => self.written.push((gate, sure_replicas)),
         }
     }
 

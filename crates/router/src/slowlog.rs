@@ -3,10 +3,17 @@
 //! As in Redis the time is the execution's alone: not the time in the network, nor the wait for the
 //! quorum, nor a pause. The ring is behind a mutex that only slow commands and SLOWLOG itself take.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commands::table::Entry;
+use commands::{Flags, Run, Session};
+
+use crate::connection::Connection;
+use crate::latency::Sample;
 
 /// Most arguments of a command that are kept.
 const ARGS_MAX: usize = 32;
@@ -59,6 +66,44 @@ impl Slowlog {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
     }
+}
+
+/// Looks at how long a command took: the slow log and LATENCY's events follow from it.
+pub(crate) fn observe(connection: &Connection, entry: &Entry, args: &[Bytes], took: Duration) {
+    let shared = &connection.shared;
+    let live = &shared.config.live;
+    let threshold_us = live.slowlog_slower_than_us.load(Relaxed);
+    let took_us = took.as_micros() as i64;
+    if threshold_us >= 0 && took_us >= threshold_us && !entry.command.flags.has(Flags::SKIP_SLOWLOG)
+    {
+        let length_max = live.slowlog_max_len.load(Relaxed) as usize;
+        let client = &connection.session.client;
+        let from = (client.peer.to_string(), client.names.lock().name.clone());
+        let args = redacted(entry, args);
+        shared.slowlog.lock().push((shared.now_s(), took), &args, from, length_max);
+    }
+    let threshold_ms = live.latency_threshold_ms.load(Relaxed);
+    if threshold_ms > 0 && took_us >= threshold_ms as i64 * 1000 {
+        let fast = entry.command.flags.has(Flags::FAST);
+        let event = if fast { "fast-command" } else { "command" };
+        let took_ms = took.as_millis() as u64;
+        shared.latency.add(event, Sample { at_s: shared.now_s(), took_ms });
+    }
+}
+
+/// Passwords do not belong in a log.
+fn redacted<'a>(entry: &Entry, args: &'a [Bytes]) -> Cow<'a, [Bytes]> {
+    let secret = match entry.command.run {
+        Run::Session(Session::Auth) => 1..args.len(),
+        Run::Session(Session::Hello) => 2..args.len(),
+        Run::Session(Session::ConfigSet) => 3..args.len(),
+        _ => return Cow::Borrowed(args),
+    };
+    let mut args = args.to_vec();
+    if let Some(args) = args.get_mut(secret) {
+        args.fill(Bytes::from_static(b"(redacted)"));
+    }
+    Cow::Owned(args)
 }
 
 /// The arguments as SLOWLOG keeps them: a bounded number, each of bounded length, copied so that

@@ -13,11 +13,12 @@ use std::time::Duration;
 use commands::table;
 use parking_lot::Mutex;
 use wire::ids::CommandId;
+use wire::resp::Reply;
 
 /// Shards; a power of two not below the number of worker threads of a usual machine.
 const SHARDS: usize = 16;
 /// Buckets of a latency histogram: four to each power of two of nanoseconds, up to 2^40 (18 min).
-const BUCKETS: usize = 4 * 40;
+const BUCKETS: usize = 4 * 38;
 /// Most error prefixes that are counted apart; clients cannot make more than the code has, but a
 /// script will be able to.
 const ERROR_PREFIXES_MAX: usize = 128;
@@ -93,6 +94,19 @@ counters! {
     gates_lost,
     /// Replies whose batch's fate was not known in time.
     gates_unknown,
+}
+
+impl Counters {
+    /// Counts a read's keys as found or not, as far as its reply tells: nulls are keys that do not
+    /// exist. (Reads that answer numbers do not tell.)
+    pub(crate) fn count_lookup(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Null => self.keyspace_misses += 1,
+            Reply::Bulk(_) => self.keyspace_hits += 1,
+            Reply::Array(items) => items.iter().for_each(|item| self.count_lookup(item)),
+            _ => {}
+        }
+    }
 }
 
 /// Calls of one command: numbers and the distribution of their durations.
@@ -341,24 +355,20 @@ impl Histogram {
         0.0
     }
 
-    /// Powers of two of microseconds with the number of durations not above them, as LATENCY
-    /// HISTOGRAM lists them: from the first that is not empty to the one that holds all.
+    /// Points of the distribution as LATENCY HISTOGRAM tells it: microseconds (1,024 ns and its
+    /// doubles, rounded down) with the number of durations below; only where that number grows.
     pub(crate) fn cumulative_us(&self) -> Vec<(u64, u64)> {
-        let total: u64 = self.0.iter().sum();
-        let mut points = Vec::new();
-        let mut seen = 0;
-        let mut bucket = 0;
-        for power in 0..31 {
-            let limit_us = 1u64 << power;
-            while bucket < BUCKETS && bucket_end(bucket) <= limit_us * 1000 {
+        let mut points: Vec<(u64, u64)> = Vec::new();
+        let (mut seen, mut bucket) = (0, 0);
+        for power in 10..=40 {
+            let limit_ns = 1u64 << power;
+            let before = seen;
+            while bucket < BUCKETS && bucket_end(bucket) <= limit_ns {
                 seen += self.0[bucket];
                 bucket += 1;
             }
-            if seen > 0 {
-                points.push((limit_us, seen));
-            }
-            if seen == total {
-                break;
+            if seen > before {
+                points.push((limit_ns / 1000, seen));
             }
         }
         points
