@@ -260,6 +260,7 @@ pub enum Session {
     LatencyGraph,
     LatencyDoctor,
     LatencyHelp,
+    ObjectHelp,
     AdminStatus,
     AdminPartitions,
     AdminCacheFlush,

@@ -98,6 +98,8 @@ impl Condition {
     pub(crate) fn allows(self, present_ms: Option<u64>, new_ms: i64) -> bool {
         let Some(present) = present_ms else { return !self.has_ttl && !self.later };
         let present = i64::try_from(present).unwrap_or(i64::MAX);
-        !self.no_ttl && !(self.later && new_ms <= present) && !(self.sooner && new_ms >= present)
+        let refused =
+            self.no_ttl || (self.later && new_ms <= present) || (self.sooner && new_ms >= present);
+        !refused
     }
 }

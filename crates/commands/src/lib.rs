@@ -28,6 +28,7 @@ pub use command::{
     Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
 };
 pub use error::CommandError;
+pub use families::generic::object_help;
 pub use keys::{key_flags, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

@@ -105,3 +105,68 @@ pub fn lookup_subcommand(group: &Entry, name: &[u8]) -> Option<&'static Entry> {
         .map(|id| entry(*id))
         .find(|e| e.command.name.eq_ignore_ascii_case(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::command::{Arity, Flags, Keys};
+
+    #[test]
+    fn names_are_unique_and_upper_case() {
+        let mut seen = BTreeSet::new();
+        for entry in entries() {
+            let name = (entry.group.map(|group| group.name), entry.command.name);
+            assert!(seen.insert(name), "{name:?} twice");
+            assert_eq!(name.1, name.1.to_ascii_uppercase());
+            assert!(name.1.len() <= NAME_LENGTH_MAX);
+        }
+    }
+
+    #[test]
+    fn every_row_is_found_by_its_name_in_any_case() {
+        for row in entries() {
+            let name = row.command.name.to_ascii_lowercase();
+            let found = match row.group {
+                None => lookup(name.as_bytes()),
+                Some(group) => lookup(group.name.as_bytes())
+                    .and_then(|group| lookup_subcommand(group, name.as_bytes())),
+            };
+            assert_eq!(found.map(|found| found.id), Some(row.id), "{name}");
+            assert_eq!(entry(row.id).id, row.id);
+        }
+        assert!(lookup(&[b'X'; 100]).is_none());
+        assert!(lookup(b"\xff").is_none());
+    }
+
+    #[test]
+    fn keys_stand_inside_the_arity() {
+        for entry in entries() {
+            let name = entry.command.name;
+            let least = match entry.command.arity {
+                Arity::Exactly(count) | Arity::AtLeast(count) => i64::from(count),
+            };
+            match entry.command.keys {
+                Keys::Range { first, last, step, .. } => {
+                    assert!(first >= 1 && step >= 1, "{name}");
+                    assert!(i64::from(first) < least && i64::from(last) < least, "{name}");
+                }
+                Keys::Pair(..) => assert!(least >= 3, "{name}"),
+                Keys::Counted { at, .. } => assert!(at >= 1 && i64::from(at) < least, "{name}"),
+                Keys::None | Keys::Table(_) | Keys::AllTables(_) | Keys::Find(..) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn flags_follow_what_runs_the_row() {
+        for entry in entries() {
+            let flags = entry.command.flags;
+            let writes = matches!(entry.command.run, Run::Write(_));
+            let reads = matches!(entry.command.run, Run::Read(_));
+            assert_eq!(flags.has(Flags::WRITE), writes, "{}", entry.command.name);
+            assert!(!reads || flags.has(Flags::READONLY), "{}", entry.command.name);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The same commands here and on a real Redis server, reply by reply.
 //!
 //! Needs a server that may be emptied, on loopback:
-//! `REDIS_PORT=… cargo test -p commands --test real_redis -- --ignored`
+//! `REDIS_PORT=… cargo test -p commands --test real_redis -- --ignored --test-threads 1`
 
 mod support;
 
@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use commands::{Flags, KeyFlags, Run, key_flags, table};
 use support::{Random, Session, print, split};
 use wire::resp::Reply;
 
@@ -58,6 +59,7 @@ impl Server {
                 Reply::Bulk(Bytes::from(body))
             }
             b'*' => Reply::Array((0..number()).map(|_| self.read()).collect()),
+            b'~' => Reply::Set((0..number()).map(|_| self.read()).collect()),
             b'%' => Reply::Map((0..number()).map(|_| (self.read(), self.read())).collect()),
             other => panic!("unexpected reply type {}", char::from(other)),
         }
@@ -135,6 +137,86 @@ fn compare_script(script: &str) -> usize {
         }
     }
     compared
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn rows_of_the_table_say_what_command_info_says() {
+    let mut server = Server::connect();
+    let mut compared = 0;
+    for entry in table::entries()
+        .iter()
+        .filter(|entry| matches!(entry.command.run, Run::Read(_) | Run::Write(_)))
+    {
+        let name = match entry.group {
+            Some(group) => format!("{}|{}", group.name, entry.command.name),
+            None => entry.command.name.to_owned(),
+        };
+        let Reply::Array(infos) = server.run(&[b("COMMAND"), b("INFO"), b(&name)]) else {
+            panic!("an array of commands")
+        };
+        let Some(Reply::Array(info)) = infos.first() else { panic!("{name} is unknown") };
+        assert_eq!(info[1], Reply::Integer(entry.command.arity.as_redis()), "{name}");
+        assert_eq!(sorted_set(&info[2]), our_flags(entry.command.flags), "{name}");
+        let specs = spec_flags(&info[8]);
+        let ours: Vec<_> = (0..specs.len())
+            .map(|nth| key_flags(entry.command, nth).map_or(Vec::new(), our_key_flags))
+            .collect();
+        assert_eq!(specs, ours, "{name}");
+        compared += 1;
+    }
+    assert!(compared > 40, "only {compared} commands compared");
+}
+
+fn sorted_set(reply: &Reply) -> Vec<String> {
+    let Reply::Set(items) = reply else { panic!("a set") };
+    let mut texts: Vec<_> = items.iter().map(|item| print(item).to_uppercase()).collect();
+    texts.sort();
+    texts
+}
+
+fn our_flags(flags: Flags) -> Vec<String> {
+    named(&[
+        (flags.has(Flags::WRITE), "WRITE"),
+        (flags.has(Flags::READONLY), "READONLY"),
+        (flags.has(Flags::DENYOOM), "DENYOOM"),
+        (flags.has(Flags::FAST), "FAST"),
+        (flags.has(Flags::LOADING), "LOADING"),
+        (flags.has(Flags::STALE), "STALE"),
+    ])
+}
+
+fn our_key_flags(flags: KeyFlags) -> Vec<String> {
+    let has = |flag: KeyFlags| flags.0 & flag.0 != 0;
+    named(&[
+        (has(KeyFlags::RO), "RO"),
+        (has(KeyFlags::RW), "RW"),
+        (has(KeyFlags::OW), "OW"),
+        (has(KeyFlags::RM), "RM"),
+        (has(KeyFlags::ACCESS), "ACCESS"),
+        (has(KeyFlags::UPDATE), "UPDATE"),
+        (has(KeyFlags::INSERT), "INSERT"),
+        (has(KeyFlags::DELETE), "DELETE"),
+        (has(KeyFlags::VARIABLE_FLAGS), "VARIABLE_FLAGS"),
+    ])
+}
+
+fn named(flags: &[(bool, &str)]) -> Vec<String> {
+    let mut names: Vec<_> =
+        flags.iter().filter(|(set, _)| *set).map(|(_, name)| (*name).to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The flags of each key spec.
+fn spec_flags(specs: &Reply) -> Vec<Vec<String>> {
+    let Reply::Set(specs) = specs else { panic!("a set of key specs") };
+    let flags = |spec: &Reply| {
+        let Reply::Map(fields) = spec else { panic!("a map") };
+        let is_flags = |key: &Reply| *key == Reply::Bulk(b("flags"));
+        fields.iter().find(|(key, _)| is_flags(key)).map(|(_, flags)| sorted_set(flags))
+    };
+    specs.iter().map(|spec| flags(spec).expect("flags")).collect()
 }
 
 #[test]
@@ -237,6 +319,41 @@ fn random_commands_are_answered_alike() {
     }
 }
 
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn patterns_match_alike() {
+    let (mut session, mut server) = start();
+    let mut random = Random::new(3);
+    let alphabet = b"aabbcz*?[]^-\\";
+    for _ in 0..60 {
+        let key = random_text(&mut random, alphabet, 6);
+        compare(&mut session, &mut server, &[b("SET"), key, b("v")], "");
+    }
+    for _ in 0..40_000 {
+        let pattern = random_text(&mut random, alphabet, 9);
+        compare(&mut session, &mut server, &[b("KEYS"), pattern], "sorted");
+    }
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn common_subsequences_are_found_alike() {
+    let (mut session, mut server) = start();
+    let mut random = Random::new(4);
+    for _ in 0..5_000 {
+        let (x, y) = (random_text(&mut random, b"abcd", 30), random_text(&mut random, b"abcd", 30));
+        compare(&mut session, &mut server, &[b("MSET"), b("x"), x, b("y"), y], "");
+        for line in ["LCS x y", "LCS x y IDX WITHMATCHLEN", "LCS x y IDX MINMATCHLEN 3"] {
+            compare(&mut session, &mut server, &split(line), "");
+        }
+    }
+}
+
+fn random_text(random: &mut Random, alphabet: &[u8], bound: usize) -> Bytes {
+    let length = random.below(bound);
+    (0..length).map(|_| *random.pick(alphabet)).collect()
+}
+
 /// Words that mean something to some command, and numbers at the edges.
 const WORDS: &[&str] = &[
     "NX",
@@ -336,6 +453,11 @@ const COMMANDS: &[&str] = &[
     "OBJECT",
 ];
 
+fn word(random: &mut Random, of: &[&str]) -> Bytes {
+    let word: &&str = random.pick(of);
+    b(word)
+}
+
 fn random_command(random: &mut Random) -> Vec<Bytes> {
     let name = *random.pick(COMMANDS);
     let mut args = vec![b(name)];
@@ -343,15 +465,15 @@ fn random_command(random: &mut Random) -> Vec<Bytes> {
         args.push(b("ENCODING"));
     }
     if name == "KEYS" {
-        args.push(b(*random.pick(&["*", "?", "[a-b]", "a", "[^a]", ""])));
+        args.push(word(random, &["*", "?", "[a-b]", "a", "[^a]", ""]));
         return args;
     }
-    args.push(b(*random.pick(KEYS)));
+    args.push(word(random, KEYS));
     if matches!(name, "COPY" | "RENAME" | "RENAMENX" | "LCS") {
-        args.push(b(*random.pick(KEYS)));
+        args.push(word(random, KEYS));
     }
     for _ in 0..random.below(6) {
-        args.push(b(*random.pick(WORDS)));
+        args.push(word(random, WORDS));
     }
     // No key may come due between our answer and the server's.
     if matches!(name, "SET" | "GETEX" | "SETEX" | "PSETEX" | "EXPIRE" | "PEXPIRE" | "RESTORE") {

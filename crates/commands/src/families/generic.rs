@@ -7,7 +7,8 @@ use wire::resp::Reply;
 
 use crate::args::{Args, Word, parse_cursor};
 use crate::command::{
-    Command, Flags, Gather, KeyFlags, Keys, at_least, exactly, group, key, keys_from, read, write,
+    Command, Flags, Gather, KeyFlags, Keys, Session, at_least, exactly, group, key, keys_from,
+    read, session, write,
 };
 use crate::error::CommandError;
 use crate::expiry::{Condition, TimeForm};
@@ -75,7 +76,7 @@ pub(crate) const COMMANDS: &[Command] = &[
 const OBJECT: &[Command] = &[
     read ("ENCODING",    exactly(3),  NONE,            OBJECT_KEY,    object_encoding),
     read ("FREQ",        exactly(3),  NONE,            OBJECT_KEY,    object_freq),
-    read ("HELP",        exactly(2),  HELP,            Keys::None,    object_help),
+    session("HELP",      exactly(2),  HELP,            Keys::None,    Session::ObjectHelp),
     read ("IDLETIME",    exactly(3),  NONE,            OBJECT_KEY,    object_idletime),
     read ("REFCOUNT",    exactly(3),  NONE,            OBJECT_KEY,    object_refcount),
 ];
@@ -435,8 +436,9 @@ fn object(
     keyspace::read(view, args.bytes(2)?)?.map_or(Ok(Reply::Null), answer)
 }
 
-fn object_help(_: &dyn View, _: Args<'_>) -> Result<Reply, CommandError> {
-    Ok(Reply::Array(OBJECT_HELP.iter().copied().map(Reply::Simple).collect()))
+/// What OBJECT HELP answers; it asks no partition, so the router sends it.
+pub fn object_help() -> Reply {
+    Reply::Array(OBJECT_HELP.iter().copied().map(Reply::Simple).collect())
 }
 
 const OBJECT_HELP: &[&str] = &[

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! An array of count ≤ 0 and a line without words ask for nothing and are skipped. Texts of
-//! refusals and what they follow from are Redis's. Three things are stricter, so that a client out
-//! of step is told so at once: CR is followed by LF, a bulk ends with CRLF, and an inline command
-//! holds no NUL (Redis waits for ever on one).
+//! refusals and what they follow from are Redis's, and so is what is *not* looked at: the byte after
+//! a header's CR and the two bytes after a bulk. One thing differs: Redis waits for ever on an
+//! inline command with a NUL in it, we refuse it.
 //!
 //! **Incremental.** The decoder keeps what it has understood of a partial command, so no byte is
 //! looked at twice however a command is cut into reads. The result never depends on the cuts.
@@ -68,9 +68,6 @@ pub enum DecodeError {
     /// A `$` line without an end.
     #[error("Protocol error: too big bulk count string")]
     BulkHeaderTooLong,
-    /// An argument is longer or shorter than its header says.
-    #[error("Protocol error: bulk string does not end with CRLF")]
-    UnterminatedBulk,
     /// An inline command without an end.
     #[error("Protocol error: too big inline request")]
     InlineTooLong,
@@ -166,6 +163,7 @@ impl Decoder {
         })
     }
 
+    #[inline]
     fn next_command(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
         while self.missing == 0 {
             match buffer.first() {
@@ -197,15 +195,13 @@ impl Decoder {
                 DecodeError::UnauthenticatedArrayLength
             });
         }
-        if buffer[line + 1] != b'\n' {
-            return Err(DecodeError::InvalidArrayLength);
-        }
         buffer.advance(line + CRLF_BYTES);
         self.taken = line + CRLF_BYTES;
         Ok(Some(count))
     }
 
     /// Reads the arguments of an array as far as they have arrived.
+    #[inline]
     fn array_body(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
         // Complete arguments are noted as ranges first and cut off in one piece: one split of the
         // read buffer for each command instead of one for each argument.
@@ -231,9 +227,6 @@ impl Decoder {
                     return Ok(None);
                 }
             } else {
-                if buffer[end..end + CRLF_BYTES] != *b"\r\n" {
-                    return Err(DecodeError::UnterminatedBulk);
-                }
                 ranges.push(at..end);
                 at = end + CRLF_BYTES;
             }
@@ -245,20 +238,31 @@ impl Decoder {
     }
 
     /// Takes the first `length` bytes off the buffer and the arguments in them.
+    #[inline]
     fn cut(
         &mut self,
         buffer: &mut BytesMut,
         length: usize,
         ranges: &mut SmallVec<[Range<usize>; 8]>,
     ) {
-        if length > 0 {
-            let block = buffer.split_to(length).freeze();
-            self.args.extend(ranges.drain(..).map(|range| block.slice(range)));
-            self.taken += length;
+        if length == 0 {
+            return;
         }
+        self.taken += length;
+        let mut block = buffer.split_to(length).freeze();
+        let Some(last) = ranges.pop() else { return };
+        for range in ranges.iter() {
+            self.args.push(block.slice(range.clone()));
+        }
+        ranges.clear();
+        // The last argument takes the block over: one reference less to count.
+        block.truncate(last.end);
+        block.advance(last.start);
+        self.args.push(block);
     }
 
     /// Reads `$length CRLF` at `at`. Returns the length and where the body starts.
+    #[inline]
     fn bulk_header(
         &mut self,
         buffer: &[u8],
@@ -272,21 +276,27 @@ impl Decoder {
             Some(b'\r' | b'\n') => return Err(DecodeError::ExpectedBulk(b' ')),
             Some(&other) => return Err(DecodeError::ExpectedBulk(other)),
         }
-        let Some(line) = self.line(header).map_err(|_| DecodeError::BulkHeaderTooLong)? else {
-            return Ok(None);
+        let (length, line) = match *header {
+            // Nearly all headers are one or two digits.
+            [_, ones @ b'0'..=b'9', b'\r', _, ..] => (usize::from(ones - b'0'), 2),
+            [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
+                (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), 3)
+            }
+            _ => {
+                let line = self.line(header).map_err(|_| DecodeError::BulkHeaderTooLong)?;
+                let Some(line) = line else { return Ok(None) };
+                let length = parse_number(&header[1..line]);
+                let length = length.and_then(|length| usize::try_from(length).ok());
+                (length.ok_or(DecodeError::InvalidBulkLength)?, line)
+            }
         };
-        let length = parse_number(&header[1..line])
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or(DecodeError::InvalidBulkLength)?;
+        self.scanned = 0;
         if length > self.limits.bulk_bytes {
             return Err(if self.limits.authenticated {
                 DecodeError::InvalidBulkLength
             } else {
                 DecodeError::UnauthenticatedBulkLength
             });
-        }
-        if header[line + 1] != b'\n' {
-            return Err(DecodeError::InvalidBulkLength);
         }
         let body = at + line + CRLF_BYTES;
         if self.taken + body + length > self.limits.query_buffer_bytes {
@@ -310,9 +320,6 @@ impl Decoder {
         self.taken += arrived;
         if self.large.len() < whole {
             return Ok(false);
-        }
-        if self.large[length..] != *b"\r\n" {
-            return Err(DecodeError::UnterminatedBulk);
         }
         self.large.truncate(length);
         self.args.push(Bytes::from(std::mem::take(&mut self.large)));
@@ -368,12 +375,8 @@ const NUMBER_BYTES_MAX: usize = 20;
 
 /// Parses a number as Redis's `string2ll`: no sign but `-`, no blank, no leading zero, no `-0`.
 fn parse_number(digits: &[u8]) -> Option<i64> {
-    // Nearly all headers are one or two digits.
     match *digits {
         [ones @ b'0'..=b'9'] => return Some(i64::from(ones - b'0')),
-        [tens @ b'1'..=b'9', ones @ b'0'..=b'9'] => {
-            return Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'));
-        }
         _ if digits.len() > NUMBER_BYTES_MAX => return None,
         _ => {}
     }
