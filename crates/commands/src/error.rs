@@ -66,9 +66,6 @@ pub enum CommandError {
     /// A group has no subcommand of this name; the group's name in upper case.
     #[error("ERR unknown subcommand '{0}'. Try {1} HELP.")]
     UnknownSubcommand(String, String),
-    /// Too few or too many arguments for the command or `group|subcommand` of this name.
-    #[error("ERR wrong number of arguments for '{0}' command")]
-    ArityOf(String),
     /// CONFIG SET was given a parameter that does not exist.
     #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
     ConfigUnknown(String),

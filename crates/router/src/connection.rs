@@ -26,7 +26,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use commands::CommandError;
 use commands::table::Entry;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
 use wire::service::{Gate, GateOutcome};
@@ -133,7 +133,7 @@ impl Connection {
     /// thread's.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         thread_local! {
-            static BUFFER: RefCell<BytesMut> = const { RefCell::new(BytesMut::new()) };
+            static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
         }
         if !self.input.is_empty() {
             self.input.reserve(READ_BYTES_MIN.max(self.input.len().min(THREAD_BUFFER_BYTES)));
@@ -414,11 +414,6 @@ impl Connection {
         if *self.decoder.limits() != limits {
             self.decoder.set_limits(limits);
         }
-    }
-
-    /// Writes what is left and says goodbye (SHUTDOWN, protocol errors).
-    pub(crate) async fn close(&mut self) {
-        let _ = self.stream.shutdown().await;
     }
 }
 

@@ -231,7 +231,7 @@ fn find(args: &[Bytes]) -> Found {
     if entry.command.arity.accepts(args.len()) {
         Found::Row(entry)
     } else {
-        Found::Refused(Some(entry), CommandError::ArityOf(entry.full_name()))
+        Found::Refused(Some(entry), CommandError::Arity(entry.full_name().into()))
     }
 }
 

@@ -17,6 +17,7 @@ mod cache;
 mod clients;
 mod config;
 mod connection;
+mod directory;
 mod dispatch;
 mod gather;
 mod host;
@@ -30,6 +31,7 @@ mod shared;
 mod slowlog;
 mod stats;
 
+pub use directory::{Directory, RouteSink};
 pub use host::{Host, RouterOptions, Shutdown};
 pub use listener::Router;
 pub use shared::Traffic;

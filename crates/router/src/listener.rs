@@ -21,7 +21,8 @@ use crate::connection::Connection;
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::session::Session;
-use crate::shared::{Directory, Shared, Traffic};
+use crate::directory::{Directory, RouteSink};
+use crate::shared::{Shared, Traffic};
 use crate::slowlog::Slowlog;
 use crate::stats::{Counters, Stats};
 
@@ -49,14 +50,19 @@ impl Router {
     pub fn new(
         options: RouterOptions,
         storage: Arc<dyn StorageService>,
-        memds: Arc<memds::Client>,
+        memds: Arc<dyn Directory>,
         host: Arc<dyn Host>,
     ) -> Result<Router, String> {
         let config = Config::new(&options.parameters)?;
         let cache = Arc::new(RouteCache::new(options.cache_slots_max));
+        let sink: RouteSink = {
+            let cache = cache.clone();
+            Arc::new(move |placement, route| cache.install(placement, route))
+        };
         let run_id = (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
         let shared = Arc::new(Shared {
-            memds: Directory::new(memds, cache.clone()),
+            memds,
+            sink,
             options,
             config,
             clients: Clients::new(),

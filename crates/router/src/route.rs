@@ -286,7 +286,8 @@ impl Caller {
 
     fn send_mirror(&mut self) {
         if !self.mirror.is_empty() {
-            self.shared.memds.mirror(std::mem::take(&mut self.mirror));
+            let lookups = std::mem::take(&mut self.mirror);
+            self.shared.memds.mirror(lookups, self.shared.sink.clone());
         }
     }
 }

@@ -10,6 +10,7 @@ use wire::service::StorageService;
 use crate::cache::RouteCache;
 use crate::clients::Clients;
 use crate::config::Config;
+use crate::directory::{Directory, RouteSink};
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::slowlog::Slowlog;
@@ -25,7 +26,9 @@ pub(crate) struct Shared {
     pub(crate) latency: Latency,
     pub(crate) cache: Arc<RouteCache>,
     pub(crate) storage: Arc<dyn StorageService>,
-    pub(crate) memds: Directory,
+    pub(crate) memds: Arc<dyn Directory>,
+    /// Takes the answers of mirrored lookups into the cache.
+    pub(crate) sink: RouteSink,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) started: Instant,
     /// Forty hexadecimal digits, new at each start, as INFO shows them.

@@ -15,7 +15,7 @@ pub(super) fn ping(args: &[Bytes]) -> Result<Reply, CommandError> {
     match args {
         [_] => Ok(Reply::Simple("PONG")),
         [_, message] => Ok(Reply::Bulk(message.clone())),
-        _ => Err(CommandError::Arity("ping")),
+        _ => Err(CommandError::Arity("ping".into())),
     }
 }
 
