@@ -141,7 +141,7 @@ impl MemdsDirectory {
         let told = Arc::clone(&sink);
         let on_route = move |placement: Placement, route: &Route| {
             if let Some(sink) = told.get() {
-                sink(placement, route);
+                sink(placement, route.clone());
             }
         };
         let options = ClientOptions::new(ROUTER, MEMDS.to_vec());
@@ -162,8 +162,8 @@ impl Directory for MemdsDirectory {
         Box::pin(async move { Ok(client.lookup(table, placement).await) })
     }
 
-    fn mirror(&self, lookups: &[(TableId, Placement)], sink: &RouteSink) {
-        self.sink.get_or_init(|| Arc::clone(sink));
-        self.client.mirror(lookups);
+    fn mirror(&self, lookups: Vec<(TableId, Placement)>, sink: RouteSink) {
+        self.sink.get_or_init(|| sink);
+        self.client.mirror(&lookups);
     }
 }
