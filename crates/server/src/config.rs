@@ -51,6 +51,26 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The router's parameters by their redis.conf names.
+    pub(crate) fn parameters(&self) -> Vec<(String, String)> {
+        [
+            ("port", self.port.to_string()),
+            ("bind", self.bind.join(" ")),
+            ("dir", absolute(&self.dir)),
+            ("databases", self.databases.to_string()),
+            ("maxclients", self.maxclients.to_string()),
+            ("requirepass", self.requirepass.clone().unwrap_or_default()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Invocation {
