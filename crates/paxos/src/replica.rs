@@ -483,6 +483,7 @@ impl Replica {
     }
 
     fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
+        let before = self.chosen;
         for entry in entries {
             let known = self.log.get(entry.index);
             if entry.index <= self.chosen {
@@ -506,7 +507,10 @@ impl Replica {
             }
             self.hand_out_next();
         }
-        self.need_sent = None;
+        if self.chosen == before {
+            // An answer that came twice: asking again at once would double the conversation.
+            return;
+        }
         if matches!(self.state, State::Leader(_)) {
             self.after_catch_up(from, now);
         } else {

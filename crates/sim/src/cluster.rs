@@ -21,6 +21,8 @@ const PROPOSALS_MAX: u64 = 250;
 const PROBE_US: u64 = 50_000;
 /// After so long another probe is proposed: a change of leaders may have lost the last one.
 const PROBE_AGAIN_US: u64 = 2_000_000;
+/// A run that takes more events than this talks in circles.
+const EVENTS_MAX: u64 = 1_000_000;
 /// A disk that is well syncs within this.
 const SYNC_US: u64 = 2_000;
 
@@ -108,6 +110,9 @@ impl<'a> Cluster<'a> {
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.now = at;
             self.summary.events += 1;
+            if self.summary.events > EVENTS_MAX {
+                return violation("no storm", format!("{EVENTS_MAX} events and no end"));
+            }
             let done = self.happen(event)?;
             self.check_serving()?;
             if done {
