@@ -138,6 +138,13 @@ pub enum Record {
     Truncate(Index),
 }
 
+impl Record {
+    /// Whether others are told of this record once it is durable, so that it must be synced soon.
+    pub const fn must_sync(&self) -> bool {
+        matches!(self, Record::Promise(_) | Record::Accept(_))
+    }
+}
+
 /// What a replica starts from: what its host's log and state machine hold.
 #[derive(Clone, Default, Debug)]
 pub struct Recovered {

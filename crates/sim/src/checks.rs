@@ -89,7 +89,8 @@ impl Checks {
             return violation("agreement", text);
         }
         if index != self.newest().next() {
-            let text = format!("node {node} commits {index:?}, the log ends at {:?}", self.newest());
+            let text =
+                format!("node {node} commits {index:?}, the log ends at {:?}", self.newest());
             return violation("commits in order", text);
         }
         if let Value::Data(data) = value {
@@ -99,7 +100,12 @@ impl Checks {
         Ok(())
     }
 
-    fn commit_proposal(&mut self, node: usize, index: Index, data: &Bytes) -> Result<(), Violation> {
+    fn commit_proposal(
+        &mut self,
+        node: usize,
+        index: Index,
+        data: &Bytes,
+    ) -> Result<(), Violation> {
         let Some(number) = number_of(data) else {
             return violation("validity", format!("node {node} commits foreign data at {index:?}"));
         };

@@ -193,12 +193,14 @@ impl<'a> Cluster<'a> {
     fn drain(&mut self, node: usize) -> Result<(), Violation> {
         while let Some(replica) = &mut self.hosts[node].replica {
             let Some(output) = replica.poll_output() else { break };
-            if let Some(left) = &mut self.hosts[node].dies_in {
-                if *left == 0 {
-                    self.crash(node);
+            match &mut self.hosts[node].dies_in {
+                Some((0, down_us)) => {
+                    let down_us = *down_us;
+                    self.crash(node, down_us);
                     return Ok(());
                 }
-                *left -= 1;
+                Some((outputs, _)) => *outputs -= 1,
+                None => {}
             }
             self.output(node, output)?;
         }
@@ -307,13 +309,14 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    fn crash(&mut self, node: usize) {
+    fn crash(&mut self, node: usize, down_us: u64) {
         if self.hosts[node].replica.is_none() {
             return;
         }
         let lost = self.hosts[node].crash(&mut self.random);
         self.summary.crashes += 1;
         self.trace_node(node, || format!("dies; {lost} records lost"));
+        self.after(down_us, Event::Restart { node });
     }
 
     // The world.
@@ -408,16 +411,12 @@ impl<'a> Cluster<'a> {
         let nodes = self.hosts.len();
         match fault {
             Fault::Crash { node, outputs, down_us } => {
-                if self.hosts[node].replica.is_some() {
-                    self.hosts[node].dies_in = Some(outputs);
-                    self.after(down_us, Event::Restart { node });
-                }
+                self.hosts[node].dies_in = Some((outputs, down_us));
             }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
-                    self.crash(node);
                     let stagger = self.random.skewed(1, 500_000);
-                    self.after(down_us + stagger, Event::Restart { node });
+                    self.crash(node, down_us + stagger);
                 }
             }
             Fault::Pause { node, for_us } => {
@@ -467,8 +466,8 @@ impl<'a> Cluster<'a> {
             return violation("liveness", text);
         }
         if self.probe.is_none_or(|(_, at)| self.now > at + PROBE_AGAIN_US) {
-            let server =
-                (0..self.hosts.len()).find(|node| self.hosts[*node].serves_from(self.now).is_some());
+            let server = (0..self.hosts.len())
+                .find(|node| self.hosts[*node].serves_from(self.now).is_some());
             if let Some(node) = server
                 && let Some(number) = self.propose(node, 8)?
             {

@@ -43,7 +43,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// Appends a record. True if a sync has to be started now.
     pub(crate) fn append(&mut self, token: u64, record: Record) -> bool {
-        let must_sync = matches!(record, Record::Promise(_) | Record::Accept(_));
+        let must_sync = record.must_sync();
         self.unsynced.push_back((token, record));
         must_sync && self.start_sync()
     }
@@ -65,7 +65,7 @@ impl Disk {
             let (_, record) = self.unsynced.pop_front()?;
             self.keep(record);
         }
-        let more = self.unsynced.iter().any(|(_, r)| !matches!(r, Record::Chosen(_) | Record::Truncate(_)));
+        let more = self.unsynced.iter().any(|(_, record)| record.must_sync());
         Some((through, more && self.start_sync()))
     }
 
@@ -152,8 +152,8 @@ pub(crate) struct Host {
     pub(crate) life: u64,
     /// Until when the process stands still.
     pub(crate) paused_until: Option<u64>,
-    /// The process dies before its so-many-th output from now.
-    pub(crate) dies_in: Option<u64>,
+    /// The process dies after so many more outputs, for so many microseconds.
+    pub(crate) dies_in: Option<(u64, u64)>,
     /// What this life proposed, by index.
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
