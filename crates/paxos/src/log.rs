@@ -59,12 +59,12 @@ impl Log {
         self.slots.range(first.0..).map(|(index, slot)| (Index(*index), slot))
     }
 
-    /// Drops chosen entries from the front while more than `keep_bytes` are held. An entry whose
-    /// record is not durable stays: the host could still read an older ballot's in its place.
-    pub(crate) fn evict(&mut self, chosen: Index, keep_bytes: usize, persisted: u64) {
+    /// Drops entries up to an index, from the front, while more than `keep_bytes` are held. They are
+    /// chosen and durable: of others, the host could still read an older ballot's from disk.
+    pub(crate) fn evict(&mut self, through: Index, keep_bytes: usize) {
         while self.bytes > keep_bytes {
             let Some(first) = self.slots.first_entry() else { return };
-            if *first.key() > chosen.0 || first.get().token > persisted {
+            if *first.key() > through.0 {
                 return;
             }
             self.bytes -= first.remove().held_bytes();

@@ -92,6 +92,8 @@ pub struct Replica {
     announced: Index,
     pub(crate) truncated: Index,
     pub(crate) flushed: Index,
+    /// Everything up to here is handed out and durable in this node's log.
+    flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
@@ -146,6 +148,7 @@ impl Replica {
             announced: mark,
             truncated: recovered.truncated,
             flushed: recovered.applied,
+            flushable: recovered.applied,
             heard: None,
             grants,
             patience: now,
@@ -224,10 +227,18 @@ impl Replica {
             let (_, held) = self.held.pop_front().expect("just looked at");
             self.release(held, now);
         }
-        self.log.evict(self.chosen, self.options.keep_bytes, self.persisted);
+        self.settle();
     }
 
-    /// Tells that the host's state machine holds everything up to `index` durably.
+    /// How far the host's state machine may be made durable: what is above has been handed out but
+    /// is not yet durable in this node's log. A state machine that outlives its log's tail would
+    /// leave a leader without entries that its followers still need.
+    pub fn flushable(&self) -> Index {
+        self.flushable
+    }
+
+    /// Tells that the host's state machine holds everything up to `index` durably; see
+    /// [`Replica::flushable`].
     pub fn set_flushed(&mut self, index: Index) {
         assert!(index <= self.chosen, "only chosen entries are applied");
         self.flushed = self.flushed.max(index);
@@ -534,7 +545,18 @@ impl Replica {
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
         self.chosen = index;
-        self.log.evict(self.chosen, self.options.keep_bytes, self.persisted);
+        self.settle();
+    }
+
+    /// Looks which entries are both chosen and durable: those need not stay in memory.
+    fn settle(&mut self) {
+        let (chosen, persisted) = (self.chosen, self.persisted);
+        while self.flushable < chosen
+            && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
+        {
+            self.flushable = self.flushable.next();
+        }
+        self.log.evict(self.flushable, self.options.keep_bytes);
     }
 
     // The frame.

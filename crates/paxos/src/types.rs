@@ -152,7 +152,7 @@ pub struct Recovered {
     pub promised: Ballot,
     /// The newest [`Record::Chosen`].
     pub chosen: Index,
-    /// The state machine holds all entries up to here.
+    /// The state machine holds all entries up to here; see [`crate::Replica::flushable`].
     pub applied: Index,
     /// The newest [`Record::Truncate`].
     pub truncated: Index,

@@ -381,7 +381,8 @@ impl<'a> Cluster<'a> {
             && host.paused_until.is_none()
         {
             let applied = host.machine.applied();
-            let flushed = Index(self.random.between(host.machine.flushed.0, applied.0));
+            let flushable = replica.flushable();
+            let flushed = Index(self.random.between(host.machine.flushed.0, flushable.0));
             host.machine.flushed = flushed;
             replica.set_flushed(flushed);
             self.trace_node(node, || format!("has flushed {flushed:?} of {applied:?}"));

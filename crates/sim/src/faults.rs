@@ -85,10 +85,11 @@ impl Faults {
                 }
             }
             ISOLATE => Fault::Isolate { node, inbound: random.chance(500) },
-            _ => {
+            DISK => {
                 let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
                 Fault::Disk { node, sync_us }
             }
+            _ => unreachable!("there are no more kinds"),
         })
     }
 }
