@@ -482,10 +482,10 @@ impl<'a> Cluster<'a> {
     fn check_serving(&self) -> Result<(), Violation> {
         let mut serving = None;
         for (node, host) in self.hosts.iter().enumerate() {
-            if let Some(applied) = host.serves_from(self.now) {
-                if let Some(other) = serving.replace((node + 1, applied)) {
-                    return self.checks.serving(&[other, (node + 1, applied)]);
-                }
+            if let Some(applied) = host.serves_from(self.now)
+                && let Some(other) = serving.replace((node + 1, applied))
+            {
+                return self.checks.serving(&[other, (node + 1, applied)]);
             }
         }
         match serving {
