@@ -8,7 +8,7 @@ use sim::{Summary, Trace};
 
 const USAGE: &str = "usage: sim --seed N [--trace] | sim --seeds A..B [--threads N]";
 /// Failing seeds listed after a sweep.
-const LISTED_MAX: usize = 20;
+const LISTED_MAX: usize = 200;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
