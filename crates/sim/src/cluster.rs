@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use paxos::{Index, Message, NodeId, Options, Output, ProposeError, Value, codec};
+use paxos::{Index, Message, NodeId, Options, Output, ProposeError, Record, Value, codec};
 
 use crate::Summary;
 use crate::checks::{Checks, Violation, number_of, violation};
@@ -215,6 +215,11 @@ impl<'a> Cluster<'a> {
         match output {
             Output::Persist { token, record } => {
                 self.trace_node(node, || format!("writes {token}: {record:?}"));
+                if matches!(record, Record::Promise(_))
+                    && let Some(dies_in) = self.hosts[node].dies_at_promise.take()
+                {
+                    self.hosts[node].dies_in = Some(dies_in);
+                }
                 if self.hosts[node].disk.append(token, record) {
                     self.start_sync(node);
                 }
@@ -414,6 +419,9 @@ impl<'a> Cluster<'a> {
             Fault::Crash { node, outputs, down_us } => {
                 self.hosts[node].dies_in = Some((outputs, down_us));
             }
+            Fault::CrashAtPromise { node, outputs, down_us } => {
+                self.hosts[node].dies_at_promise = Some((outputs, down_us));
+            }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
                     let stagger = self.random.skewed(1, 500_000);
@@ -447,6 +455,7 @@ impl<'a> Cluster<'a> {
         self.sync_us.fill(SYNC_US);
         for node in 0..self.hosts.len() {
             self.hosts[node].dies_in = None;
+            self.hosts[node].dies_at_promise = None;
             self.start(node)?;
         }
         self.after(PROBE_US, Event::Probe);

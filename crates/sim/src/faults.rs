@@ -7,6 +7,9 @@ use crate::random::Random;
 pub(crate) enum Fault {
     /// A process dies, after so many more outputs, and starts again after so long.
     Crash { node: usize, outputs: u64, down_us: u64 },
+    /// The same, but outputs count from the next promise it writes: what it says while that is not
+    /// durable is what a crash can make a lie.
+    CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -72,6 +75,9 @@ impl Faults {
         let node = if random.chance(500) { leader.unwrap_or(any) } else { any };
         let standstill = random.skewed(1_000, STANDSTILL_MAX_US);
         Some(match kind {
+            CRASH if random.chance(500) => {
+                Fault::CrashAtPromise { node, outputs: random.skewed(1, 30), down_us: standstill }
+            }
             CRASH => Fault::Crash { node, outputs: random.below(6), down_us: standstill },
             BLACKOUT => Fault::Blackout { down_us: standstill },
             PAUSE => Fault::Pause { node, for_us: standstill },

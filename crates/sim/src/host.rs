@@ -154,6 +154,8 @@ pub(crate) struct Host {
     pub(crate) paused_until: Option<u64>,
     /// The process dies after so many more outputs, for so many microseconds.
     pub(crate) dies_in: Option<(u64, u64)>,
+    /// This becomes `dies_in` when the process next writes a promise.
+    pub(crate) dies_at_promise: Option<(u64, u64)>,
     /// What this life proposed, by index.
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
@@ -177,6 +179,7 @@ impl Host {
             life: 0,
             paused_until: None,
             dies_in: None,
+            dies_at_promise: None,
             proposed: BTreeMap::new(),
             tick_at: None,
         }
