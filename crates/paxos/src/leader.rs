@@ -2,7 +2,7 @@
 
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
-use crate::replica::{Held, ProposeError, Replica, State};
+use crate::replica::{Held, MEMBERS_MAX, ProposeError, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 use bytes::Bytes;
@@ -34,8 +34,13 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    pub(crate) fn next_deadline(&self) -> Instant {
-        self.next_heartbeat
+    pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
+        // What a quorum accepted meanwhile is committed as soon as that is allowed.
+        if now < self.commit_from {
+            self.next_heartbeat.min(self.commit_from)
+        } else {
+            self.next_heartbeat
+        }
     }
 }
 
@@ -87,7 +92,8 @@ impl Replica {
     pub(crate) fn lead(&mut self, candidacy: Candidacy, now: Instant) {
         let Candidacy { ballot, chosen: (chosen, helper), accepted, commit_from, .. } = candidacy;
         assert_eq!(self.promised, ballot, "a candidate that promised higher is none");
-        let first_open = chosen.next();
+        // Catch-up may have gone on during phase 1.
+        let first_open = chosen.max(self.chosen).next();
         let members = self.members.len();
         self.state = State::Leader(Leadership {
             ballot,
@@ -104,7 +110,7 @@ impl Replica {
             helper,
         });
         self.outputs.push_back(Output::RoleChanged { role: Role::Leader });
-        let last = accepted.last_key_value().map_or(chosen.0, |(index, _)| *index);
+        let last = accepted.last_key_value().map_or(0, |(index, _)| *index);
         let mut accepted = accepted;
         for index in first_open.0..=last {
             let value = accepted.remove(&index).map_or(Value::Noop, |(_, value)| value);
@@ -249,9 +255,12 @@ impl Replica {
         if others_needed == 0 {
             return Instant(u64::MAX);
         }
-        let mut sent: Vec<Instant> = leadership.acknowledged.iter().copied().flatten().collect();
+        // Asked before every read: no allocation.
+        let mut sent = [None; MEMBERS_MAX];
+        let sent = &mut sent[..leadership.acknowledged.len()];
+        sent.copy_from_slice(&leadership.acknowledged);
         sent.sort_unstable_by(|a, b| b.cmp(a));
-        match sent.get(others_needed - 1) {
+        match sent[others_needed - 1] {
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
         }

@@ -13,7 +13,19 @@ pub(crate) struct Slot {
     pub(crate) votes: u64,
     /// When the leader last sent it.
     pub(crate) sent: Instant,
+    /// The record that holds it; 0 if it was recovered.
+    pub(crate) token: u64,
 }
+
+impl Slot {
+    /// Bytes that count against memory limits: a small value is not free.
+    fn held_bytes(&self) -> usize {
+        SLOT_BYTES + self.value.len()
+    }
+}
+
+/// What a slot costs besides its value, about.
+const SLOT_BYTES: usize = 96;
 
 /// See the module's text.
 #[derive(Default, Debug)]
@@ -32,13 +44,13 @@ impl Log {
         self.slots.get_mut(&index.0)
     }
 
-    /// Puts an accepted value in place of an older ballot's.
-    pub(crate) fn put(&mut self, entry: Entry) {
-        let slot =
-            Slot { ballot: entry.ballot, value: entry.value, votes: 0, sent: Instant::default() };
-        self.bytes += slot.value.len();
+    /// Puts an accepted value in place of an older ballot's. `token` is its record's.
+    pub(crate) fn put(&mut self, entry: Entry, token: u64) {
+        let (ballot, value) = (entry.ballot, entry.value);
+        let slot = Slot { ballot, value, votes: 0, sent: Instant::default(), token };
+        self.bytes += slot.held_bytes();
         if let Some(old) = self.slots.insert(entry.index.0, slot) {
-            self.bytes -= old.value.len();
+            self.bytes -= old.held_bytes();
         }
     }
 
@@ -47,14 +59,15 @@ impl Log {
         self.slots.range(first.0..).map(|(index, slot)| (Index(*index), slot))
     }
 
-    /// Drops chosen entries from the front while more than `keep_bytes` are held.
-    pub(crate) fn evict(&mut self, chosen: Index, keep_bytes: usize) {
+    /// Drops entries up to an index, from the front, while more than `keep_bytes` are held. They are
+    /// chosen and durable: of others, the host could still read an older ballot's from disk.
+    pub(crate) fn evict(&mut self, through: Index, keep_bytes: usize) {
         while self.bytes > keep_bytes {
             let Some(first) = self.slots.first_entry() else { return };
-            if *first.key() > chosen.0 {
+            if *first.key() > through.0 {
                 return;
             }
-            self.bytes -= first.remove().value.len();
+            self.bytes -= first.remove().held_bytes();
         }
     }
 
@@ -63,7 +76,7 @@ impl Log {
         while let Some(first) = self.slots.first_entry()
             && *first.key() <= through.0
         {
-            self.bytes -= first.remove().value.len();
+            self.bytes -= first.remove().held_bytes();
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct Replica {
     announced: Index,
     pub(crate) truncated: Index,
     pub(crate) flushed: Index,
+    /// Everything up to here is handed out and durable in this node's log.
+    flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
@@ -102,6 +104,8 @@ pub struct Replica {
     pub(crate) now: Instant,
     need_sent: Option<(Instant, Index)>,
     next_token: u64,
+    /// The token of the newest record that must be synced.
+    must_sync: u64,
     persisted: u64,
     held: VecDeque<(u64, Held)>,
     pub(crate) outputs: VecDeque<Output>,
@@ -144,22 +148,25 @@ impl Replica {
             announced: mark,
             truncated: recovered.truncated,
             flushed: recovered.applied,
+            flushable: recovered.applied,
             heard: None,
             grants,
             patience: now,
             now,
             need_sent: None,
             next_token: 1,
+            must_sync: 0,
             persisted: 0,
             held: VecDeque::new(),
             outputs: VecDeque::new(),
-            random: seed ^ 0x9e37_79b9_7f4a_7c15,
+            // Xorshift never leaves zero.
+            random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
             options,
         };
         for entry in recovered.entries {
             if entry.index > recovered.applied {
                 replica.last = replica.last.max(entry.index);
-                replica.log.put(entry);
+                replica.log.put(entry, 0);
             }
         }
         while replica.chosen < mark && replica.log.get(replica.chosen.next()).is_some() {
@@ -220,9 +227,18 @@ impl Replica {
             let (_, held) = self.held.pop_front().expect("just looked at");
             self.release(held, now);
         }
+        self.settle();
     }
 
-    /// Tells that the host's state machine holds everything up to `index` durably.
+    /// How far the host's state machine may be made durable: what is above has been handed out but
+    /// is not yet durable in this node's log. A state machine that outlives its log's tail would
+    /// leave a leader without entries that its followers still need.
+    pub fn flushable(&self) -> Index {
+        self.flushable
+    }
+
+    /// Tells that the host's state machine holds everything up to `index` durably; see
+    /// [`Replica::flushable`].
     pub fn set_flushed(&mut self, index: Index) {
         assert!(index <= self.chosen, "only chosen entries are applied");
         self.flushed = self.flushed.max(index);
@@ -274,7 +290,7 @@ impl Replica {
     /// When the replica next has something to do of itself.
     pub fn next_deadline(&self) -> Instant {
         match &self.state {
-            State::Leader(leadership) => leadership.next_deadline(),
+            State::Leader(leadership) => leadership.next_deadline(self.now),
             State::Follower { .. } | State::Candidate(_) => self.patience,
         }
     }
@@ -303,6 +319,8 @@ impl Replica {
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
         assert!(ballot > self.promised, "promises only rise");
         self.step_down(now);
+        // Whoever it was about to challenge is not the leader any more.
+        self.state = State::Follower { asking: None };
         self.promised = ballot;
         self.seen = self.seen.max(ballot);
         self.heard = None;
@@ -394,11 +412,16 @@ impl Replica {
                 assert!(slot.value == entry.value, "one value per ballot and index");
             }
             _ => {
-                self.last = self.last.max(entry.index);
-                self.log.put(entry.clone());
-                self.persist(Record::Accept(entry));
+                self.put(entry);
             }
         }
+    }
+
+    /// Takes an entry into the log, in memory and on disk.
+    fn put(&mut self, entry: Entry) {
+        self.last = self.last.max(entry.index);
+        let token = self.persist(Record::Accept(entry.clone()));
+        self.log.put(entry, token);
     }
 
     fn handle_heartbeat(
@@ -483,6 +506,7 @@ impl Replica {
     }
 
     fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
+        let before = self.chosen;
         for entry in entries {
             let known = self.log.get(entry.index);
             if entry.index <= self.chosen {
@@ -494,19 +518,20 @@ impl Replica {
                 break;
             }
             match known {
-                Some(slot) if slot.value == entry.value => {}
-                _ => {
-                    // What is held there instead was proposed by a leader before it was chosen.
-                    let older = known.is_none_or(|slot| slot.ballot < entry.ballot);
-                    assert!(older, "a chosen value never changes");
-                    self.last = self.last.max(entry.index);
-                    self.log.put(entry.clone());
-                    self.persist(Record::Accept(entry));
+                Some(slot) if slot.ballot >= entry.ballot => {
+                    assert!(slot.value == entry.value, "a chosen value never changes");
                 }
+                // Another value of an older ballot, which was not chosen; or this one, but then
+                // with its newer ballot: a chosen entry is always passed on with a ballot as high
+                // as one it was chosen in, so that it replaces what other members hold instead.
+                _ => self.put(entry),
             }
             self.hand_out_next();
         }
-        self.need_sent = None;
+        if self.chosen == before {
+            // An answer that came twice: asking again at once would double the conversation.
+            return;
+        }
         if matches!(self.state, State::Leader(_)) {
             self.after_catch_up(from, now);
         } else {
@@ -520,7 +545,18 @@ impl Replica {
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
         self.chosen = index;
-        self.log.evict(self.chosen, self.options.keep_bytes);
+        self.settle();
+    }
+
+    /// Looks which entries are both chosen and durable: those need not stay in memory.
+    fn settle(&mut self) {
+        let (chosen, persisted) = (self.chosen, self.persisted);
+        while self.flushable < chosen
+            && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
+        {
+            self.flushable = self.flushable.next();
+        }
+        self.log.evict(self.flushable, self.options.keep_bytes);
     }
 
     // The frame.
@@ -541,19 +577,23 @@ impl Replica {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    pub(crate) fn persist(&mut self, record: Record) {
+    /// Has a record written; returns its token.
+    pub(crate) fn persist(&mut self, record: Record) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
+        if record.must_sync() {
+            self.must_sync = token;
+        }
         self.outputs.push_back(Output::Persist { token, record });
+        token
     }
 
-    /// Holds something back until everything persisted so far is durable.
+    /// Holds something back until all promises and accepted entries so far are durable.
     pub(crate) fn hold(&mut self, held: Held, now: Instant) {
-        let newest = self.next_token - 1;
-        if newest <= self.persisted {
+        if self.must_sync <= self.persisted {
             self.release(held, now);
         } else {
-            self.held.push_back((newest, held));
+            self.held.push_back((self.must_sync, held));
         }
     }
 
