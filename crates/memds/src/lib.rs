@@ -15,10 +15,14 @@
 mod client;
 mod map;
 mod message;
+mod perkle;
 mod publisher;
+mod route;
 mod service;
 
 pub use client::{Client, ClientOptions, ClientStats, Lookup};
 pub use map::PartitionMap;
+pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};
 pub use publisher::Publisher;
+pub use route::{KEY_BITS, RouteKey, RouteRef};
 pub use service::{Memds, MemdsStats};

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use wire::ids::{NodeId, PartitionId};
 use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
-use wire::service::Route;
 
 use crate::map::PartitionMap;
 use crate::message::{self, Answer, Place};
+use crate::route::RouteRef;
 
 /// What a MemDS node counted since its start.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -55,6 +55,11 @@ impl Memds {
         }
     }
 
+    /// The Merkle root of its map: two nodes that know the same have the same.
+    pub fn root_hash(&self) -> u64 {
+        self.map.read().root_hash()
+    }
+
     /// The partitions it knows.
     pub fn partitions(&self) -> usize {
         self.map.read().len()
@@ -62,11 +67,11 @@ impl Memds {
 
     fn answer(&self, batch: u64, places: &[Place]) -> Answer {
         let map = self.map.read();
-        let mut routes: Vec<&Route> = Vec::new();
+        let mut routes: Vec<RouteRef<'_>> = Vec::new();
         let found = places.iter().map(|(table, placement)| {
             let route = map.find(*table, *placement)?;
             // Lookups of one pipeline mostly meet the route of the one before.
-            let known = routes.iter().rposition(|known| std::ptr::eq(*known, route));
+            let known = routes.iter().rposition(|known| known.partition == route.partition);
             let index = known.unwrap_or_else(|| {
                 routes.push(route);
                 routes.len() - 1
@@ -75,7 +80,7 @@ impl Memds {
         });
         let found = found.collect();
         self.lookups.fetch_add(places.len() as u64, Ordering::Relaxed);
-        Answer { batch, routes: routes.into_iter().cloned().collect(), found }
+        Answer { batch, routes: routes.iter().map(RouteRef::to_route).collect(), found }
     }
 }
 
@@ -99,7 +104,7 @@ impl FrameHandler for Memds {
             FrameKind::MemdsPush => {
                 if let Some(routes) = message::decode_push(frame.body) {
                     let mut map = self.map.write();
-                    let installed = routes.into_iter().filter(|route| map.install(route.clone()));
+                    let installed = routes.iter().filter(|route| map.install(route));
                     let installed = installed.count() as u64;
                     self.installed.fetch_add(installed, Ordering::Relaxed);
                     return;

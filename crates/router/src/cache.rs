@@ -12,10 +12,14 @@
 //! The cache makes requests fast, never cheap: each routed call costs MemDS one lookup whether the
 //! cache knew the route or not (`route.rs`).
 
-use std::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange, SLOTS};
@@ -30,7 +34,7 @@ type Slot = Arc<[Arc<Cell>]>;
 /// The cache.
 #[derive(Debug)]
 pub(crate) struct RouteCache {
-    slots: moka::sync::Cache<(TableId, u16), Slot>,
+    slots: moka::sync::Cache<(TableId, u16), Slot, RandomState>,
     /// Weak, so that a partition that left all slots leaves this map too.
     partitions: DashMap<PartitionId, Weak<Cell>>,
     /// Raised by every change: whoever remembers a route asks whether it is still current.
@@ -70,7 +74,9 @@ pub(crate) struct Memo {
 impl RouteCache {
     pub(crate) fn new(slots_max: u64) -> RouteCache {
         RouteCache {
-            slots: moka::sync::Cache::new(slots_max),
+            slots: moka::sync::Cache::builder()
+                .max_capacity(slots_max)
+                .build_with_hasher(RandomState::default()),
             partitions: DashMap::new(),
             generation: AtomicU64::new(0),
         }

@@ -107,9 +107,8 @@ fn open_nodes(
 /// Partitions that nobody ever led get a leader at once, spread over the nodes.
 fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]) {
     for (assignment, id) in assignments.iter().zip(members.iter().cycle()) {
-        let blank = |id: &NodeId| {
-            nodes.node(*id).is_none_or(|node| node.is_blank(assignment.partition))
-        };
+        let blank =
+            |id: &NodeId| nodes.node(*id).is_none_or(|node| node.is_blank(assignment.partition));
         if members.iter().all(blank)
             && let Some(node) = nodes.node(*id)
         {

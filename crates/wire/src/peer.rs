@@ -175,6 +175,15 @@ thread_local! {
     static WAITING: RefCell<Option<VecDeque<Delivery>>> = const { RefCell::new(None) };
 }
 
+/// Ends the exchange under way on this thread, also when a handler panics.
+struct EndOfExchange;
+
+impl Drop for EndOfExchange {
+    fn drop(&mut self) {
+        WAITING.set(None);
+    }
+}
+
 impl LocalTransport {
     /// Frames for this node go to this handler from now on.
     pub fn connect(&self, node: NodeId, handler: Arc<dyn FrameHandler>) {
@@ -206,13 +215,10 @@ impl Transport for LocalTransport {
                 Some((handler, frame))
             }
         });
-        let outermost = next.is_some();
+        let _outermost = next.is_some().then_some(EndOfExchange);
         while let Some((handler, frame)) = next {
             handler.handle(frame);
             next = WAITING.with_borrow_mut(|waiting| waiting.as_mut()?.pop_front());
-        }
-        if outermost {
-            WAITING.set(None);
         }
     }
 }

@@ -63,7 +63,11 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     let chosen = match &args[2..] {
         [] => clients.all(),
         [option, name] if option.eq_ignore_ascii_case(b"TYPE") => {
-            if is_normal(name)? { clients.all() } else { Vec::new() }
+            if is_normal(name)? {
+                clients.all()
+            } else {
+                Vec::new()
+            }
         }
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
             let mut chosen = Vec::new();

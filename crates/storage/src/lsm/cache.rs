@@ -19,10 +19,11 @@
 //! then it read the new value). If it comes before b, then c comes after the put, because of the
 //! lock, and removes it; until d the memtable hides it.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 /// Locks that keep fills and removals of one key apart.
@@ -34,7 +35,7 @@ const ENTRY_BYTES: usize = 160;
 /// LSM's filters answer for them.
 #[derive(Debug)]
 pub struct RowCache {
-    rows: moka::sync::Cache<Bytes, Bytes>,
+    rows: moka::sync::Cache<Bytes, Bytes, RandomState>,
     /// Raised by each flush.
     epoch: AtomicU64,
     stripes: [Mutex<()>; STRIPES],
@@ -48,10 +49,13 @@ impl RowCache {
             u32::try_from(key.len() + value.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
         RowCache {
-            rows: moka::sync::Cache::builder().weigher(weigh).max_capacity(bytes_max).build(),
+            rows: moka::sync::Cache::builder()
+                .weigher(weigh)
+                .max_capacity(bytes_max)
+                .build_with_hasher(RandomState::default()),
             epoch: AtomicU64::new(0),
             stripes: [const { Mutex::new(()) }; STRIPES],
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
         }
     }
 
