@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::Xxh3Builder;
 
 /// Locks that keep fills and removals of one key apart.
 const STRIPES: usize = 64;
@@ -32,13 +33,18 @@ const ENTRY_BYTES: usize = 160;
 
 /// A bounded cache from row keys to opened bodies. Rows that do not exist are not cached: the
 /// LSM's filters answer for them.
-#[derive(Debug)]
 pub struct RowCache {
-    rows: moka::sync::Cache<Bytes, Bytes>,
+    rows: moka::sync::Cache<Bytes, Bytes, Xxh3Builder>,
     /// Raised by each flush.
     epoch: AtomicU64,
     stripes: [Mutex<()>; STRIPES],
-    hasher: RandomState,
+    hasher: Xxh3Builder,
+}
+
+impl std::fmt::Debug for RowCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowCache").field("rows", &self.rows()).finish_non_exhaustive()
+    }
 }
 
 impl RowCache {
@@ -47,11 +53,14 @@ impl RowCache {
         let weigh = |key: &Bytes, value: &Bytes| {
             u32::try_from(key.len() + value.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
+        // Clients choose the keys, so they must not know the seed.
+        let hasher = Xxh3Builder::new().with_seed(RandomState::new().hash_one("row cache"));
+        let rows = moka::sync::Cache::builder().weigher(weigh).max_capacity(bytes_max);
         RowCache {
-            rows: moka::sync::Cache::builder().weigher(weigh).max_capacity(bytes_max).build(),
+            rows: rows.build_with_hasher(hasher),
             epoch: AtomicU64::new(0),
             stripes: [const { Mutex::new(()) }; STRIPES],
-            hasher: RandomState::new(),
+            hasher,
         }
     }
 
