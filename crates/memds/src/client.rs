@@ -24,6 +24,9 @@ use crate::message::{self, LOOKUPS_MAX};
 /// A question: who serves this placement of this table?
 pub type Lookup = (TableId, Placement);
 
+/// Is told the route that a lookup met.
+type OnRoute = dyn Fn(Placement, &Route) + Send + Sync;
+
 /// How a client asks.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -72,7 +75,7 @@ pub struct Client {
 struct Shared {
     options: ClientOptions,
     transport: Arc<dyn Transport>,
-    on_route: Box<dyn Fn(Placement, &Route) + Send + Sync>,
+    on_route: Box<OnRoute>,
     queue: Mutex<Queue>,
     queue_filled: Condvar,
     queue_emptied: Notify,

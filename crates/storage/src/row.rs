@@ -10,15 +10,15 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Bytes that sealing adds to a value.
-pub(crate) const SEAL_BYTES: usize = 4;
+pub const SEAL_BYTES: usize = 4;
 
 /// The value is not what was sealed under this key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a stored row failed its checksum")]
-pub(crate) struct Damaged;
+pub struct Damaged;
 
 /// The sealed value of a row.
-pub(crate) fn seal_row(key: &[u8], body: &[u8]) -> Bytes {
+pub fn seal_row(key: &[u8], body: &[u8]) -> Bytes {
     let mut sealed = BytesMut::with_capacity(body.len() + SEAL_BYTES);
     sealed.put_slice(body);
     sealed.put_u32_le(checksum(key, body));
@@ -26,13 +26,13 @@ pub(crate) fn seal_row(key: &[u8], body: &[u8]) -> Bytes {
 }
 
 /// The body of a sealed value, a slice of it.
-pub(crate) fn open_row(key: &[u8], sealed: &Bytes) -> Result<Bytes, Damaged> {
+pub fn open_row(key: &[u8], sealed: &Bytes) -> Result<Bytes, Damaged> {
     let body = verify_row(key, sealed)?.len();
     Ok(sealed.slice(..body))
 }
 
 /// The body of a sealed value, borrowed.
-pub(crate) fn verify_row<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], Damaged> {
+pub fn verify_row<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], Damaged> {
     let (body, crc) = sealed.split_last_chunk::<SEAL_BYTES>().ok_or(Damaged)?;
     if checksum(key, body) == u32::from_le_bytes(*crc) { Ok(body) } else { Err(Damaged) }
 }
