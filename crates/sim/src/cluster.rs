@@ -406,14 +406,14 @@ impl<'a> Cluster<'a> {
         if let Some(fault) = self.faults.next(self.hosts.len(), leader) {
             self.trace.line(self.now, || format!("FAULT {fault:?}"));
             self.summary.faults += 1;
-            self.strike(fault);
+            self.strike(fault)?;
         }
         let gap = self.faults.gap_us();
         self.after(gap, Event::Fault);
         Ok(())
     }
 
-    fn strike(&mut self, fault: Fault) {
+    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         let nodes = self.hosts.len();
         match fault {
             Fault::Crash { node, outputs, down_us } => {
@@ -421,6 +421,16 @@ impl<'a> Cluster<'a> {
             }
             Fault::CrashAtPromise { node, outputs, down_us } => {
                 self.hosts[node].dies_at_promise = Some((outputs, down_us));
+            }
+            Fault::Campaign { node, lethal } => {
+                for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
+                    let outputs = self.random.skewed(1, 8);
+                    let down_us = self.random.skewed(500, 50_000);
+                    self.hosts[dying].dies_at_promise = Some((outputs, down_us));
+                }
+                if self.hosts[node].paused_until.is_none() {
+                    self.step(node, |replica, now| replica.campaign(now))?;
+                }
             }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
@@ -445,6 +455,7 @@ impl<'a> Cluster<'a> {
             Fault::Join => self.network.join(),
             Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
         }
+        Ok(())
     }
 
     /// Faults stop: everybody runs, every link works, every disk is well.

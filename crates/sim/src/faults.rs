@@ -10,6 +10,9 @@ pub(crate) enum Fault {
     /// The same, but outputs count from the next promise it writes: what it says while that is not
     /// durable is what a crash can make a lie.
     CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
+    /// A node campaigns though there may be a leader. If it is lethal, nodes die over the promise,
+    /// those of this set (a bit each).
+    Campaign { node: usize, lethal: u64 },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -34,7 +37,8 @@ const SPLIT: u64 = 1 << 3;
 const ONE_WAY: u64 = 1 << 4;
 const ISOLATE: u64 = 1 << 5;
 const DISK: u64 = 1 << 6;
-const KINDS: u64 = 7;
+const CAMPAIGN: u64 = 1 << 7;
+const KINDS: u64 = 8;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -94,6 +98,10 @@ impl Faults {
             DISK => {
                 let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
                 Fault::Disk { node, sync_us }
+            }
+            CAMPAIGN => {
+                let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
+                Fault::Campaign { node: any, lethal }
             }
             _ => unreachable!("there are no more kinds"),
         })
