@@ -10,9 +10,12 @@ pub(crate) enum Fault {
     /// The same, but outputs count from the next promise it writes: what it says while that is not
     /// durable is what a crash can make a lie.
     CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
-    /// A node campaigns though there may be a leader. If it is lethal, nodes die over the promise,
-    /// those of this set (a bit each).
-    Campaign { node: usize, lethal: u64 },
+    /// A node campaigns though there may be a leader; nodes of a set (a bit each) die over the
+    /// promise, or just before it.
+    Campaign { node: usize, lethal: u64, before: bool },
+    /// The leader is cut off, all others start again, and one of those campaigns at once: while the
+    /// old lease runs and nobody remembers it.
+    Usurp { leader: usize, node: usize },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -99,10 +102,13 @@ impl Faults {
                 let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
                 Fault::Disk { node, sync_us }
             }
-            CAMPAIGN => {
-                let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
-                Fault::Campaign { node: any, lethal }
-            }
+            CAMPAIGN => match leader {
+                Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
+                _ => {
+                    let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
+                    Fault::Campaign { node: any, lethal, before: random.chance(300) }
+                }
+            },
             _ => unreachable!("there are no more kinds"),
         })
     }
