@@ -63,10 +63,11 @@ pub(crate) enum Held {
     OwnPromise {
         ballot: Ballot,
     },
-    /// This node's own acceptance of what it proposed.
-    OwnAccept {
+    /// This node's own acceptance of what it proposed, from `first` to before `next`.
+    OwnAccepts {
         ballot: Ballot,
-        index: Index,
+        first: Index,
+        next: Index,
     },
 }
 
@@ -332,6 +333,7 @@ impl Replica {
     pub(crate) fn accepted_above(&self, chosen: Index) -> Vec<Entry> {
         let slots = self.log.from(chosen.next());
         slots
+            .into_iter()
             .map(|(index, slot)| Entry { index, ballot: slot.ballot, value: slot.value.clone() })
             .collect()
     }
@@ -485,22 +487,22 @@ impl Replica {
         if first > self.chosen || first <= self.truncated {
             return;
         }
-        let in_memory = self.log.get(first).is_some();
-        if !in_memory {
-            let held = self.log.from(first).next().map(|(index, _)| index);
+        if self.log.get(first).is_none() {
+            let held = self.log.first_from(first);
             let end = held.map_or(self.chosen, |index| Index(index.0 - 1));
             let last = self.chosen.min(end);
             self.outputs.push_back(Output::ReadLog { to: from, first, last });
             return;
         }
         let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (index, slot) in self.log.from(first) {
-            if index > self.chosen || bytes > self.options.catch_up_bytes {
-                break;
-            }
+        let (mut index, mut bytes) = (first, 0);
+        while index <= self.chosen
+            && bytes <= self.options.catch_up_bytes
+            && let Some(slot) = self.log.get(index)
+        {
             bytes += slot.value.len();
             entries.push(Entry { index, ballot: slot.ballot, value: slot.value.clone() });
+            index = index.next();
         }
         self.send(from, Message::Chosen { entries });
     }
@@ -569,8 +571,11 @@ impl Replica {
         self.members.iter().position(|member| *member == node).expect("a member")
     }
 
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.members.iter().copied().filter(|member| *member != self.me).collect()
+    /// Sends a message to all other members.
+    pub(crate) fn send_all(&mut self, message: &Message) {
+        for &to in self.members.iter().filter(|member| **member != self.me) {
+            self.outputs.push_back(Output::Send { to, message: message.clone() });
+        }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
@@ -601,7 +606,9 @@ impl Replica {
         match held {
             Held::Send { to, message } => self.send(to, message),
             Held::OwnPromise { ballot } => self.own_promise_durable(ballot, now),
-            Held::OwnAccept { ballot, index } => self.own_accept_durable(ballot, index, now),
+            Held::OwnAccepts { ballot, first, next } => {
+                self.own_accepts_durable(ballot, first, next, now);
+            }
         }
     }
 

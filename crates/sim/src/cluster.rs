@@ -34,6 +34,7 @@ enum Event {
     Tick { node: usize, life: u64 },
     LogRead { node: usize, life: u64, to: NodeId, first: Index, last: Index },
     Restart { node: usize },
+    Campaign { node: usize },
     Propose,
     Flush,
     Fault,
@@ -156,6 +157,12 @@ impl<'a> Cluster<'a> {
             }
             Event::LogRead { .. } => {}
             Event::Restart { node } => self.start(node)?,
+            Event::Campaign { node } => {
+                if self.hosts[node].paused_until.is_none() {
+                    self.trace_node(node, || "is told to campaign".to_owned());
+                    self.step(node, |replica, now| replica.campaign(now))?;
+                }
+            }
             Event::Propose => self.work()?,
             Event::Flush => self.flush()?,
             Event::Fault => self.fault()?,
@@ -406,14 +413,14 @@ impl<'a> Cluster<'a> {
         if let Some(fault) = self.faults.next(self.hosts.len(), leader) {
             self.trace.line(self.now, || format!("FAULT {fault:?}"));
             self.summary.faults += 1;
-            self.strike(fault);
+            self.strike(fault)?;
         }
         let gap = self.faults.gap_us();
         self.after(gap, Event::Fault);
         Ok(())
     }
 
-    fn strike(&mut self, fault: Fault) {
+    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         let nodes = self.hosts.len();
         match fault {
             Fault::Crash { node, outputs, down_us } => {
@@ -421,6 +428,26 @@ impl<'a> Cluster<'a> {
             }
             Fault::CrashAtPromise { node, outputs, down_us } => {
                 self.hosts[node].dies_at_promise = Some((outputs, down_us));
+            }
+            Fault::Campaign { node, lethal, before } => {
+                for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
+                    let down_us = self.random.skewed(500, 50_000);
+                    if before {
+                        self.crash(dying, down_us);
+                    } else {
+                        let outputs = self.random.skewed(1, 8);
+                        self.hosts[dying].dies_at_promise = Some((outputs, down_us));
+                    }
+                }
+                let delay = self.random.skewed(1, 50_000);
+                self.after(delay, Event::Campaign { node });
+            }
+            Fault::Usurp { leader, node } => {
+                self.network.split(1 << leader);
+                for other in (0..nodes).filter(|other| *other != leader) {
+                    self.crash(other, 1_000);
+                }
+                self.after(2_000, Event::Campaign { node });
             }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
@@ -445,6 +472,7 @@ impl<'a> Cluster<'a> {
             Fault::Join => self.network.join(),
             Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
         }
+        Ok(())
     }
 
     /// Faults stop: everybody runs, every link works, every disk is well.

@@ -10,6 +10,12 @@ pub(crate) enum Fault {
     /// The same, but outputs count from the next promise it writes: what it says while that is not
     /// durable is what a crash can make a lie.
     CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
+    /// A node campaigns though there may be a leader; nodes of a set (a bit each) die over the
+    /// promise, or just before it.
+    Campaign { node: usize, lethal: u64, before: bool },
+    /// The leader is cut off, all others start again, and one of those campaigns at once: while the
+    /// old lease runs and nobody remembers it.
+    Usurp { leader: usize, node: usize },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -34,7 +40,8 @@ const SPLIT: u64 = 1 << 3;
 const ONE_WAY: u64 = 1 << 4;
 const ISOLATE: u64 = 1 << 5;
 const DISK: u64 = 1 << 6;
-const KINDS: u64 = 7;
+const CAMPAIGN: u64 = 1 << 7;
+const KINDS: u64 = 8;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -95,6 +102,13 @@ impl Faults {
                 let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
                 Fault::Disk { node, sync_us }
             }
+            CAMPAIGN => match leader {
+                Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
+                _ => {
+                    let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
+                    Fault::Campaign { node: any, lethal, before: random.chance(300) }
+                }
+            },
             _ => unreachable!("there are no more kinds"),
         })
     }
