@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
 use wire::placement::Placement;
-use wire::service::Route;
+use wire::service::{Route, RouteVersion};
 
 use crate::message::{self, LOOKUPS_MAX};
 
@@ -86,6 +86,8 @@ struct Shared {
     answered: AtomicU64,
     repeated: AtomicU64,
     pending: AtomicU64,
+    /// The newest version of each partition's route that answers brought.
+    newest: Mutex<HashMap<PartitionId, RouteVersion>>,
 }
 
 #[derive(Default)]
@@ -104,7 +106,8 @@ struct Batch {
 }
 
 impl Client {
-    /// A client; `on_route` is told the route that each lookup met, foreground or mirrored.
+    /// A client; `on_route` is told the route that each foreground lookup met, and of mirrored
+    /// lookups those that are newer than any before.
     pub fn new(
         options: ClientOptions,
         transport: Arc<dyn Transport>,
@@ -125,6 +128,7 @@ impl Client {
             answered: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            newest: Mutex::new(HashMap::new()),
         });
         let mirror = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("mirror".to_owned());
@@ -273,9 +277,14 @@ impl Shared {
         if batch.waiter.is_none() {
             self.pending.fetch_sub(batch.lookups.len() as u64, Ordering::Relaxed);
         }
+        let told: Vec<bool> = answer
+            .routes
+            .iter()
+            .map(|route| batch.waiter.is_some() || self.is_news(route))
+            .collect();
         for ((_, placement), found) in batch.lookups.iter().zip(&answer.found) {
-            if let Some(index) = found {
-                (self.on_route)(*placement, &answer.routes[usize::from(*index)]);
+            if let Some(index) = found.map(usize::from).filter(|index| told[*index]) {
+                (self.on_route)(*placement, &answer.routes[index]);
             }
         }
         if let Some(waiter) = batch.waiter {
@@ -283,6 +292,24 @@ impl Shared {
             let route = found.map(|index| answer.routes[usize::from(index)].clone());
             // A waiter that is gone has timed out.
             let _ = waiter.send(route);
+        }
+    }
+}
+
+impl Shared {
+    /// Whether no answer has brought this route, or a newer one, before.
+    fn is_news(&self, route: &Route) -> bool {
+        let mut newest = self.newest.lock();
+        match newest.get_mut(&route.partition) {
+            Some(known) if *known >= route.version => false,
+            Some(known) => {
+                *known = route.version;
+                true
+            }
+            None => {
+                newest.insert(route.partition, route.version);
+                true
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::core::{Actions, Core, Frozen, LogRead};
 use crate::disk::Disk;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
+use crate::row_order::RowKey;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
@@ -371,7 +372,9 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     }
     let started = Instant::now();
     let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
-    shared.disk.ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys()))?;
+    shared
+        .disk
+        .ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys().map(RowKey::bytes)))?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -405,6 +408,6 @@ fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes
             .enumerate()
             .filter_map(|(at, side)| side.peek().map(|(row, _)| (*row, at)))
             .min()?;
-        sides[next.1].next().map(|(row, value)| (row.clone(), value.clone()))
+        sides[next.1].next().map(|(row, value)| (row.bytes().clone(), value.clone()))
     })
 }
