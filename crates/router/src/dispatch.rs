@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
-use commands::{CommandError, Flags, Gather, Keys, MemoryView, Run, Session as Command};
+use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
 use wire::resp::{Arguments, Reply};
 
 use crate::connection::{Closed, Connection, Done};
@@ -101,13 +101,6 @@ impl Connection {
             }
             (_, Keys::Table(gather)) => waits(Why::Gather(gather, Tables::Selected)),
             (_, Keys::AllTables(gather)) => waits(Why::Gather(gather, Tables::All)),
-            (Run::Read(handler), Keys::None) => {
-                // It reads no key (OBJECT HELP), so it needs no partition.
-                let nothing = MemoryView::new(0);
-                let reply = handler(&nothing, commands::Args(args)).unwrap_or_else(Into::into);
-                self.finish(entry, args, Done::from(reply));
-                Progress::Finished
-            }
             _ if run::copy::is_across(entry, args, self.session.table) => waits(Why::CopyAcross),
             _ => self.run_routed(entry, args),
         }

@@ -19,8 +19,13 @@ pub(super) const HELP: &[&str] = &[
 ];
 
 pub(super) fn get(connection: &Connection, args: &[Bytes]) -> Reply {
-    let found = connection.shared.config.matching(&args[2..]);
-    Reply::Map(found.into_iter().map(|(name, value)| (word(name), text(value))).collect())
+    let found = connection.shared.config.matching(&args[2..]).into_iter();
+    // A name given in full comes back in the letters it was given in.
+    let as_asked = |name: &'static str| {
+        let asked = args[2..].iter().find(|asked| asked.eq_ignore_ascii_case(name.as_bytes()));
+        asked.map_or(word(name), |asked| Reply::Bulk(asked.clone()))
+    };
+    Reply::Map(found.map(|(name, value)| (as_asked(name), text(value))).collect())
 }
 
 pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {

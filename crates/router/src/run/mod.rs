@@ -62,6 +62,7 @@ pub(crate) fn run(
         Session::ConfigRewrite => config::rewrite(connection),
         Session::ConfigHelp => Ok(help("CONFIG", config::HELP)),
         Session::Info => Ok(info::info(connection, args)),
+        Session::ObjectHelp => Ok(commands::object_help()),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),
         Session::SlowlogGet => server::slowlog_get(connection, args),

@@ -1,7 +1,7 @@
 //! Storage nodes and a MemDS in memory, which do what a test tells them: lead or not, open gates now,
 //! later or never, split. Commands are evaluated by their real handlers.
 
-#![allow(dead_code, reason = "each test binary and the example use a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test and the example use a part of it")]
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -118,6 +118,7 @@ impl Fake {
         };
         let mut view = MemoryView::new(now_ms());
         view.table = range.table;
+        view.range = range;
         state.partitions.push(Partition { route, view });
     }
 
@@ -134,6 +135,7 @@ impl Fake {
         let last = first.route.range.last;
         first.route.range.last = Placement::new(at.get() - 1).expect("not the first placement");
         first.route.version.epoch += 1;
+        first.view.range = first.route.range;
         let mut route = first.route.clone();
         route.partition = next;
         route.range.first = at;
@@ -141,6 +143,7 @@ impl Fake {
         route.leader = Some(NodeId(2));
         let mut view = MemoryView::new(now_ms());
         view.table = table;
+        view.range = route.range;
         state.partitions.push(Partition { route, view });
     }
 
