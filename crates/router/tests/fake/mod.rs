@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test and the example use a part of it")]
 
+pub mod client;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
