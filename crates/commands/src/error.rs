@@ -164,12 +164,12 @@ impl CommandError {
     pub const MAXAGE: CommandError =
         CommandError::text("ERR maxage is not an integer or out of range");
     pub const NO_SUCH_CLIENT: CommandError = CommandError::text("ERR No such client");
-    pub const MAX_CLIENTS: CommandError =
-        CommandError::text("ERR max number of clients reached");
+    pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
     pub const PAUSE_NOT_INTEGER: CommandError =
         CommandError::text("ERR timeout is not an integer or out of range");
     pub const PAUSE_NEGATIVE: CommandError = CommandError::text("ERR timeout is negative");
-    pub const COUNT_NOT_INTEGER: CommandError = CommandError::text("ERR count should be greater than or equal to -1");
+    pub const COUNT_NOT_INTEGER: CommandError =
+        CommandError::text("ERR count should be greater than or equal to -1");
     pub const NO_CONFIG_FILE: CommandError =
         CommandError::text("ERR The server is running without a config file");
     pub const COMMAND_UNKNOWN: CommandError = CommandError::text("ERR Invalid command specified");
@@ -185,9 +185,8 @@ impl CommandError {
     pub const CROSS_PARTITION: CommandError = CommandError::text(
         "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
     );
-    pub const NOT_EXECUTED: CommandError = CommandError::text(
-        "TRYAGAIN the command was not executed: the partition's leader changed",
-    );
+    pub const NOT_EXECUTED: CommandError =
+        CommandError::text("TRYAGAIN the command was not executed: the partition's leader changed");
     pub const UNCERTAIN: CommandError = CommandError::text(
         "UNCERTAIN the write may or may not have happened: its quorum did not answer in time",
     );

@@ -12,7 +12,10 @@
 //! The cache makes requests fast, never cheap: each routed call costs MemDS one lookup whether the
 //! cache knew the route or not (`route.rs`).
 
-use std::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;

@@ -247,7 +247,11 @@ impl Connection {
         self.encode(&done.reply);
         let at = start..self.output.len();
         let writes = done.writes;
-        self.gated.extend(done.gates.into_iter().map(|gate| Gated { at: at.clone(), gate, writes }));
+        self.gated.extend(done.gates.into_iter().map(|gate| Gated {
+            at: at.clone(),
+            gate,
+            writes,
+        }));
     }
 
     fn encode(&mut self, reply: &Reply) {

@@ -146,11 +146,7 @@ impl Connection {
     }
 
     /// Runs a command that has to wait. On the heap, so that connections that never wait are small.
-    pub(crate) async fn run_slowly(
-        &mut self,
-        args: &Arguments,
-        slow: Slow,
-    ) -> Result<(), Closed> {
+    pub(crate) async fn run_slowly(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
         let client = self.session.client.clone();
         let work = Box::pin(self.run_slowly_inner(args, slow));
         tokio::select! {
@@ -257,4 +253,3 @@ fn cut(bytes: &[u8], length_max: usize) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len()).min(length_max);
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
-

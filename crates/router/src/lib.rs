@@ -34,5 +34,5 @@ mod stats;
 pub use directory::{Directory, RouteSink};
 pub use host::{Host, RouterOptions, Shutdown};
 pub use listener::Router;
-pub use shared::Traffic;
 pub(crate) use shared::Shared;
+pub use shared::Traffic;

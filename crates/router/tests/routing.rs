@@ -208,7 +208,10 @@ async fn tables_are_apart_and_keys_can_be_copied_between_them() {
     assert_eq!(client.run("COPY k k2 DB 3 REPLACE").await, "1");
     assert_eq!(client.run("COPY none k2 DB 3").await, "0");
     assert_eq!(client.run("COPY k k DB 16").await, "ERR DB index is out of range");
-    assert_eq!(client.run("COPY k k DB 0").await, "ERR source and destination objects are the same");
+    assert_eq!(
+        client.run("COPY k k DB 0").await,
+        "ERR source and destination objects are the same"
+    );
     assert_eq!(client.run("COPY k k DB 1").await, "1", "the same name in another table");
     assert_eq!(client.run("GET k2").await, "(nil)");
     assert_eq!(client.run("SELECT 3").await, "OK");

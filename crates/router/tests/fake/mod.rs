@@ -253,10 +253,9 @@ impl Partition {
                 let gate = Gate { node, partition: self.route.partition, index, batch: index };
                 Answer::Done { reply, gate: gated.then_some(gate) }
             }
-            _ => Answer::Done {
-                reply: Reply::Error("ERR not a storage command".into()),
-                gate: None,
-            },
+            _ => {
+                Answer::Done { reply: Reply::Error("ERR not a storage command".into()), gate: None }
+            }
         }
     }
 }
@@ -416,7 +415,10 @@ pub struct Running {
 }
 
 /// Starts a router with these parameters.
-pub async fn start(parameters: &[(&str, &str)], change: impl FnOnce(&mut RouterOptions)) -> Running {
+pub async fn start(
+    parameters: &[(&str, &str)],
+    change: impl FnOnce(&mut RouterOptions),
+) -> Running {
     let fake = Fake::new();
     let host = Arc::new(FakeHost::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
