@@ -57,6 +57,25 @@ impl RouteKey {
     }
 }
 
+/// A [`RouteKey`] in nine bytes and a word's alignment: what nodes of the tree hold.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct PackedKey {
+    low: u64,
+    high: u8,
+}
+
+impl From<RouteKey> for PackedKey {
+    fn from(key: RouteKey) -> PackedKey {
+        PackedKey { low: key.0 as u64, high: (key.0 >> 64) as u8 }
+    }
+}
+
+impl From<PackedKey> for RouteKey {
+    fn from(key: PackedKey) -> RouteKey {
+        RouteKey(u128::from(key.high) << 64 | u128::from(key.low))
+    }
+}
+
 impl fmt::Debug for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RouteKey({}/{:010x})", self.table(), self.placement().get())

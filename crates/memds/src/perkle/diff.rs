@@ -23,6 +23,14 @@ impl Perkle {
     }
 }
 
+/// An inner node.
+struct Branch {
+    node: NodeRef,
+    split: RouteKey,
+    bit: u32,
+    sides: [NodeRef; 2],
+}
+
 struct Walk<'a> {
     ours: &'a Perkle,
     theirs: &'a Perkle,
@@ -36,8 +44,8 @@ impl<'a> Walk<'a> {
         {
             return;
         }
-        match (self.ours.inner(ours), self.theirs.inner(theirs)) {
-            (Some(x), Some(y)) => self.inner_pair((ours, x), (theirs, y)),
+        match (self.ours.branch(ours), self.theirs.branch(theirs)) {
+            (Some(x), Some(y)) => self.branches(x, y),
             // Fewer than a leaf's worth on one side: nearly all of the other side differs.
             _ => self.merge(ours, theirs),
         }
@@ -45,31 +53,27 @@ impl<'a> Walk<'a> {
 
     /// Compares two branches. Their keys agree in the bits before each one's branch; where the
     /// branches are at different bits, one lies below one side of the other.
-    fn inner_pair(&mut self, ours: (Option<NodeRef>, Inner), theirs: (Option<NodeRef>, Inner)) {
-        let ((x_node, x), (y_node, y)) = (ours, theirs);
-        let shared = x.split.first_difference(y.split);
-        let (x_bit, y_bit) = (u32::from(x.bit), u32::from(y.bit));
-        if shared < x_bit.min(y_bit) {
+    fn branches(&mut self, x: Branch, y: Branch) {
+        if x.split.first_difference(y.split) < x.bit.min(y.bit) {
             if x.split < y.split {
-                self.merge(x_node, None);
-                self.merge(None, y_node);
+                self.merge(Some(x.node), None);
+                self.merge(None, Some(y.node));
             } else {
-                self.merge(None, y_node);
-                self.merge(x_node, None);
+                self.merge(None, Some(y.node));
+                self.merge(Some(x.node), None);
             }
             return;
         }
         for side in [0, 1] {
-            let below = |inner: Inner| Some(inner.sides[side]);
-            if x_bit == y_bit {
-                self.pair(below(x), below(y));
-            } else if x_bit < y_bit {
-                let here = usize::from(y.split.bit(x_bit)) == side;
-                self.pair(below(x), y_node.filter(|_| here));
-            } else {
-                let here = usize::from(x.split.bit(y_bit)) == side;
-                self.pair(x_node.filter(|_| here), below(y));
-            }
+            // Where a branch lies as a whole below one side of the other, it stands for itself.
+            let below = |branch: &Branch, other: &Branch| {
+                if branch.bit <= other.bit {
+                    return Some(branch.sides[side]);
+                }
+                let here = usize::from(branch.split.bit(other.bit)) == side;
+                here.then_some(branch.node)
+            };
+            self.pair(below(&x, &y), below(&y, &x));
         }
     }
 
@@ -94,10 +98,14 @@ impl<'a> Walk<'a> {
 }
 
 impl Perkle {
-    fn inner(&self, node: Option<NodeRef>) -> Option<Inner> {
-        match node?.node() {
+    fn branch(&self, node: Option<NodeRef>) -> Option<Branch> {
+        let node = node?;
+        match node.node() {
             Node::Leaf(_) => None,
-            Node::Inner(position) => Some(self.inners[position]),
+            Node::Inner(position) => {
+                let Inner { split, sides } = self.inners[position];
+                Some(Branch { node, split: split.into(), bit: self.bit(position), sides })
+            }
         }
     }
 

@@ -35,7 +35,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use diff::Difference;
 pub use iter::Routes;
 
-use crate::route::{KEY_BITS, RouteKey, RouteRef};
+use crate::route::{KEY_BITS, PackedKey, RouteKey, RouteRef};
 
 /// Most routes a [`Summary`] lists one by one.
 pub const SUMMARY_ROUTES_MAX: usize = LEAF_ENTRIES_MAX;
@@ -73,9 +73,14 @@ impl NodeRef {
 #[derive(Clone, Copy, Debug)]
 struct Inner {
     /// The lowest key of the 1-side.
-    split: RouteKey,
-    hash: u64,
+    split: PackedKey,
     sides: [NodeRef; 2],
+}
+
+/// What lookups do not need to know of a branch, apart so that more branches fit into the cache.
+#[derive(Clone, Copy, Debug)]
+struct InnerSum {
+    hash: u64,
     /// Routes below.
     count: u32,
     /// The first bit at which keys below differ.
@@ -137,6 +142,8 @@ pub struct PartSummary {
 pub struct Perkle {
     root: Option<NodeRef>,
     inners: Vec<Inner>,
+    /// Parallel to `inners`.
+    sums: Vec<InnerSum>,
     leaves: Vec<Leaf>,
     free_inners: Vec<u32>,
     free_leaves: Vec<u32>,
@@ -175,6 +182,45 @@ impl Perkle {
         let leaf = &self.leaves[self.leaf_for(key, |_| {})?];
         let index = leaf.count_up_to(key).checked_sub(1)?;
         Some(leaf.entry(index).resolve(&self.sets))
+    }
+
+    /// [`Perkle::floor`] of each key, in order, given to `found`. For many keys it is faster: a
+    /// single lookup mostly waits for memory, so several descend side by side.
+    pub fn floor_each<'a>(
+        &'a self,
+        keys: &[RouteKey],
+        mut found: impl FnMut(RouteKey, Option<RouteRef<'a>>),
+    ) {
+        /// As many waits for memory as a core keeps open at once, roughly.
+        const SIDE_BY_SIDE: usize = 16;
+        let Some(root) = self.root else {
+            return keys.iter().for_each(|key| found(*key, None));
+        };
+        for group in keys.chunks(SIDE_BY_SIDE) {
+            let mut nodes = [root; SIDE_BY_SIDE];
+            loop {
+                let mut inner = false;
+                for (node, key) in nodes.iter_mut().zip(group) {
+                    if let Node::Inner(position) = node.node() {
+                        let Inner { split, sides } = self.inners[position];
+                        *node = sides[usize::from(*key >= split.into())];
+                        inner = true;
+                    }
+                }
+                if !inner {
+                    break;
+                }
+            }
+            let mut entries = [None; SIDE_BY_SIDE];
+            for ((node, key), entry) in nodes.iter().zip(group).zip(&mut entries) {
+                let Node::Leaf(position) = node.node() else { continue };
+                let leaf = &self.leaves[position];
+                *entry = leaf.count_up_to(*key).checked_sub(1).map(|index| leaf.entry(index));
+            }
+            for (key, entry) in group.iter().zip(&entries) {
+                found(*key, entry.as_ref().map(|entry| entry.resolve(&self.sets)));
+            }
+        }
     }
 
     /// The route with the smallest key that is at least `key`, of whatever table.
@@ -230,7 +276,8 @@ impl Perkle {
         if let Part::Node(node) = self.below(prefix)
             && let Node::Inner(position) = node.node()
         {
-            let Inner { split, bit, sides, .. } = self.inners[position];
+            let Inner { split, sides } = self.inners[position];
+            let (split, bit) = (RouteKey::from(split), self.sums[position].bit);
             let one = Prefix::of(split, bit + 1).expect("a bit of a key");
             let zero_key =
                 RouteKey::from_number(one.first.get() & !(1 << (KEY_BITS - 1 - u32::from(bit))));
@@ -245,6 +292,7 @@ impl Perkle {
     /// Bytes allocated for everything: inner nodes, leaves, replica sets, spare room.
     pub fn memory_bytes(&self) -> usize {
         self.inners.capacity() * size_of::<Inner>()
+            + self.sums.capacity() * size_of::<InnerSum>()
             + self.leaves.capacity() * size_of::<Leaf>()
             + self.leaves.iter().map(Leaf::memory_bytes).sum::<usize>()
             + (self.free_inners.capacity() + self.free_leaves.capacity()) * size_of::<u32>()
@@ -254,15 +302,20 @@ impl Perkle {
     fn count(&self, node: NodeRef) -> usize {
         match node.node() {
             Node::Leaf(position) => self.leaves[position].len(),
-            Node::Inner(position) => self.inners[position].count as usize,
+            Node::Inner(position) => self.sums[position].count as usize,
         }
     }
 
     fn hash(&self, node: NodeRef) -> u64 {
         match node.node() {
             Node::Leaf(position) => self.leaves[position].hash,
-            Node::Inner(position) => self.inners[position].hash,
+            Node::Inner(position) => self.sums[position].hash,
         }
+    }
+
+    /// The first bit at which keys below an inner node differ.
+    fn bit(&self, position: usize) -> u32 {
+        u32::from(self.sums[position].bit)
     }
 
     fn first_key(&self, mut node: NodeRef) -> RouteKey {
@@ -283,12 +336,11 @@ impl Perkle {
                 Node::Leaf(position) => return Some(position),
                 Node::Inner(position) => {
                     let inner = &self.inners[position];
-                    node = if key >= inner.split {
-                        inner.sides[1]
-                    } else {
+                    let one = key >= inner.split.into();
+                    if !one {
                         passed(inner.sides[1]);
-                        inner.sides[0]
-                    };
+                    }
+                    node = inner.sides[usize::from(one)];
                 }
             }
         }
@@ -307,15 +359,16 @@ impl Perkle {
                 }
                 Node::Inner(position) => {
                     let inner = &self.inners[position];
-                    let shared = inner.split.first_difference(prefix.first);
-                    if u32::from(prefix.bits) <= u32::from(inner.bit) {
+                    let shared = RouteKey::from(inner.split).first_difference(prefix.first);
+                    let bit = self.bit(position);
+                    if u32::from(prefix.bits) <= bit {
                         let below = shared >= u32::from(prefix.bits);
                         return if below { Part::Node(node) } else { Part::Empty };
                     }
-                    if shared < u32::from(inner.bit) {
+                    if shared < bit {
                         return Part::Empty;
                     }
-                    node = inner.sides[usize::from(prefix.first.bit(u32::from(inner.bit)))];
+                    node = inner.sides[usize::from(prefix.first.bit(bit))];
                 }
             }
         }
@@ -348,16 +401,17 @@ impl Perkle {
                 self.rebuild(node, &entries)
             }
             Node::Inner(position) => {
-                let Inner { split, bit, sides, .. } = self.inners[position];
-                let difference = entry.key.first_difference(split);
-                if difference < u32::from(bit) {
+                let Inner { split, sides } = self.inners[position];
+                let bit = self.bit(position);
+                let difference = entry.key.first_difference(split.into());
+                if difference < bit {
                     // Beside all that is below: a branch above this one.
                     let other = self.add_leaf(&[entry]);
                     let one = entry.key.bit(difference);
                     return self
                         .add_inner(difference, if one { [node, other] } else { [other, node] });
                 }
-                let side = usize::from(entry.key.bit(u32::from(bit)));
+                let side = usize::from(entry.key.bit(bit));
                 let changed = self.insert_below(sides[side], entry);
                 self.replace_side(position, side, changed);
                 node
@@ -380,8 +434,8 @@ impl Perkle {
                 Some(self.rebuild(node, &entries))
             }
             Node::Inner(position) => {
-                let Inner { bit, sides, .. } = self.inners[position];
-                let side = usize::from(key.bit(u32::from(bit)));
+                let sides = self.inners[position].sides;
+                let side = usize::from(key.bit(self.bit(position)));
                 let Some(changed) = self.remove_below(sides[side], key) else {
                     self.drop_inner(position);
                     return Some(sides[1 - side]);
@@ -439,7 +493,7 @@ impl Perkle {
                 position as usize
             }
             None => {
-                self.leaves.push(leaf);
+                push_frugally(&mut self.leaves, leaf);
                 self.leaves.len() - 1
             }
         };
@@ -453,17 +507,18 @@ impl Perkle {
 
     fn add_inner(&mut self, bit: u32, sides: [NodeRef; 2]) -> NodeRef {
         let split = self.first_key(sides[1]);
-        let inner = Inner { split, hash: 0, sides, count: 0, bit: bit as u8 };
+        let inner = Inner { split: split.into(), sides };
+        let sum = InnerSum { hash: 0, count: 0, bit: bit as u8 };
         let position = match self.free_inners.pop() {
-            Some(position) => {
-                self.inners[position as usize] = inner;
-                position as usize
-            }
+            Some(position) => position as usize,
             None => {
-                self.inners.push(inner);
+                push_frugally(&mut self.inners, inner);
+                push_frugally(&mut self.sums, sum);
                 self.inners.len() - 1
             }
         };
+        self.inners[position] = inner;
+        self.sums[position] = sum;
         self.sum_up(position);
         NodeRef::inner(position)
     }
@@ -476,7 +531,7 @@ impl Perkle {
     fn replace_side(&mut self, position: usize, side: usize, changed: NodeRef) {
         self.inners[position].sides[side] = changed;
         if side == 1 {
-            self.inners[position].split = self.first_key(changed);
+            self.inners[position].split = self.first_key(changed).into();
         }
         self.sum_up(position);
     }
@@ -486,8 +541,8 @@ impl Perkle {
         let mut hashes = [0; 16];
         hashes[..8].copy_from_slice(&self.hash(zero).to_le_bytes());
         hashes[8..].copy_from_slice(&self.hash(one).to_le_bytes());
-        self.inners[position].hash = xxh3_64(&hashes);
-        self.inners[position].count = (self.count(zero) + self.count(one)) as u32;
+        let count = (self.count(zero) + self.count(one)) as u32;
+        self.sums[position] = InnerSum { hash: xxh3_64(&hashes), count, ..self.sums[position] };
     }
 
     /// Makes an inner node with few routes below a leaf.
@@ -503,6 +558,14 @@ impl Perkle {
         self.drop_inner(position);
         self.add_leaf(&entries)
     }
+}
+
+/// Pushes; grows by an eighth instead of to the double, which would be memory for nothing.
+fn push_frugally<T>(items: &mut Vec<T>, item: T) {
+    if items.len() == items.capacity() {
+        items.reserve_exact(items.len() / 8 + 16);
+    }
+    items.push(item);
 }
 
 impl FromIterator<Route> for Perkle {
@@ -523,6 +586,7 @@ impl FromIterator<Route> for Perkle {
             map.root = Some(map.build(&unique));
         }
         map.inners.shrink_to_fit();
+        map.sums.shrink_to_fit();
         map.leaves.shrink_to_fit();
         map
     }

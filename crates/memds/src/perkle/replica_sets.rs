@@ -2,14 +2,14 @@
 //! holds a number of two bytes instead of its members.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wire::ids::NodeId;
 
-/// Who holds a partition.
-#[derive(PartialEq, Eq, Hash, Debug)]
+/// Who holds a partition. Three members stand in the slot itself: a lookup waits for memory once.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct ReplicaSet {
-    members: Box<[NodeId]>,
+    members: SmallVec<[NodeId; 4]>,
     /// A leader that is none of the members (or not one of the first few): kept with the set, since
     /// a route has no room for it and it hardly ever happens.
     outsider: Option<NodeId>,
@@ -17,7 +17,7 @@ struct ReplicaSet {
 
 #[derive(Debug)]
 struct Slot {
-    set: Arc<ReplicaSet>,
+    set: ReplicaSet,
     /// Routes that name this set; 0 if the slot is free.
     references: u32,
 }
@@ -26,7 +26,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct ReplicaSets {
     slots: Vec<Slot>,
-    numbers: HashMap<Arc<ReplicaSet>, u32>,
+    numbers: HashMap<ReplicaSet, u32>,
     free: Vec<u32>,
 }
 
@@ -52,8 +52,7 @@ impl ReplicaSets {
             self.slots[number as usize].references += 1;
             return (number, code);
         }
-        let set = Arc::new(set);
-        let slot = Slot { set: Arc::clone(&set), references: 1 };
+        let slot = Slot { set: set.clone(), references: 1 };
         let number = match self.free.pop() {
             Some(number) => {
                 self.slots[number as usize] = slot;
@@ -97,15 +96,9 @@ impl ReplicaSets {
 
     /// Bytes allocated, estimated.
     pub(super) fn memory_bytes(&self) -> usize {
-        // An Arc's two counts; a hash map's slot and control byte at 7/8 load or less.
-        const ARC: usize = 16;
-        let sets: usize = self
-            .numbers
-            .keys()
-            .map(|set| size_of::<ReplicaSet>() + ARC + size_of_val(&*set.members))
-            .sum();
-        sets + self.slots.capacity() * size_of::<Slot>()
-            + self.numbers.capacity() * (size_of::<(Arc<ReplicaSet>, u32)>() + 1) * 8 / 7
+        // A hash map's control byte, at a load of 7/8 or less. Sets of more than four are few.
+        self.slots.capacity() * size_of::<Slot>()
+            + self.numbers.capacity() * (size_of::<(ReplicaSet, u32)>() + 1) * 8 / 7
             + self.free.capacity() * size_of::<u32>()
     }
 }

@@ -58,6 +58,13 @@ fn owned<'a>(routes: impl Iterator<Item = RouteRef<'a>>) -> Vec<Route> {
 }
 
 fn check_lookups(map: &Perkle, model: &Model, rng: &mut StdRng) {
+    let keys: Vec<RouteKey> = (0..rng.random_range(0..40)).map(|_| random_key(rng)).collect();
+    let mut expected = keys.iter();
+    map.floor_each(&keys, |key, found| {
+        assert_eq!(Some(&key), expected.next());
+        assert_eq!(found, map.floor(key));
+    });
+    assert_eq!(expected.next(), None);
     for _ in 0..20 {
         let key = random_key(rng);
         let expect = |found: Option<RouteRef<'_>>, expected: Option<&Route>| {
