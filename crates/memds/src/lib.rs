@@ -1,1 +1,19 @@
-//! The partition map, its service and its client.
+//! Where everything is: the partition maps of all tables, the service that answers for them and its
+//! clients.
+//!
+//! ```text
+//!   storage node ── Publisher ──► MemDS node ◄── heal ──► MemDS node
+//!                                    ▲  │
+//!                            lookups │  │ answers
+//!                                    │  ▼
+//!                                 MemdsClient (router)
+//! ```
+//!
+//! [`Perkle`] is the map. All traffic is peer frames over a `wire::peer::Transport`; nothing here
+//! knows whether the other side is in this process.
+
+mod perkle;
+mod route;
+
+pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};
+pub use route::{KEY_BITS, RouteKey, RouteRef};
