@@ -130,11 +130,12 @@ async fn a_new_leader_is_found() {
     running.fake.lead(NodeId(2), true);
     assert_eq!(client.run("INCR k").await, "2");
     assert_eq!(running.router.traffic().corrections, 0);
-    // The old leader knows nothing: MemDS is asked.
+    // The old leader knows nothing: MemDS is asked, unless its answer to an earlier mirrored lookup
+    // came first.
     running.fake.tells_route.store(false, SeqCst);
     running.fake.lead(NodeId(3), false);
     assert_eq!(client.run("INCR k").await, "3");
-    assert!(running.router.traffic().corrections >= 1);
+    assert!(running.router.traffic().corrections <= 1);
     assert_eq!(running.fake.take_log(), ["set", "incr", "incr"]);
 }
 
@@ -142,8 +143,7 @@ async fn a_new_leader_is_found() {
 async fn memds_sees_one_lookup_per_call_hot_cold_and_flushed() {
     let running = start(&[], |_| {}).await;
     let mut client = Client::connect(running.port).await;
-    let fake = &running.fake;
-    let lookups = || fake.lookups.load(SeqCst) + fake.mirrored.load(SeqCst);
+    let lookups = || running.memds.stats().foreground + running.memds.stats().mirrored;
     let lines: Vec<String> = (0..2000).map(|n| format!("INCR key{}", n % 700)).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
     let mut hits = Vec::new();
