@@ -12,8 +12,16 @@
 //! [`Perkle`] is the map. All traffic is peer frames over a `wire::peer::Transport`; nothing here
 //! knows whether the other side is in this process.
 
+mod client;
+mod message;
 mod perkle;
+mod publisher;
 mod route;
+mod service;
 
+pub use client::{ClientOptions, ClientStats, MemdsClient};
+pub use message::{Lookup, MEMBERS_MAX, MessageError};
 pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};
+pub use publisher::Publisher;
 pub use route::{KEY_BITS, RouteKey, RouteRef};
+pub use service::{Installed, MemdsNode};
