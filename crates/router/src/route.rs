@@ -178,7 +178,9 @@ impl Caller {
         let deadline = Instant::now() + timeout;
         let mut backoff = BACKOFF_MIN;
         let mut next_correction = Instant::now();
-        if matches!(obstacle, Obstacle::Unknown) {
+        // A call after a miss is its first one; all others here are made again.
+        let mut is_first = matches!(obstacle, Obstacle::Unknown);
+        if is_first {
             // This is the call's one lookup.
             self.look_up(routed, deadline).await;
         }
@@ -220,7 +222,8 @@ impl Caller {
                 self.tally.corrections += 1;
                 self.look_up(routed, deadline).await;
             }
-            self.tally.retries += 1;
+            self.tally.retries += u64::from(wait.is_some() || !is_first);
+            is_first = false;
             let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
             obstacle = match known.map(|target| self.call_target(routed, target)) {
                 None => Obstacle::NoLeader,
