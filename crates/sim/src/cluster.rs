@@ -203,16 +203,14 @@ impl<'a> Cluster<'a> {
     fn drain(&mut self, node: usize) -> Result<(), Violation> {
         while let Some(replica) = &mut self.hosts[node].replica {
             let Some(output) = replica.poll_output() else { break };
-            match &mut self.hosts[node].dies_in {
-                Some((0, down_us)) => {
-                    let down_us = *down_us;
+            self.output(node, output)?;
+            if let Some((outputs, down_us)) = self.hosts[node].dies_in {
+                if outputs <= 1 {
                     self.crash(node, down_us);
                     return Ok(());
                 }
-                Some((outputs, _)) => *outputs -= 1,
-                None => {}
+                self.hosts[node].dies_in = Some((outputs - 1, down_us));
             }
-            self.output(node, output)?;
         }
         if let Some(at) = self.hosts[node].tick_wanted() {
             let life = self.hosts[node].life;
@@ -427,23 +425,26 @@ impl<'a> Cluster<'a> {
         let nodes = self.hosts.len();
         match fault {
             Fault::Crash { node, outputs, down_us } => {
-                self.hosts[node].dies_in = Some((outputs, down_us));
+                if outputs == 0 {
+                    self.crash(node, down_us);
+                } else {
+                    self.hosts[node].dies_in = Some((outputs, down_us));
+                }
             }
             Fault::CrashAtPromise { node, outputs, down_us } => {
                 self.hosts[node].dies_at_promise = Some((outputs, down_us));
             }
-            Fault::Campaign { node, lethal, before } => {
+            Fault::Campaign { node, lethal, hidden_from } => {
                 for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
-                    let down_us = self.random.skewed(500, 50_000);
-                    if before {
-                        self.crash(dying, down_us);
-                    } else {
-                        let outputs = self.random.skewed(1, 8);
-                        self.hosts[dying].dies_at_promise = Some((outputs, down_us));
-                    }
+                    let outputs = self.random.skewed(1, 8);
+                    let down_us = self.random.skewed(100, 50_000);
+                    self.hosts[dying].dies_at_promise = Some((outputs, down_us));
                 }
-                let delay = self.random.skewed(1, 50_000);
-                self.after(delay, Event::Campaign { node });
+                if let Some(leader) = hidden_from {
+                    self.network.cut(node, leader);
+                    self.network.cut(leader, node);
+                }
+                self.after(0, Event::Campaign { node });
             }
             Fault::Usurp { leader, node } => {
                 self.network.split(1 << leader);
