@@ -436,8 +436,9 @@ impl<'a> Cluster<'a> {
             }
             Fault::Campaign { node, lethal, hidden_from } => {
                 for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
-                    let outputs = self.random.skewed(1, 8);
-                    let down_us = self.random.skewed(100, 50_000);
+                    // Writing the promise is the first; a careless acceptor would send it next.
+                    let outputs = self.random.pick(&[1, 2, 2, 2, 3, 4, 8, 20]);
+                    let down_us = self.random.skewed(100, 10_000);
                     self.hosts[dying].dies_at_promise = Some((outputs, down_us));
                 }
                 if let Some(leader) = hidden_from {
