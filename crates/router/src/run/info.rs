@@ -107,7 +107,6 @@ fn human(bytes: u64) -> String {
 fn server(facts: &Facts<'_>, out: &mut String) {
     let shared = facts.shared;
     let uptime = shared.started.elapsed().as_secs();
-    let executable = std::env::current_exe().unwrap_or_default();
     lines(
         out,
         [
@@ -131,7 +130,7 @@ fn server(facts: &Facts<'_>, out: &mut String) {
             ("hz", &shared.config.get("hz")),
             ("configured_hz", &shared.config.get("hz")),
             ("lru_clock", &(shared.now_s() & 0xff_ffff)),
-            ("executable", &executable.display()),
+            ("executable", &shared.options.executable),
             ("config_file", &shared.host.config_file().unwrap_or_default()),
             ("io_threads_active", &0),
         ],
@@ -142,7 +141,7 @@ fn os() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let release = read("/proc/sys/kernel/osrelease");
     let name = read("/proc/sys/kernel/ostype");
-    format!("{name} {release} {}", std::env::consts::ARCH)
+    format!("{name} {release} {}", read("/proc/sys/kernel/arch"))
 }
 
 fn clients(facts: &Facts<'_>, out: &mut String) {
