@@ -89,9 +89,8 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
         ("blocking", flags.has(Flags::BLOCKING)),
         ("dangerous", flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS)),
     ];
-    let has = |name: &str| {
-        family == Some(name) || of_flags.iter().any(|(flag, is)| *is && *flag == name)
-    };
+    let has =
+        |name: &str| family == Some(name) || of_flags.iter().any(|(flag, is)| *is && *flag == name);
     CATEGORIES.iter().copied().filter(|name| has(name)).collect()
 }
 
@@ -109,9 +108,27 @@ fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
 
 /// Redis's ACL categories, in the order it lists them.
 pub const CATEGORIES: &[&str] = &[
-    "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap",
-    "hyperloglog", "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous",
-    "connection", "transaction", "scripting",
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
 ];
 
 const HELP: &str = "Lists the subcommands.";

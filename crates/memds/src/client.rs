@@ -1,295 +1,393 @@
-//! What a router asks MemDS by.
+//! What a router asks MemDS with.
 //!
-//! A cache miss asks in the foreground ([`Client::lookup`]). A cache hit puts its lookup on the
-//! mirror queue ([`Client::mirror`]): one thread sends what has gathered, in frames of many
-//! lookups, to the fleet's nodes in turn. Nothing is coalesced and nothing dropped, or the
-//! fleet's load would depend on what the caches know: a lookup that stays unanswered is sent
-//! again to another node, and a full queue makes callers wait ([`Client::mirror_room`]).
+//! **Constant work.** Every routed command costs MemDS one lookup, whether the router's cache had the
+//! route or not: a command whose route was not cached asks with [`MemdsClient::lookup`] and waits,
+//! any other one is put on the mirror queue with [`MemdsClient::mirror`] and does not wait. So MemDS
+//! is always as busy as it would be with every cache empty, and a fleet of routers that restarts cold
+//! changes nothing for it. Nothing is coalesced, answers are always whole, and a full queue makes the
+//! caller wait instead of dropping.
+//!
+//! ```text
+//!   mirror() ─► queue ─► run(): gather for a moment, cut into batches ─► one node of the fleet
+//!                          ▲                                               │ in turn
+//!                          └── no answer in time: another node ◄───────────┘
+//! ```
+//!
+//! If no node of the fleet answers, mirrored batches are given up after a few attempts and counted:
+//! what the caches hold still serves, so MemDS being gone must not stop the traffic that needs it
+//! least.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Notify, oneshot};
-use wire::ids::{NodeId, PartitionId, TableId};
-use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
-use wire::placement::Placement;
+use bytes::Bytes;
+use metrics::counter;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use wire::ids::NodeId;
+use wire::peer::{Frame, FrameHandler, Kind, Transport};
 use wire::service::Route;
 
-use crate::message::{self, LOOKUPS_MAX};
-
-/// A question: who serves this placement of this table?
-pub type Lookup = (TableId, Placement);
+use crate::message::{self, ITEMS_MAX, Lookup};
+use crate::route::RouteRef;
 
 /// How a client asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
-    /// The address that answers come to.
-    pub id: NodeId,
-    /// The fleet.
-    pub nodes: Vec<NodeId>,
-    /// How long an answer may take before another node is asked. Default 100 ms.
-    pub timeout: Duration,
-    /// How long mirrored lookups gather before they are sent. Default 1 ms.
+    /// How long a node may take to answer before another one is asked.
+    pub answer_timeout: Duration,
+    /// How often a lookup is sent at most, to a different node each time.
+    pub attempts: usize,
+    /// How long mirrored lookups are gathered before they are sent.
     pub gather: Duration,
-    /// Mirrored lookups not sent yet, at most; then callers wait. Default 65,536.
+    /// Mirrored lookups sent in one frame.
+    pub batch_lookups: usize,
+    /// Mirrored lookups that may wait to be sent. More make the caller wait.
     pub queue_lookups: usize,
+    /// Batches that may be on their way. More stay in the queue.
+    pub batches_in_flight: usize,
 }
 
-impl ClientOptions {
-    /// The defaults for an address and a fleet.
-    pub fn new(id: NodeId, nodes: Vec<NodeId>) -> ClientOptions {
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
         ClientOptions {
-            id,
-            nodes,
-            timeout: Duration::from_millis(100),
+            answer_timeout: Duration::from_millis(50),
+            attempts: 4,
             gather: Duration::from_millis(1),
-            queue_lookups: 65_536,
+            batch_lookups: 512,
+            queue_lookups: 64 * 1024,
+            batches_in_flight: 64,
         }
     }
 }
 
-/// What a client counted since its start.
+/// What a client has done so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ClientStats {
-    /// Lookups answered by the fleet, foreground and mirrored.
+    /// Lookups put on the mirror queue.
+    pub mirrored: u64,
+    /// Lookups a caller waited for.
+    pub foreground: u64,
+    /// Mirrored lookups answered.
     pub answered: u64,
-    /// Lookups sent again because no answer came in time.
-    pub repeated: u64,
-    /// Mirrored lookups not answered yet.
-    pub pending: u64,
-}
-
-/// See the module's text. Connect [`Client::frame_handler`] to the transport under its id.
-pub struct Client {
-    shared: Arc<Shared>,
-    mirror_thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    options: ClientOptions,
-    transport: Arc<dyn Transport>,
-    on_route: Box<dyn Fn(Placement, &Route) + Send + Sync>,
-    queue: Mutex<Queue>,
-    queue_filled: Condvar,
-    queue_emptied: Notify,
-    under_way: Mutex<HashMap<u64, Batch>>,
-    next_batch: AtomicU64,
-    next_node: AtomicUsize,
-    stopping: AtomicBool,
-    answered: AtomicU64,
-    repeated: AtomicU64,
-    pending: AtomicU64,
+    /// Frames sent again, to another node.
+    pub retries: u64,
+    /// Mirrored lookups given up: no node answered.
+    pub abandoned: u64,
 }
 
 #[derive(Default)]
-struct Queue {
-    lookups: Vec<Lookup>,
-    /// Whether the mirror thread waits to be told.
-    idle: bool,
+struct Counts {
+    mirrored: AtomicU64,
+    foreground: AtomicU64,
+    answered: AtomicU64,
+    retries: AtomicU64,
+    abandoned: AtomicU64,
 }
 
-/// Lookups sent and not answered.
-struct Batch {
-    lookups: Vec<Lookup>,
+/// A batch that was sent.
+struct Pending {
+    node: NodeId,
     sent: Instant,
-    /// Who waits for it, if it is a foreground lookup.
-    waiter: Option<oneshot::Sender<Option<Route>>>,
+    attempts: usize,
+    lookups: Vec<Lookup>,
+    waiter: Waiter,
 }
 
-impl Client {
-    /// A client; `on_route` is told the route that each lookup met, foreground or mirrored.
+enum Waiter {
+    /// The mirror; the permit bounds how many batches are on their way.
+    Mirror { _permit: OwnedSemaphorePermit },
+    /// A caller of [`MemdsClient::lookup`].
+    Caller(oneshot::Sender<Option<Route>>),
+}
+
+type OnAnswer = Box<dyn Fn(&RouteRef<'_>) + Send + Sync>;
+
+/// Asks a fleet of MemDS nodes.
+pub struct MemdsClient {
+    node: NodeId,
+    transport: Arc<dyn Transport>,
+    options: ClientOptions,
+    on_answer: OnAnswer,
+    fleet: RwLock<Arc<[NodeId]>>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    next_batch: AtomicU64,
+    queue: Mutex<Vec<Lookup>>,
+    /// The queue is no longer empty.
+    work: Notify,
+    /// The queue has room again.
+    room: Notify,
+    in_flight: Arc<Semaphore>,
+    pending: Mutex<HashMap<u64, Pending>>,
+    counts: Counts,
+}
+
+impl MemdsClient {
+    /// A client of node `node`. Register it as the handler of [`MemdsClient::KINDS`] and spawn
+    /// [`MemdsClient::run`]. `on_answer` gets every route that is answered, mirrored or not: the
+    /// cache installs it if it is newer. It is called where frames arrive: short, never waiting.
     pub fn new(
-        options: ClientOptions,
+        node: NodeId,
+        fleet: Vec<NodeId>,
         transport: Arc<dyn Transport>,
-        on_route: impl Fn(Placement, &Route) + Send + Sync + 'static,
-    ) -> std::io::Result<Client> {
-        assert!(!options.nodes.is_empty(), "a fleet has nodes");
-        let shared = Arc::new(Shared {
-            options,
+        options: ClientOptions,
+        on_answer: impl Fn(&RouteRef<'_>) + Send + Sync + 'static,
+    ) -> Arc<MemdsClient> {
+        let options = ClientOptions {
+            batch_lookups: options.batch_lookups.clamp(1, ITEMS_MAX),
+            queue_lookups: options.queue_lookups.max(1),
+            attempts: options.attempts.max(1),
+            ..options
+        };
+        Arc::new(MemdsClient {
+            node,
             transport,
-            on_route: Box::new(on_route),
-            queue: Mutex::new(Queue::default()),
-            queue_filled: Condvar::new(),
-            queue_emptied: Notify::new(),
-            under_way: Mutex::new(HashMap::new()),
-            next_batch: AtomicU64::new(1),
-            next_node: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-            answered: AtomicU64::new(0),
-            repeated: AtomicU64::new(0),
-            pending: AtomicU64::new(0),
-        });
-        let mirror = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("mirror".to_owned());
-        let mirror_thread = thread.spawn(move || mirror.run_mirror())?;
-        Ok(Client { shared, mirror_thread: Some(mirror_thread) })
+            options,
+            on_answer: Box::new(on_answer),
+            fleet: RwLock::new(fleet.into()),
+            turn: AtomicUsize::new(node.0 as usize),
+            next_batch: AtomicU64::new(0),
+            queue: Mutex::default(),
+            work: Notify::new(),
+            room: Notify::new(),
+            in_flight: Arc::new(Semaphore::new(options.batches_in_flight.max(1))),
+            pending: Mutex::default(),
+            counts: Counts::default(),
+        })
     }
 
-    /// What takes the answers.
-    pub fn frame_handler(&self) -> Arc<dyn FrameHandler> {
-        Arc::new(Answers(Arc::downgrade(&self.shared)))
+    /// The frames this role takes.
+    pub const KINDS: &[Kind] = &[Kind::MemdsAnswer];
+
+    /// Replaces the list of MemDS nodes.
+    pub fn set_fleet(&self, fleet: Vec<NodeId>) {
+        *self.fleet.write() = fleet.into();
     }
 
-    /// The route of the partition that holds a placement, from MemDS; `None` if no node of the fleet
-    /// knows one.
+    /// What the client has done so far.
+    pub fn stats(&self) -> ClientStats {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ClientStats {
+            mirrored: read(&self.counts.mirrored),
+            foreground: read(&self.counts.foreground),
+            answered: read(&self.counts.answered),
+            retries: read(&self.counts.retries),
+            abandoned: read(&self.counts.abandoned),
+        }
+    }
+
+    /// Finds the route that serves a position; `None` if no node knows one, or none answers. This is
+    /// the command's one lookup: it is not to be mirrored as well.
     ///
-    /// *Cancel safety*: dropping the future forgets the answer, no more.
-    pub async fn lookup(&self, table: TableId, placement: Placement) -> Option<Route> {
-        for _ in 0..self.shared.options.nodes.len() {
-            let (waiter, answer) = oneshot::channel();
-            let batch = self.shared.send(vec![(table, placement)], Some(waiter));
-            match tokio::time::timeout(self.shared.options.timeout, answer).await {
+    /// A node that does not know the position may have just started, so another one is asked too.
+    ///
+    /// *Cancel safety*: dropping the future forgets the answer.
+    pub async fn lookup(&self, lookup: Lookup) -> Option<Route> {
+        self.counts.foreground.fetch_add(1, Ordering::Relaxed);
+        counter!("memds_client_foreground_total").increment(1);
+        let mut unknown = 0;
+        let mut last = None;
+        for attempt in 0..self.options.attempts {
+            let (sender, answer) = oneshot::channel();
+            let waiter = Waiter::Caller(sender);
+            let (batch, node) = self.send(vec![lookup], waiter, attempt, last)?;
+            last = Some(node);
+            match timeout(self.options.answer_timeout, answer).await {
                 Ok(Ok(Some(route))) => return Some(route),
-                Ok(_) => {}
-                Err(_) => {
-                    self.shared.repeated.fetch_add(1, Ordering::Relaxed);
-                    self.shared.under_way.lock().remove(&batch);
+                Ok(_) => {
+                    unknown += 1;
+                    if unknown >= self.fleet.read().len() {
+                        return None;
+                    }
                 }
+                Err(_) => drop(self.pending.lock().remove(&batch)),
             }
         }
         None
     }
 
-    /// Puts the lookups of cache hits on their way. Never waits; see [`Client::mirror_room`].
-    pub fn mirror(&self, lookups: &[Lookup]) {
-        self.shared.pending.fetch_add(lookups.len() as u64, Ordering::Relaxed);
-        let mut queue = self.shared.queue.lock();
-        queue.lookups.extend_from_slice(lookups);
-        if queue.idle {
-            queue.idle = false;
-            self.shared.queue_filled.notify_one();
+    /// Mirrors lookups whose routes were cached. Returns at once unless the queue is full.
+    ///
+    /// *Cancel safety*: what was queued stays queued.
+    pub async fn mirror(&self, lookups: &[Lookup]) {
+        for lookups in lookups.chunks(self.options.queue_lookups) {
+            while !self.try_mirror(lookups) {
+                let room = self.room.notified();
+                tokio::pin!(room);
+                // Listens before it looks, so that room made in between is not missed.
+                room.as_mut().enable();
+                if self.try_mirror(lookups) {
+                    break;
+                }
+                room.await;
+            }
         }
     }
 
-    /// Whether the mirror queue is full: await [`Client::mirror_room`] before going on.
-    pub fn is_full(&self) -> bool {
-        self.shared.queue.lock().lookups.len() >= self.shared.options.queue_lookups
+    /// Mirrors lookups if the queue has room for all of them; false and nothing is queued if not.
+    pub fn try_mirror(&self, lookups: &[Lookup]) -> bool {
+        let mut queue = self.queue.lock();
+        if !queue.is_empty() && queue.len() + lookups.len() > self.options.queue_lookups {
+            return false;
+        }
+        let was_empty = queue.is_empty();
+        queue.extend_from_slice(lookups);
+        drop(queue);
+        self.counts.mirrored.fetch_add(lookups.len() as u64, Ordering::Relaxed);
+        if was_empty && !lookups.is_empty() {
+            self.work.notify_one();
+        }
+        true
     }
 
-    /// Resolves when the mirror queue has room.
-    pub async fn mirror_room(&self) {
+    /// Sends what is mirrored and asks again where no answer came; never ends. Dropping the future
+    /// stops the mirror: callers of [`MemdsClient::mirror`] then wait once the queue is full.
+    pub async fn run(self: Arc<Self>) {
         loop {
-            let emptied = self.shared.queue_emptied.notified();
-            if !self.is_full() {
+            let idle = self.pending.lock().is_empty();
+            tokio::select! {
+                () = self.work.notified() => {
+                    sleep(self.options.gather).await;
+                    self.send_queue().await;
+                }
+                () = sleep(self.sweep_interval()), if !idle => {}
+            }
+            self.ask_again();
+        }
+    }
+
+    fn sweep_interval(&self) -> Duration {
+        self.options.answer_timeout / 4
+    }
+
+    async fn send_queue(&self) {
+        let mut lookups = Vec::new();
+        loop {
+            lookups.clear();
+            std::mem::swap(&mut lookups, &mut *self.queue.lock());
+            self.room.notify_waiters();
+            if lookups.is_empty() {
                 return;
             }
-            emptied.await;
+            counter!("memds_client_mirrored_total").increment(lookups.len() as u64);
+            for batch in lookups.chunks(self.options.batch_lookups) {
+                let _permit = self.permit().await;
+                self.send(batch.to_vec(), Waiter::Mirror { _permit }, 0, None);
+            }
         }
     }
 
-    /// What it counted.
-    pub fn stats(&self) -> ClientStats {
-        ClientStats {
-            answered: self.shared.answered.load(Ordering::Relaxed),
-            repeated: self.shared.repeated.load(Ordering::Relaxed),
-            pending: self.shared.pending.load(Ordering::Relaxed),
+    /// Waits until another batch may be sent. Meanwhile asks again where no answer came: without
+    /// that, batches to a dead node would hold their permits for ever.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        loop {
+            let permit = Arc::clone(&self.in_flight).acquire_owned();
+            match timeout(self.sweep_interval(), permit).await {
+                Ok(permit) => return permit.expect("the semaphore is never closed"),
+                Err(_) => self.ask_again(),
+            }
         }
     }
-}
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        drop(self.shared.queue.lock());
-        self.shared.queue_filled.notify_all();
-        if let Some(thread) = self.mirror_thread.take() {
-            // A thread that panicked has said so on stderr already.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    /// Sends lookups to the next node of the fleet; returns the batch's number.
-    fn send(&self, lookups: Vec<Lookup>, waiter: Option<oneshot::Sender<Option<Route>>>) -> u64 {
-        let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        let body = message::encode_lookup(batch, &lookups);
-        let sent = Instant::now();
-        self.under_way.lock().insert(batch, Batch { lookups, sent, waiter });
-        let nodes = &self.options.nodes;
-        let node = nodes[self.next_node.fetch_add(1, Ordering::Relaxed) % nodes.len()];
-        let (kind, partition) = (FrameKind::MemdsLookup, PartitionId(0));
-        self.transport.send(Frame::new(kind, self.options.id, node, partition, body));
-        batch
-    }
-
-    fn run_mirror(&self) {
-        let mut next_check = Instant::now() + self.options.timeout;
-        while !self.stopping.load(Ordering::Acquire) {
-            let lookups = {
-                let mut queue = self.queue.lock();
-                if queue.lookups.is_empty() {
-                    queue.idle = true;
-                    self.queue_filled.wait_for(&mut queue, self.options.timeout);
-                    queue.idle = false;
-                }
-                std::mem::take(&mut queue.lookups)
+    /// Sends a batch to the node whose turn it is, or to the one after `last`, which did not answer.
+    /// Returns the batch's number and the node; `None` if there is no node.
+    fn send(
+        &self,
+        lookups: Vec<Lookup>,
+        waiter: Waiter,
+        attempts: usize,
+        last: Option<NodeId>,
+    ) -> Option<(u64, NodeId)> {
+        let node = {
+            let fleet = self.fleet.read();
+            let turn = match last.and_then(|last| fleet.iter().position(|node| *node == last)) {
+                Some(position) => position + 1,
+                None => self.turn.fetch_add(1, Ordering::Relaxed),
             };
-            self.queue_emptied.notify_waiters();
-            for lookups in lookups.chunks(LOOKUPS_MAX) {
-                self.send(lookups.to_vec(), None);
-            }
-            if Instant::now() >= next_check {
-                self.repeat_unanswered();
-                next_check = Instant::now() + self.options.timeout;
-            }
-            if !lookups.is_empty() {
-                // Not a wait for anything: the next frame shall carry more than one lookup.
-                std::thread::sleep(self.options.gather);
-            }
-        }
-    }
-
-    /// Sends mirrored lookups that nobody answered to the next node.
-    fn repeat_unanswered(&self) {
-        let timeout = self.options.timeout;
-        let late = |batch: &Batch| batch.waiter.is_none() && batch.sent.elapsed() > timeout;
-        let mut under_way = self.under_way.lock();
-        let numbers: Vec<u64> =
-            under_way.iter().filter(|(_, batch)| late(batch)).map(|(number, _)| *number).collect();
-        let batches: Vec<_> =
-            numbers.iter().filter_map(|number| under_way.remove(number)).collect();
-        drop(under_way);
-        for batch in batches {
-            self.repeated.fetch_add(batch.lookups.len() as u64, Ordering::Relaxed);
-            self.send(batch.lookups, None);
-        }
-    }
-
-    fn handle_answer(&self, frame: Frame) {
-        let Some(answer) = message::decode_answer(frame.body) else {
-            tracing::warn!(from = frame.from.0, "malformed MemDS answer");
-            return;
+            *fleet.get(turn.checked_rem(fleet.len())?)?
         };
-        let Some(batch) = self.under_way.lock().remove(&answer.batch) else { return };
-        self.answered.fetch_add(answer.found.len() as u64, Ordering::Relaxed);
-        if batch.waiter.is_none() {
-            self.pending.fetch_sub(batch.lookups.len() as u64, Ordering::Relaxed);
+        if attempts > 0 {
+            self.counts.retries.fetch_add(1, Ordering::Relaxed);
+            counter!("memds_client_retries_total").increment(1);
         }
-        for ((_, placement), found) in batch.lookups.iter().zip(&answer.found) {
-            if let Some(index) = found {
-                (self.on_route)(*placement, &answer.routes[usize::from(*index)]);
+        let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
+        let body = message::encode_lookups(batch, &lookups);
+        let attempts = attempts + 1;
+        let pending = Pending { node, sent: Instant::now(), attempts, lookups, waiter };
+        self.pending.lock().insert(batch, pending);
+        // Outside the lock: the answer may arrive inside `send`.
+        self.transport.send(node, Frame::new(Kind::MemdsLookup, self.node, node, body));
+        Some((batch, node))
+    }
+
+    /// Sends mirrored batches whose time is over to another node, or gives them up.
+    fn ask_again(&self) {
+        let overdue: Vec<Pending> = {
+            let mut pending = self.pending.lock();
+            let late = |_: &u64, sent: &mut Pending| {
+                matches!(sent.waiter, Waiter::Mirror { .. })
+                    && sent.sent.elapsed() >= self.options.answer_timeout
+            };
+            pending.extract_if(late).map(|(_, pending)| pending).collect()
+        };
+        for Pending { node, attempts, lookups, waiter, .. } in overdue {
+            if attempts < self.options.attempts {
+                self.send(lookups, waiter, attempts, Some(node));
+            } else {
+                let lost = lookups.len() as u64;
+                self.counts.abandoned.fetch_add(lost, Ordering::Relaxed);
+                counter!("memds_client_abandoned_total").increment(lost);
             }
         }
-        if let Some(waiter) = batch.waiter {
-            let found = answer.found.first().copied().flatten();
-            let route = found.map(|index| answer.routes[usize::from(index)].clone());
-            // A waiter that is gone has timed out.
-            let _ = waiter.send(route);
+    }
+
+    fn take_answer(&self, from: NodeId, body: &Bytes) -> Result<(), message::MessageError> {
+        let (batch, answers) = message::answer_batch(body)?;
+        let pending = {
+            let mut pending = self.pending.lock();
+            if pending.get(&batch).is_none_or(|sent| sent.node != from) {
+                return Ok(()); // Asked again meanwhile: this answer comes too late.
+            }
+            pending.remove(&batch)
+        };
+        let Some(sent) = pending else { return Ok(()) };
+        let mut first = None;
+        let outcome = message::decode_answers(answers, sent.lookups.len(), |_, route| {
+            if let Some(route) = route {
+                (self.on_answer)(&route);
+                if matches!(sent.waiter, Waiter::Caller(_)) {
+                    first = Some(route.to_route());
+                }
+            }
+        });
+        if outcome.is_err() {
+            // As good as no answer: it will be asked for again when its time is over.
+            self.pending.lock().insert(batch, sent);
+            return outcome;
         }
+        match sent.waiter {
+            Waiter::Mirror { .. } => {
+                let answered = sent.lookups.len() as u64;
+                self.counts.answered.fetch_add(answered, Ordering::Relaxed);
+            }
+            // The caller may have gone.
+            Waiter::Caller(sender) => drop(sender.send(first)),
+        }
+        Ok(())
     }
 }
 
-struct Answers(std::sync::Weak<Shared>);
-
-impl FrameHandler for Answers {
-    fn handle(&self, frame: Frame) {
-        if let (FrameKind::MemdsAnswer, Some(shared)) = (frame.kind, self.0.upgrade()) {
-            shared.handle_answer(frame);
+impl FrameHandler for MemdsClient {
+    fn handle(&self, from: NodeId, frame: Frame) {
+        if frame.kind != Kind::MemdsAnswer {
+            return;
+        }
+        if let Err(error) = self.take_answer(from, frame.body()) {
+            tracing::warn!(peer = from.0, %error, "answer dropped");
         }
     }
 }

@@ -1,24 +1,27 @@
-//! MemDS: every table's partition map in memory, on every node of a small fleet, and the client
-//! that routers ask it by.
-//!
-//! The fleet is asked once per routed command, whether the router's cache knew the route or not, so
-//! that its load never depends on the caches (DynamoDB, ATC'22: "the cache mirrors every lookup").
+//! Where everything is: the partition maps of all tables, the service that answers for them and its
+//! clients.
 //!
 //! ```text
-//! storage nodes ──Publisher: MemdsPush──▶ MemDS nodes ◀──MemdsSync──▶ each other
-//! routers ──Client: MemdsLookup (foreground, mirrored)──▶ MemDS nodes ──MemdsAnswer──▶ routers
+//!   storage node ── Publisher ──► MemDS node ◄── heal ──► MemDS node
+//!                                    ▲  │
+//!                            lookups │  │ answers
+//!                                    │  ▼
+//!                                 MemdsClient (router)
 //! ```
 //!
-//! Storage nodes are authoritative; a newer (epoch, ballot) replaces an older one, whatever way it
-//! comes. This crate never imports `storage` or `router`.
+//! [`Perkle`] is the map. All traffic is peer frames over a `wire::peer::Transport`; nothing here
+//! knows whether the other side is in this process.
 
 mod client;
-mod map;
 mod message;
+mod perkle;
 mod publisher;
+mod route;
 mod service;
 
-pub use client::{Client, ClientOptions, ClientStats, Lookup};
-pub use map::PartitionMap;
+pub use client::{ClientOptions, ClientStats, MemdsClient};
+pub use message::{Lookup, MEMBERS_MAX, MessageError};
+pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};
 pub use publisher::Publisher;
-pub use service::{Memds, MemdsStats};
+pub use route::{KEY_BITS, RouteKey, RouteRef};
+pub use service::{Installed, MemdsNode};

@@ -1,184 +1,284 @@
-//! The bodies of MemDS frames.
+//! Bodies of the frames between MemDS and those who ask, tell and heal it. Integers little-endian.
 //!
 //! ```text
-//! MemdsLookup = batch:u64 count:u16 (table:u32 placement:[u8;5])*
-//! MemdsAnswer = batch:u64 routes:u16 route* lookups:u16 (index of a route:u16 | 0xffff none)*
-//! MemdsPush   = routes:u16 route*
-//! route       = partition:u64 table:u32 first:[u8;5] last:[u8;5] epoch:u64 ballot:u64
-//!               leader:u32 (0 none) members:u8 member:u32*
+//! lookup  = batch:u64 count:u32 count*( table:u32 placement:u40 )
+//! answer  = batch:u64 count:u32 count*( found:u8 [route] )       ; in the order of the lookup
+//! push    = count:u32 count*route
+//! ask     = count:u32 count*part                                 ; parts as the asker has them
+//! tell    = whole:u32 count:u32 count*( kind:u8 ( part part / push ) )
+//!           ; routes in the teller's whole map; only parts that differ
+//! part    = prefix:u72 bits:u8 hash:u64 count:u32
+//! route   = table:u32 first:u40 last:u40 partition:u64 epoch:u64 ballot:u64
+//!           leader:u32 has_leader:u8 members:u8 members*node:u32
 //! ```
 //!
-//! Numbers are big-endian. An answer names each route once, however many of its lookups met it.
+//! A body is checked as it is read: a frame's checksum says it arrived as it was sent, not that
+//! the sender was sane.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
 
-/// Lookups in one frame at most.
-pub(crate) const LOOKUPS_MAX: usize = 512;
-/// Routes in one push frame at most.
-pub(crate) const ROUTES_MAX: usize = 1024;
+use crate::perkle::{PartSummary, Prefix};
+use crate::route::{KEY_BITS, RouteKey, RouteRef};
 
-const NO_ROUTE: u16 = u16::MAX;
+/// Most items in one body: lookups, routes or parts.
+pub(crate) const ITEMS_MAX: usize = 4096;
 
-/// A question: who serves this placement?
-pub(crate) type Place = (TableId, Placement);
+/// Most replicas of a partition that a message carries.
+pub const MEMBERS_MAX: usize = 32;
 
-pub(crate) fn encode_lookup(batch: u64, places: &[Place]) -> Bytes {
-    debug_assert!(places.len() <= LOOKUPS_MAX);
-    let mut out = BytesMut::with_capacity(10 + 9 * places.len());
-    out.put_u64(batch);
-    out.put_u16(places.len() as u16);
-    for (table, placement) in places {
-        out.put_u32(table.0);
-        out.put_slice(&placement.to_bytes());
+/// One question: who serves this position?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Lookup {
+    /// The table.
+    pub table: TableId,
+    /// The key's placement.
+    pub placement: Placement,
+}
+
+impl From<Lookup> for RouteKey {
+    fn from(lookup: Lookup) -> RouteKey {
+        RouteKey::new(lookup.table, lookup.placement)
     }
-    out.freeze()
 }
 
-pub(crate) fn decode_lookup(mut body: Bytes) -> Option<(u64, Vec<Place>)> {
-    let batch = body.try_get_u64().ok()?;
-    let count = usize::from(body.try_get_u16().ok()?);
-    if count > LOOKUPS_MAX || body.len() != count * 9 {
-        return None;
+/// A body is not what its kind says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("MemDS message: malformed body")]
+pub struct MessageError;
+
+const LOOKUP_BYTES: usize = 9;
+/// A route without its members.
+const ROUTE_BYTES: usize = 4 + 5 + 5 + 8 + 8 + 8 + 4 + 1 + 1;
+const PART_BYTES: usize = 9 + 1 + 8 + 4;
+
+pub(crate) fn encode_lookups(batch: u64, lookups: &[Lookup]) -> Bytes {
+    let mut body = BytesMut::with_capacity(12 + lookups.len() * LOOKUP_BYTES);
+    body.put_u64_le(batch);
+    body.put_u32_le(lookups.len() as u32);
+    for lookup in lookups {
+        body.put_u32_le(lookup.table.0);
+        put_placement(lookup.placement, &mut body);
     }
-    let place = |_| Some((TableId(body.try_get_u32().ok()?), take_placement(&mut body)?));
-    Some((batch, (0..count).map(place).collect::<Option<_>>()?))
+    body.freeze()
 }
 
-/// An answer: the routes met, and for each lookup which of them.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Answer {
-    pub(crate) batch: u64,
-    pub(crate) routes: Vec<Route>,
-    pub(crate) found: Vec<Option<u16>>,
-}
-
-pub(crate) fn encode_answer(answer: &Answer) -> Bytes {
-    let mut out = BytesMut::with_capacity(16 + 64 * answer.routes.len() + 2 * answer.found.len());
-    out.put_u64(answer.batch);
-    put_routes(&mut out, &answer.routes);
-    out.put_u16(answer.found.len() as u16);
-    answer.found.iter().for_each(|found| out.put_u16(found.unwrap_or(NO_ROUTE)));
-    out.freeze()
-}
-
-pub(crate) fn decode_answer(mut body: Bytes) -> Option<Answer> {
-    let batch = body.try_get_u64().ok()?;
-    let routes = take_routes(&mut body)?;
-    let count = usize::from(body.try_get_u16().ok()?);
-    if body.len() != count * 2 {
-        return None;
+/// Reads a batch's number and appends its keys to `keys`.
+pub(crate) fn decode_lookups(
+    mut body: &[u8],
+    keys: &mut Vec<RouteKey>,
+) -> Result<u64, MessageError> {
+    let batch = body.try_get_u64_le().map_err(|_| MessageError)?;
+    let count = item_count(&mut body)?;
+    let items = body.as_chunks::<LOOKUP_BYTES>();
+    if items.0.len() != count || !items.1.is_empty() {
+        return Err(MessageError);
     }
-    let found = |_| {
-        let index = body.get_u16();
-        (index != NO_ROUTE).then_some(index)
-    };
-    let found: Vec<_> = (0..count).map(found).collect();
-    let sound = found.iter().flatten().all(|index| usize::from(*index) < routes.len());
-    sound.then_some(Answer { batch, routes, found })
+    keys.extend(items.0.iter().map(|item| {
+        let mut item = &item[..];
+        RouteKey::new(TableId(item.get_u32_le()), get_placement(&mut item))
+    }));
+    Ok(batch)
 }
 
-pub(crate) fn encode_push(routes: &[Route]) -> Bytes {
-    let mut out = BytesMut::with_capacity(2 + 64 * routes.len());
-    put_routes(&mut out, routes);
-    out.freeze()
+/// Starts an answer of `count` routes: each is appended by [`put_answer`].
+pub(crate) fn start_answer(batch: u64, count: usize) -> BytesMut {
+    let mut body = BytesMut::with_capacity(12 + count * (1 + ROUTE_BYTES + 12));
+    body.put_u64_le(batch);
+    body.put_u32_le(count as u32);
+    body
 }
 
-pub(crate) fn decode_push(mut body: Bytes) -> Option<Vec<Route>> {
-    let routes = take_routes(&mut body)?;
-    body.is_empty().then_some(routes)
+pub(crate) fn put_answer(route: Option<&RouteRef<'_>>, body: &mut BytesMut) {
+    body.put_u8(u8::from(route.is_some()));
+    if let Some(route) = route {
+        put_route(route, body);
+    }
 }
 
-fn put_routes(out: &mut BytesMut, routes: &[Route]) {
-    out.put_u16(routes.len() as u16);
+/// The batch number of an answer, and the rest.
+pub(crate) fn answer_batch(mut body: &[u8]) -> Result<(u64, &[u8]), MessageError> {
+    let batch = body.try_get_u64_le().map_err(|_| MessageError)?;
+    Ok((batch, body))
+}
+
+/// Reads what follows the batch number of an answer to `count` lookups.
+pub(crate) fn decode_answers(
+    mut body: &[u8],
+    count: usize,
+    mut answered: impl FnMut(usize, Option<RouteRef<'_>>),
+) -> Result<(), MessageError> {
+    if item_count(&mut body)? != count {
+        return Err(MessageError);
+    }
+    let mut members = SmallVec::new();
+    for index in 0..count {
+        match body.try_get_u8().map_err(|_| MessageError)? {
+            0 => answered(index, None),
+            1 => answered(index, Some(get_route(&mut body, &mut members)?)),
+            _ => return Err(MessageError),
+        }
+    }
+    if body.is_empty() { Ok(()) } else { Err(MessageError) }
+}
+
+pub(crate) fn encode_routes<'a>(
+    routes: impl ExactSizeIterator<Item = RouteRef<'a>>,
+    body: &mut BytesMut,
+) {
+    body.put_u32_le(routes.len() as u32);
     for route in routes {
-        out.put_u64(route.partition.0);
-        out.put_u32(route.range.table.0);
-        out.put_slice(&route.range.first.to_bytes());
-        out.put_slice(&route.range.last.to_bytes());
-        out.put_u64(route.version.epoch);
-        out.put_u64(route.version.ballot);
-        out.put_u32(route.leader.map_or(0, |node| node.0));
-        out.put_u8(route.members.len() as u8);
-        route.members.iter().for_each(|member| out.put_u32(member.0));
+        put_route(&route, body);
     }
 }
 
-fn take_routes(body: &mut Bytes) -> Option<Vec<Route>> {
-    let count = usize::from(body.try_get_u16().ok()?);
-    if count > ROUTES_MAX {
-        return None;
+/// Reads routes that end the body.
+pub(crate) fn decode_routes(mut body: &[u8]) -> Result<Vec<Route>, MessageError> {
+    let routes = get_routes(&mut body)?;
+    if body.is_empty() { Ok(routes) } else { Err(MessageError) }
+}
+
+fn get_routes(body: &mut &[u8]) -> Result<Vec<Route>, MessageError> {
+    let count = item_count(body)?;
+    let mut members = SmallVec::new();
+    (0..count).map(|_| Ok(get_route(body, &mut members)?.to_route())).collect()
+}
+
+pub(crate) fn encode_ask(parts: &[PartSummary]) -> Bytes {
+    let mut body = BytesMut::with_capacity(4 + parts.len() * PART_BYTES);
+    body.put_u32_le(parts.len() as u32);
+    parts.iter().for_each(|part| put_part(part, &mut body));
+    body.freeze()
+}
+
+pub(crate) fn decode_ask(mut body: &[u8]) -> Result<Vec<PartSummary>, MessageError> {
+    let count = item_count(&mut body)?;
+    let parts = (0..count).map(|_| get_part(&mut body)).collect::<Result<_, _>>()?;
+    if body.is_empty() { Ok(parts) } else { Err(MessageError) }
+}
+
+/// What a node tells of a part in which it differs from the asker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// All its routes.
+    Routes(Vec<Route>),
+    /// Its two halves, to be asked for.
+    Parts([PartSummary; 2]),
+}
+
+const TOLD_ROUTES: u8 = 0;
+const TOLD_PARTS: u8 = 1;
+
+pub(crate) fn put_told_routes(routes: &[RouteRef<'_>], body: &mut BytesMut) {
+    body.put_u8(TOLD_ROUTES);
+    encode_routes(routes.iter().copied(), body);
+}
+
+pub(crate) fn put_told_parts(parts: &[PartSummary; 2], body: &mut BytesMut) {
+    body.put_u8(TOLD_PARTS);
+    parts.iter().for_each(|part| put_part(part, body));
+}
+
+pub(crate) fn finish_tell(whole: usize, count: u32, told: &[u8]) -> Bytes {
+    let mut body = BytesMut::with_capacity(8 + told.len());
+    body.put_u32_le(whole as u32);
+    body.put_u32_le(count);
+    body.put_slice(told);
+    body.freeze()
+}
+
+/// The size of the teller's map and what it told.
+pub(crate) fn decode_tell(mut body: &[u8]) -> Result<(usize, Vec<Told>), MessageError> {
+    let whole = body.try_get_u32_le().map_err(|_| MessageError)? as usize;
+    let count = item_count(&mut body)?;
+    let told = (0..count)
+        .map(|_| match body.try_get_u8().map_err(|_| MessageError)? {
+            TOLD_ROUTES => get_routes(&mut body).map(Told::Routes),
+            TOLD_PARTS => Ok(Told::Parts([get_part(&mut body)?, get_part(&mut body)?])),
+            _ => Err(MessageError),
+        })
+        .collect::<Result<_, _>>()?;
+    if body.is_empty() { Ok((whole, told)) } else { Err(MessageError) }
+}
+
+fn item_count(body: &mut &[u8]) -> Result<usize, MessageError> {
+    let count = body.try_get_u32_le().map_err(|_| MessageError)? as usize;
+    if count <= ITEMS_MAX { Ok(count) } else { Err(MessageError) }
+}
+
+fn put_part(part: &PartSummary, body: &mut BytesMut) {
+    body.put_slice(&part.prefix.first.get().to_le_bytes()[..9]);
+    body.put_u8(part.prefix.bits);
+    body.put_u64_le(part.hash);
+    body.put_u32_le(part.count);
+}
+
+fn get_part(body: &mut &[u8]) -> Result<PartSummary, MessageError> {
+    if body.len() < PART_BYTES {
+        return Err(MessageError);
     }
-    (0..count).map(|_| take_route(body)).collect()
+    let mut first = [0; 16];
+    body.copy_to_slice(&mut first[..(KEY_BITS / 8) as usize]);
+    let first = RouteKey::from_number(u128::from_le_bytes(first));
+    let prefix = Prefix::of(first, body.get_u8()).ok_or(MessageError)?;
+    Ok(PartSummary { prefix, hash: body.get_u64_le(), count: body.get_u32_le() })
 }
 
-fn take_route(body: &mut Bytes) -> Option<Route> {
-    let partition = PartitionId(body.try_get_u64().ok()?);
-    let table = TableId(body.try_get_u32().ok()?);
-    let (first, last) = (take_placement(body)?, take_placement(body)?);
-    let epoch = body.try_get_u64().ok()?;
-    let ballot = body.try_get_u64().ok()?;
-    let leader = body.try_get_u32().ok()?;
-    let members = body.try_get_u8().ok()?;
-    let members =
-        (0..members).map(|_| body.try_get_u32().ok().map(NodeId)).collect::<Option<_>>()?;
-    Some(Route {
-        partition,
-        range: PlacementRange { table, first, last },
-        version: RouteVersion { epoch, ballot },
-        leader: (leader != 0).then_some(NodeId(leader)),
-        members,
-    })
+fn put_route(route: &RouteRef<'_>, body: &mut BytesMut) {
+    // One append: bounds are checked once instead of ten times.
+    let mut fixed = [0; ROUTE_BYTES];
+    let mut out = &mut fixed[..];
+    out.put_u32_le(route.range.table.0);
+    put_placement(route.range.first, &mut out);
+    put_placement(route.range.last, &mut out);
+    out.put_u64_le(route.partition.0);
+    out.put_u64_le(route.version.epoch);
+    out.put_u64_le(route.version.ballot);
+    out.put_u32_le(route.leader.unwrap_or_default().0);
+    out.put_u8(u8::from(route.leader.is_some()));
+    let members = &route.members[..route.members.len().min(MEMBERS_MAX)];
+    out.put_u8(members.len() as u8);
+    body.put_slice(&fixed);
+    members.iter().for_each(|member| body.put_u32_le(member.0));
 }
 
-fn take_placement(body: &mut Bytes) -> Option<Placement> {
-    let bytes: [u8; 5] = body.get(..5)?.try_into().ok()?;
-    body.advance(5);
-    Some(Placement::from_bytes(bytes))
+/// Reads a route, its members into `members`.
+fn get_route<'a>(
+    body: &mut &[u8],
+    members: &'a mut SmallVec<[NodeId; 8]>,
+) -> Result<RouteRef<'a>, MessageError> {
+    let (fixed, rest) = body.split_first_chunk::<ROUTE_BYTES>().ok_or(MessageError)?;
+    let mut fixed = &fixed[..];
+    let table = TableId(fixed.get_u32_le());
+    let (first, last) = (get_placement(&mut fixed), get_placement(&mut fixed));
+    let partition = PartitionId(fixed.get_u64_le());
+    let version = RouteVersion { epoch: fixed.get_u64_le(), ballot: fixed.get_u64_le() };
+    let leader = NodeId(fixed.get_u32_le());
+    let leader = (fixed.get_u8() != 0).then_some(leader);
+    let count = usize::from(fixed.get_u8());
+    if first > last || count > MEMBERS_MAX || rest.len() < count * 4 {
+        return Err(MessageError);
+    }
+    let (nodes, rest) = rest.split_at(count * 4);
+    members.clear();
+    members.extend(nodes.as_chunks().0.iter().map(|node| NodeId(u32::from_le_bytes(*node))));
+    *body = rest;
+    let range = PlacementRange { table, first, last };
+    Ok(RouteRef { partition, range, version, leader, members })
+}
+
+fn put_placement(placement: Placement, body: &mut impl BufMut) {
+    body.put_slice(&placement.to_bytes());
+}
+
+fn get_placement(body: &mut &[u8]) -> Placement {
+    let mut bytes = [0; 5];
+    body.copy_to_slice(&mut bytes);
+    Placement::from_bytes(bytes)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn route(partition: u64, leader: Option<NodeId>) -> Route {
-        Route {
-            partition: PartitionId(partition),
-            range: PlacementRange::whole(TableId(3)),
-            version: RouteVersion { epoch: 4, ballot: 5 },
-            leader,
-            members: vec![NodeId(1), NodeId(2)],
-        }
-    }
-
-    #[test]
-    fn messages_round_trip_and_no_cut_is_one() {
-        let places = vec![(TableId(0), Placement::MIN), (TableId(9), Placement::MAX)];
-        let lookup = encode_lookup(7, &places);
-        assert_eq!(decode_lookup(lookup.clone()), Some((7, places)));
-        let routes = vec![route(1, None), route(2, Some(NodeId(2)))];
-        let answer =
-            Answer { batch: 7, routes: routes.clone(), found: vec![Some(1), None, Some(0)] };
-        let encoded = encode_answer(&answer);
-        assert_eq!(decode_answer(encoded.clone()), Some(answer));
-        let push = encode_push(&routes);
-        assert_eq!(decode_push(push.clone()), Some(routes));
-        for cut in 0..lookup.len() {
-            assert_eq!(decode_lookup(lookup.slice(..cut)), None, "lookup cut at {cut}");
-        }
-        for cut in 0..encoded.len() {
-            assert_eq!(decode_answer(encoded.slice(..cut)), None, "answer cut at {cut}");
-        }
-        for cut in 0..push.len() {
-            assert_eq!(decode_push(push.slice(..cut)), None, "push cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn an_answer_that_names_no_route_of_its_own_is_refused() {
-        let answer = Answer { batch: 1, routes: vec![route(1, None)], found: vec![Some(1)] };
-        assert_eq!(decode_answer(encode_answer(&answer)), None);
-    }
-}
+mod tests;

@@ -124,9 +124,7 @@ impl Config {
 
 impl Live {
     fn load(&self, values: &[String]) {
-        let text = |name: &str| {
-            values[find(name.as_bytes()).expect("named in the table")].as_str()
-        };
+        let text = |name: &str| values[find(name.as_bytes()).expect("named in the table")].as_str();
         let number = |name: &str| text(name).parse::<i64>().expect("validated when it was set");
         let natural = |name: &str| number(name).unsigned_abs();
         self.databases.store(natural("databases"), Relaxed);
@@ -276,7 +274,8 @@ mod tests {
     use super::*;
 
     fn set(config: &Config, pairs: &[&str]) -> Result<(), String> {
-        let pairs: Vec<Bytes> = pairs.iter().map(|p| Bytes::copy_from_slice(p.as_bytes())).collect();
+        let pairs: Vec<Bytes> =
+            pairs.iter().map(|p| Bytes::copy_from_slice(p.as_bytes())).collect();
         config.set(&pairs).map_err(|error| error.to_string())
     }
 
@@ -319,7 +318,9 @@ mod tests {
         assert_eq!(config.get("maxmemory"), "1073741824");
         assert_eq!(config.get("notify-keyspace-events"), "AKE");
         assert_eq!(set(&config, &["client-output-buffer-limit", "normal 1mb 2k 3"]), Ok(()));
-        assert!(config.get("client-output-buffer-limit").starts_with("normal 1048576 2000 3 slave"));
+        assert!(
+            config.get("client-output-buffer-limit").starts_with("normal 1048576 2000 3 slave")
+        );
         assert_eq!(config.live.output_hard_bytes.load(Relaxed), 1 << 20);
     }
 

@@ -116,7 +116,8 @@ async fn keys_by_scan(
             }
         }
         let Reply::Array(mut parts) = done.reply else { return Ok(Done::from(done.reply)) };
-        let (Some(Reply::Array(found)), Some(Reply::Bulk(next))) = (parts.pop(), parts.pop()) else {
+        let (Some(Reply::Array(found)), Some(Reply::Bulk(next))) = (parts.pop(), parts.pop())
+        else {
             return Err(CommandError::Operator("SCAN answered no cursor and keys".to_owned()));
         };
         keys.extend(found);

@@ -81,7 +81,8 @@ pub(crate) fn graph(event: &str, history: &History, now_s: i64) -> String {
     );
     text.push_str(&"-".repeat(COLUMNS_MAX));
     text.push('\n');
-    let level = |took: u64| if high == low { ROWS } else { 1 + (took - low) * (ROWS - 1) / (high - low) };
+    let level =
+        |took: u64| if high == low { ROWS } else { 1 + (took - low) * (ROWS - 1) / (high - low) };
     for row in (1..=ROWS).rev() {
         let column = |s: &Sample| match level(s.took_ms) {
             top if top == row => '#',

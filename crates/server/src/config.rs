@@ -12,7 +12,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memtable-mb", "MIB", "effects in memory per node before they are flushed (default 64)"),
-    ("cache-mb", "MIB", "row and block cache per node (default 64)"),
+    ("cache-mb", "MIB", "row and block cache per node, MiB (default 512)"),
     ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
@@ -44,7 +44,7 @@ impl Default for Config {
             maxclients: 20_000,
             requirepass: None,
             memtable_mb: 64,
-            cache_mb: 64,
+            cache_mb: 512,
             loglevel: "info".to_owned(),
             enable_faults: false,
         }

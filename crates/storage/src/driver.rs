@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
-use wire::peer::{Frame, FrameKind, Transport};
+use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
-use crate::core::{Actions, Core, LogRead};
+use crate::core::{Actions, Core, Frozen, LogRead};
 use crate::disk::Disk;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
+use crate::row_order::RowKey;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
@@ -35,9 +36,11 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys deleted by expiry in one step, under one lock.
 const EXPIRE_KEYS_MAX: usize = 256;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
+/// How often a flush looks whether the log has caught up with what it is to write.
+const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -137,7 +140,8 @@ impl Shared {
     fn send(&self, partition: PartitionId, to: paxos::NodeId, message: &paxos::Message) {
         let body = paxos::codec::encode(message).freeze();
         let to = NodeId(to.0);
-        self.transport.send(Frame::new(FrameKind::Paxos, self.id, to, partition, body));
+        let frame = Frame::new(Kind::Paxos, self.id, to, body).for_group(partition);
+        self.transport.send(to, frame);
     }
 
     /// Sends a lagging member what only the log on disk holds.
@@ -172,9 +176,9 @@ impl Shared {
         if self.is_stopping() {
             return;
         }
-        let partition = self.partitions.read().get(&frame.partition).cloned();
+        let partition = self.partitions.read().get(&frame.group).cloned();
         let Some(partition) = partition else { return };
-        match paxos::codec::decode(frame.body.clone()) {
+        match paxos::codec::decode(frame.body().clone()) {
             Ok(message) => {
                 let from = paxos::NodeId(frame.from.0);
                 let now = self.clock.monotonic();
@@ -246,7 +250,7 @@ fn write_log(
 ) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for (partition, _, record) in persists {
-        must_sync |= !matches!(record, paxos::Record::Chosen(_) | paxos::Record::Truncate(_));
+        must_sync |= record.must_sync();
         log.append(to_record(partition.id, record))?;
     }
     if must_sync { log.sync() } else { Ok(()) }
@@ -364,9 +368,14 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     if frozen.is_empty() {
         return Ok(());
     }
+    if !wait_flushable(shared, &frozen) {
+        return Ok(());
+    }
     let started = Instant::now();
     let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
-    shared.disk.ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys()))?;
+    shared
+        .disk
+        .ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys().map(RowKey::bytes)))?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -375,6 +384,20 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     let rows: usize = rows.iter().map(|rows| rows.len()).sum();
     tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
     Ok(())
+}
+
+/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
+/// the log's tail. False if the node stops first.
+fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
+    for (partition, frozen) in frozen {
+        while partition.core.lock().replica.flushable().0 < frozen.through {
+            if shared.is_stopping() {
+                return false;
+            }
+            std::thread::sleep(FLUSHABLE_CHECK);
+        }
+    }
+    true
 }
 
 /// The rows of several memtables in ascending order. Their keys are disjoint.
@@ -386,6 +409,6 @@ fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes
             .enumerate()
             .filter_map(|(at, side)| side.peek().map(|(row, _)| (*row, at)))
             .min()?;
-        sides[next.1].next().map(|(row, value)| (row.clone(), value.clone()))
+        sides[next.1].next().map(|(row, value)| (row.bytes().clone(), value.clone()))
     })
 }

@@ -26,7 +26,8 @@ mod memory;
 mod meta;
 mod node;
 mod partition;
-mod row;
+pub mod row;
+mod row_order;
 mod view;
 pub mod wal;
 

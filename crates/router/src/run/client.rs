@@ -63,7 +63,11 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     let chosen = match &args[2..] {
         [] => clients.all(),
         [option, name] if option.eq_ignore_ascii_case(b"TYPE") => {
-            if is_normal(name)? { clients.all() } else { Vec::new() }
+            if is_normal(name)? {
+                clients.all()
+            } else {
+                Vec::new()
+            }
         }
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
             let mut chosen = Vec::new();
@@ -174,8 +178,8 @@ impl Victims {
         let is_at = |wanted: &Option<Bytes>, addr: std::net::SocketAddr| {
             wanted.as_ref().is_none_or(|wanted| wanted == addr.to_string().as_bytes())
         };
-        !self.none
-            && !(self.skip_me && client.id == me)
+        let spared = self.none || (self.skip_me && client.id == me);
+        !spared
             && self.id.is_none_or(|id| id == client.id)
             && is_at(&self.addr, client.peer)
             && is_at(&self.local_addr, client.local)

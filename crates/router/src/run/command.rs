@@ -133,12 +133,15 @@ fn describe(entry: &Entry) -> Reply {
         Keys::Pair(..) => (1, 2, 1),
         _ => (0, 0, 0),
     };
-    let categories = docs::categories(entry).into_iter().map(|name| text_status(format!("@{name}")));
+    let categories =
+        docs::categories(entry).into_iter().map(|name| text_status(format!("@{name}")));
     let tips = docs::tips(entry).iter().map(|tip| word(tip));
     Reply::Array(vec![
         text(entry.full_name()),
         Reply::Integer(command.arity.as_redis()),
-        Reply::Set(command_flags(command.flags, command.keys).into_iter().map(Reply::Simple).collect()),
+        Reply::Set(
+            command_flags(command.flags, command.keys).into_iter().map(Reply::Simple).collect(),
+        ),
         Reply::Integer(first),
         Reply::Integer(last),
         Reply::Integer(i64::from(step)),
@@ -222,10 +225,9 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             let last = if last < 0 { last } else { last - first as i16 };
             vec![key_spec(flags, at(first), range(i64::from(last), step))]
         }
-        Keys::Pair(first, second) => vec![
-            key_spec(first, at(1), range(0, 1)),
-            key_spec(second, at(2), range(0, 1)),
-        ],
+        Keys::Pair(first, second) => {
+            vec![key_spec(first, at(1), range(0, 1)), key_spec(second, at(2), range(0, 1))]
+        }
         Keys::Counted { at: count_at, flags } => {
             let counted = integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]);
             vec![key_spec(flags, at(count_at), ("keynum", counted))]

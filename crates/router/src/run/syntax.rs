@@ -104,7 +104,12 @@ impl Parser {
             }
             _ => {
                 let lower = name.to_ascii_lowercase();
-                Argument { name: lower, kind: "pure-token", token: Some(name), ..Argument::default() }
+                Argument {
+                    name: lower,
+                    kind: "pure-token",
+                    token: Some(name),
+                    ..Argument::default()
+                }
             }
         }
     }

@@ -105,6 +105,8 @@ pub struct Decoder {
     bulk: Option<usize>,
     /// The arguments of the current array that are complete.
     args: Arguments,
+    /// How many of `args` no longer refer to the read buffer.
+    detached: usize,
     /// What has arrived of a large argument (and of its CRLF).
     large: Vec<u8>,
     /// Bytes at the start of the read buffer known to hold no end of line.
@@ -153,6 +155,18 @@ impl Decoder {
     pub fn pending_bytes(&self) -> usize {
         self.large.capacity()
             + self.args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>()
+    }
+
+    /// Makes what is held of a partial command independent of the read buffer, so that its memory can
+    /// be used again while the client takes its time. Copies each argument once at most.
+    pub fn detach(&mut self) {
+        for arg in &mut self.args[self.detached..] {
+            // Larger ones were gathered apart, or fill most of the buffer anyway.
+            if arg.len() < LARGE_BULK_BYTES {
+                *arg = Bytes::copy_from_slice(arg);
+            }
+        }
+        self.detached = self.args.len();
     }
 
     /// How many bytes the argument in progress still lacks at least (0 if unknown): what a
@@ -234,7 +248,11 @@ impl Decoder {
             self.missing -= 1;
         }
         self.cut(buffer, at, &mut ranges);
-        Ok((self.missing == 0).then(|| std::mem::take(&mut self.args)))
+        if self.missing > 0 {
+            return Ok(None);
+        }
+        self.detached = 0;
+        Ok(Some(std::mem::take(&mut self.args)))
     }
 
     /// Takes the first `length` bytes off the buffer and the arguments in them.
@@ -328,7 +346,9 @@ impl Decoder {
 
     /// Reads an inline command. Empty arguments mean an empty line.
     fn inline_command(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
-        let end = memchr::memchr(b'\n', &buffer[self.scanned..]).map(|at| self.scanned + at);
+        // A NUL is looked for along with the end: the start of a TLS handshake holds one, and its
+        // client sends no line's end but waits for an answer.
+        let end = memchr::memchr2(b'\n', 0, &buffer[self.scanned..]).map(|at| self.scanned + at);
         if end.unwrap_or(buffer.len()) > self.limits.line_bytes {
             return Err(DecodeError::InlineTooLong);
         }
@@ -336,12 +356,12 @@ impl Decoder {
             self.scanned = buffer.len();
             return Ok(None);
         };
+        if buffer[end] == 0 {
+            return Err(DecodeError::NulInInline);
+        }
         self.scanned = 0;
         let mut line = buffer.split_to(end + 1).freeze();
         line.truncate(if line[..end].ends_with(b"\r") { end - 1 } else { end });
-        if memchr::memchr(0, &line).is_some() {
-            return Err(DecodeError::NulInInline);
-        }
         // As in Redis, what bounds the words of a line is its length.
         let args = split_arguments(&line).map_err(|_| DecodeError::UnbalancedQuotes)?;
         Ok(Some(args))
