@@ -71,6 +71,8 @@ pub struct Runner {
     tamper: Option<Tamper>,
     /// Whether the present sequence has a COPY to another database.
     copies_across: bool,
+    /// Whether the servers have parted in the present sequence.
+    parted: bool,
     /// Commands sent so far.
     pub commands: usize,
     /// How often each listed difference was needed.
@@ -85,6 +87,7 @@ impl Runner {
             target: Seat::new(target)?,
             tamper: None,
             copies_across: false,
+            parted: false,
             commands: 0,
             ledger: Ledger::default(),
         })
@@ -101,6 +104,7 @@ impl Runner {
     pub fn run(&mut self, atoms: &[Atom]) -> Result<Option<Divergence>> {
         self.reference.reset().context("reset Redis")?;
         self.target.reset().context("reset the server under test")?;
+        self.parted = false;
         self.copies_across = atoms.iter().any(copies_across);
         let mut at = 0;
         while at < atoms.len() {
@@ -118,6 +122,9 @@ impl Runner {
             if let Some((offset, mut divergence)) = found {
                 divergence.atom = at + offset;
                 return Ok(Some(divergence));
+            }
+            if self.parted {
+                return Ok(None);
             }
             at = group;
         }
@@ -140,11 +147,13 @@ impl Runner {
             self.reference.meet_expired()?;
             self.target.meet_expired()?;
         }
+        let answered = answered(&commands);
+        let ping = vec![b"PING".to_vec()];
+        let commands = without_silent_quit(&commands, &answered, &ping);
         self.reference.send(connection, &commands, None)?;
         self.target.send(connection, &commands, self.tamper)?;
         let (expected, expected_end) = self.reference.receive(connection);
         let (replies, end) = self.target.receive(connection);
-        let answered = answered(&commands);
         for (index, pair) in expected.iter().zip(&replies).enumerate() {
             let at = *answered.get(index).unwrap_or(&(commands.len() - 1));
             let exchange = Exchange {
@@ -155,6 +164,10 @@ impl Runner {
             };
             if !self.ledger.same(&exchange) {
                 return Ok(Some((at, divergence(&exchange))));
+            }
+            if Ledger::parts(&exchange) {
+                self.parted = true;
+                return Ok(None);
             }
         }
         if expected.len() != replies.len() || expected_end != end {
@@ -270,6 +283,18 @@ fn divergence(exchange: &Exchange<'_>) -> Divergence {
         reference: show(&exchange.reference.raw),
         target: show(&exchange.target.raw),
     }
+}
+
+/// The commands, with a PING for each QUIT whose reply is suppressed: Redis never closes then, as it
+/// waits for the reply to be written.
+fn without_silent_quit<'a>(
+    commands: &[&'a Command],
+    answered: &[usize],
+    ping: &'a Command,
+) -> Vec<&'a Command> {
+    let silent_quit = |at: usize, command: &Command| is(command, "QUIT") && !answered.contains(&at);
+    let replaced = commands.iter().enumerate();
+    replaced.map(|(at, command)| if silent_quit(at, command) { ping } else { *command }).collect()
 }
 
 /// The indexes of the commands that have a reply, when sent on a connection that replies.
