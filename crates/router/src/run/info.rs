@@ -25,8 +25,6 @@ enum Shown {
     Always,
     /// For `all` and `everything`, or by name.
     WithAll,
-    /// By default and for `everything`, but not for `all`.
-    Modules,
 }
 
 /// What the sections are written from: gathered once.
@@ -46,7 +44,7 @@ const SECTIONS: &[Section] = &[
     ("Stats", Shown::Always, stats),
     ("Replication", Shown::Always, replication),
     ("CPU", Shown::Always, cpu),
-    ("Modules", Shown::Modules, |_, _| {}),
+    ("Modules", Shown::Always, |_, _| {}),
     ("Commandstats", Shown::WithAll, commandstats),
     ("Errorstats", Shown::Always, errorstats),
     ("Latencystats", Shown::WithAll, latencystats),
@@ -78,8 +76,7 @@ pub(super) fn info(connection: &mut Connection, args: &[Bytes]) -> Reply {
 fn is_wanted(name: &str, shown: Shown, asked: &[Bytes]) -> bool {
     let by = |word: &[u8]| match word.to_ascii_lowercase().as_slice() {
         b"default" => shown != Shown::WithAll,
-        b"all" => shown != Shown::Modules,
-        b"everything" => true,
+        b"all" | b"everything" => true,
         word => word == name.to_ascii_lowercase().as_bytes(),
     };
     if asked.is_empty() { by(b"default") } else { asked.iter().any(|word| by(word)) }
