@@ -450,7 +450,10 @@ fn partitions(facts: &Facts<'_>, out: &mut String) {
 }
 
 fn routing(facts: &Facts<'_>, out: &mut String) {
-    let counters = facts.shared.stats.counters();
+    // Since the start, as what MemDS answered is counted: the two belong together.
+    let counters = facts.shared.stats.totals();
+    let memds = facts.shared.memds.stats();
+    let lookups = memds.foreground + memds.answered;
     let (slots, partitions) = facts.shared.cache.len();
     let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
     lines(
@@ -465,10 +468,10 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
             ),
             ("route_cache_slots", &slots),
             ("route_cache_partitions", &partitions),
-            ("memds_lookups", &counters.lookups),
+            ("memds_lookups", &lookups),
             (
                 "memds_lookups_per_command",
-                &format_args!("{:.4}", share(counters.lookups, counters.routed)),
+                &format_args!("{:.4}", share(lookups, counters.routed)),
             ),
             ("route_corrections", &counters.corrections),
             ("call_retries", &counters.retries),
