@@ -22,7 +22,10 @@ use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
 
-const PARTITIONS: usize = 1_000_000;
+/// Partitions in the map; few when the bench only has to show that it runs (`--test`).
+fn partitions() -> usize {
+    if std::env::args().any(|arg| arg == "--test") { 10_000 } else { 1_000_000 }
+}
 const NODES_PER_ZONE: u32 = 20;
 const LOOKUPS: usize = 1 << 20;
 /// Lookups in a frame from a router.
@@ -59,7 +62,7 @@ static ALLOCATOR: Counting = Counting;
 /// One table divided at random places. Partition ids are in the order in which splits would have
 /// made them, i.e. random; epochs and ballots are those of a cluster that has lived for a while.
 fn routes(rng: &mut StdRng) -> Vec<Route> {
-    let mut firsts: Vec<u64> = (0..PARTITIONS).map(|_| rng.random_range(1..1 << 40)).collect();
+    let mut firsts: Vec<u64> = (0..partitions()).map(|_| rng.random_range(1..1 << 40)).collect();
     firsts.push(0);
     firsts.sort_unstable();
     firsts.dedup();
@@ -71,7 +74,7 @@ fn routes(rng: &mut StdRng) -> Vec<Route> {
                 .collect();
             let leader = members[rng.random_range(0..3)];
             Route {
-                partition: PartitionId(rng.random_range(0..PARTITIONS as u64)),
+                partition: PartitionId(rng.random_range(0..partitions() as u64)),
                 range: PlacementRange {
                     table: TableId(0),
                     first: placement(firsts[index]),
@@ -155,20 +158,9 @@ fn mirror_cost(routes: impl Iterator<Item = Route>, keys: &[RouteKey]) -> (f64, 
     })
 }
 
-fn perkle(criterion: &mut Criterion) {
-    let mut rng = StdRng::seed_from_u64(1);
-    let routes = routes(&mut rng);
-    let keys = random_keys(&mut rng);
-
-    let before = ALLOCATED.load(Ordering::Relaxed);
-    let mut map: Perkle = routes.iter().cloned().collect();
-    let built = ALLOCATED.load(Ordering::Relaxed) - before;
-    let count = map.len() as f64;
-    println!("bytes a partition, built at once: {:.2}", built as f64 / count);
-    println!("  as the map itself estimates:    {:.2}", map.memory_bytes() as f64 / count);
-
+fn lookups(map: &Perkle, routes: &[Route], keys: &[RouteKey]) {
     let floor = best(LOOKUPS, || {
-        for key in &keys {
+        for key in keys {
             black_box(map.floor(*key));
         }
     });
@@ -182,7 +174,7 @@ fn perkle(criterion: &mut Criterion) {
     let sorted: BTreeMap<RouteKey, &Route> =
         routes.iter().map(|route| (RouteKey::new(TableId(0), route.range.first), route)).collect();
     let btree = best(LOOKUPS, || {
-        for key in &keys {
+        for key in keys {
             let found = sorted.range(..=*key).next_back();
             // Read the route, as the Perkle tree does: a lookup that reads nothing answers nothing.
             black_box(found.map(|(_, route)| (route.version, route.leader, route.members[0])));
@@ -196,7 +188,9 @@ fn perkle(criterion: &mut Criterion) {
             btree / time
         );
     }
+}
 
+fn changes(map: &mut Perkle, routes: &[Route]) {
     let start = cpu_nanos();
     for index in 0..CHANGES {
         let mut route = routes[(index * 7919) % routes.len()].clone();
@@ -204,23 +198,42 @@ fn perkle(criterion: &mut Criterion) {
         map.insert(&route);
     }
     let change = (cpu_nanos() - start) as f64 / CHANGES as f64;
-    let after = ALLOCATED.load(Ordering::Relaxed);
     println!("change of one route: {:.2} µs, Merkle root included", change / 1e3);
     let old: Perkle = routes.iter().cloned().collect();
     let start = cpu_nanos();
-    let found = old.differences(&map).len();
+    let found = old.differences(map).len();
     println!("diff of {found} routes: {:.1} ms", (cpu_nanos() - start) as f64 / 1e6);
+}
 
+fn growth(routes: &[Route]) {
+    let before = ALLOCATED.load(Ordering::Relaxed);
     let mut grown = Perkle::new();
-    let before = ALLOCATED.load(Ordering::Relaxed).max(after);
     for index in 0..routes.len() {
         grown.insert(&routes[(index * 7919) % routes.len()]);
     }
     let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
-    println!("bytes a partition, one by one in random order: {:.2}", bytes as f64 / count);
+    println!(
+        "bytes a partition, one by one in random order: {:.2}",
+        bytes as f64 / grown.len() as f64
+    );
+}
 
-    drop((old, sorted));
-    for partitions in [12, PARTITIONS] {
+fn perkle(criterion: &mut Criterion) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let routes = routes(&mut rng);
+    let keys = random_keys(&mut rng);
+
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let mut map: Perkle = routes.iter().cloned().collect();
+    let built = ALLOCATED.load(Ordering::Relaxed) - before;
+    let count = map.len() as f64;
+    println!("bytes a partition, built at once: {:.2}", built as f64 / count);
+    println!("  as the map itself estimates:    {:.2}", map.memory_bytes() as f64 / count);
+
+    lookups(&map, &routes, &keys);
+    changes(&mut map, &routes);
+    growth(&routes);
+    for partitions in [12, partitions()] {
         let step = routes.len() / partitions;
         let some = routes.iter().step_by(step).cloned();
         let (submit, all) = mirror_cost(some, &keys);
