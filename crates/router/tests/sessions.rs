@@ -139,9 +139,16 @@ async fn client_reply_silences_a_connection() {
             "CLIENT REPLY SKIP",
             "CLIENT REPLY ON",
             "GET k",
+            // A SKIP that is skipped skips again; and so is a RESET.
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY SKIP",
+            "GET k",
+            "CLIENT REPLY SKIP",
+            "RESET",
+            "PING",
         ])
         .await;
-    assert_eq!(client.replies(3).await, ["1", "OK", "2"]);
+    assert_eq!(client.replies(4).await, ["1", "OK", "2", "PONG"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

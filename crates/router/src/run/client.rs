@@ -225,8 +225,9 @@ pub(super) fn reply(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
             Ok(NO_REPLY)
         }
         b"skip" => {
-            // This command ends first, and it is its end that would use the skip up.
-            if session.reply_mode == ReplyMode::On {
+            // This command ends first, and it is its end that would use the skip up: also when it
+            // is itself the one that was to be skipped.
+            if session.reply_mode != ReplyMode::Off {
                 session.reply_mode = ReplyMode::SkipAfterThis;
             }
             Ok(NO_REPLY)
