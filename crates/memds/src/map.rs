@@ -1,0 +1,226 @@
+//! The partition map: for every placement of every table, the newest route known.
+//!
+//! Each placement keeps the route that takes precedence among all that were ever installed for it,
+//! so the map is the same whatever the order in which pushes arrive, are lost and are healed. Of a
+//! route that is overlapped by a newer one the rest stays: when only one half of a split is known
+//! yet, the other half still leads to the old leader, who knows better, instead of nowhere.
+//!
+//! An entry is a maximal run of placements with the same route. A route without members says that
+//! nobody serves the range (its table was dropped): it is remembered, and looked up as no route.
+//!
+//! ```text
+//!   before      [        7 @ epoch 4        ]
+//!   install     [  7 @ 5  ]
+//!   after       [  7 @ 5  ][    7 @ 4       ]        then 8 @ 5 replaces what is left
+//! ```
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use wire::ids::TableId;
+use wire::placement::{Placement, PlacementRange};
+use wire::service::Route;
+
+use crate::frames::MEMBERS_MAX;
+use crate::region::{Key, key};
+
+/// Maps below this many entries may change in any way: a few merges halve them.
+const GUARDED_ENTRIES_MIN: usize = 16;
+
+/// What became of a route handed to the map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Install {
+    /// It is the newest known for at least a part of its range.
+    Newer,
+    /// Nothing new in it.
+    Stale,
+    /// It cannot be right, and was not taken: it would replace more than half of the map by one
+    /// partition, or names more members than a partition can have.
+    Refused,
+}
+
+/// Why a whole map was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MapRefused {
+    /// It has no entries.
+    #[error("the map is empty")]
+    Empty,
+    /// It has less than half of the entries of the one it would replace.
+    #[error("the map shrank from {from} to {to} entries")]
+    Shrank {
+        /// Entries held.
+        from: usize,
+        /// Entries offered.
+        to: usize,
+    },
+}
+
+/// The newest route of every placement.
+#[derive(Default)]
+pub struct PartitionMap {
+    entries: BTreeMap<Key, Route>,
+}
+
+impl PartitionMap {
+    /// A map without entries.
+    pub fn new() -> PartitionMap {
+        PartitionMap::default()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The newest route known for this placement, if anybody serves it.
+    pub fn route_of(&self, table: TableId, placement: Placement) -> Option<Route> {
+        let (_, route) = self.entries.range(..=key(table, placement)).next_back()?;
+        let here = route.range.table == table && route.range.contains(placement);
+        (here && !route.members.is_empty()).then(|| route.clone())
+    }
+
+    /// Takes the route for those placements of its range for which it is the newest.
+    pub fn install(&mut self, route: &Route) -> Install {
+        if route.members.len() > MEMBERS_MAX || route.range.first > route.range.last {
+            return Install::Refused;
+        }
+        let overlapped = self.overlapping(&route.range);
+        let loses = |old: &&Route| precedence(route, old) == Ordering::Greater;
+        let swallowed = overlapped.iter().filter(loses).filter(|old| covers(route, old)).count();
+        if swallowed >= GUARDED_ENTRIES_MIN && swallowed * 2 > self.len() {
+            return Install::Refused;
+        }
+        let pieces = pieces_to_take(route, &overlapped);
+        for old in overlapped.iter().filter(loses) {
+            self.cut(old, &route.range);
+        }
+        for &(first, last) in &pieces {
+            self.put_joined(with_range(route, first, last));
+        }
+        if pieces.is_empty() { Install::Stale } else { Install::Newer }
+    }
+
+    /// Replaces the whole map, for instance by what the storage nodes say of themselves at start.
+    ///
+    /// *Errors*: an empty map, and one that shrank sharply, is refused and nothing changes.
+    pub fn replace(&mut self, routes: &[Route]) -> Result<(), MapRefused> {
+        let mut map = PartitionMap::new();
+        for route in routes {
+            map.install(route);
+        }
+        self.check_size(map.len())?;
+        *self = map;
+        Ok(())
+    }
+
+    /// Whether a map of this many entries may stand in for this one.
+    pub(crate) fn check_size(&self, entries: usize) -> Result<(), MapRefused> {
+        if entries == 0 {
+            return Err(MapRefused::Empty);
+        }
+        if self.len() >= GUARDED_ENTRIES_MIN && entries * 2 < self.len() {
+            return Err(MapRefused::Shrank { from: self.len(), to: entries });
+        }
+        Ok(())
+    }
+
+    /// The entries that share placements with the range, in order.
+    fn overlapping(&self, range: &PlacementRange) -> Vec<Route> {
+        let (first, last) = (key(range.table, range.first), key(range.table, range.last));
+        let before = self.entries.range(..first).next_back().map(|(_, route)| route);
+        let before = before.filter(|r| r.range.table == range.table && r.range.last >= range.first);
+        before
+            .into_iter()
+            .chain(self.entries.range(first..=last).map(|(_, r)| r))
+            .cloned()
+            .collect()
+    }
+
+    /// Removes those placements of an entry that lie in the range.
+    fn cut(&mut self, old: &Route, range: &PlacementRange) {
+        self.remove(&old.range);
+        if let Some(last) = before(range.first).filter(|&last| old.range.first <= last) {
+            self.put(with_range(old, old.range.first, last));
+        }
+        if let Some(first) = after(range.last).filter(|&first| first <= old.range.last) {
+            self.put(with_range(old, first, old.range.last));
+        }
+    }
+
+    /// Puts an entry where no placement is taken, joined with neighbours that say the same.
+    fn put_joined(&mut self, mut entry: Route) {
+        let range = entry.range;
+        if let Some(left) = before(range.first).and_then(|p| self.entry_at(range.table, p))
+            && precedence(&left, &entry) == Ordering::Equal
+        {
+            self.remove(&left.range);
+            entry.range.first = left.range.first;
+        }
+        if let Some(right) = after(range.last).and_then(|p| self.entry_at(range.table, p))
+            && precedence(&right, &entry) == Ordering::Equal
+        {
+            self.remove(&right.range);
+            entry.range.last = right.range.last;
+        }
+        self.put(entry);
+    }
+
+    fn entry_at(&self, table: TableId, placement: Placement) -> Option<Route> {
+        let range = PlacementRange { table, first: placement, last: placement };
+        self.overlapping(&range).pop()
+    }
+
+    fn put(&mut self, route: Route) {
+        self.entries.insert(key(route.range.table, route.range.first), route);
+    }
+
+    fn remove(&mut self, range: &PlacementRange) {
+        self.entries.remove(&key(range.table, range.first));
+    }
+}
+
+/// Which of two routes for the same placement stands. Versions decide; the rest is there so that
+/// any two nodes decide alike when a version was published with two contents.
+fn precedence(a: &Route, b: &Route) -> Ordering {
+    let rank = |r: &Route| (r.version, r.leader.is_some(), r.partition, r.leader);
+    rank(a).cmp(&rank(b)).then_with(|| a.members.cmp(&b.members))
+}
+
+/// The runs of the route's range that no entry holds that stands against it.
+fn pieces_to_take(route: &Route, overlapped: &[Route]) -> Vec<(Placement, Placement)> {
+    let mut pieces = Vec::new();
+    let mut next = Some(route.range.first);
+    for old in overlapped.iter().filter(|old| precedence(route, old) != Ordering::Greater) {
+        let Some(first) = next else { break };
+        if let Some(last) = before(old.range.first).filter(|&last| first <= last) {
+            pieces.push((first, last));
+        }
+        next = after(old.range.last);
+    }
+    if let Some(first) = next.filter(|&first| first <= route.range.last) {
+        pieces.push((first, route.range.last));
+    }
+    pieces
+}
+
+fn covers(route: &Route, old: &Route) -> bool {
+    route.range.contains(old.range.first) && route.range.contains(old.range.last)
+}
+
+fn with_range(route: &Route, first: Placement, last: Placement) -> Route {
+    let range = PlacementRange { table: route.range.table, first, last };
+    Route { range, ..route.clone() }
+}
+
+fn before(placement: Placement) -> Option<Placement> {
+    placement.get().checked_sub(1).and_then(Placement::new)
+}
+
+fn after(placement: Placement) -> Option<Placement> {
+    Placement::new(placement.get() + 1)
+}

@@ -1,0 +1,182 @@
+//! A MemDS node: answers lookups from its map, takes pushes, and heals from its peers.
+//!
+//! The node has no thread and no clock: frames are handled on the thread that brings them, and the
+//! host calls [`Memds::sync`] every second or so. A node that knows no route for a placement says
+//! so; the client asks another. A node that just started knows nothing and harms nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use metrics::counter;
+use parking_lot::RwLock;
+use wire::ids::{NodeId, PartitionId, TableId};
+use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
+use wire::placement::Placement;
+use wire::service::Route;
+
+use crate::frames::{self, Answer, BodyError, Lookup};
+use crate::map::{Install, MapRefused, PartitionMap};
+
+/// A node that holds the whole partition map.
+pub struct Memds {
+    id: NodeId,
+    peers: Vec<NodeId>,
+    transport: Arc<dyn Transport>,
+    map: RwLock<PartitionMap>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    lookups: AtomicU64,
+    pushes: AtomicU64,
+    installed: AtomicU64,
+    stale: AtomicU64,
+    refused: AtomicU64,
+    malformed: AtomicU64,
+}
+
+/// What a MemDS node did since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct MemdsStats {
+    /// Lookups answered, whether a route was known or not.
+    pub lookups: u64,
+    /// Routes pushed by storage nodes.
+    pub pushes: u64,
+    /// Routes, pushed or healed, that were newer than what was known.
+    pub installed: u64,
+    /// Routes that were not.
+    pub stale: u64,
+    /// Routes and maps that were refused because they would have emptied the map or shrunk it
+    /// sharply.
+    pub refused: u64,
+    /// Frames that were not understood.
+    pub malformed: u64,
+}
+
+impl Memds {
+    /// A node with an empty map.
+    pub fn new(id: NodeId, peers: Vec<NodeId>, transport: Arc<dyn Transport>) -> Memds {
+        let peers = peers.into_iter().filter(|&peer| peer != id).collect();
+        Memds { id, peers, transport, map: RwLock::default(), counts: Counts::default() }
+    }
+
+    /// The node's address.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Entries of the map.
+    pub fn entries(&self) -> usize {
+        self.map.read().len()
+    }
+
+    /// The newest route known for a placement; not counted as a lookup.
+    pub fn route_of(&self, table: TableId, placement: Placement) -> Option<Route> {
+        self.map.read().route_of(table, placement)
+    }
+
+    /// What the node did since it started.
+    pub fn stats(&self) -> MemdsStats {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        MemdsStats {
+            lookups: read(&self.counts.lookups),
+            pushes: read(&self.counts.pushes),
+            installed: read(&self.counts.installed),
+            stale: read(&self.counts.stale),
+            refused: read(&self.counts.refused),
+            malformed: read(&self.counts.malformed),
+        }
+    }
+
+    /// Replaces the whole map by an authoritative one.
+    ///
+    /// *Errors*: an empty map, and one that shrank sharply, is refused and nothing changes.
+    pub fn replace(&self, routes: &[Route]) -> Result<(), MapRefused> {
+        self.map.write().replace(routes).inspect_err(|error| self.refuse(error))
+    }
+
+    fn lookup_all(&self, body: &[u8]) -> Result<Bytes, BodyError> {
+        let (batch, lookups) = frames::decode_lookups(body)?;
+        self.count(&self.counts.lookups, "memds_lookups_total", lookups.len());
+        Ok(frames::encode_answer(&self.answer(batch, &lookups)))
+    }
+
+    fn answer(&self, batch: u64, lookups: &[Lookup]) -> Answer {
+        let map = self.map.read();
+        let mut routes: Vec<Route> = Vec::new();
+        let mut found = Vec::with_capacity(lookups.len());
+        for lookup in lookups {
+            let route = map.route_of(lookup.table, lookup.placement);
+            found.push(route.map(|route| {
+                let known = routes.iter().position(|r| r.range == route.range);
+                let index = known.unwrap_or_else(|| {
+                    routes.push(route);
+                    routes.len() - 1
+                });
+                u16::try_from(index).expect("no more routes than lookups")
+            }));
+        }
+        Answer { batch, routes, found }
+    }
+
+    fn take_push(&self, body: &[u8]) -> Result<(), BodyError> {
+        let routes = frames::decode_push(body)?;
+        self.count(&self.counts.pushes, "memds_pushes_total", routes.len());
+        self.install_all(&routes);
+        Ok(())
+    }
+
+    /// Installs routes under one lock: lookups see all of them or none.
+    fn install_all(&self, routes: &[Route]) {
+        let (mut installed, mut stale, mut refused) = (0, 0, 0);
+        let mut map = self.map.write();
+        for route in routes {
+            match map.install(route) {
+                Install::Newer => installed += 1,
+                Install::Stale => stale += 1,
+                Install::Refused => refused += 1,
+            }
+        }
+        drop(map);
+        self.count(&self.counts.installed, "memds_installed_total", installed);
+        self.count(&self.counts.stale, "memds_stale_total", stale);
+        if refused > 0 {
+            tracing::warn!(node = %self.id, refused, "routes refused: they would swallow the map");
+            self.count(&self.counts.refused, "memds_refused_total", refused);
+        }
+    }
+
+    fn refuse(&self, error: &MapRefused) {
+        tracing::warn!(node = %self.id, %error, "map refused");
+        self.count(&self.counts.refused, "memds_refused_total", 1);
+    }
+
+    fn count(&self, count: &AtomicU64, name: &'static str, by: usize) {
+        if by > 0 {
+            count.fetch_add(by as u64, Ordering::Relaxed);
+            counter!(name).increment(by as u64);
+        }
+    }
+
+    fn send(&self, kind: FrameKind, to: NodeId, body: Bytes) {
+        self.transport.send(Frame::new(kind, self.id, to, PartitionId(0), body));
+    }
+}
+
+impl FrameHandler for Memds {
+    fn handle(&self, frame: Frame) {
+        let done = match frame.kind {
+            FrameKind::MemdsLookup => self.lookup_all(&frame.body).map(|answer| {
+                self.send(FrameKind::MemdsAnswer, frame.from, answer);
+            }),
+            FrameKind::MemdsPush => self.take_push(&frame.body),
+            _ => Err(BodyError::Invalid("frame kind for a MemDS node")),
+        };
+        if let Err(error) = done {
+            tracing::warn!(node = %self.id, from = %frame.from, %error, "frame not understood");
+            self.count(&self.counts.malformed, "memds_malformed_total", 1);
+        }
+    }
+}
