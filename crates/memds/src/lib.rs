@@ -17,7 +17,10 @@
 
 mod client;
 mod frames;
+mod groups;
 mod map;
+mod page;
+mod perkle;
 mod publisher;
 mod region;
 mod service;
@@ -25,5 +28,6 @@ mod service;
 pub use client::{Client, ClientOptions, ClientStats};
 pub use frames::{BodyError, Lookup};
 pub use map::{Install, MapRefused, PartitionMap};
+pub use perkle::{Difference, Footprint, Perkle, RouteRef};
 pub use publisher::Publisher;
 pub use service::{Memds, MemdsStats};

@@ -15,14 +15,14 @@
 //! ```
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use wire::ids::TableId;
 use wire::placement::{Placement, PlacementRange};
 use wire::service::Route;
 
 use crate::frames::MEMBERS_MAX;
-use crate::region::{Key, key};
+use crate::perkle::{Footprint, Parts, Perkle, RouteRef};
+use crate::region::{Region, Summary};
 
 /// Maps below this many entries may change in any way: a few merges halve them.
 const GUARDED_ENTRIES_MIN: usize = 16;
@@ -58,7 +58,7 @@ pub enum MapRefused {
 /// The newest route of every placement.
 #[derive(Default)]
 pub struct PartitionMap {
-    entries: BTreeMap<Key, Route>,
+    tree: Perkle,
 }
 
 impl PartitionMap {
@@ -69,7 +69,7 @@ impl PartitionMap {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.tree.len()
     }
 
     /// Whether there are none.
@@ -79,9 +79,27 @@ impl PartitionMap {
 
     /// The newest route known for this placement, if anybody serves it.
     pub fn route_of(&self, table: TableId, placement: Placement) -> Option<Route> {
-        let (_, route) = self.entries.range(..=key(table, placement)).next_back()?;
-        let here = route.range.table == table && route.range.contains(placement);
-        (here && !route.members.is_empty()).then(|| route.clone())
+        self.find(table, placement).map(RouteRef::to_route)
+    }
+
+    /// The same, without a copy.
+    pub fn find(&self, table: TableId, placement: Placement) -> Option<RouteRef<'_>> {
+        self.entry_at(table, placement).filter(|route| !route.members.is_empty())
+    }
+
+    /// The map's Merkle root: equal maps have equal roots.
+    pub fn merkle_root(&self) -> u64 {
+        self.tree.merkle_root()
+    }
+
+    /// The tree below.
+    pub fn tree(&self) -> &Perkle {
+        &self.tree
+    }
+
+    /// What the map takes.
+    pub fn footprint(&self) -> Footprint {
+        self.tree.footprint()
     }
 
     /// Takes the route for those placements of its range for which it is the newest.
@@ -129,58 +147,66 @@ impl PartitionMap {
         Ok(())
     }
 
+    /// What a region of the key space holds.
+    pub(crate) fn summary(&self, region: Region) -> Summary {
+        self.tree.summary(region)
+    }
+
+    /// The entries of a region if they are few, else its parts.
+    pub(crate) fn parts(&self, region: Region) -> Parts {
+        self.tree.parts(region)
+    }
+
     /// The entries that share placements with the range, in order.
     fn overlapping(&self, range: &PlacementRange) -> Vec<Route> {
-        let (first, last) = (key(range.table, range.first), key(range.table, range.last));
-        let before = self.entries.range(..first).next_back().map(|(_, route)| route);
-        let before = before.filter(|r| r.range.table == range.table && r.range.last >= range.first);
-        before
-            .into_iter()
-            .chain(self.entries.range(first..=last).map(|(_, r)| r))
-            .cloned()
-            .collect()
+        let before =
+            before(range.first).and_then(|placement| self.entry_at(range.table, placement));
+        let before = before.filter(|route| route.range.last >= range.first);
+        let starting = self.tree.range(range.table, range.first..=range.last);
+        before.into_iter().chain(starting).map(RouteRef::to_route).collect()
+    }
+
+    /// The entry that holds this placement.
+    fn entry_at(&self, table: TableId, placement: Placement) -> Option<RouteRef<'_>> {
+        let route = self.tree.floor(table, placement)?;
+        (route.range.table == table && route.range.contains(placement)).then_some(route)
     }
 
     /// Removes those placements of an entry that lie in the range.
     fn cut(&mut self, old: &Route, range: &PlacementRange) {
         self.remove(&old.range);
         if let Some(last) = before(range.first).filter(|&last| old.range.first <= last) {
-            self.put(with_range(old, old.range.first, last));
+            self.put(&with_range(old, old.range.first, last));
         }
         if let Some(first) = after(range.last).filter(|&first| first <= old.range.last) {
-            self.put(with_range(old, first, old.range.last));
+            self.put(&with_range(old, first, old.range.last));
         }
     }
 
     /// Puts an entry where no placement is taken, joined with neighbours that say the same.
     fn put_joined(&mut self, mut entry: Route) {
-        let range = entry.range;
-        if let Some(left) = before(range.first).and_then(|p| self.entry_at(range.table, p))
-            && precedence(&left, &entry) == Ordering::Equal
-        {
+        if let Some(left) = self.neighbour(&entry, before(entry.range.first)) {
             self.remove(&left.range);
             entry.range.first = left.range.first;
         }
-        if let Some(right) = after(range.last).and_then(|p| self.entry_at(range.table, p))
-            && precedence(&right, &entry) == Ordering::Equal
-        {
+        if let Some(right) = self.neighbour(&entry, after(entry.range.last)) {
             self.remove(&right.range);
             entry.range.last = right.range.last;
         }
-        self.put(entry);
+        self.put(&entry);
     }
 
-    fn entry_at(&self, table: TableId, placement: Placement) -> Option<Route> {
-        let range = PlacementRange { table, first: placement, last: placement };
-        self.overlapping(&range).pop()
+    fn neighbour(&self, entry: &Route, placement: Option<Placement>) -> Option<Route> {
+        let neighbour = self.entry_at(entry.range.table, placement?)?.to_route();
+        (precedence(&neighbour, entry) == Ordering::Equal).then_some(neighbour)
     }
 
-    fn put(&mut self, route: Route) {
-        self.entries.insert(key(route.range.table, route.range.first), route);
+    fn put(&mut self, route: &Route) {
+        self.tree.insert(route);
     }
 
     fn remove(&mut self, range: &PlacementRange) {
-        self.entries.remove(&key(range.table, range.first));
+        self.tree.remove(range.table, range.first);
     }
 }
 

@@ -5,7 +5,7 @@
 //! so; the client asks another. A node that just started knows nothing and harms nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use metrics::counter;
@@ -15,14 +15,24 @@ use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
 use wire::placement::Placement;
 use wire::service::Route;
 
-use crate::frames::{self, Answer, BodyError, Lookup};
+use crate::frames::{self, Answer, BodyError, Lookup, SyncAnswer};
 use crate::map::{Install, MapRefused, PartitionMap};
+use crate::page::PAGE_ENTRIES_MAX;
+use crate::perkle::{Parts, REGION_PARTS_MAX};
+use crate::region::{Region, Summary};
+
+/// Regions in one question at most: its answer must fit a frame.
+const SYNC_REGIONS_MAX: usize = 256;
+
+const _: () = assert!(SYNC_REGIONS_MAX * PAGE_ENTRIES_MAX <= frames::ROUTES_MAX);
+const _: () = assert!(SYNC_REGIONS_MAX * REGION_PARTS_MAX <= frames::REGIONS_MAX);
 
 /// A node that holds the whole partition map.
 pub struct Memds {
     id: NodeId,
     peers: Vec<NodeId>,
     transport: Arc<dyn Transport>,
+    next_peer: AtomicUsize,
     map: RwLock<PartitionMap>,
     counts: Counts,
 }
@@ -59,7 +69,9 @@ impl Memds {
     /// A node with an empty map.
     pub fn new(id: NodeId, peers: Vec<NodeId>, transport: Arc<dyn Transport>) -> Memds {
         let peers = peers.into_iter().filter(|&peer| peer != id).collect();
-        Memds { id, peers, transport, map: RwLock::default(), counts: Counts::default() }
+        let next_peer = AtomicUsize::new(0);
+        let (map, counts) = (RwLock::default(), Counts::default());
+        Memds { id, peers, transport, next_peer, map, counts }
     }
 
     /// The node's address.
@@ -105,14 +117,16 @@ impl Memds {
 
     fn answer(&self, batch: u64, lookups: &[Lookup]) -> Answer {
         let map = self.map.read();
-        let mut routes: Vec<Route> = Vec::new();
+        let mut starts: Vec<(TableId, Placement)> = Vec::new();
+        let mut routes = Vec::new();
         let mut found = Vec::with_capacity(lookups.len());
         for lookup in lookups {
-            let route = map.route_of(lookup.table, lookup.placement);
+            let route = map.find(lookup.table, lookup.placement);
             found.push(route.map(|route| {
-                let known = routes.iter().position(|r| r.range == route.range);
-                let index = known.unwrap_or_else(|| {
-                    routes.push(route);
+                let start = (route.range.table, route.range.first);
+                let index = starts.iter().position(|&s| s == start).unwrap_or_else(|| {
+                    starts.push(start);
+                    routes.push(route.to_route());
                     routes.len() - 1
                 });
                 u16::try_from(index).expect("no more routes than lookups")
@@ -148,6 +162,65 @@ impl Memds {
         }
     }
 
+    /// Compares the map with the next peer's: asks for whatever differs, installs what is newer.
+    /// The exchange goes on by itself, each frame of it prompted by the one before; if one is lost,
+    /// the next call takes it up where it ended. Does nothing without peers.
+    pub fn sync(&self) {
+        if self.peers.is_empty() {
+            return;
+        }
+        let turn = self.next_peer.fetch_add(1, Ordering::Relaxed);
+        let peer = self.peers[turn % self.peers.len()];
+        let whole = self.map.read().summary(Region::ALL);
+        self.send(FrameKind::MemdsSync, peer, frames::encode_sync(&[(Region::ALL, whole)]));
+    }
+
+    /// Tells a peer what differs in the regions it asks about; `None` if nothing does.
+    fn compare(&self, body: &[u8]) -> Result<Option<Bytes>, BodyError> {
+        let asked = frames::decode_sync(body)?;
+        if asked.len() > SYNC_REGIONS_MAX {
+            return Err(BodyError::TooMany("regions"));
+        }
+        let map = self.map.read();
+        let (mut regions, mut routes) = (Vec::new(), Vec::new());
+        for (region, theirs) in asked {
+            if map.summary(region) == theirs {
+                continue;
+            }
+            match map.parts(region) {
+                Parts::Regions(mut parts) => regions.append(&mut parts),
+                Parts::Routes(mut few) => routes.append(&mut few),
+            }
+        }
+        if regions.is_empty() && routes.is_empty() {
+            return Ok(None);
+        }
+        let map_entries = map.len() as u32;
+        Ok(Some(frames::encode_sync_answer(&SyncAnswer { map_entries, regions, routes })))
+    }
+
+    /// Takes what a peer has that is newer, and asks on about regions that differ.
+    fn heal(&self, peer: NodeId, body: &[u8]) -> Result<(), BodyError> {
+        let answer = frames::decode_sync_answer(body)?;
+        if let Err(error) = self.map.read().check_size(answer.map_entries as usize) {
+            self.refuse(&error);
+            return Ok(());
+        }
+        self.install_all(&answer.routes);
+        let map = self.map.read();
+        let mine = |(region, theirs): (Region, Summary)| {
+            let mine = map.summary(region);
+            (mine != theirs).then_some((region, mine))
+        };
+        let differing: Vec<_> = answer.regions.into_iter().filter_map(mine).collect();
+        // Sent without the lock: in one process the answer is handled before this returns.
+        drop(map);
+        for regions in differing.chunks(SYNC_REGIONS_MAX) {
+            self.send(FrameKind::MemdsSync, peer, frames::encode_sync(regions));
+        }
+        Ok(())
+    }
+
     fn refuse(&self, error: &MapRefused) {
         tracing::warn!(node = %self.id, %error, "map refused");
         self.count(&self.counts.refused, "memds_refused_total", 1);
@@ -172,6 +245,12 @@ impl FrameHandler for Memds {
                 self.send(FrameKind::MemdsAnswer, frame.from, answer);
             }),
             FrameKind::MemdsPush => self.take_push(&frame.body),
+            FrameKind::MemdsSync => self.compare(&frame.body).map(|answer| {
+                if let Some(answer) = answer {
+                    self.send(FrameKind::MemdsSyncAnswer, frame.from, answer);
+                }
+            }),
+            FrameKind::MemdsSyncAnswer => self.heal(frame.from, &frame.body),
             _ => Err(BodyError::Invalid("frame kind for a MemDS node")),
         };
         if let Err(error) = done {
