@@ -89,6 +89,11 @@ impl Memds {
         self.map.read().route_of(table, placement)
     }
 
+    /// The map's Merkle root: nodes with equal maps have equal roots.
+    pub fn merkle_root(&self) -> u64 {
+        self.map.read().merkle_root()
+    }
+
     /// What the node did since it started.
     pub fn stats(&self) -> MemdsStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
