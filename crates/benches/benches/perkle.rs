@@ -1,299 +1,180 @@
-//! Does the Perkle tree hold a million partitions in 24 bytes each and answer five million floor
-//! lookups per second on a core, and what does mirroring a lookup cost the router?
-//!
-//! The tree is measured beside an ordered map of the same routes, in turns within one run, and the
-//! ratio is printed. With `--test` all of it runs on a small map and measures nothing.
+//! Questions: how many bytes does the Perkle tree spend on a partition, and how many floor lookups
+//! a second does one core answer, for a map of a million partitions? `BTreeMap` answers the same
+//! lookups in the same run. Bytes are counted by the allocator, not estimated.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use memds::{Client, ClientOptions, Lookup, Memds, PartitionMap, Perkle, Publisher};
+use criterion::{Criterion, criterion_group, criterion_main};
+use memds::{Perkle, RouteKey};
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use wire::ids::{NodeId, PartitionId, TableId};
-use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
 
-type Ordered = BTreeMap<(TableId, Placement), Route>;
+const PARTITIONS: usize = 1_000_000;
+const NODES_PER_ZONE: u32 = 20;
+const LOOKUPS: usize = 4_000_000;
+/// Lookups in a frame from a router.
+const BATCH: usize = 256;
+const CHANGES: usize = 200_000;
 
-/// Rounds in which the two maps take turns.
-const ROUNDS: usize = 7;
-/// Nodes of the cluster whose map this is; replica sets come from a few permutations of them.
-const NODES: u32 = 999;
-const PERMUTATIONS: u32 = 3;
+struct Counting;
 
-fn tiny() -> bool {
-    std::env::args().any(|arg| arg == "--test")
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+/// What glibc spends on a block: a word of its own, in steps of 16 bytes.
+fn block_bytes(layout: Layout) -> usize {
+    (layout.size() + 8).next_multiple_of(16)
 }
 
-fn partition_count() -> usize {
-    if tiny() { 5_000 } else { 1_000_000 }
+// SAFETY: every call goes to the system's allocator unchanged; counting has no other effect.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(block_bytes(layout), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(block_bytes(layout), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
 }
 
-/// A cluster's routes: one table of half of the partitions, the rest in tables of 1 to 2,000; split
-/// where the load was, so at random; partition ids in the order in which splits happened, epochs by
-/// how often; any ballot round up to 1,000.
-fn routes(count: usize) -> Vec<Route> {
-    let rng = &mut StdRng::seed_from_u64(1);
-    let sets = replica_sets(rng);
-    let mut ids: Vec<u64> = (1..=count as u64).collect();
-    ids.shuffle(rng);
-    let mut routes = Vec::with_capacity(count);
-    let mut table = 0;
-    while routes.len() < count {
-        let left = count - routes.len();
-        let wanted = if table == 0 { count / 2 } else { rng.random_range(1..=2000).min(left) };
-        let mut starts: Vec<u64> =
-            (0..wanted - 1).map(|_| rng.random_range(1..1_u64 << 40)).collect();
-        starts.push(0);
-        starts.sort_unstable();
-        starts.dedup();
-        for (i, &first) in starts.iter().enumerate() {
-            let last = starts.get(i + 1).map_or(Placement::MAX.get(), |next| next - 1);
-            let members = sets[rng.random_range(0..sets.len())].clone();
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One table divided at random places. Partition ids are in the order in which splits would have
+/// made them, i.e. random; epochs and ballots are those of a cluster that has lived for a while.
+fn routes(rng: &mut StdRng) -> Vec<Route> {
+    let mut firsts: Vec<u64> = (0..PARTITIONS).map(|_| rng.random_range(1..1 << 40)).collect();
+    firsts.push(0);
+    firsts.sort_unstable();
+    firsts.dedup();
+    let placement = |number| Placement::new(number).expect("40 bits");
+    (0..firsts.len())
+        .map(|index| {
+            let members: Vec<NodeId> = (0..3)
+                .map(|zone| NodeId(zone * NODES_PER_ZONE + rng.random_range(0..NODES_PER_ZONE)))
+                .collect();
             let leader = members[rng.random_range(0..3)];
-            let ballot = u64::from(rng.random_range(1..1000_u32)) << 32 | u64::from(leader.0);
-            routes.push(Route {
-                partition: PartitionId(ids[routes.len()]),
+            Route {
+                partition: PartitionId(rng.random_range(0..PARTITIONS as u64)),
                 range: PlacementRange {
-                    table: TableId(table),
-                    first: placement(first),
-                    last: placement(last),
+                    table: TableId(0),
+                    first: placement(firsts[index]),
+                    last: firsts.get(index + 1).map_or(Placement::MAX, |next| placement(next - 1)),
                 },
-                version: RouteVersion { epoch: rng.random_range(1..40), ballot },
+                version: RouteVersion {
+                    epoch: rng.random_range(1..100),
+                    ballot: rng.random_range(1..1000) << 32 | u64::from(leader.0),
+                },
                 leader: Some(leader),
                 members,
-            });
-        }
-        table += 1;
-    }
-    routes
-}
-
-/// Each permutation of the nodes is cut into sets of three, as copysets are.
-fn replica_sets(rng: &mut StdRng) -> Vec<Vec<NodeId>> {
-    let mut sets = Vec::new();
-    for _ in 0..PERMUTATIONS {
-        let mut nodes: Vec<NodeId> = (1..=NODES).map(NodeId).collect();
-        nodes.shuffle(rng);
-        sets.extend(nodes.chunks(3).map(|set| {
-            let mut set = set.to_vec();
-            set.sort_unstable();
-            set
-        }));
-    }
-    sets
-}
-
-fn placement(value: u64) -> Placement {
-    Placement::new(value).expect("below 2^40")
-}
-
-/// Placements to look up: of a random partition, at random in it.
-fn questions(routes: &[Route]) -> Vec<Lookup> {
-    let rng = &mut StdRng::seed_from_u64(2);
-    let count = if tiny() { 1 << 10 } else { 1 << 20 };
-    (0..count)
-        .map(|_| {
-            let range = routes[rng.random_range(0..routes.len())].range;
-            let value = rng.random_range(range.first.get()..=range.last.get());
-            Lookup { table: range.table, placement: placement(value) }
+            }
         })
         .collect()
 }
 
-fn floor_tree(tree: &Perkle, questions: &[Lookup]) -> u64 {
-    let floor = |l: &Lookup| tree.floor(l.table, l.placement).map_or(0, |r| r.partition.0);
-    questions.iter().map(floor).fold(0, u64::wrapping_add)
-}
-
-fn floor_ordered(map: &Ordered, questions: &[Lookup]) -> u64 {
-    let floor = |l: &Lookup| {
-        let last = map.range(..=(l.table, l.placement)).next_back();
-        last.map_or(0, |(_, route)| route.partition.0)
+fn random_keys(rng: &mut StdRng) -> Vec<RouteKey> {
+    let random = |_| {
+        let placement = Placement::new(rng.random_range(0..1 << 40)).expect("40 bits");
+        RouteKey::new(TableId(0), placement)
     };
-    questions.iter().map(floor).fold(0, u64::wrapping_add)
+    (0..LOOKUPS).map(random).collect()
 }
 
-/// Resident memory of this process in bytes, if the system tells.
-fn resident_bytes() -> Option<usize> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(statm.split_whitespace().nth(1)?.parse::<usize>().ok()? * 4096)
+/// Nanoseconds this thread has run: what a core spent, whatever else the machine was doing.
+fn cpu_nanos() -> u64 {
+    let text =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with schedstat");
+    text.split_whitespace().next().and_then(|field| field.parse().ok()).expect("a number")
 }
 
-/// Builds something, and says by how much the process grew.
-fn weighed<T>(build: impl FnOnce() -> T) -> (T, f64, Duration) {
-    let (before, start) = (resident_bytes(), Instant::now());
-    let built = build();
-    let grown = resident_bytes().zip(before).map_or(f64::NAN, |(a, b)| a as f64 - b as f64);
-    (built, grown, start.elapsed())
+/// Best of three rounds, in nanoseconds a step.
+fn best(steps: usize, mut round: impl FnMut()) -> f64 {
+    let one = |_| {
+        let start = cpu_nanos();
+        round();
+        (cpu_nanos() - start) as f64 / steps as f64
+    };
+    (0..3).map(one).fold(f64::INFINITY, f64::min)
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
+fn perkle(criterion: &mut Criterion) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let routes = routes(&mut rng);
+    let keys = random_keys(&mut rng);
 
-fn floor_lookups(c: &mut Criterion) {
-    let routes = routes(partition_count());
-    let questions = questions(&routes);
-    let count = routes.len() as f64;
-    let (map, map_grown, built) = weighed(|| {
-        let mut map = PartitionMap::new();
-        routes.iter().for_each(|route| {
-            map.install(route);
-        });
-        map
-    });
-    let tree = map.tree();
-    let (ordered, ordered_grown, _) = weighed(|| -> Ordered {
-        routes.iter().map(|r| ((r.range.table, r.range.first), r.clone())).collect()
-    });
-    assert_eq!(tree.len(), ordered.len());
-    assert_eq!(floor_tree(tree, &questions), floor_ordered(&ordered, &questions));
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let mut map: Perkle = routes.iter().cloned().collect();
+    let built = ALLOCATED.load(Ordering::Relaxed) - before;
+    let count = map.len() as f64;
+    println!("bytes a partition, built at once: {:.2}", built as f64 / count);
+    println!("  as the map itself estimates:    {:.2}", map.memory_bytes() as f64 / count);
 
-    let took = tree.footprint();
-    println!("partitions: {}; installed in {built:.2?}", tree.len());
-    println!(
-        "bytes per partition: {:.2} = pages (key, range, id, version, replica set) {:.2} + inner \
-         nodes, hashes and page list {:.2} + {} replica sets with leaders {:.2}",
-        took.bytes() as f64 / count,
-        took.pages as f64 / count,
-        took.nodes as f64 / count,
-        took.group_count,
-        took.groups as f64 / count,
-    );
-    println!(
-        "resident memory grew, allocator and all, by {:.1} bytes per partition; by {:.1} for the \
-         ordered map",
-        map_grown / count,
-        ordered_grown / count,
-    );
-    let (mut tree_ns, mut ordered_ns) = (Vec::new(), Vec::new());
-    let each = |start: Instant| start.elapsed().as_nanos() as f64 / questions.len() as f64;
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        black_box(floor_tree(tree, &questions));
-        tree_ns.push(each(start));
-        let start = Instant::now();
-        black_box(floor_ordered(&ordered, &questions));
-        ordered_ns.push(each(start));
-    }
-    let (tree_ns, ordered_ns) = (median(tree_ns), median(ordered_ns));
-    println!(
-        "floor: {tree_ns:.0} ns, {:.2} M/s; ordered map {ordered_ns:.0} ns, {:.2} M/s; ratio {:.2}",
-        1e3 / tree_ns,
-        1e3 / ordered_ns,
-        ordered_ns / tree_ns
-    );
-
-    let mut group = c.benchmark_group("floor");
-    group.throughput(Throughput::Elements(questions.len() as u64)).sample_size(10);
-    group.bench_function("perkle", |b| b.iter(|| floor_tree(tree, &questions)));
-    group.bench_function("btreemap", |b| b.iter(|| floor_ordered(&ordered, &questions)));
-    group.finish();
-    change_and_compare(c, map, &routes);
-}
-
-fn change_and_compare(c: &mut Criterion, mut map: PartitionMap, routes: &[Route]) {
-    let mut group = c.benchmark_group("change");
-    group.throughput(Throughput::Elements(1));
-    let mut next = routes.iter().cycle().step_by(7919).cloned();
-    let mut epoch = 1000;
-    group.bench_function("install a newer leader", |b| {
-        b.iter(|| {
-            let mut route = next.next().expect("goes round");
-            epoch += 1;
-            route.version.epoch = epoch;
-            map.install(&route)
-        });
-    });
-    group.finish();
-}
-
-/// The router's side: what a mirrored lookup costs its caller, with the fleet in the same process.
-fn mirror(c: &mut Criterion) {
-    let transport = Arc::new(LocalTransport::default());
-    let nodes: Vec<NodeId> = (10..13).map(NodeId).collect();
-    for &id in &nodes {
-        let node = Memds::new(id, nodes.clone(), transport.clone());
-        transport.connect(id, Arc::new(node));
-    }
-    let routes = routes(if tiny() { 100 } else { 1000 });
-    Publisher::new(NodeId(1), nodes.clone(), transport.clone()).publish_all(&routes);
-    let questions = questions(&routes);
-    let options = ClientOptions::new(NodeId(100), nodes);
-    let client = Client::new(
-        options,
-        transport.clone(),
-        Arc::new(|route| {
-            black_box(route);
-        }),
-    );
-    let client = Arc::new(client.expect("a thread starts"));
-    transport.connect(NodeId(100), client.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime starts");
-
-    let started = Instant::now();
-    let total = if tiny() { 1 << 10 } else { 4_000_000 };
-    runtime.block_on(async {
-        for lookup in questions.iter().cycle().take(total) {
-            client.mirror(std::slice::from_ref(lookup));
-            client.mirror_ready().await;
+    let floor = best(LOOKUPS, || {
+        for key in &keys {
+            black_box(map.floor(*key));
         }
     });
-    let sent = started.elapsed();
-    while client.stats().answered < total as u64 {
-        std::thread::yield_now();
-    }
-    println!(
-        "mirror, as fast as it goes: {:.0} ns per lookup for the caller, {:.0} ns until all are \
-         answered by the same process; {:?}",
-        sent.as_nanos() as f64 / total as f64,
-        started.elapsed().as_nanos() as f64 / total as f64,
-        client.stats(),
-    );
-    paced(&client, &questions);
-
-    let mut group = c.benchmark_group("mirror");
-    group.throughput(Throughput::Elements(16));
-    let mut at = 0;
-    group.bench_function("16 lookups of a pipeline", |b| {
-        b.iter(|| {
-            at = (at + 16) % (questions.len() - 16);
-            client.mirror(&questions[at..at + 16]);
-            runtime.block_on(client.mirror_ready());
-        });
-    });
-    group.finish();
-}
-
-/// What one call costs at the rate of a busy router, where the thread sleeps between batches.
-fn paced(client: &Client, questions: &[Lookup]) {
-    const EVERY: Duration = Duration::from_micros(4);
-    let count = if tiny() { 100 } else { 250_000 };
-    let mut spent = Duration::ZERO;
-    let start = Instant::now();
-    for (i, lookup) in (0..count).zip(questions.iter().cycle()) {
-        while start.elapsed() < EVERY * i {
-            std::hint::spin_loop();
+    let batched = best(LOOKUPS, || {
+        for batch in keys.chunks(BATCH) {
+            map.floor_each(batch, |_, route| {
+                black_box(route);
+            });
         }
-        let call = Instant::now();
-        client.mirror(std::slice::from_ref(lookup));
-        spent += call.elapsed();
+    });
+    let sorted: BTreeMap<RouteKey, &Route> =
+        routes.iter().map(|route| (RouteKey::new(TableId(0), route.range.first), route)).collect();
+    let btree = best(LOOKUPS, || {
+        for key in &keys {
+            let found = sorted.range(..=*key).next_back();
+            // Read the route, as the Perkle tree does: a lookup that reads nothing answers nothing.
+            black_box(found.map(|(_, route)| (route.version, route.leader, route.members[0])));
+        }
+    });
+    for (how, time) in [("one by one", floor), ("in batches", batched)] {
+        println!(
+            "floor lookups {how}, 1 core: Perkle {time:.0} ns = {:.2} M/s; BTreeMap {btree:.0} ns; \
+             ratio {:.2}",
+            1e3 / time,
+            btree / time
+        );
     }
-    println!(
-        "mirror, one every {EVERY:?}: {:.0} ns per lookup for the caller, the clock's reading \
-         included",
-        spent.as_nanos() as f64 / f64::from(count)
-    );
+
+    let start = cpu_nanos();
+    for index in 0..CHANGES {
+        let mut route = routes[(index * 7919) % routes.len()].clone();
+        route.version.ballot += 1 << 32;
+        map.insert(&route);
+    }
+    let change = (cpu_nanos() - start) as f64 / CHANGES as f64;
+    let after = ALLOCATED.load(Ordering::Relaxed);
+    println!("change of one route: {:.2} µs, Merkle root included", change / 1e3);
+    let old: Perkle = routes.iter().cloned().collect();
+    let start = cpu_nanos();
+    let found = old.differences(&map).len();
+    println!("diff of {found} routes: {:.1} ms", (cpu_nanos() - start) as f64 / 1e6);
+
+    let mut grown = Perkle::new();
+    let before = ALLOCATED.load(Ordering::Relaxed).max(after);
+    for index in 0..routes.len() {
+        grown.insert(&routes[(index * 7919) % routes.len()]);
+    }
+    let bytes = ALLOCATED.load(Ordering::Relaxed) - before;
+    println!("bytes a partition, one by one in random order: {:.2}", bytes as f64 / count);
+
+    let mut next = keys.iter().cycle();
+    criterion.bench_function("perkle/floor_1m", |bencher| {
+        bencher.iter(|| black_box(map.floor(*next.next().expect("cycles"))));
+    });
 }
 
-criterion_group!(benches, floor_lookups, mirror);
+criterion_group!(benches, perkle);
 criterion_main!(benches);

@@ -122,7 +122,7 @@ impl Word {
 }
 
 /// Reads an integer as Redis does: `-?[1-9][0-9]*` or `0`, within `i64`.
-pub(crate) fn parse_int(text: &[u8]) -> Option<i64> {
+pub fn parse_int(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text.split_first()? {
         (b'-', digits) => (true, digits),
         _ => (false, text),

@@ -63,6 +63,45 @@ pub enum CommandError {
     /// A key (or what becomes part of a row's key) is longer than a stored row can name.
     #[error("ERR key is too long: at most 65,000 bytes can be stored")]
     KeyTooLong,
+    /// There is no command of this name; its name and its first arguments.
+    #[error("ERR unknown command '{0}', with args beginning with: {1}")]
+    UnknownCommand(String, String),
+    /// A group has no subcommand of this name; the group's name in upper case.
+    #[error("ERR unknown subcommand '{0}'. Try {1} HELP.")]
+    UnknownSubcommand(String, String),
+    /// CONFIG SET was given a parameter that does not exist.
+    #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
+    ConfigUnknown(String),
+    /// CONFIG SET was given a value that this parameter cannot have, and why.
+    #[error("ERR CONFIG SET failed (possibly related to argument '{0}') - {1}")]
+    ConfigRefused(&'static str, String),
+    /// HELLO met an option it does not know.
+    #[error("ERR Syntax error in HELLO option '{0}'")]
+    HelloOption(String),
+    /// CLIENT SETINFO met an attribute it does not know.
+    #[error("ERR Unrecognized option '{0}'")]
+    SetinfoOption(String),
+    /// CLIENT SETINFO met a value with blanks or unprintable characters.
+    #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
+    SetinfoValue(String),
+    /// CLIENT LIST or KILL met a type of connection that does not exist.
+    #[error("ERR Unknown client type '{0}'")]
+    ClientType(String),
+    /// CLIENT KILL names a user that does not exist.
+    #[error("ERR No such user '{0}'")]
+    NoSuchUser(String),
+    /// LATENCY GRAPH asks for an event without samples.
+    #[error("ERR No samples available for event '{0}'")]
+    NoLatencySamples(String),
+    /// The request was not framed as RESP; the connection is closed.
+    #[error("ERR Protocol error: {0}")]
+    Protocol(String),
+    /// Nobody could execute the command within this many milliseconds: nothing was executed.
+    #[error("CLUSTERDOWN no leader with a quorum answered for the partition within {0} ms")]
+    NoLeader(u64),
+    /// An operator command failed; why.
+    #[error("ERR {0}")]
+    Operator(String),
     /// Any other fixed text, with its prefix; the constants below are such.
     #[error("{0}")]
     Text(Cow<'static, str>),
@@ -103,6 +142,59 @@ impl CommandError {
         CommandError::text("ERR Invalid FREQ value, must be >= 0 and <= 255");
     pub const RESTORE_CHECKSUM: CommandError =
         CommandError::text("ERR DUMP payload version or checksum are wrong");
+
+    pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
+    pub const NOAUTH_HELLO: CommandError = CommandError::text(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
+         <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \
+         RESP protocol version at the same time",
+    );
+    pub const NOPROTO: CommandError = CommandError::text("NOPROTO unsupported protocol version");
+    pub const PROTOVER_NOT_INTEGER: CommandError =
+        CommandError::text("ERR Protocol version is not an integer or out of range");
+    pub const WRONGPASS: CommandError =
+        CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
+    pub const AUTH_WITHOUT_PASSWORD: CommandError = CommandError::text(
+        "ERR AUTH <password> called without any password configured for the default user. Are you \
+         sure your configuration is correct?",
+    );
+    pub const CLIENT_NAME: CommandError = CommandError::text(
+        "ERR Client names cannot contain spaces, newlines or special characters.",
+    );
+    pub const CLIENT_ID: CommandError = CommandError::text("ERR Invalid client ID");
+    pub const CLIENT_ID_RANGE: CommandError =
+        CommandError::text("ERR client-id should be greater than 0");
+    pub const MAXAGE: CommandError =
+        CommandError::text("ERR maxage is not an integer or out of range");
+    pub const NO_SUCH_CLIENT: CommandError = CommandError::text("ERR No such client");
+    pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
+    pub const PAUSE_NOT_INTEGER: CommandError =
+        CommandError::text("ERR timeout is not an integer or out of range");
+    pub const PAUSE_NEGATIVE: CommandError = CommandError::text("ERR timeout is negative");
+    pub const COUNT_NOT_INTEGER: CommandError =
+        CommandError::text("ERR count should be greater than or equal to -1");
+    pub const NO_CONFIG_FILE: CommandError =
+        CommandError::text("ERR The server is running without a config file");
+    pub const COMMAND_UNKNOWN: CommandError = CommandError::text("ERR Invalid command specified");
+    pub const COMMAND_ARITY: CommandError =
+        CommandError::text("ERR Invalid number of arguments specified for command");
+    pub const COMMAND_NO_KEYS: CommandError =
+        CommandError::text("ERR The command has no key arguments");
+    pub const COMMAND_BAD_KEYS: CommandError =
+        CommandError::text("ERR Invalid arguments specified for command");
+    pub const NO_SHUTDOWN: CommandError = CommandError::text("ERR No shutdown in progress.");
+    pub const SHUTDOWN_FAILED: CommandError =
+        CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
+    pub const CROSS_PARTITION: CommandError = CommandError::text(
+        "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
+    );
+    pub const NOT_EXECUTED: CommandError =
+        CommandError::text("TRYAGAIN the command was not executed: the partition's leader changed");
+    pub const UNCERTAIN: CommandError = CommandError::text(
+        "UNCERTAIN the write may or may not have happened: its quorum did not answer in time",
+    );
+    pub const FAULTS_DISABLED: CommandError =
+        CommandError::text("ERR ADMIN FAULT is off; start the server with faults enabled");
 
     /// A fixed text, prefix included.
     pub const fn text(text: &'static str) -> CommandError {

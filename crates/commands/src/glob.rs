@@ -13,7 +13,7 @@
 //! itself, and the empty text matches the empty pattern alone.
 
 /// Whether `text` as a whole matches `pattern`.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     if text.is_empty() {
         return pattern.is_empty();
     }

@@ -9,10 +9,11 @@
 
 mod args;
 mod command;
+pub mod docs;
 mod error;
 mod expiry;
 mod families;
-mod glob;
+pub mod glob;
 mod keys;
 pub mod rows;
 pub mod table;
@@ -22,7 +23,7 @@ mod txn;
 pub mod types;
 mod view;
 
-pub use args::{Args, VALUE_BYTES_MAX, parse_cursor};
+pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int};
 pub use command::{
     Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
 };

@@ -17,8 +17,9 @@ use smallvec::SmallVec;
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
-/// Highest table a client can have; above it are the spaces below.
-pub const MAX_TABLE: TableId = TableId(0x7fff_ffff);
+/// Highest table a client can have; above it are the spaces below. One less than 31 bits allow: the
+/// TTL index of that last table would lie where a replica's own rows do.
+pub const MAX_TABLE: TableId = TableId(0x7fff_fffe);
 /// Added to a table's number in the keys of its TTL index.
 pub const TTL_SPACE: u32 = 0x8000_0000;
 /// Instead of a table's number in rows about a replica itself.
@@ -224,5 +225,67 @@ pub fn parse(row: &[u8]) -> Option<RowKind<'_>> {
             Some(RowKind::Data { table, placement, generation, sub })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: TableId = TableId(3);
+
+    #[test]
+    fn keys_are_read_back() {
+        let (key, placement) = (&b"{t}key"[..], Placement::of_key(b"t"));
+        let generation = Version { index: 7, ordinal: 8 };
+        let header = header_key(TABLE, key);
+        assert_eq!(&header_key_on_stack(TABLE, key)[..], &header[..]);
+        assert_eq!(parse(&header), Some(RowKind::Header { table: TABLE, placement, key }));
+        assert_eq!(
+            parse(&data_key(TABLE, placement, generation, b"sub")),
+            Some(RowKind::Data { table: TABLE, placement, generation, sub: b"sub" })
+        );
+        assert_eq!(
+            parse(&ttl_key(TABLE, 9, key)),
+            Some(RowKind::Ttl { table: TABLE, expire_at_ms: 9, placement, key })
+        );
+        assert_eq!(parse(&META_SPACE.to_be_bytes()), Some(RowKind::Meta));
+        for length in 0..HEADER_PREFIX_BYTES {
+            assert_eq!(parse(&header[..length]), None);
+        }
+    }
+
+    #[test]
+    fn positions_are_those_of_the_header_rows() {
+        for key in [&b""[..], b"a", b"{t}1", b"{t}2", &[0xff; 100]] {
+            let row = header_key(TABLE, key);
+            let at = position(Placement::of_key(key), key);
+            assert!(at < 1 << 53);
+            assert_eq!(header_position(&row), Some(at));
+            assert!(header_key_at(TABLE, at) <= row);
+            assert!(at == (1 << 53) - 1 || row < header_key_at(TABLE, at + 1));
+            assert!(row < headers_end(TABLE, Placement::of_key(key)));
+            assert!(row < headers_end(TABLE, Placement::MAX));
+            assert_eq!(header_position(&ttl_key(TABLE, 0, key)), None);
+        }
+        let data = data_key(TABLE, Placement::MIN, Version::default(), b"");
+        assert_eq!(header_position(&data), None);
+        assert!(headers_end(TABLE, Placement::MIN) <= data);
+    }
+
+    #[test]
+    fn ranges_hold_their_rows_and_no_other() {
+        let at = |index, ordinal| Version { index, ordinal };
+        for (one, next) in [(at(1, 1), at(1, 2)), (at(1, u32::MAX), at(2, 0))] {
+            let (start, end) = generation_range(TABLE, Placement::MIN, one);
+            let last = data_key(TABLE, Placement::MIN, one, &[0xff; 50]);
+            assert!(start <= last && last < end);
+            assert!(end <= data_key(TABLE, Placement::MIN, next, b""));
+        }
+        assert!(ttl_space_end(MAX_TABLE)[..] <= META_SPACE.to_be_bytes()[..]);
+        let row = ttl_key(TABLE, 5, b"k");
+        assert!(ttl_key_at(TABLE, 5) <= row && row < ttl_key_at(TABLE, 6));
+        assert!(ttl_key(TABLE, u64::MAX, b"k") < ttl_space_end(TABLE));
+        assert!(ttl_space_end(TABLE) <= ttl_key_at(TableId(4), 0));
     }
 }

@@ -33,6 +33,17 @@ pub struct Entry {
     pub subcommands: Vec<CommandId>,
 }
 
+impl Entry {
+    /// The name as Redis tells it in statistics and errors: `get`, `client|id`.
+    pub fn full_name(&self) -> String {
+        let name = self.command.name.to_ascii_lowercase();
+        match self.group {
+            Some(group) => format!("{}|{name}", group.name.to_ascii_lowercase()),
+            None => name,
+        }
+    }
+}
+
 struct Table {
     entries: Vec<Entry>,
     by_name: HashMap<&'static str, CommandId>,

@@ -96,8 +96,12 @@ fn counters_and_ttl_index_follow_the_headers() {
                 1..4 => drop(session.expire_due(1 + random.below(4))),
                 4..10 => session.view.now_ms += random.next() % 100,
                 _ => {
-                    let commands: Vec<_> =
+                    let mut commands: Vec<_> =
                         (0..1 + random.below(4)).map(|_| random_write(&mut random)).collect();
+                    if random.below(50) == 0 {
+                        stale_allowed.extend(ttl_rows(&session));
+                        commands.insert(random.below(commands.len()), split("FLUSHDB"));
+                    }
                     session.run_together(&commands);
                 }
             }

@@ -12,8 +12,8 @@
 //! lookup time out is passed over for a second, if another is left.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
 use wire::placement::Placement;
 use wire::service::Route;
 
-use crate::frames::{self, Answer, Lookup};
+use crate::message::{self, Answer, BodyError, Lookup};
 
 /// Lookups that are sent without waiting for more.
 const BATCH_LOOKUPS: usize = 64;
@@ -37,6 +37,9 @@ const SUSPECT_MS: u64 = 1000;
 /// Empty rounds after which the thread sleeps until it is woken: waking it costs the caller a
 /// system call, so it stays awake between the commands of a busy connection.
 const QUIET_ROUNDS: u32 = 20;
+
+/// Is told the route that a lookup met.
+type OnRoute = dyn Fn(Placement, &Route) + Send + Sync;
 
 /// How a [`Client`] works.
 #[derive(Clone, Debug)]
@@ -83,7 +86,7 @@ pub struct ClientStats {
     pub malformed: u64,
 }
 
-/// Looks routes up in MemDS.
+/// Looks routes up in MemDS. Connect [`Client::frame_handler`] to the transport under its id.
 pub struct Client {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -92,7 +95,7 @@ pub struct Client {
 struct Shared {
     options: ClientOptions,
     transport: Arc<dyn Transport>,
-    on_route: Arc<dyn Fn(Route) + Send + Sync>,
+    on_route: Box<OnRoute>,
     started: Instant,
     next_batch: AtomicU64,
     next_node: AtomicUsize,
@@ -110,8 +113,12 @@ struct Shared {
     counts: Counts,
 }
 
-/// Where the answers to a foreground lookup go: who answered, and what.
-type Waiter = mpsc::UnboundedSender<(NodeId, Option<Route>)>;
+/// A foreground lookup under way.
+struct Waiter {
+    lookup: Lookup,
+    /// Takes who answered, and what.
+    answers: mpsc::UnboundedSender<(NodeId, Option<Route>)>,
+}
 
 /// What callers hand to the thread.
 #[derive(Default)]
@@ -123,8 +130,7 @@ struct Mirror {
 }
 
 struct Batch {
-    body: Bytes,
-    lookups: usize,
+    lookups: Vec<Lookup>,
     node: usize,
     deadline: Instant,
     repeated: bool,
@@ -141,20 +147,21 @@ struct Counts {
 }
 
 impl Client {
-    /// A client with its thread, which ends when the client is dropped. `on_route` gets every route
-    /// that is answered, on the thread that brings the answer; it decides whether it is newer.
+    /// A client with its thread, which ends when the client is dropped. `on_route` is told the route
+    /// that each lookup met, foreground or mirrored, on the thread that brings the answer; it decides
+    /// whether the route is news.
     ///
     /// *Errors*: if the thread cannot be started.
     pub fn new(
         options: ClientOptions,
         transport: Arc<dyn Transport>,
-        on_route: Arc<dyn Fn(Route) + Send + Sync>,
+        on_route: impl Fn(Placement, &Route) + Send + Sync + 'static,
     ) -> std::io::Result<Client> {
         let shared = Arc::new(Shared {
             suspect_until_ms: options.nodes.iter().map(|_| AtomicU64::new(0)).collect(),
             options,
             transport,
-            on_route,
+            on_route: Box::new(on_route),
             started: Instant::now(),
             next_batch: AtomicU64::new(1),
             next_node: AtomicUsize::new(0),
@@ -178,7 +185,7 @@ impl Client {
     ///
     /// *Cancel safety*: dropping the future forgets the lookup; its answer still reaches `on_route`.
     pub async fn lookup(&self, table: TableId, placement: Placement) -> Option<Route> {
-        self.shared.lookup(Lookup { table, placement }).await
+        self.shared.lookup((table, placement)).await
     }
 
     /// Sends lookups whose answers nobody waits for.
@@ -214,6 +221,11 @@ impl Client {
         }
     }
 
+    /// What takes the answers. It does not keep the client alive, so the transport may hold it.
+    pub fn frame_handler(&self) -> Arc<dyn FrameHandler> {
+        Arc::new(Answers(Arc::downgrade(&self.shared)))
+    }
+
     /// What the client did since it started.
     pub fn stats(&self) -> ClientStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -229,9 +241,13 @@ impl Client {
     }
 }
 
-impl FrameHandler for Client {
+struct Answers(Weak<Shared>);
+
+impl FrameHandler for Answers {
     fn handle(&self, frame: Frame) {
-        self.shared.handle(&frame);
+        if let Some(shared) = self.0.upgrade() {
+            shared.handle(&frame);
+        }
     }
 }
 
@@ -267,9 +283,9 @@ impl Shared {
         let nodes = self.options.nodes.len();
         let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::unbounded_channel();
-        self.waiting.lock().insert(batch, sender);
+        self.waiting.lock().insert(batch, Waiter { lookup, answers: sender });
         let _forget = Waiting { shared: self, batch };
-        let body = frames::encode_lookups(batch, &[lookup]);
+        let body = message::encode_lookups(batch, &[lookup]);
         let start = self.pick(None)?;
         let mut knows_not = vec![false; nodes];
         for node in (0..TRIES_MAX.min(2 * nodes)).map(|i| (start + i) % nodes) {
@@ -305,7 +321,7 @@ impl Shared {
         loop {
             let stop = self.gather(&mut sending, quiet_rounds);
             quiet_rounds = if sending.is_empty() { quiet_rounds + 1 } else { 0 };
-            for lookups in sending.chunks(frames::LOOKUPS_MAX) {
+            for lookups in sending.chunks(message::LOOKUPS_MAX) {
                 self.send_mirrored(lookups);
             }
             self.queued.fetch_sub(sending.len(), Ordering::Relaxed);
@@ -347,12 +363,11 @@ impl Shared {
     fn send_mirrored(&self, lookups: &[Lookup]) {
         let Some(node) = self.pick(None) else { return };
         let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        let body = frames::encode_lookups(batch, lookups);
+        let body = message::encode_lookups(batch, lookups);
         let deadline = Instant::now() + self.options.timeout;
-        let lookups = lookups.len();
-        let waiting = Batch { body: body.clone(), lookups, node, deadline, repeated: false };
+        self.count(&self.counts.mirrored, "memds_client_mirrored_total", lookups.len());
+        let waiting = Batch { lookups: lookups.to_vec(), node, deadline, repeated: false };
         self.unanswered.lock().insert(batch, waiting);
-        self.count(&self.counts.mirrored, "memds_client_mirrored_total", lookups);
         self.send(node, &body);
     }
 
@@ -361,7 +376,7 @@ impl Shared {
     fn repeat_unanswered(&self, now: Instant) -> usize {
         let mut late = Vec::new();
         let mut unanswered = self.unanswered.lock();
-        unanswered.retain(|_, batch| {
+        unanswered.retain(|&number, batch| {
             if batch.deadline > now {
                 return true;
             }
@@ -372,7 +387,8 @@ impl Shared {
             let Some(node) = self.pick(Some(batch.node)) else { return false };
             (batch.node, batch.repeated) = (node, true);
             batch.deadline = now + self.options.timeout;
-            late.push((node, batch.body.clone(), batch.lookups));
+            let body = message::encode_lookups(number, &batch.lookups);
+            late.push((node, body, batch.lookups.len()));
             true
         });
         let under_way = unanswered.len();
@@ -386,8 +402,8 @@ impl Shared {
 
     fn handle(&self, frame: &Frame) {
         let answer = match frame.kind {
-            FrameKind::MemdsAnswer => frames::decode_answer(&frame.body),
-            _ => Err(frames::BodyError::Invalid("frame kind for a MemDS client")),
+            FrameKind::MemdsAnswer => message::decode_answer(&frame.body),
+            _ => Err(BodyError::Invalid("frame kind for a MemDS client")),
         };
         match answer {
             Ok(answer) => self.take(frame.from, answer),
@@ -403,17 +419,27 @@ impl Shared {
         if let Some(node) = self.options.nodes.iter().position(|&node| node == from) {
             self.suspect_until_ms[node].store(0, Ordering::Relaxed);
         }
-        for route in &answer.routes {
-            (self.on_route)(route.clone());
-        }
-        if self.unanswered.lock().remove(&answer.batch).is_none() {
-            let waiting = self.waiting.lock().get(&answer.batch).cloned();
-            if let (Some(waiting), Some(found)) = (waiting, answer.found.first()) {
-                let route = found.map(|index| answer.routes[usize::from(index)].clone());
-                // Nobody listens any more if the lookup ended in this moment.
-                let _ = waiting.send((from, route));
+        let Some(lookups) = self.lookups_of(answer.batch) else { return };
+        let routes = answer.found.iter().map(|found| Some(&answer.routes[usize::from((*found)?)]));
+        for (&(_, placement), route) in lookups.iter().zip(routes) {
+            if let Some(route) = route {
+                (self.on_route)(placement, route);
             }
         }
+        if let Some(waiter) = self.waiting.lock().get(&answer.batch) {
+            let route = answer.found.first().copied().flatten();
+            let route = route.map(|index| answer.routes[usize::from(index)].clone());
+            // Nobody listens any more if the lookup ended in this moment.
+            let _ = waiter.answers.send((from, route));
+        }
+    }
+
+    /// What a batch that is under way asked; a mirrored one is done with then.
+    fn lookups_of(&self, batch: u64) -> Option<Vec<Lookup>> {
+        if let Some(batch) = self.unanswered.lock().remove(&batch) {
+            return Some(batch.lookups);
+        }
+        self.waiting.lock().get(&batch).map(|waiter| vec![waiter.lookup])
     }
 
     /// The next node in turn that is not `passed` over nor under suspicion; any if there is none.

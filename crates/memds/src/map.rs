@@ -20,9 +20,9 @@ use wire::ids::TableId;
 use wire::placement::{Placement, PlacementRange};
 use wire::service::Route;
 
-use crate::frames::MEMBERS_MAX;
-use crate::perkle::{Footprint, Parts, Perkle, RouteRef};
-use crate::region::{Region, Summary};
+use crate::message::{Lookup, MEMBERS_MAX};
+use crate::perkle::Perkle;
+use crate::route::{RouteKey, RouteRef};
 
 /// Maps below this many entries may change in any way: a few merges halve them.
 const GUARDED_ENTRIES_MIN: usize = 16;
@@ -79,27 +79,35 @@ impl PartitionMap {
 
     /// The newest route known for this placement, if anybody serves it.
     pub fn route_of(&self, table: TableId, placement: Placement) -> Option<Route> {
-        self.find(table, placement).map(RouteRef::to_route)
+        self.find(table, placement).map(|route| route.to_route())
     }
 
     /// The same, without a copy.
     pub fn find(&self, table: TableId, placement: Placement) -> Option<RouteRef<'_>> {
-        self.entry_at(table, placement).filter(|route| !route.members.is_empty())
+        let route = self.tree.floor(RouteKey::new(table, placement))?;
+        serves(&route, table, placement).then_some(route)
     }
 
-    /// The map's Merkle root: equal maps have equal roots.
-    pub fn merkle_root(&self) -> u64 {
-        self.tree.merkle_root()
+    /// [`PartitionMap::find`] for each lookup, in order. Many are faster together than one by one.
+    pub fn find_each<'a>(
+        &'a self,
+        lookups: &[Lookup],
+        mut found: impl FnMut(Option<RouteRef<'a>>),
+    ) {
+        let keys: Vec<_> = lookups.iter().map(|&(table, at)| RouteKey::new(table, at)).collect();
+        self.tree.floor_each(&keys, |key, route| {
+            found(route.filter(|route| serves(route, key.table(), key.placement())));
+        });
+    }
+
+    /// The Merkle root: equal for equal maps, whatever happened before.
+    pub fn root_hash(&self) -> u64 {
+        self.tree.root_hash()
     }
 
     /// The tree below.
     pub fn tree(&self) -> &Perkle {
         &self.tree
-    }
-
-    /// What the map takes.
-    pub fn footprint(&self) -> Footprint {
-        self.tree.footprint()
     }
 
     /// Takes the route for those placements of its range for which it is the newest.
@@ -147,29 +155,20 @@ impl PartitionMap {
         Ok(())
     }
 
-    /// What a region of the key space holds.
-    pub(crate) fn summary(&self, region: Region) -> Summary {
-        self.tree.summary(region)
-    }
-
-    /// The entries of a region if they are few, else its parts.
-    pub(crate) fn parts(&self, region: Region) -> Parts {
-        self.tree.parts(region)
-    }
-
     /// The entries that share placements with the range, in order.
     fn overlapping(&self, range: &PlacementRange) -> Vec<Route> {
         let before =
             before(range.first).and_then(|placement| self.entry_at(range.table, placement));
         let before = before.filter(|route| route.range.last >= range.first);
-        let starting = self.tree.range(range.table, range.first..=range.last);
-        before.into_iter().chain(starting).map(RouteRef::to_route).collect()
+        let key = |placement| RouteKey::new(range.table, placement);
+        let starting = self.tree.range(key(range.first), key(range.last));
+        before.into_iter().chain(starting).map(|route| route.to_route()).collect()
     }
 
     /// The entry that holds this placement.
     fn entry_at(&self, table: TableId, placement: Placement) -> Option<RouteRef<'_>> {
-        let route = self.tree.floor(table, placement)?;
-        (route.range.table == table && route.range.contains(placement)).then_some(route)
+        let route = self.tree.floor(RouteKey::new(table, placement))?;
+        holds(&route, table, placement).then_some(route)
     }
 
     /// Removes those placements of an entry that lie in the range.
@@ -206,7 +205,7 @@ impl PartitionMap {
     }
 
     fn remove(&mut self, range: &PlacementRange) {
-        self.tree.remove(range.table, range.first);
+        self.tree.remove(RouteKey::new(range.table, range.first));
     }
 }
 
@@ -232,6 +231,15 @@ fn pieces_to_take(route: &Route, overlapped: &[Route]) -> Vec<(Placement, Placem
         pieces.push((first, route.range.last));
     }
     pieces
+}
+
+fn holds(route: &RouteRef<'_>, table: TableId, placement: Placement) -> bool {
+    route.range.table == table && route.range.contains(placement)
+}
+
+/// Whether somebody serves the placement, and this route says who.
+fn serves(route: &RouteRef<'_>, table: TableId, placement: Placement) -> bool {
+    holds(route, table, placement) && !route.members.is_empty()
 }
 
 fn covers(route: &Route, old: &Route) -> bool {

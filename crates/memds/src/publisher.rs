@@ -9,7 +9,7 @@ use wire::ids::{NodeId, PartitionId};
 use wire::peer::{Frame, FrameKind, Transport};
 use wire::service::Route;
 
-use crate::frames::{MEMBERS_MAX, encode_push};
+use crate::message::{MEMBERS_MAX, encode_push};
 
 /// Routes in one push. A few hundred are tens of kilobytes.
 const PUSH_ROUTES_MAX: usize = 512;

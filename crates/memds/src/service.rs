@@ -1,11 +1,13 @@
 //! A MemDS node: answers lookups from its map, takes pushes, and heals from its peers.
 //!
-//! The node has no thread and no clock: frames are handled on the thread that brings them, and the
-//! host calls [`Memds::sync`] every second or so. A node that knows no route for a placement says
+//! Frames are handled on the thread that brings them, and the host calls [`Memds::sync`] every second
+//! or so, or has a thread do it ([`Memds::sync_every`]). A node that knows no route for a placement says
 //! so; the client asks another. A node that just started knows nothing and harms nobody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use metrics::counter;
@@ -15,17 +17,19 @@ use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
 use wire::placement::Placement;
 use wire::service::Route;
 
-use crate::frames::{self, Answer, BodyError, Lookup, SyncAnswer};
 use crate::map::{Install, MapRefused, PartitionMap};
-use crate::page::PAGE_ENTRIES_MAX;
-use crate::perkle::{Parts, REGION_PARTS_MAX};
-use crate::region::{Region, Summary};
+use crate::message::{self, Answer, BodyError, Lookup, SyncAnswer};
+use crate::perkle::{PartSummary, Perkle, Prefix, SUMMARY_ROUTES_MAX, Summary};
+use crate::route::RouteRef;
 
-/// Regions in one question at most: its answer must fit a frame.
-const SYNC_REGIONS_MAX: usize = 256;
+/// Parts of the map in one question at most: its answer must fit a frame.
+const SYNC_PARTS_MAX: usize = 256;
+/// How often a part is halved for one answer: 16 parts. Halving once would take a frame each way
+/// for every level of the tree.
+const SYNC_LEVELS: u32 = 4;
 
-const _: () = assert!(SYNC_REGIONS_MAX * PAGE_ENTRIES_MAX <= frames::ROUTES_MAX);
-const _: () = assert!(SYNC_REGIONS_MAX * REGION_PARTS_MAX <= frames::REGIONS_MAX);
+const _: () = assert!(SYNC_PARTS_MAX * SUMMARY_ROUTES_MAX <= message::ROUTES_MAX);
+const _: () = assert!(SYNC_PARTS_MAX << SYNC_LEVELS <= message::PARTS_MAX);
 
 /// A node that holds the whole partition map.
 pub struct Memds {
@@ -79,8 +83,8 @@ impl Memds {
         self.id
     }
 
-    /// Entries of the map.
-    pub fn entries(&self) -> usize {
+    /// The partitions it knows.
+    pub fn partitions(&self) -> usize {
         self.map.read().len()
     }
 
@@ -90,8 +94,8 @@ impl Memds {
     }
 
     /// The map's Merkle root: nodes with equal maps have equal roots.
-    pub fn merkle_root(&self) -> u64 {
-        self.map.read().merkle_root()
+    pub fn root_hash(&self) -> u64 {
+        self.map.read().root_hash()
     }
 
     /// What the node did since it started.
@@ -115,33 +119,32 @@ impl Memds {
     }
 
     fn lookup_all(&self, body: &[u8]) -> Result<Bytes, BodyError> {
-        let (batch, lookups) = frames::decode_lookups(body)?;
+        let (batch, lookups) = message::decode_lookups(body)?;
         self.count(&self.counts.lookups, "memds_lookups_total", lookups.len());
-        Ok(frames::encode_answer(&self.answer(batch, &lookups)))
+        Ok(message::encode_answer(&self.answer(batch, &lookups)))
     }
 
     fn answer(&self, batch: u64, lookups: &[Lookup]) -> Answer {
         let map = self.map.read();
-        let mut starts: Vec<(TableId, Placement)> = Vec::new();
-        let mut routes = Vec::new();
+        let mut routes: Vec<RouteRef<'_>> = Vec::new();
         let mut found = Vec::with_capacity(lookups.len());
-        for lookup in lookups {
-            let route = map.find(lookup.table, lookup.placement);
+        map.find_each(lookups, |route| {
             found.push(route.map(|route| {
-                let start = (route.range.table, route.range.first);
-                let index = starts.iter().position(|&s| s == start).unwrap_or_else(|| {
-                    starts.push(start);
-                    routes.push(route.to_route());
+                // Lookups of one pipeline mostly meet the route of the one before.
+                let known = routes.iter().rposition(|known| known.range == route.range);
+                let index = known.unwrap_or_else(|| {
+                    routes.push(route);
                     routes.len() - 1
                 });
                 u16::try_from(index).expect("no more routes than lookups")
             }));
-        }
+        });
+        let routes = routes.iter().map(RouteRef::to_route).collect();
         Answer { batch, routes, found }
     }
 
     fn take_push(&self, body: &[u8]) -> Result<(), BodyError> {
-        let routes = frames::decode_push(body)?;
+        let routes = message::decode_push(body)?;
         self.count(&self.counts.pushes, "memds_pushes_total", routes.len());
         self.install_all(&routes);
         Ok(())
@@ -176,52 +179,70 @@ impl Memds {
         }
         let turn = self.next_peer.fetch_add(1, Ordering::Relaxed);
         let peer = self.peers[turn % self.peers.len()];
-        let whole = self.map.read().summary(Region::ALL);
-        self.send(FrameKind::MemdsSync, peer, frames::encode_sync(&[(Region::ALL, whole)]));
+        let whole = self.map.read().tree().part(Prefix::ALL);
+        self.send(FrameKind::MemdsSync, peer, message::encode_sync(&[whole]));
     }
 
-    /// Tells a peer what differs in the regions it asks about; `None` if nothing does.
+    /// Calls [`Memds::sync`] again and again, on a thread of its own, until the result is dropped.
+    ///
+    /// *Errors*: if the thread cannot be started.
+    pub fn sync_every(self: &Arc<Memds>, period: Duration) -> std::io::Result<Healing> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let node = Arc::clone(self);
+        let run = move || {
+            while stopped.recv_timeout(period) == Err(mpsc::RecvTimeoutError::Timeout) {
+                node.sync();
+            }
+        };
+        let thread = thread::Builder::new().name("memds-sync".to_owned()).spawn(run)?;
+        Ok(Healing { stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Tells a peer what differs in the parts it asks about; `None` if nothing does.
     fn compare(&self, body: &[u8]) -> Result<Option<Bytes>, BodyError> {
-        let asked = frames::decode_sync(body)?;
-        if asked.len() > SYNC_REGIONS_MAX {
-            return Err(BodyError::TooMany("regions"));
+        let asked = message::decode_sync(body)?;
+        if asked.len() > SYNC_PARTS_MAX {
+            return Err(BodyError::TooMany("parts"));
         }
         let map = self.map.read();
-        let (mut regions, mut routes) = (Vec::new(), Vec::new());
-        for (region, theirs) in asked {
-            if map.summary(region) == theirs {
+        let mut answer = SyncAnswer {
+            map_routes: u32::try_from(map.len()).unwrap_or(u32::MAX),
+            parts: Vec::new(),
+            routes: Vec::new(),
+        };
+        for theirs in asked {
+            if map.tree().part(theirs.prefix) == theirs {
                 continue;
             }
-            match map.parts(region) {
-                Parts::Regions(mut parts) => regions.append(&mut parts),
-                Parts::Routes(mut few) => routes.append(&mut few),
+            match map.tree().summary(theirs.prefix) {
+                Summary::Routes(few) => answer.routes.extend(few.iter().map(RouteRef::to_route)),
+                Summary::Parts(halves) => {
+                    halves.map(|half| divide(map.tree(), half, SYNC_LEVELS - 1, &mut answer.parts));
+                }
             }
         }
-        if regions.is_empty() && routes.is_empty() {
-            return Ok(None);
-        }
-        let map_entries = map.len() as u32;
-        Ok(Some(frames::encode_sync_answer(&SyncAnswer { map_entries, regions, routes })))
+        let differs = !answer.parts.is_empty() || !answer.routes.is_empty();
+        Ok(differs.then(|| message::encode_sync_answer(&answer)))
     }
 
-    /// Takes what a peer has that is newer, and asks on about regions that differ.
+    /// Takes what a peer has that is newer, and asks on about parts that differ.
     fn heal(&self, peer: NodeId, body: &[u8]) -> Result<(), BodyError> {
-        let answer = frames::decode_sync_answer(body)?;
-        if let Err(error) = self.map.read().check_size(answer.map_entries as usize) {
+        let answer = message::decode_sync_answer(body)?;
+        if let Err(error) = self.map.read().check_size(answer.map_routes as usize) {
             self.refuse(&error);
             return Ok(());
         }
         self.install_all(&answer.routes);
         let map = self.map.read();
-        let mine = |(region, theirs): (Region, Summary)| {
-            let mine = map.summary(region);
-            (mine != theirs).then_some((region, mine))
+        let mine = |theirs: PartSummary| {
+            let mine = map.tree().part(theirs.prefix);
+            (mine != theirs).then_some(mine)
         };
-        let differing: Vec<_> = answer.regions.into_iter().filter_map(mine).collect();
+        let differing: Vec<_> = answer.parts.into_iter().filter_map(mine).collect();
         // Sent without the lock: in one process the answer is handled before this returns.
         drop(map);
-        for regions in differing.chunks(SYNC_REGIONS_MAX) {
-            self.send(FrameKind::MemdsSync, peer, frames::encode_sync(regions));
+        for parts in differing.chunks(SYNC_PARTS_MAX) {
+            self.send(FrameKind::MemdsSync, peer, message::encode_sync(parts));
         }
         Ok(())
     }
@@ -261,6 +282,35 @@ impl FrameHandler for Memds {
         if let Err(error) = done {
             tracing::warn!(node = %self.id, from = %frame.from, %error, "frame not understood");
             self.count(&self.counts.malformed, "memds_malformed_total", 1);
+        }
+    }
+}
+
+/// Halves a part as often as it can be, at most `levels` times.
+fn divide(tree: &Perkle, part: PartSummary, levels: u32, into: &mut Vec<PartSummary>) {
+    if levels > 0
+        && let Summary::Parts(halves) = tree.summary(part.prefix)
+    {
+        halves.map(|half| divide(tree, half, levels - 1, into));
+    } else {
+        into.push(part);
+    }
+}
+
+/// A node's thread that heals it; ends when this is dropped.
+#[derive(Debug)]
+pub struct Healing {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Healing {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that heals a MemDS node panicked");
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Nodes, clients and publishers joined by a transport inside the process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use memds::{Client, ClientOptions, Lookup, Memds, Publisher};
+use memds::{Client, ClientOptions, Memds, Publisher};
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::peer::{Frame, FrameHandler, FrameKind, LocalTransport, Transport};
 use wire::placement::{Placement, PlacementRange};
@@ -51,11 +50,11 @@ impl Fleet {
         let options = ClientOptions { timeout, ..ClientOptions::new(ROUTER, self.ids.clone()) };
         let push = {
             let seen = seen.clone();
-            move |route| seen.lock().expect("not poisoned").push(route)
+            move |_, route: &Route| seen.lock().expect("not poisoned").push(route.clone())
         };
-        let client = Client::new(options, self.transport.clone(), Arc::new(push));
+        let client = Client::new(options, self.transport.clone(), push);
         let client = Arc::new(client.expect("a thread can be started"));
-        self.transport.connect(ROUTER, client.clone());
+        self.transport.connect(ROUTER, client.frame_handler());
         (client, seen)
     }
 
@@ -149,7 +148,7 @@ fn mirrored_lookups_are_counted_exactly() {
             std::thread::spawn(move || {
                 for i in 0..5000 {
                     // All alike in many batches: still as many lookups.
-                    let lookup = Lookup { table: TABLE, placement: at((thread * i) % 1000) };
+                    let lookup = (TABLE, at((thread * i) % 1000));
                     client.mirror(&[lookup; 3][..1 + (i as usize % 3)]);
                 }
             })
@@ -172,7 +171,7 @@ fn a_lone_mirrored_lookup_is_sent_even_after_the_thread_fell_asleep() {
     let fleet = Fleet::new(1);
     let (client, _) = fleet.client(Duration::from_secs(5));
     for sent in 1..=3 {
-        client.mirror(&[Lookup { table: TABLE, placement: at(1) }]);
+        client.mirror(&[(TABLE, at(1))]);
         until("the lookup is answered", || client.stats().answered == sent);
         // Longer than the thread stays awake without work; what is tested holds in either case.
         std::thread::sleep(Duration::from_millis(60));
@@ -184,8 +183,7 @@ fn a_lone_mirrored_lookup_is_sent_even_after_the_thread_fell_asleep() {
 fn what_is_queued_is_sent_before_the_client_goes() {
     let fleet = Fleet::new(1);
     let (client, _) = fleet.client(Duration::from_secs(5));
-    client.mirror(&[Lookup { table: TABLE, placement: at(1) }; 10]);
-    fleet.transport.disconnect(ROUTER);
+    client.mirror(&[(TABLE, at(1)); 10]);
     drop(client);
     assert_eq!(fleet.lookups(), 10);
 }
@@ -197,7 +195,7 @@ fn an_unanswered_batch_goes_to_another_node_once() {
     let wanted = route(7, 0, 10, 1, 1);
     fleet.publisher().publish(&wanted);
     fleet.stop(0);
-    let batch = [Lookup { table: TABLE, placement: at(5) }; 64];
+    let batch = [(TABLE, at(5)); 64];
     for sent in 1..=4 {
         client.mirror(&batch);
         until("the batch is answered", || client.stats().answered == sent * 64);
@@ -248,10 +246,10 @@ async fn a_full_queue_holds_callers_up_and_loses_nothing() {
         timeout: Duration::from_secs(60),
         ..ClientOptions::new(ROUTER, fleet.ids.clone())
     };
-    let client = Client::new(options, gate.clone(), Arc::new(|_| ())).expect("a thread starts");
+    let client = Client::new(options, gate.clone(), |_, _| ()).expect("a thread starts");
     let client = Arc::new(client);
-    fleet.transport.connect(ROUTER, client.clone());
-    let lookups = [Lookup { table: TABLE, placement: at(1) }; 99];
+    fleet.transport.connect(ROUTER, client.frame_handler());
+    let lookups = [(TABLE, at(1)); 99];
     client.mirror(&lookups);
     client.mirror_ready().await;
     client.mirror(&lookups);
@@ -290,7 +288,7 @@ fn sync_all(fleet: &Fleet) {
 }
 
 fn root(node: &Memds) -> u64 {
-    node.merkle_root()
+    node.root_hash()
 }
 
 #[test]
@@ -363,7 +361,7 @@ fn what_would_empty_the_map_is_refused() {
     }
     assert_eq!((root(node), node.stats().refused), (before, 5));
     node.replace(&partitions(60, 9)).expect("more than half of it");
-    assert_eq!(node.entries(), 60);
+    assert_eq!(node.partitions(), 60);
     assert_eq!(fleet.nodes[1].stats().refused, 1);
 }
 
@@ -384,43 +382,46 @@ fn frames_that_make_no_sense_are_counted_and_dropped() {
     ];
     for kind in kinds {
         fleet.nodes[0].handle(frame(kind, b"?"));
-        client.handle(frame(kind, b"?"));
+        client.frame_handler().handle(frame(kind, b"?"));
     }
     assert_eq!(fleet.nodes[0].stats().malformed, 6);
     assert_eq!(client.stats().malformed, 6);
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_late_still_counts() {
-    // The first node answers only when asked to; the lookup is answered by the second meanwhile.
+async fn a_late_answer_of_one_node_ends_the_wait_for_another() {
+    /// Passes a lookup on only when the next one comes.
     struct Late {
-        transport: Arc<LocalTransport>,
         node: Arc<Memds>,
-        held: Mutex<Vec<Frame>>,
-        asked: AtomicU64,
+        held: Mutex<Option<Frame>>,
     }
     impl FrameHandler for Late {
         fn handle(&self, frame: Frame) {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            self.held.lock().expect("not poisoned").push(frame);
+            let held = self.held.lock().expect("not poisoned").replace(frame);
+            held.into_iter().for_each(|held| self.node.handle(held));
         }
     }
-    let fleet = Fleet::new(1);
-    fleet.publisher().publish(&route(7, 0, 10, 1, 1));
-    let late = Arc::new(Late {
-        transport: fleet.transport.clone(),
-        node: fleet.nodes[0].clone(),
-        held: Mutex::default(),
-        asked: AtomicU64::new(0),
-    });
+    let fleet = Fleet::new(2);
+    let wanted = route(7, 0, 10, 1, 1);
+    fleet.publisher().publish(&wanted);
+    let late = Arc::new(Late { node: fleet.nodes[0].clone(), held: Mutex::default() });
     fleet.transport.connect(fleet.ids[0], late.clone());
+    fleet.transport.connect(fleet.ids[1], late);
     let (client, seen) = fleet.client(Duration::from_millis(30));
-    assert_eq!(client.lookup(TABLE, at(5)).await, None, "nobody answers in time");
-    assert_eq!(late.asked.load(Ordering::Relaxed), 2);
-    late.transport.connect(fleet.ids[0], late.node.clone());
-    for frame in late.held.lock().expect("not poisoned").drain(..) {
-        late.node.handle(frame);
-    }
-    assert_eq!(seen.lock().expect("not poisoned").len(), 2, "both answers reach the cache");
-    assert!(client.lookup(TABLE, at(5)).await.is_some());
+    assert_eq!(client.lookup(TABLE, at(5)).await, Some(wanted.clone()));
+    let stats = client.stats();
+    assert_eq!((stats.foreground, stats.timeouts, stats.answered), (2, 1, 1));
+    assert_eq!(*seen.lock().expect("not poisoned"), [wanted]);
+}
+
+#[test]
+fn a_thread_heals_until_it_is_told_to_stop() {
+    let fleet = Fleet::new(2);
+    let publisher = Publisher::new(STORAGE, vec![fleet.ids[0]], fleet.transport.clone());
+    publisher.publish_all(&partitions(200, 1));
+    let healing = fleet.nodes[1].sync_every(Duration::from_millis(1)).expect("a thread starts");
+    until("the other node knows as much", || root(&fleet.nodes[0]) == root(&fleet.nodes[1]));
+    drop(healing);
+    publisher.publish_all(&partitions(200, 2));
+    assert_ne!(root(&fleet.nodes[0]), root(&fleet.nodes[1]));
 }

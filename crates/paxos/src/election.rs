@@ -59,9 +59,7 @@ impl Replica {
         let question = self.patience.0 ^ now.0.rotate_left(32);
         let missing = 1 << self.position(self.me);
         self.state = State::Follower { asking: Some(Asking { question, missing }) };
-        for peer in self.peers() {
-            self.send(peer, Message::Ask { question });
-        }
+        self.send_all(&Message::Ask { question });
     }
 
     pub(crate) fn handle_ask(&mut self, from: NodeId, question: u64, now: Instant) {
@@ -101,9 +99,7 @@ impl Replica {
         if !matches!(&self.state, State::Candidate(candidacy) if candidacy.ballot == ballot) {
             return;
         }
-        for peer in self.peers() {
-            self.send(peer, Message::Prepare { ballot });
-        }
+        self.send_all(&Message::Prepare { ballot });
         let known = (self.chosen, self.accepted_above(self.chosen));
         // A group of one grants leases to nobody else.
         let lease_left =

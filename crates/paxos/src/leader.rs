@@ -2,7 +2,7 @@
 
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
-use crate::replica::{Held, ProposeError, Replica, State};
+use crate::replica::{Held, MEMBERS_MAX, ProposeError, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 use bytes::Bytes;
@@ -34,8 +34,13 @@ pub(crate) struct Leadership {
 }
 
 impl Leadership {
-    pub(crate) fn next_deadline(&self) -> Instant {
-        self.next_heartbeat
+    pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
+        // What a quorum accepted meanwhile is committed as soon as that is allowed.
+        if now < self.commit_from {
+            self.next_heartbeat.min(self.commit_from)
+        } else {
+            self.next_heartbeat
+        }
     }
 }
 
@@ -80,14 +85,15 @@ impl Replica {
     pub fn propose(&mut self, data: Bytes, now: Instant) -> Result<Index, ProposeError> {
         self.may_propose(data.len())?;
         self.now = now;
-        Ok(self.put_proposal(Value::Data(data), now))
+        Ok(self.put_proposal(Value::Data(data)))
     }
 
     /// Starts to lead with what phase 1 found.
     pub(crate) fn lead(&mut self, candidacy: Candidacy, now: Instant) {
         let Candidacy { ballot, chosen: (chosen, helper), accepted, commit_from, .. } = candidacy;
         assert_eq!(self.promised, ballot, "a candidate that promised higher is none");
-        let first_open = chosen.next();
+        // Catch-up may have gone on during phase 1.
+        let first_open = chosen.max(self.chosen).next();
         let members = self.members.len();
         self.state = State::Leader(Leadership {
             ballot,
@@ -104,13 +110,13 @@ impl Replica {
             helper,
         });
         self.outputs.push_back(Output::RoleChanged { role: Role::Leader });
-        let last = accepted.last_key_value().map_or(chosen.0, |(index, _)| *index);
+        let last = accepted.last_key_value().map_or(0, |(index, _)| *index);
         let mut accepted = accepted;
         for index in first_open.0..=last {
             let value = accepted.remove(&index).map_or(Value::Noop, |(_, value)| value);
-            self.put_proposal(value, now);
+            self.put_proposal(value);
         }
-        let serve_from = self.put_proposal(Value::Noop, now);
+        let serve_from = self.put_proposal(Value::Noop);
         self.leadership().serve_from = serve_from;
         self.ask_helper();
         self.tick_leader(now);
@@ -123,13 +129,12 @@ impl Replica {
         }
     }
 
-    fn put_proposal(&mut self, value: Value, now: Instant) -> Index {
+    fn put_proposal(&mut self, value: Value) -> Index {
         let leadership = self.leadership();
         let (ballot, index) = (leadership.ballot, leadership.next);
         leadership.next = index.next();
         leadership.window_bytes += value.len();
         self.accept(Entry { index, ballot, value });
-        self.hold(Held::OwnAccept { ballot, index }, now);
         index
     }
 
@@ -144,21 +149,25 @@ impl Replica {
         leadership.unsent = next;
         let mut values = Vec::with_capacity((next.0 - first.0) as usize);
         for index in first.0..next.0 {
-            // What was chosen meanwhile (by a quorum of one) nobody waits for.
-            if let Some(slot) = self.log.get_mut(Index(index)) {
-                slot.sent = now;
-                values.push((Index(index), slot.value.clone()));
-            }
+            let slot = self.log.get_mut(Index(index)).expect("held until it is chosen");
+            slot.sent = now;
+            values.push((Index(index), slot.value.clone()));
         }
-        for peer in self.peers() {
-            let message = Message::Accept { ballot, values: values.clone(), chosen, sent: now };
-            self.send(peer, message);
-        }
+        self.send_all(&Message::Accept { ballot, values, chosen, sent: now });
+        self.hold(Held::OwnAccepts { ballot, first, next }, now);
     }
 
-    pub(crate) fn own_accept_durable(&mut self, ballot: Ballot, index: Index, now: Instant) {
+    pub(crate) fn own_accepts_durable(
+        &mut self,
+        ballot: Ballot,
+        first: Index,
+        next: Index,
+        now: Instant,
+    ) {
         let position = self.position(self.me);
-        self.vote(position, ballot, index);
+        for index in first.0..next.0 {
+            self.vote(position, ballot, Index(index));
+        }
         self.advance(now);
     }
 
@@ -249,9 +258,12 @@ impl Replica {
         if others_needed == 0 {
             return Instant(u64::MAX);
         }
-        let mut sent: Vec<Instant> = leadership.acknowledged.iter().copied().flatten().collect();
+        // Asked before every read: no allocation.
+        let mut sent = [None; MEMBERS_MAX];
+        let sent = &mut sent[..leadership.acknowledged.len()];
+        sent.copy_from_slice(&leadership.acknowledged);
         sent.sort_unstable_by(|a, b| b.cmp(a));
-        match sent.get(others_needed - 1) {
+        match sent[others_needed - 1] {
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
         }
@@ -276,9 +288,7 @@ impl Replica {
         let leadership = self.leadership();
         leadership.next_heartbeat = next_heartbeat;
         let ballot = leadership.ballot;
-        for peer in self.peers() {
-            self.send(peer, Message::Heartbeat { ballot, chosen, truncate, sent: now });
-        }
+        self.send_all(&Message::Heartbeat { ballot, chosen, truncate, sent: now });
         self.resend(now);
         self.ask_helper();
     }
@@ -297,23 +307,18 @@ impl Replica {
         let (ballot, chosen, unsent) = (leadership.ballot, self.chosen, leadership.unsent);
         let first = chosen.next().max(leadership.first_open);
         let resend = self.options.resend;
-        let old: Vec<Index> = self
-            .log
-            .from(first)
-            .take_while(|(index, _)| *index < unsent)
-            .filter(|(_, slot)| slot.sent.until(now) >= resend)
-            .map(|(index, _)| index)
-            .collect();
-        for peer in self.peers() {
-            let bit = 1 << self.position(peer);
-            let values: Vec<_> = old
-                .iter()
-                .filter_map(|index| self.log.get(*index).map(|slot| (*index, slot)))
-                .filter(|(_, slot)| slot.votes & bit == 0)
-                .map(|(index, slot)| (index, slot.value.clone()))
-                .collect();
-            if !values.is_empty() {
-                self.send(peer, Message::Accept { ballot, values, chosen, sent: now });
+        let is_old =
+            |index: &Index| self.log.get(*index).is_some_and(|slot| slot.sent.until(now) >= resend);
+        let old: Vec<Index> = (first.0..unsent.0).map(Index).filter(is_old).collect();
+        for position in 0..self.members.len() {
+            let missing = |index: &Index| {
+                let slot = self.log.get(*index)?;
+                (slot.votes & 1 << position == 0).then(|| (*index, slot.value.clone()))
+            };
+            let values: Vec<_> = old.iter().filter_map(missing).collect();
+            let to = self.members[position];
+            if to != self.me && !values.is_empty() {
+                self.send(to, Message::Accept { ballot, values, chosen, sent: now });
             }
         }
         for index in old {
@@ -326,15 +331,21 @@ impl Replica {
     /// Asks a member for chosen entries that this leader lacks.
     fn ask_helper(&mut self) {
         let first = self.chosen.next();
-        let peers = self.peers();
-        let State::Leader(leadership) = &mut self.state else { return };
-        if first >= leadership.first_open || peers.is_empty() {
+        let State::Leader(leadership) = &self.state else { return };
+        if first >= leadership.first_open {
             return;
         }
+        // Only who is asked changes: any member has what is chosen, sooner or later.
         let helper = leadership.helper;
-        let at = peers.iter().position(|peer| *peer == helper).unwrap_or(0);
-        leadership.helper = peers[(at + 1) % peers.len()];
-        self.send(peers[at], Message::Need { first });
+        let mut at = self.position(helper);
+        loop {
+            at = (at + 1) % self.members.len();
+            if self.members[at] != self.me {
+                break;
+            }
+        }
+        self.leadership().helper = self.members[at];
+        self.send(helper, Message::Need { first });
     }
 
     /// Chosen entries came: ask for more where they came from, or go on.

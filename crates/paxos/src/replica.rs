@@ -63,10 +63,11 @@ pub(crate) enum Held {
     OwnPromise {
         ballot: Ballot,
     },
-    /// This node's own acceptance of what it proposed.
-    OwnAccept {
+    /// This node's own acceptance of what it proposed, from `first` to before `next`.
+    OwnAccepts {
         ballot: Ballot,
-        index: Index,
+        first: Index,
+        next: Index,
     },
 }
 
@@ -92,6 +93,8 @@ pub struct Replica {
     announced: Index,
     pub(crate) truncated: Index,
     pub(crate) flushed: Index,
+    /// Everything up to here is handed out and durable in this node's log.
+    flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
@@ -102,6 +105,8 @@ pub struct Replica {
     pub(crate) now: Instant,
     need_sent: Option<(Instant, Index)>,
     next_token: u64,
+    /// The token of the newest record that must be synced.
+    must_sync: u64,
     persisted: u64,
     held: VecDeque<(u64, Held)>,
     pub(crate) outputs: VecDeque<Output>,
@@ -144,22 +149,25 @@ impl Replica {
             announced: mark,
             truncated: recovered.truncated,
             flushed: recovered.applied,
+            flushable: recovered.applied,
             heard: None,
             grants,
             patience: now,
             now,
             need_sent: None,
             next_token: 1,
+            must_sync: 0,
             persisted: 0,
             held: VecDeque::new(),
             outputs: VecDeque::new(),
-            random: seed ^ 0x9e37_79b9_7f4a_7c15,
+            // Xorshift never leaves zero.
+            random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
             options,
         };
         for entry in recovered.entries {
             if entry.index > recovered.applied {
                 replica.last = replica.last.max(entry.index);
-                replica.log.put(entry);
+                replica.log.put(entry, 0);
             }
         }
         while replica.chosen < mark && replica.log.get(replica.chosen.next()).is_some() {
@@ -220,9 +228,18 @@ impl Replica {
             let (_, held) = self.held.pop_front().expect("just looked at");
             self.release(held, now);
         }
+        self.settle();
     }
 
-    /// Tells that the host's state machine holds everything up to `index` durably.
+    /// How far the host's state machine may be made durable: what is above has been handed out but
+    /// is not yet durable in this node's log. A state machine that outlives its log's tail would
+    /// leave a leader without entries that its followers still need.
+    pub fn flushable(&self) -> Index {
+        self.flushable
+    }
+
+    /// Tells that the host's state machine holds everything up to `index` durably; see
+    /// [`Replica::flushable`].
     pub fn set_flushed(&mut self, index: Index) {
         assert!(index <= self.chosen, "only chosen entries are applied");
         self.flushed = self.flushed.max(index);
@@ -274,7 +291,7 @@ impl Replica {
     /// When the replica next has something to do of itself.
     pub fn next_deadline(&self) -> Instant {
         match &self.state {
-            State::Leader(leadership) => leadership.next_deadline(),
+            State::Leader(leadership) => leadership.next_deadline(self.now),
             State::Follower { .. } | State::Candidate(_) => self.patience,
         }
     }
@@ -303,6 +320,8 @@ impl Replica {
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
         assert!(ballot > self.promised, "promises only rise");
         self.step_down(now);
+        // Whoever it was about to challenge is not the leader any more.
+        self.state = State::Follower { asking: None };
         self.promised = ballot;
         self.seen = self.seen.max(ballot);
         self.heard = None;
@@ -314,6 +333,7 @@ impl Replica {
     pub(crate) fn accepted_above(&self, chosen: Index) -> Vec<Entry> {
         let slots = self.log.from(chosen.next());
         slots
+            .into_iter()
             .map(|(index, slot)| Entry { index, ballot: slot.ballot, value: slot.value.clone() })
             .collect()
     }
@@ -394,11 +414,16 @@ impl Replica {
                 assert!(slot.value == entry.value, "one value per ballot and index");
             }
             _ => {
-                self.last = self.last.max(entry.index);
-                self.log.put(entry.clone());
-                self.persist(Record::Accept(entry));
+                self.put(entry);
             }
         }
+    }
+
+    /// Takes an entry into the log, in memory and on disk.
+    fn put(&mut self, entry: Entry) {
+        self.last = self.last.max(entry.index);
+        let token = self.persist(Record::Accept(entry.clone()));
+        self.log.put(entry, token);
     }
 
     fn handle_heartbeat(
@@ -462,27 +487,28 @@ impl Replica {
         if first > self.chosen || first <= self.truncated {
             return;
         }
-        let in_memory = self.log.get(first).is_some();
-        if !in_memory {
-            let held = self.log.from(first).next().map(|(index, _)| index);
+        if self.log.get(first).is_none() {
+            let held = self.log.first_from(first);
             let end = held.map_or(self.chosen, |index| Index(index.0 - 1));
             let last = self.chosen.min(end);
             self.outputs.push_back(Output::ReadLog { to: from, first, last });
             return;
         }
         let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (index, slot) in self.log.from(first) {
-            if index > self.chosen || bytes > self.options.catch_up_bytes {
-                break;
-            }
+        let (mut index, mut bytes) = (first, 0);
+        while index <= self.chosen
+            && bytes <= self.options.catch_up_bytes
+            && let Some(slot) = self.log.get(index)
+        {
             bytes += slot.value.len();
             entries.push(Entry { index, ballot: slot.ballot, value: slot.value.clone() });
+            index = index.next();
         }
         self.send(from, Message::Chosen { entries });
     }
 
     fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
+        let before = self.chosen;
         for entry in entries {
             let known = self.log.get(entry.index);
             if entry.index <= self.chosen {
@@ -494,19 +520,20 @@ impl Replica {
                 break;
             }
             match known {
-                Some(slot) if slot.value == entry.value => {}
-                _ => {
-                    // What is held there instead was proposed by a leader before it was chosen.
-                    let older = known.is_none_or(|slot| slot.ballot < entry.ballot);
-                    assert!(older, "a chosen value never changes");
-                    self.last = self.last.max(entry.index);
-                    self.log.put(entry.clone());
-                    self.persist(Record::Accept(entry));
+                Some(slot) if slot.ballot >= entry.ballot => {
+                    assert!(slot.value == entry.value, "a chosen value never changes");
                 }
+                // Another value of an older ballot, which was not chosen; or this one, but then
+                // with its newer ballot: a chosen entry is always passed on with a ballot as high
+                // as one it was chosen in, so that it replaces what other members hold instead.
+                _ => self.put(entry),
             }
             self.hand_out_next();
         }
-        self.need_sent = None;
+        if self.chosen == before {
+            // An answer that came twice: asking again at once would double the conversation.
+            return;
+        }
         if matches!(self.state, State::Leader(_)) {
             self.after_catch_up(from, now);
         } else {
@@ -520,7 +547,18 @@ impl Replica {
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
         self.chosen = index;
-        self.log.evict(self.chosen, self.options.keep_bytes);
+        self.settle();
+    }
+
+    /// Looks which entries are both chosen and durable: those need not stay in memory.
+    fn settle(&mut self) {
+        let (chosen, persisted) = (self.chosen, self.persisted);
+        while self.flushable < chosen
+            && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
+        {
+            self.flushable = self.flushable.next();
+        }
+        self.log.evict(self.flushable, self.options.keep_bytes);
     }
 
     // The frame.
@@ -533,27 +571,34 @@ impl Replica {
         self.members.iter().position(|member| *member == node).expect("a member")
     }
 
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        self.members.iter().copied().filter(|member| *member != self.me).collect()
+    /// Sends a message to all other members.
+    pub(crate) fn send_all(&mut self, message: &Message) {
+        for &to in self.members.iter().filter(|member| **member != self.me) {
+            self.outputs.push_back(Output::Send { to, message: message.clone() });
+        }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    pub(crate) fn persist(&mut self, record: Record) {
+    /// Has a record written; returns its token.
+    pub(crate) fn persist(&mut self, record: Record) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
+        if record.must_sync() {
+            self.must_sync = token;
+        }
         self.outputs.push_back(Output::Persist { token, record });
+        token
     }
 
-    /// Holds something back until everything persisted so far is durable.
+    /// Holds something back until all promises and accepted entries so far are durable.
     pub(crate) fn hold(&mut self, held: Held, now: Instant) {
-        let newest = self.next_token - 1;
-        if newest <= self.persisted {
+        if self.must_sync <= self.persisted {
             self.release(held, now);
         } else {
-            self.held.push_back((newest, held));
+            self.held.push_back((self.must_sync, held));
         }
     }
 
@@ -561,7 +606,9 @@ impl Replica {
         match held {
             Held::Send { to, message } => self.send(to, message),
             Held::OwnPromise { ballot } => self.own_promise_durable(ballot, now),
-            Held::OwnAccept { ballot, index } => self.own_accept_durable(ballot, index, now),
+            Held::OwnAccepts { ballot, first, next } => {
+                self.own_accepts_durable(ballot, first, next, now);
+            }
         }
     }
 

@@ -138,6 +138,13 @@ pub enum Record {
     Truncate(Index),
 }
 
+impl Record {
+    /// Whether others are told of this record once it is durable, so that it must be synced soon.
+    pub const fn must_sync(&self) -> bool {
+        matches!(self, Record::Promise(_) | Record::Accept(_))
+    }
+}
+
 /// What a replica starts from: what its host's log and state machine hold.
 #[derive(Clone, Default, Debug)]
 pub struct Recovered {
@@ -145,7 +152,7 @@ pub struct Recovered {
     pub promised: Ballot,
     /// The newest [`Record::Chosen`].
     pub chosen: Index,
-    /// The state machine holds all entries up to here.
+    /// The state machine holds all entries up to here; see [`crate::Replica::flushable`].
     pub applied: Index,
     /// The newest [`Record::Truncate`].
     pub truncated: Index,

@@ -1,1 +1,38 @@
-//! Connections, sessions, routing.
+//! Routers: what clients talk to. Any router serves any key.
+//!
+//! ```text
+//! connection.rs  reads, decodes, waits for what was written, answers
+//! dispatch.rs    command table, checks, who runs it
+//! route.rs       keys → placement → cache → leader; one MemDS lookup per routed call
+//! cache.rs       the routes known
+//! gather.rs      commands about whole tables
+//! run/           the commands a router runs itself
+//! ```
+//!
+//! A router keeps nothing that cannot be lost: it can be stopped at any time, and any number of them
+//! work side by side. It meets storage nodes at `wire::service::StorageService` and never imports
+//! `storage`; it reads no configuration file: parameters come in as [`RouterOptions`].
+
+mod cache;
+mod clients;
+mod config;
+mod connection;
+mod directory;
+mod dispatch;
+mod gather;
+mod host;
+mod latency;
+mod listener;
+mod parameters;
+mod route;
+mod run;
+mod session;
+mod shared;
+mod slowlog;
+mod stats;
+
+pub use directory::{Directory, RouteSink};
+pub use host::{Host, RouterOptions, Shutdown};
+pub use listener::Router;
+pub(crate) use shared::Shared;
+pub use shared::Traffic;

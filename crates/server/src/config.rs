@@ -12,7 +12,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memtable-mb", "MIB", "effects in memory per node before they are flushed (default 64)"),
-    ("cache-mb", "MIB", "row and block cache per node (default 64)"),
+    ("cache-mb", "MIB", "row and block cache per node, MiB (default 512)"),
     ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
@@ -44,11 +44,31 @@ impl Default for Config {
             maxclients: 20_000,
             requirepass: None,
             memtable_mb: 64,
-            cache_mb: 64,
+            cache_mb: 512,
             loglevel: "info".to_owned(),
             enable_faults: false,
         }
     }
+}
+
+impl Config {
+    /// The router's parameters by their redis.conf names.
+    pub(crate) fn parameters(&self) -> Vec<(String, String)> {
+        [
+            ("port", self.port.to_string()),
+            ("bind", self.bind.join(" ")),
+            ("dir", absolute(&self.dir)),
+            ("databases", self.databases.to_string()),
+            ("maxclients", self.maxclients.to_string()),
+            ("requirepass", self.requirepass.clone().unwrap_or_default()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+fn absolute(path: &std::path::Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// What the command line asks for.

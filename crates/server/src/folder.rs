@@ -28,7 +28,8 @@ impl Folder {
     /// *Errors*: it is in use, or was made with other settings that cannot be changed.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Folder> {
         let path = config.dir.clone();
-        fs::create_dir_all(&path).with_context(|| format!("make data folder {}", path.display()))?;
+        fs::create_dir_all(&path)
+            .with_context(|| format!("make data folder {}", path.display()))?;
         let lock = File::create(path.join("LOCK")).context("open LOCK")?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -88,8 +89,7 @@ fn check_cluster(path: &Path, config: &Config) -> anyhow::Result<()> {
 }
 
 fn write_cluster(path: &Path, config: &Config) -> anyhow::Result<()> {
-    let text =
-        format!("{FORMAT}\nreplicas {}\ndatabases {}\n", config.replicas, config.databases);
+    let text = format!("{FORMAT}\nreplicas {}\ndatabases {}\n", config.replicas, config.databases);
     let temporary = path.join("CLUSTER.new");
     let mut file = File::create(&temporary).context("write CLUSTER")?;
     file.write_all(text.as_bytes()).context("write CLUSTER")?;

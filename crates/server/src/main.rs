@@ -1,2 +1,93 @@
-//! See README.md.
-fn main() {}
+//! The `evenkeel` server: reads the command line, starts the embedded cluster and serves clients.
+
+mod config;
+mod embedded;
+mod folder;
+mod host;
+mod telemetry;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use router::{Router, RouterOptions};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use config::{Config, Invocation};
+use embedded::Embedded;
+use host::ServerHost;
+
+/// How long connections may take to finish what they are doing when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let config = match config::parse(std::env::args().skip(1)) {
+        Ok(Invocation::Run(config)) => config,
+        Ok(Invocation::Help) => {
+            print!("{}", config::help());
+            return ExitCode::SUCCESS;
+        }
+        Ok(Invocation::Version) => {
+            println!("evenkeel {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("evenkeel: {error}\nTry 'evenkeel --help'.");
+            return ExitCode::from(2);
+        }
+    };
+    let logs = telemetry::init(&config.loglevel);
+    match run(&config, logs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            eprintln!("evenkeel: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
+    let embedded = Embedded::open(config)?;
+    let host = Arc::new(ServerHost::new(logs));
+    let options = RouterOptions {
+        parameters: config.parameters(),
+        enable_faults: config.enable_faults,
+        ..RouterOptions::default()
+    };
+    let router = Router::new(options, embedded.storage(), embedded.directory(), host.clone())
+        .map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config, router, &host));
+    runtime.shutdown_timeout(STOP_GRACE);
+    embedded.stop();
+    if served.is_ok() {
+        tracing::info!("stopped");
+    }
+    served
+}
+
+async fn serve(config: &Config, router: Router, host: &ServerHost) -> anyhow::Result<()> {
+    let mut listeners = Vec::new();
+    for address in &config.bind {
+        let listener = TcpListener::bind((address.as_str(), config.port)).await;
+        listeners.push(listener.with_context(|| format!("listen on {address}:{}", config.port))?);
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    for listener in listeners {
+        let router = router.clone();
+        tokio::spawn(async move { router.serve(listener).await });
+    }
+    tracing::info!(port = config.port, replicas = config.replicas, "serving");
+    println!("Ready to accept connections tcp");
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = host.shutdown_asked() => tracing::info!("SHUTDOWN: stopping"),
+    }
+    router.stop(STOP_GRACE).await;
+    Ok(())
+}

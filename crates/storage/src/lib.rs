@@ -26,7 +26,7 @@ mod memory;
 mod meta;
 mod node;
 mod partition;
-mod row;
+pub mod row;
 mod view;
 pub mod wal;
 

@@ -85,11 +85,6 @@ impl Memory {
         self.proposed.clear();
     }
 
-    /// Whether any row is proposed.
-    pub(crate) fn has_proposed(&self) -> bool {
-        !self.proposed.is_empty()
-    }
-
     /// Freezes the active rows. Only one frozen table exists at a time.
     pub(crate) fn freeze(&mut self) -> Arc<Memtable> {
         assert!(self.frozen.is_none(), "a flush ends before the next begins");
@@ -236,6 +231,6 @@ mod tests {
         assert_eq!(memory.get(b"k"), Found::Proposed(6, Some(Bytes::from("six"))));
         memory.apply(Bytes::from("k"), 6, Some(Bytes::from("six")));
         assert_eq!(memory.get(b"k"), Found::Applied(Some(Bytes::from("six"))));
-        assert!(!memory.has_proposed());
+        assert!(memory.proposed.is_empty());
     }
 }

@@ -168,10 +168,20 @@ pub struct LocalTransport {
     handlers: RwLock<HashMap<NodeId, Arc<dyn FrameHandler>>>,
 }
 
+type Delivery = (Arc<dyn FrameHandler>, Frame);
+
 thread_local! {
     /// Frames to handle once the one under way is done; `None` when none is under way.
-    static WAITING: RefCell<Option<VecDeque<(Arc<dyn FrameHandler>, Frame)>>> =
-        const { RefCell::new(None) };
+    static WAITING: RefCell<Option<VecDeque<Delivery>>> = const { RefCell::new(None) };
+}
+
+/// Ends the exchange under way on this thread, also when a handler panics.
+struct EndOfExchange;
+
+impl Drop for EndOfExchange {
+    fn drop(&mut self) {
+        WAITING.set(None);
+    }
 }
 
 impl LocalTransport {
@@ -205,13 +215,10 @@ impl Transport for LocalTransport {
                 Some((handler, frame))
             }
         });
-        let outermost = next.is_some();
+        let _outermost = next.is_some().then_some(EndOfExchange);
         while let Some((handler, frame)) = next {
             handler.handle(frame);
             next = WAITING.with_borrow_mut(|waiting| waiting.as_mut()?.pop_front());
-        }
-        if outermost {
-            WAITING.set(None);
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::resp::{Client, Reply, Value, encode, show};
 
 /// The pause after a command that gives a key at most 5 ms to live.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(12);
+/// As many databases as Redis has by default.
+const DATABASE_COUNT: usize = 16;
 /// A SCAN that needs more calls than this does not end.
 const SCAN_CALLS_MAX: usize = 10_000;
 /// What is set back before each sequence, as it would outlive FLUSHALL.
@@ -128,8 +130,8 @@ impl Runner {
             .collect();
         self.commands += commands.len();
         if ["DBSIZE", "INFO"].iter().any(|name| is(commands[0], name)) {
-            self.reference.meet_expired(connection)?;
-            self.target.meet_expired(connection)?;
+            self.reference.meet_expired()?;
+            self.target.meet_expired()?;
         }
         self.reference.send(connection, &commands, None)?;
         self.target.send(connection, &commands, self.tamper)?;
@@ -307,11 +309,19 @@ impl Seat {
         slot.as_mut().context("just opened")
     }
 
-    /// Redis deletes an expired key when a command meets it, and DBSIZE counts it until then.
-    fn meet_expired(&mut self, connection: usize) -> Result<()> {
-        let mut command: Vec<&[u8]> = vec![b"EXISTS"];
-        command.extend(KEYS);
-        self.open(connection)?.call(&command)?;
+    /// Redis deletes an expired key when a command meets it; DBSIZE and INFO count it until then.
+    fn meet_expired(&mut self) -> Result<()> {
+        let mut exists: Vec<&[u8]> = vec![b"EXISTS"];
+        exists.extend(KEYS);
+        let mut bytes = Vec::new();
+        for database in 0..DATABASE_COUNT {
+            encode(&["SELECT", &database.to_string()], &mut bytes);
+            encode(&exists, &mut bytes);
+        }
+        self.control.send_raw(&bytes)?;
+        for _ in 0..2 * DATABASE_COUNT {
+            self.control.read()?.context("closed")?;
+        }
         Ok(())
     }
 

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use xxhash_rust::xxh3::Xxh3Builder;
 
 /// Locks that keep fills and removals of one key apart.
 const STRIPES: usize = 64;
@@ -32,13 +33,18 @@ const ENTRY_BYTES: usize = 160;
 
 /// A bounded cache from row keys to opened bodies. Rows that do not exist are not cached: the
 /// LSM's filters answer for them.
-#[derive(Debug)]
 pub struct RowCache {
-    rows: moka::sync::Cache<Bytes, Bytes>,
+    rows: moka::sync::Cache<Bytes, Bytes, Xxh3Builder>,
     /// Raised by each flush.
     epoch: AtomicU64,
     stripes: [Mutex<()>; STRIPES],
-    hasher: RandomState,
+    hasher: Xxh3Builder,
+}
+
+impl std::fmt::Debug for RowCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowCache").field("rows", &self.rows()).finish_non_exhaustive()
+    }
 }
 
 impl RowCache {
@@ -47,11 +53,14 @@ impl RowCache {
         let weigh = |key: &Bytes, value: &Bytes| {
             u32::try_from(key.len() + value.len() + ENTRY_BYTES).unwrap_or(u32::MAX)
         };
+        // Clients choose the keys, so they must not know the seed.
+        let hasher = Xxh3Builder::new().with_seed(RandomState::new().hash_one("row cache"));
+        let rows = moka::sync::Cache::builder().weigher(weigh).max_capacity(bytes_max);
         RowCache {
-            rows: moka::sync::Cache::builder().weigher(weigh).max_capacity(bytes_max).build(),
+            rows: rows.build_with_hasher(hasher),
             epoch: AtomicU64::new(0),
             stripes: [const { Mutex::new(()) }; STRIPES],
-            hasher: RandomState::new(),
+            hasher,
         }
     }
 
@@ -177,11 +186,11 @@ mod tests {
         let memtable: [RwLock<Option<Bytes>>; KEYS] = Default::default();
         let store: [RwLock<Bytes>; KEYS] = std::array::from_fn(|_| RwLock::new(value(0)));
         let written: [AtomicU64; KEYS] = Default::default();
-        let done = AtomicBool::new(false);
+        let (done, hits) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for reader in 0..3usize {
                 let (cache, memtable, store) = (&cache, &memtable, &store);
-                let (written, done) = (&written, &done);
+                let (written, done, hits) = (&written, &done, &hits);
                 scope.spawn(move || {
                     let mut turn = reader;
                     while !done.load(Ordering::SeqCst) {
@@ -190,20 +199,30 @@ mod tests {
                         let least = written[k].load(Ordering::SeqCst);
                         let in_memory = memtable[k].read().clone();
                         let seen = in_memory.unwrap_or_else(|| {
+                            let mut hit = 1;
                             let read = || {
+                                hit = 0;
                                 let old = store[k].read().clone();
                                 if turn % 3 == 0 {
                                     std::thread::yield_now(); // held up with what it has read
                                 }
                                 Ok::<_, ()>(Some(old))
                             };
-                            cache.get_or_read(&key(k), read).unwrap().unwrap()
+                            let seen = cache.get_or_read(&key(k), read).unwrap().unwrap();
+                            hits.fetch_add(hit, Ordering::Relaxed);
+                            seen
                         });
                         assert!(number(&seen) >= least, "saw {} of {least}", number(&seen));
                     }
                 });
             }
-            for n in 1..40_000u64 {
+            // On until the cache was in use, however the threads happen to be scheduled.
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            for n in 1u64.. {
+                let enough = n > 40_000 && hits.load(Ordering::Relaxed) > 1000;
+                if enough || std::time::Instant::now() > deadline {
+                    break;
+                }
                 let k = n as usize % KEYS;
                 *memtable[k].write() = Some(value(n));
                 written[k].store(n, Ordering::SeqCst);
@@ -222,6 +241,6 @@ mod tests {
             }
             done.store(true, Ordering::SeqCst);
         });
-        assert!(cache.rows() > 0 || cache.rows.iter().count() > 0, "the cache was in use");
+        assert!(hits.load(Ordering::Relaxed) > 1000, "the cache was in use");
     }
 }

@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! index  = header directory block*
-//! header = "evenkidx" version:u32 seq:u64 salt:u64 end:u32 groups:u32 entries:u32 0:u32 crc:u32
+//! header = "evenkidx" version:u32 seq:u64 salt:u64 end:u32 groups:u32 entries:u32 forgets:u32
+//!          crc:u32
 //!   salt, end: of the segment, so that it can be read even if its own header is damaged
+//!   forgets: 1 if the segment says that a group was forgotten, so that it must be read at start
 //! directory = (group:u64 first_entry:u32 count:u32 min:u64 max:u64)* crc:u32
 //! block  = (index:u64 ballot:u64 offset:u32 length:u32 kind:u8 0:[u8;7])* crc:u32   of 64 entries
 //! ```
@@ -102,6 +104,8 @@ pub(super) struct MemoryIndex {
     groups: BTreeMap<u64, Vec<Slot>>,
     /// Where the records end, if a scan made this index.
     pub(super) end: u32,
+    /// Whether the segment says that a group was forgotten.
+    pub(super) forgets: bool,
 }
 
 impl MemoryIndex {
@@ -115,6 +119,12 @@ impl MemoryIndex {
             _ => slots.len(),
         };
         slots.insert(at, slot);
+    }
+
+    /// A group was forgotten: the entries that are there are void.
+    pub(super) fn forget(&mut self, group: u64) {
+        self.groups.remove(&group);
+        self.forgets = true;
     }
 
     /// Writes the index file of a segment. Durable when it returns.
@@ -145,7 +155,7 @@ impl MemoryIndex {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&seq.to_le_bytes());
         bytes.extend_from_slice(&salt.to_le_bytes());
-        for number in [end, self.groups.len() as u32, entries as u32, 0] {
+        for number in [end, self.groups.len() as u32, entries as u32, self.forgets.into()] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         push_crc(&mut bytes, 0);
@@ -202,6 +212,7 @@ pub(super) struct DiskIndex {
     file: File,
     pub(super) salt: u64,
     pub(super) end: u32,
+    pub(super) forgets: bool,
     groups: BTreeMap<u64, GroupRange>,
     entries: u32,
     blocks_at: u64,
@@ -245,7 +256,8 @@ impl DiskIndex {
             })
             .collect();
         let (salt, end) = (u64_at(header, 20), u32_at(header, 28));
-        Some(DiskIndex { file, salt, end, groups, entries, blocks_at })
+        let forgets = u32_at(header, 40) != 0;
+        Some(DiskIndex { file, salt, end, forgets, groups, entries, blocks_at })
     }
 
     /// The slots of one block.

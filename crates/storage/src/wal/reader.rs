@@ -21,8 +21,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     /// All segments in use, by their numbers.
     pub(super) segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
-    /// Where a group was forgotten, as (segment, offset): its entries before are void.
-    pub(super) forgotten: RwLock<HashMap<u64, (u64, u32)>>,
+    /// In which segment a group was forgotten: its entries in segments before are void.
+    pub(super) forgotten: RwLock<HashMap<u64, u64>>,
     pub(super) counts: Counts,
 }
 
@@ -86,14 +86,13 @@ impl Log {
         bytes_max: usize,
     ) -> Result<Read, WalError> {
         let segments: Vec<Arc<Segment>> = self.shared.segments.read().values().cloned().collect();
-        let voided = self.shared.forgotten.read().get(&group).copied().unwrap_or((0, 0));
+        let voided = self.shared.forgotten.read().get(&group).copied().unwrap_or(0);
         let end = last.saturating_add(1);
         let mut newest: BTreeMap<u64, (Slot, &Segment)> = BTreeMap::new();
         let mut window_end = end;
-        for segment in &segments {
+        for segment in segments.iter().filter(|segment| segment.seq >= voided) {
             for slot in slots_of(segment, group, first, last)? {
-                let is_void = (segment.seq, slot.offset) < voided;
-                if is_void || slot.index >= window_end {
+                if slot.index >= window_end {
                     continue;
                 }
                 // A later segment, or a later slot of the same, wins at equal ballots: it is the
@@ -130,7 +129,7 @@ impl Log {
     /// The lowest and highest index of a group that the log still holds, truncated or not.
     pub fn range(&self, group: u64) -> Option<(u64, u64)> {
         let segments = self.shared.segments.read();
-        let voided = self.shared.forgotten.read().get(&group).map_or(0, |&(seq, _)| seq);
+        let voided = self.shared.forgotten.read().get(&group).copied().unwrap_or(0);
         segments
             .range(voided..)
             .filter_map(|(_, segment)| segment.index.read().range(group))
@@ -200,8 +199,14 @@ fn rebuild(segment: &Segment, disk: &DiskIndex) -> Result<MemoryIndex, WalError>
 /// The index of what a scan found, lost entries included: a read of those fails its checksum.
 pub(super) fn memory_index(records: &[Scanned]) -> MemoryIndex {
     let mut memory = MemoryIndex::default();
-    for record in records.iter().filter(|record| record.identity.kind.is_accept()) {
+    for record in records {
         let identity = record.identity;
+        if identity.kind == Kind::Forget {
+            memory.forget(identity.group);
+        }
+        if !identity.kind.is_accept() {
+            continue;
+        }
         let slot = Slot {
             index: identity.index,
             ballot: identity.ballot,

@@ -210,7 +210,7 @@ struct Recovery<'a> {
     applied: &'a dyn Fn(u64) -> u64,
     marks: HashMap<u64, Marks>,
     entries: HashMap<u64, Vec<Loaded>>,
-    forgotten: HashMap<u64, (u64, u32)>,
+    forgotten: HashMap<u64, u64>,
     recovered: Recovered,
 }
 
@@ -284,9 +284,9 @@ impl<'a> Recovery<'a> {
     }
 
     /// Whether nothing in the segment needs to be loaded. What it says of promises is in the head
-    /// of the next segment too.
+    /// of the next segment too; that a group was forgotten is nowhere else.
     fn is_applied(&self, disk: &DiskIndex) -> bool {
-        disk.ranges().all(|(group, _, max)| max <= (self.applied)(group))
+        !disk.forgets && disk.ranges().all(|(group, _, max)| max <= (self.applied)(group))
     }
 
     fn scan(
@@ -328,11 +328,11 @@ impl<'a> Recovery<'a> {
         }
         let mut values = Values::new(bytes, needed);
         for record in &scan.records {
-            let Identity { kind, offset, group, index, ballot } = record.identity;
+            let Identity { kind, group, index, ballot, .. } = record.identity;
             if kind == Kind::Forget {
                 self.marks.remove(&group);
                 self.entries.remove(&group);
-                self.forgotten.insert(group, (seq, offset));
+                self.forgotten.insert(group, seq);
                 continue;
             }
             let marks = self.marks.entry(group).or_default();

@@ -11,7 +11,7 @@ use super::format::{
     put_record, record_bytes,
 };
 use super::housekeeper::Housekeeper;
-use super::index::{MemoryIndex, SegmentIndex, Slot};
+use super::index::{SegmentIndex, Slot};
 use super::reader::{Log, Shared};
 use super::segment::Segment;
 use super::{Record, VALUE_BYTES_MAX, WalError, io_error};
@@ -55,8 +55,8 @@ pub struct Writer {
     /// The promises of the current batch, to be copied at its end.
     promises: Vec<(u64, u64)>,
     groups: HashMap<u64, Marks>,
-    /// Groups forgotten in the current batch, and where.
-    forgotten: Vec<(u64, u32)>,
+    /// Groups forgotten in the current batch.
+    forgotten: Vec<u64>,
     /// Whether the current batch may have made segments superfluous.
     truncated: bool,
     /// Whether segments that cannot be read may be removed.
@@ -197,7 +197,7 @@ impl Writer {
                 // What this batch holds of the group is void as well.
                 self.entries.retain(|(other, _)| *other != group);
                 self.promises.retain(|(other, _)| *other != group);
-                self.forgotten.push((group, offset));
+                self.forgotten.push(group);
                 self.truncated = true;
             }
             Kind::State | Kind::Footer | Kind::Pad | Kind::Mark => {}
@@ -331,24 +331,17 @@ impl Writer {
     }
 
     fn publish(&mut self) {
-        if !self.forgotten.is_empty() {
-            let mut forgotten = self.shared.forgotten.write();
-            for (group, offset) in self.forgotten.drain(..) {
-                forgotten.insert(group, (self.current.seq, offset));
+        // The current segment's index is always in memory.
+        if let SegmentIndex::Memory(memory) = &mut *self.current.index.write() {
+            for &group in &self.forgotten {
+                memory.forget(group);
             }
-        }
-        if self.entries.is_empty() {
-            return;
-        }
-        let mut index = self.current.index.write();
-        if let SegmentIndex::Disk(_) = &*index {
-            *index = SegmentIndex::Memory(MemoryIndex::default());
-        }
-        if let SegmentIndex::Memory(memory) = &mut *index {
             for (group, slot) in self.entries.drain(..) {
                 memory.push(group, slot);
             }
         }
+        let mut forgotten = self.shared.forgotten.write();
+        forgotten.extend(self.forgotten.drain(..).map(|group| (group, self.current.seq)));
     }
 
     /// Hands over the oldest segments whose entries are all truncated.
@@ -360,7 +353,7 @@ impl Writer {
             let needed = segment.seq == self.current.seq
                 || (segment.lost && !self.repaired)
                 || segment.index.read().groups().into_iter().any(|(group, _, max)| {
-                    let voided = forgotten.get(&group).is_some_and(|&(seq, _)| segment.seq < seq);
+                    let voided = forgotten.get(&group).is_some_and(|&seq| segment.seq < seq);
                     let truncated = self.groups.get(&group).map_or(u64::MAX, |m| m.truncated);
                     !voided && max > truncated
                 });
@@ -368,8 +361,36 @@ impl Writer {
                 break;
             }
             let segment = oldest.remove();
-            self.shared.forgotten.write().retain(|_, &mut (seq, _)| seq > segment.seq);
+            self.shared.forgotten.write().retain(|_, &mut seq| seq > segment.seq);
             self.housekeeper.retire(segment);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, open};
+    use super::*;
+
+    #[test]
+    fn a_failed_write_stops_the_log_for_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, log, _) = open(dir.path(), Options::default(), &|_| 0).unwrap();
+        let accept = |index| Record::Accept { group: 1, index, ballot: 1, value: Some(b"v") };
+        writer.append(accept(1)).unwrap();
+        writer.sync().unwrap();
+        // A file that cannot be written to, as a disk that went away.
+        let Segment { seq, salt, capacity, .. } = *writer.current;
+        let path = writer.current.path.clone();
+        let (file, index) = (File::open(&path).unwrap(), Default::default());
+        let broken = Arc::new(Segment { seq, salt, file, path, capacity, index, lost: false });
+        let healthy = std::mem::replace(&mut writer.current, broken);
+        writer.append(accept(2)).unwrap();
+        assert!(matches!(writer.sync(), Err(WalError::Io { .. })));
+        // The disk is back, and it is too late: what it holds is not known.
+        writer.current = healthy;
+        assert!(matches!(writer.sync(), Err(WalError::Stopped)));
+        assert!(matches!(writer.append(accept(2)), Err(WalError::Stopped)));
+        assert_eq!(log.read(1, 0, 9, 1).unwrap().entries.len(), 1);
     }
 }

@@ -163,6 +163,7 @@ impl Decoder {
         })
     }
 
+    #[inline]
     fn next_command(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
         while self.missing == 0 {
             match buffer.first() {
@@ -200,6 +201,7 @@ impl Decoder {
     }
 
     /// Reads the arguments of an array as far as they have arrived.
+    #[inline]
     fn array_body(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
         // Complete arguments are noted as ranges first and cut off in one piece: one split of the
         // read buffer for each command instead of one for each argument.
@@ -236,20 +238,31 @@ impl Decoder {
     }
 
     /// Takes the first `length` bytes off the buffer and the arguments in them.
+    #[inline]
     fn cut(
         &mut self,
         buffer: &mut BytesMut,
         length: usize,
         ranges: &mut SmallVec<[Range<usize>; 8]>,
     ) {
-        if length > 0 {
-            let block = buffer.split_to(length).freeze();
-            self.args.extend(ranges.drain(..).map(|range| block.slice(range)));
-            self.taken += length;
+        if length == 0 {
+            return;
         }
+        self.taken += length;
+        let mut block = buffer.split_to(length).freeze();
+        let Some(last) = ranges.pop() else { return };
+        for range in ranges.iter() {
+            self.args.push(block.slice(range.clone()));
+        }
+        ranges.clear();
+        // The last argument takes the block over: one reference less to count.
+        block.truncate(last.end);
+        block.advance(last.start);
+        self.args.push(block);
     }
 
     /// Reads `$length CRLF` at `at`. Returns the length and where the body starts.
+    #[inline]
     fn bulk_header(
         &mut self,
         buffer: &[u8],
@@ -263,12 +276,21 @@ impl Decoder {
             Some(b'\r' | b'\n') => return Err(DecodeError::ExpectedBulk(b' ')),
             Some(&other) => return Err(DecodeError::ExpectedBulk(other)),
         }
-        let Some(line) = self.line(header).map_err(|_| DecodeError::BulkHeaderTooLong)? else {
-            return Ok(None);
+        let (length, line) = match *header {
+            // Nearly all headers are one or two digits.
+            [_, ones @ b'0'..=b'9', b'\r', _, ..] => (usize::from(ones - b'0'), 2),
+            [_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _, ..] => {
+                (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), 3)
+            }
+            _ => {
+                let line = self.line(header).map_err(|_| DecodeError::BulkHeaderTooLong)?;
+                let Some(line) = line else { return Ok(None) };
+                let length = parse_number(&header[1..line]);
+                let length = length.and_then(|length| usize::try_from(length).ok());
+                (length.ok_or(DecodeError::InvalidBulkLength)?, line)
+            }
         };
-        let length = parse_number(&header[1..line])
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or(DecodeError::InvalidBulkLength)?;
+        self.scanned = 0;
         if length > self.limits.bulk_bytes {
             return Err(if self.limits.authenticated {
                 DecodeError::InvalidBulkLength
@@ -306,7 +328,9 @@ impl Decoder {
 
     /// Reads an inline command. Empty arguments mean an empty line.
     fn inline_command(&mut self, buffer: &mut BytesMut) -> Result<Option<Arguments>, DecodeError> {
-        let end = memchr::memchr(b'\n', &buffer[self.scanned..]).map(|at| self.scanned + at);
+        // A NUL is looked for along with the end: the start of a TLS handshake holds one, and its
+        // client sends no line's end but waits for an answer.
+        let end = memchr::memchr2(b'\n', 0, &buffer[self.scanned..]).map(|at| self.scanned + at);
         if end.unwrap_or(buffer.len()) > self.limits.line_bytes {
             return Err(DecodeError::InlineTooLong);
         }
@@ -314,12 +338,12 @@ impl Decoder {
             self.scanned = buffer.len();
             return Ok(None);
         };
+        if buffer[end] == 0 {
+            return Err(DecodeError::NulInInline);
+        }
         self.scanned = 0;
         let mut line = buffer.split_to(end + 1).freeze();
         line.truncate(if line[..end].ends_with(b"\r") { end - 1 } else { end });
-        if memchr::memchr(0, &line).is_some() {
-            return Err(DecodeError::NulInInline);
-        }
         // As in Redis, what bounds the words of a line is its length.
         let args = split_arguments(&line).map_err(|_| DecodeError::UnbalancedQuotes)?;
         Ok(Some(args))
@@ -353,12 +377,8 @@ const NUMBER_BYTES_MAX: usize = 20;
 
 /// Parses a number as Redis's `string2ll`: no sign but `-`, no blank, no leading zero, no `-0`.
 fn parse_number(digits: &[u8]) -> Option<i64> {
-    // Nearly all headers are one or two digits.
     match *digits {
         [ones @ b'0'..=b'9'] => return Some(i64::from(ones - b'0')),
-        [tens @ b'1'..=b'9', ones @ b'0'..=b'9'] => {
-            return Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'));
-        }
         _ if digits.len() > NUMBER_BYTES_MAX => return None,
         _ => {}
     }

@@ -1,9 +1,5 @@
-//! The decoder against Redis's answers, against itself under every cut, and against
-//! `redis-protocol`.
-
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use redis_protocol::resp2::types::BytesFrame;
+//! The decoder's answers one by one. Random requests, every cut of them, and `redis-protocol` beside
+//! it: `tests/decode_oracle.rs`; a live Redis beside it: `tests/real_redis.rs`.
 
 use super::*;
 
@@ -205,75 +201,6 @@ fn a_large_argument_does_not_grow_the_read_buffer() {
     assert_eq!(decoder.pending_bytes(), 0);
 }
 
-/// Requests, emptiness and garbage in a row.
-fn random_stream(rng: &mut StdRng) -> Vec<u8> {
-    let mut stream = Vec::new();
-    for _ in 0..rng.random_range(1..6) {
-        match rng.random_range(0..12) {
-            0 => stream.extend(b"*0\r\n"),
-            1 => stream.extend(b"*-1\r\n"),
-            2 => stream.extend(b"\r\n"),
-            3 => stream.extend(b"  \n"),
-            4 => stream.extend(b"SET k \"a\\x00b\" 'c'\r\n"),
-            5 => stream.extend(b"get  key\n"),
-            6 => {
-                let garbage: Vec<u8> =
-                    (0..rng.random_range(1..8)).map(|_| *pick(rng, b"*$:\r\n01-9a\0\" ")).collect();
-                stream.extend(garbage);
-            }
-            _ => stream.extend(random_frame(rng)),
-        }
-    }
-    stream
-}
-
-fn random_frame(rng: &mut StdRng) -> Vec<u8> {
-    let args: Vec<Vec<u8>> = (0..rng.random_range(1..5))
-        .map(|_| (0..rng.random_range(0..14)).map(|_| *pick(rng, b"ab\r\n$*1\0")).collect())
-        .collect();
-    frame(&args.iter().map(Vec::as_slice).collect::<Vec<_>>())
-}
-
-fn pick<'a>(rng: &mut StdRng, from: &'a [u8]) -> &'a u8 {
-    &from[rng.random_range(0..from.len())]
-}
-
-/// Changes, drops, doubles or inserts a few bytes.
-fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
-    for _ in 0..rng.random_range(1..4) {
-        if bytes.is_empty() {
-            return;
-        }
-        let at = rng.random_range(0..bytes.len());
-        match rng.random_range(0..5) {
-            0 => bytes[at] = *pick(rng, b"*$:\r\n0129-+ \0\xff"),
-            1 => drop(bytes.remove(at)),
-            2 => bytes.insert(at, *pick(rng, b"*$\r\n019")),
-            3 => bytes.truncate(at),
-            _ => bytes[at] ^= 1 << rng.random_range(0..8),
-        }
-    }
-}
-
-#[test]
-fn cuts_never_change_the_result() {
-    let mut rng = StdRng::seed_from_u64(1);
-    for round in 0..4_000 {
-        let mut stream = random_stream(&mut rng);
-        if round % 2 == 1 {
-            mutate(&mut rng, &mut stream);
-        }
-        let whole = decode_whole(&stream);
-        for cut in 1..stream.len() {
-            let (head, tail) = stream.split_at(cut);
-            let text = || stream.escape_ascii().to_string();
-            assert_eq!(decode_pieces(Limits::DEFAULT, &[head, tail]), whole, "{} {cut}", text());
-        }
-        let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-        assert_eq!(decode_pieces(Limits::DEFAULT, &bytes), whole);
-    }
-}
-
 #[test]
 fn cuts_of_large_arguments_never_change_the_result() {
     let large = vec![b'L'; LARGE_BULK_BYTES + 5];
@@ -287,74 +214,4 @@ fn cuts_of_large_arguments_never_change_the_result() {
         let pieces: Vec<&[u8]> = stream.chunks(size).collect();
         assert_eq!(decode_pieces(Limits::DEFAULT, &pieces), whole, "pieces of {size}");
     }
-}
-
-/// Arguments, and the bytes they took.
-type OracleCommand = (Vec<Vec<u8>>, usize);
-
-/// What `redis-protocol` makes of one array of bulk strings at the start of the bytes; `Ok(None)`
-/// if it wants more, `Err` if it refuses or reads something that is no request.
-fn oracle(bytes: &[u8]) -> Result<Option<OracleCommand>, ()> {
-    let bytes = Bytes::copy_from_slice(bytes);
-    match redis_protocol::resp2::decode::decode_bytes(&bytes) {
-        Ok(Some((BytesFrame::Array(items), used))) => items
-            .into_iter()
-            .map(|item| match item {
-                BytesFrame::BulkString(bytes) => Ok(bytes.to_vec()),
-                _ => Err(()),
-            })
-            .collect::<Result<_, _>>()
-            .map(|args| Some((args, used))),
-        Ok(Some(_)) | Err(_) => Err(()),
-        Ok(None) => Ok(None),
-    }
-}
-
-#[test]
-fn redis_protocol_agrees() {
-    let mut rng = StdRng::seed_from_u64(2);
-    let (mut accepted, mut refused, mut partial) = (0, 0, 0);
-    for round in 0..60_000 {
-        let mut bytes = random_frame(&mut rng);
-        if round % 3 != 0 {
-            mutate(&mut rng, &mut bytes);
-        }
-        if bytes.first() != Some(&b'*') || bytes.starts_with(b"*0") || bytes.starts_with(b"*-") {
-            continue; // Inline commands and empty requests are ours alone.
-        }
-        let text = bytes.escape_ascii().to_string();
-        let mut buffer = BytesMut::from(&bytes[..]);
-        let ours = Decoder::default().decode(&mut buffer);
-        match (oracle(&bytes), ours) {
-            (Ok(Some((args, used))), Ok(Some(ours))) => {
-                assert_eq!(ours.iter().map(|arg| arg.to_vec()).collect::<Vec<_>>(), args, "{text}");
-                assert_eq!(buffer.len(), bytes.len() - used, "{text}");
-                accepted += 1;
-            }
-            // The oracle looks at bytes in another order, so it may still wait where we refuse
-            // already; it must refuse as well, or still wait, never accept.
-            (Err(()), Err(_)) => refused += 1,
-            (Ok(None), Err(_) | Ok(None)) => partial += 1,
-            (oracle, ours) => {
-                assert!(known_difference(&bytes), "{text}: oracle {oracle:?}, ours {ours:?}");
-            }
-        }
-    }
-    assert!(
-        accepted > 10_000 && refused > 1_000 && partial > 1_000,
-        "{accepted} {refused} {partial}"
-    );
-}
-
-/// Whether the two are known to read the bytes differently: `redis-protocol` takes a plus sign,
-/// leading zeros and a null argument, which Redis refuses; Redis takes any byte after a header's
-/// CR.
-fn known_difference(bytes: &[u8]) -> bool {
-    bytes.iter().enumerate().filter(|(_, byte)| matches!(byte, b'*' | b'$')).any(|(at, _)| {
-        let number = &bytes[at + 1..];
-        let digits = number.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let leading_zero = digits > 1 && number[0] == b'0';
-        let lonely_cr = matches!(number[digits..], [b'\r', next, ..] if next != b'\n');
-        leading_zero || lonely_cr || matches!(number, [b'+' | b'-', ..])
-    })
 }

@@ -4,15 +4,15 @@
 //! lookups     = batch:u64 count:u16 (table:u32 placement:u40)*
 //! answer      = batch:u64 routes count:u16 (route_index:u16)*     0xffff: this node knows no route
 //! push        = routes
-//! sync        = count:u16 region*
-//! sync_answer = map_entries:u32 count:u16 region* routes
+//! sync        = count:u16 part*
+//! sync_answer = map_routes:u32 count:u16 part* routes
 //!
 //! routes      = count:u16 route*
 //! route       = table:u32 first:u40 last:u40 partition:u64 epoch:u64 ballot:u64
 //!               leader members
 //! leader      = 0:u8 | 1:u8 node:u32
 //! members     = count:u8 (node:u32)*
-//! region      = table:u32 placement:u40 bits:u8 hash:u64 entries:u32
+//! part        = table:u32 placement:u40 bits:u8 hash:u64 routes:u32      all keys with these first bits
 //! ```
 //!
 //! An answer names each distinct route once, however many of its lookups led there: every lookup
@@ -23,31 +23,26 @@ use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
 
-use crate::region::{REGION_BITS_MAX, Region, Summary};
+use crate::perkle::{PartSummary, Prefix};
+use crate::route::RouteKey;
 
 /// Lookups in one frame at most.
 pub(crate) const LOOKUPS_MAX: usize = 256;
 /// Routes in one frame at most.
-pub(crate) const ROUTES_MAX: usize = 1 << 15;
-/// Regions in one frame at most.
-pub(crate) const REGIONS_MAX: usize = 1 << 13;
+pub(crate) const ROUTES_MAX: usize = 1 << 14;
+/// Parts in one frame at most.
+pub(crate) const PARTS_MAX: usize = 1 << 13;
 /// Members of a partition at most.
 pub(crate) const MEMBERS_MAX: usize = 64;
 
 const LOOKUP_BYTES: usize = 9;
-const REGION_BYTES: usize = 22;
+const PART_BYTES: usize = 22;
 /// Bytes of a route with no leader and no members.
 const ROUTE_BYTES_MIN: usize = 40;
 const NO_ROUTE: u16 = u16::MAX;
 
-/// One question: who serves this placement?
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lookup {
-    /// The table.
-    pub table: TableId,
-    /// Where the key lives in it.
-    pub placement: Placement,
-}
+/// A question: who serves this placement of this table?
+pub type Lookup = (TableId, Placement);
 
 /// Why bytes are no body of their frame's kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -84,11 +79,11 @@ pub(crate) struct Answer {
 /// The answer to a comparison of maps.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct SyncAnswer {
-    /// Entries of the whole map of the node that answers.
-    pub(crate) map_entries: u32,
-    /// Parts of the regions asked about that the node cannot call equal.
-    pub(crate) regions: Vec<(Region, Summary)>,
-    /// What it holds of small regions that differ.
+    /// Routes in the whole map of the node that answers.
+    pub(crate) map_routes: u32,
+    /// What the parts asked about divide into, where they differ and are large.
+    pub(crate) parts: Vec<PartSummary>,
+    /// What it holds of small parts that differ.
     pub(crate) routes: Vec<Route>,
 }
 
@@ -96,9 +91,9 @@ pub(crate) fn encode_lookups(batch: u64, lookups: &[Lookup]) -> Bytes {
     let mut out = BytesMut::with_capacity(10 + lookups.len() * LOOKUP_BYTES);
     out.put_u64(batch);
     out.put_u16(count(lookups.len()));
-    for lookup in lookups {
-        out.put_u32(lookup.table.0);
-        out.put_slice(&lookup.placement.to_bytes());
+    for (table, placement) in lookups {
+        out.put_u32(table.0);
+        out.put_slice(&placement.to_bytes());
     }
     out.freeze()
 }
@@ -109,7 +104,7 @@ pub(crate) fn decode_lookups(mut body: &[u8]) -> Result<(u64, Vec<Lookup>), Body
     let mut lookups = Vec::with_capacity(count);
     for _ in 0..count {
         let table = TableId(body.try_get_u32()?);
-        lookups.push(Lookup { table, placement: take_placement(&mut body)? });
+        lookups.push((table, take_placement(&mut body)?));
     }
     end(body)?;
     Ok((batch, lookups))
@@ -155,33 +150,33 @@ pub(crate) fn decode_push(mut body: &[u8]) -> Result<Vec<Route>, BodyError> {
     Ok(routes)
 }
 
-pub(crate) fn encode_sync(regions: &[(Region, Summary)]) -> Bytes {
-    let mut out = BytesMut::with_capacity(2 + regions.len() * REGION_BYTES);
-    put_regions(&mut out, regions);
+pub(crate) fn encode_sync(parts: &[PartSummary]) -> Bytes {
+    let mut out = BytesMut::with_capacity(2 + parts.len() * PART_BYTES);
+    put_parts(&mut out, parts);
     out.freeze()
 }
 
-pub(crate) fn decode_sync(mut body: &[u8]) -> Result<Vec<(Region, Summary)>, BodyError> {
-    let regions = take_regions(&mut body)?;
+pub(crate) fn decode_sync(mut body: &[u8]) -> Result<Vec<PartSummary>, BodyError> {
+    let parts = take_parts(&mut body)?;
     end(body)?;
-    Ok(regions)
+    Ok(parts)
 }
 
 pub(crate) fn encode_sync_answer(answer: &SyncAnswer) -> Bytes {
-    let length = 8 + answer.regions.len() * REGION_BYTES + answer.routes.len() * 64;
+    let length = 8 + answer.parts.len() * PART_BYTES + answer.routes.len() * 64;
     let mut out = BytesMut::with_capacity(length);
-    out.put_u32(answer.map_entries);
-    put_regions(&mut out, &answer.regions);
+    out.put_u32(answer.map_routes);
+    put_parts(&mut out, &answer.parts);
     put_routes(&mut out, &answer.routes);
     out.freeze()
 }
 
 pub(crate) fn decode_sync_answer(mut body: &[u8]) -> Result<SyncAnswer, BodyError> {
-    let map_entries = body.try_get_u32()?;
-    let regions = take_regions(&mut body)?;
+    let map_routes = body.try_get_u32()?;
+    let parts = take_parts(&mut body)?;
     let routes = take_routes(&mut body)?;
     end(body)?;
-    Ok(SyncAnswer { map_entries, regions, routes })
+    Ok(SyncAnswer { map_routes, parts, routes })
 }
 
 fn put_routes(out: &mut BytesMut, routes: &[Route]) {
@@ -242,33 +237,27 @@ fn take_route(body: &mut &[u8]) -> Result<Route, BodyError> {
     Ok(Route { partition, range, version, leader, members })
 }
 
-fn put_regions(out: &mut BytesMut, regions: &[(Region, Summary)]) {
-    out.put_u16(count(regions.len()));
-    for (region, summary) in regions {
-        let (table, placement) = region.start();
-        out.put_u32(table.0);
-        out.put_slice(&placement.to_bytes());
-        out.put_u8(region.bits());
-        out.put_u64(summary.hash);
-        out.put_u32(summary.entries);
+fn put_parts(out: &mut BytesMut, parts: &[PartSummary]) {
+    out.put_u16(count(parts.len()));
+    for part in parts {
+        out.put_u32(part.prefix.first.table().0);
+        out.put_slice(&part.prefix.first.placement().to_bytes());
+        out.put_u8(part.prefix.bits);
+        out.put_u64(part.hash);
+        out.put_u32(part.count);
     }
 }
 
-fn take_regions(body: &mut &[u8]) -> Result<Vec<(Region, Summary)>, BodyError> {
-    let count = take_count(body, REGIONS_MAX, REGION_BYTES, "regions")?;
-    let mut regions = Vec::with_capacity(count);
+fn take_parts(body: &mut &[u8]) -> Result<Vec<PartSummary>, BodyError> {
+    let count = take_count(body, PARTS_MAX, PART_BYTES, "parts")?;
+    let mut parts = Vec::with_capacity(count);
     for _ in 0..count {
         let table = TableId(body.try_get_u32()?);
-        let placement = take_placement(body)?;
-        let bits = body.try_get_u8()?;
-        if bits > REGION_BITS_MAX {
-            return Err(BodyError::Invalid("region"));
-        }
-        let region = Region::new(table, placement, bits);
-        let summary = Summary { hash: body.try_get_u64()?, entries: body.try_get_u32()? };
-        regions.push((region, summary));
+        let first = RouteKey::new(table, take_placement(body)?);
+        let prefix = Prefix::of(first, body.try_get_u8()?).ok_or(BodyError::Invalid("prefix"))?;
+        parts.push(PartSummary { prefix, hash: body.try_get_u64()?, count: body.try_get_u32()? });
     }
-    Ok(regions)
+    Ok(parts)
 }
 
 fn take_placement(body: &mut &[u8]) -> Result<Placement, BodyError> {
@@ -300,4 +289,102 @@ fn count(length: usize) -> u16 {
 
 fn end(body: &[u8]) -> Result<(), BodyError> {
     if body.is_empty() { Ok(()) } else { Err(BodyError::Trailing) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, RngExt, SeedableRng};
+
+    use super::*;
+
+    fn route(number: u64) -> Route {
+        let at = |value| Placement::new(value).expect("below 2^40");
+        Route {
+            partition: PartitionId(u64::MAX - number),
+            range: PlacementRange { table: TableId(7), first: at(number), last: at(number + 9) },
+            version: RouteVersion { epoch: number, ballot: 1 << 40 },
+            leader: (number % 2 == 1).then_some(NodeId(0)),
+            members: (0..number as u32).map(NodeId).collect(),
+        }
+    }
+
+    /// One body of each kind, and whether bytes are a body of that kind.
+    fn samples() -> Vec<(Bytes, fn(&[u8]) -> bool)> {
+        let lookups = [(TableId(1), Placement::MIN), (TableId(u32::MAX), Placement::MAX)];
+        let routes = vec![route(0), route(1), route(3)];
+        let answer =
+            Answer { batch: 9, routes: routes.clone(), found: vec![Some(2), None, Some(0)] };
+        let prefix = Prefix::of(RouteKey::new(TableId(5), Placement::MAX), 33).expect("in a key");
+        let parts = vec![PartSummary { prefix, hash: 3, count: 4 }; 2];
+        let sync_answer = SyncAnswer { map_routes: 5, parts: parts.clone(), routes };
+        assert_eq!(decode_lookups(&encode_lookups(8, &lookups)), Ok((8, lookups.to_vec())));
+        assert_eq!(decode_answer(&encode_answer(&answer)).as_ref(), Ok(&answer));
+        assert_eq!(decode_push(&encode_push(&answer.routes)).as_ref(), Ok(&answer.routes));
+        assert_eq!(decode_sync(&encode_sync(&parts)).as_ref(), Ok(&parts));
+        let encoded = encode_sync_answer(&sync_answer);
+        assert_eq!(decode_sync_answer(&encoded).as_ref(), Ok(&sync_answer));
+        vec![
+            (encode_lookups(8, &lookups), |body| decode_lookups(body).is_ok()),
+            (encode_answer(&answer), |body| decode_answer(body).is_ok()),
+            (encode_push(&answer.routes), |body| decode_push(body).is_ok()),
+            (encode_sync(&parts), |body| decode_sync(body).is_ok()),
+            (encoded, |body| decode_sync_answer(body).is_ok()),
+        ]
+    }
+
+    #[test]
+    fn bodies_round_trip_and_nothing_shorter_or_longer_is_one() {
+        for (body, is_body) in samples() {
+            assert!(is_body(&body));
+            for cut in 0..body.len() {
+                assert!(!is_body(&body[..cut]), "cut at {cut} of {}", body.len());
+            }
+            assert!(!is_body(&[&body[..], &[0]].concat()));
+        }
+    }
+
+    #[test]
+    fn damaged_and_random_bytes_do_no_harm() {
+        let rng = &mut StdRng::seed_from_u64(1);
+        let samples = samples();
+        for (body, is_body) in &samples {
+            for at in 0..body.len() {
+                let mut damaged = body.to_vec();
+                damaged[at] ^= 1 << rng.random_range(0..8);
+                is_body(&damaged);
+            }
+        }
+        for _ in 0..20_000 {
+            let mut bytes = vec![0; rng.random_range(0..80)];
+            rng.fill_bytes(&mut bytes);
+            // Small counts, so that some bytes after them are looked at.
+            for at in [0, 4, 8] {
+                if bytes.len() > at + 1 && rng.random() {
+                    (bytes[at], bytes[at + 1]) = (0, bytes[at + 1] % 3);
+                }
+            }
+            samples.iter().for_each(|(_, is_body)| {
+                is_body(&bytes);
+            });
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let mut backwards = route(3);
+        backwards.range.last = Placement::MIN;
+        let error = decode_push(&encode_push(&[backwards]));
+        assert_eq!(error, Err(BodyError::Invalid("range")));
+        let answer = Answer { batch: 1, routes: vec![route(1)], found: vec![Some(1)] };
+        let error = decode_answer(&encode_answer(&answer));
+        assert_eq!(error, Err(BodyError::Invalid("route index")));
+        let crowd = Route { members: vec![NodeId(1); MEMBERS_MAX + 1], ..route(1) };
+        assert_eq!(decode_push(&encode_push(&[crowd])), Err(BodyError::TooMany("members")));
+        let many = vec![(TableId(0), Placement::MIN); LOOKUPS_MAX + 1];
+        assert_eq!(decode_lookups(&encode_lookups(1, &many)), Err(BodyError::TooMany("lookups")));
+        let mut deep = encode_sync(&[]).to_vec();
+        deep.splice(.., [&[0, 1][..], &[0; 9], &[73], &[0; 12]].concat());
+        assert_eq!(decode_sync(&deep), Err(BodyError::Invalid("prefix")));
+    }
 }

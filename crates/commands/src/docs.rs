@@ -1,0 +1,323 @@
+//! What COMMAND DOCS tells about each command: a row of facts per command, beside the table so that
+//! rows there stay short. `arguments` are parsed at run time from a syntax line:
+//!
+//! ```text
+//! line     = { term }
+//! term     = ( group | argument ) [ "..." ]
+//! group    = "[" choice "]"                      optional
+//!          | "<" choice ">"                      one of several, required
+//! choice   = line { "|" line }
+//! argument = TOKEN                               upper case: a word to be typed as it is
+//!          | TOKEN name                          a word, then a value
+//!          | name [ ":" type ]                   a value; its type follows from its name if not given
+//! ```
+
+use crate::command::{Command, Run};
+use crate::table::Entry;
+
+/// The facts of one command.
+#[derive(Debug)]
+pub struct Doc {
+    /// The command's name; a subcommand's is `GROUP|NAME`.
+    pub name: &'static str,
+    /// The Redis version that brought it.
+    pub since: &'static str,
+    /// What it costs here.
+    pub complexity: &'static str,
+    /// Its arguments, in the grammar above.
+    pub syntax: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+}
+
+/// A family of commands as COMMAND DOCS names it.
+#[derive(Debug)]
+pub struct DocGroup {
+    /// Redis's name of the group.
+    pub name: &'static str,
+    /// Its ACL category, if all its commands share one.
+    pub category: Option<&'static str>,
+    docs: &'static [Doc],
+}
+
+const fn doc(
+    name: &'static str,
+    since: &'static str,
+    complexity: &'static str,
+    syntax: &'static str,
+    summary: &'static str,
+) -> Doc {
+    Doc { name, since, complexity, syntax, summary }
+}
+
+/// The facts of a row, and its family.
+pub fn of(entry: &Entry) -> Option<(&'static DocGroup, &'static Doc)> {
+    GROUPS.iter().find_map(|group| {
+        let doc = group.docs.iter().find(|doc| is_name_of(doc.name, entry))?;
+        Some((group, doc))
+    })
+}
+
+fn is_name_of(name: &str, entry: &Entry) -> bool {
+    match entry.group {
+        None => name == entry.command.name,
+        Some(group) => name
+            .strip_prefix(group.name)
+            .and_then(|rest| rest.strip_prefix('|'))
+            .is_some_and(|rest| rest == entry.command.name),
+    }
+}
+
+/// Redis's command tips of a row: what cluster-aware clients need to know.
+pub fn tips(entry: &Entry) -> &'static [&'static str] {
+    TIPS.iter().find(|(name, _)| is_name_of(name, entry)).map_or(&[], |(_, tips)| *tips)
+}
+
+/// The ACL categories of a row, without `@`, in Redis's order. They follow from the family and the
+/// flags, so no list of names has to be kept.
+pub fn categories(entry: &Entry) -> Vec<&'static str> {
+    use crate::command::Flags;
+    let flags = entry.command.flags;
+    let family = family_category(entry.command, entry);
+    let of_flags = [
+        ("write", flags.has(Flags::WRITE)),
+        ("read", flags.has(Flags::READONLY)),
+        ("pubsub", flags.has(Flags::PUBSUB)),
+        ("admin", flags.has(Flags::ADMIN)),
+        ("fast", flags.has(Flags::FAST)),
+        ("slow", !flags.has(Flags::FAST)),
+        ("blocking", flags.has(Flags::BLOCKING)),
+        ("dangerous", flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS)),
+    ];
+    let has =
+        |name: &str| family == Some(name) || of_flags.iter().any(|(flag, is)| *is && *flag == name);
+    CATEGORIES.iter().copied().filter(|name| has(name)).collect()
+}
+
+fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
+    // A group that only holds subcommands is in no family; COMMAND is a command of its own too.
+    if matches!(command.run, Run::Group(_)) && command.name != "COMMAND" {
+        return None;
+    }
+    match (entry.group.map_or(command.name, |group| group.name), command.name) {
+        ("WAIT" | "COMMAND", _) => Some("connection"),
+        ("DBSIZE" | "FLUSHDB" | "FLUSHALL", _) => Some("keyspace"),
+        _ => of(entry)?.0.category,
+    }
+}
+
+/// Redis's ACL categories, in the order it lists them.
+pub const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
+const HELP: &str = "Lists the subcommands.";
+const BY_SUBCOMMAND: &str = "Depends on subcommand.";
+
+static GROUPS: &[DocGroup] = &[
+    DocGroup { name: "string", category: Some("string"), docs: STRING },
+    DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
+    DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
+    DocGroup { name: "server", category: None, docs: SERVER },
+];
+
+#[rustfmt::skip]
+const STRING: &[Doc] = &[
+    doc("APPEND", "2.0.0", "O(N) where N is the length of the resulting string", "key value", "Appends to a string, making it if it does not exist."),
+    doc("DECR", "1.0.0", "O(1)", "key", "Subtracts one from an integer."),
+    doc("DECRBY", "1.0.0", "O(1)", "key decrement:integer", "Subtracts a number from an integer."),
+    doc("GET", "1.0.0", "O(1)", "key", "Returns a string."),
+    doc("GETDEL", "6.2.0", "O(1)", "key", "Returns a string and deletes its key."),
+    doc("GETEX", "6.2.0", "O(1)", "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]", "Returns a string and sets or removes its time to live."),
+    doc("GETRANGE", "2.4.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
+    doc("GETSET", "1.0.0", "O(1)", "key value", "Sets a string and returns the one before."),
+    doc("INCR", "1.0.0", "O(1)", "key", "Adds one to an integer."),
+    doc("INCRBY", "1.0.0", "O(1)", "key increment:integer", "Adds a number to an integer."),
+    doc("INCRBYFLOAT", "2.6.0", "O(1)", "key increment:double", "Adds a number to a floating-point number."),
+    doc("LCS", "7.0.0", "O(N*M) where N and M are the lengths of the strings", "key1:key key2:key [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]", "Finds the longest common subsequence of two strings."),
+    doc("MGET", "1.0.0", "O(N) where N is the number of keys", "key...", "Returns several strings."),
+    doc("MSET", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings at once."),
+    doc("MSETNX", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings if none of the keys exists."),
+    doc("PSETEX", "2.6.0", "O(1)", "key milliseconds value", "Sets a string with a time to live in milliseconds."),
+    doc("SET", "1.0.0", "O(1)", "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets a string, whatever the key held before."),
+    doc("SETEX", "2.0.0", "O(1)", "key seconds value", "Sets a string with a time to live in seconds."),
+    doc("SETNX", "1.0.0", "O(1)", "key value", "Sets a string if the key does not exist."),
+    doc("SETRANGE", "2.2.0", "O(N) where N is the length of the resulting string", "key offset:integer value", "Overwrites a part of a string."),
+    doc("STRLEN", "2.2.0", "O(1)", "key", "Returns the length of a string."),
+    doc("SUBSTR", "1.0.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
+];
+
+#[rustfmt::skip]
+const GENERIC: &[Doc] = &[
+    doc("COPY", "6.2.0", "O(N) where N is the number of stored rows", "source:key destination:key [DB destination-db:integer] [REPLACE]", "Copies a key."),
+    doc("DEL", "1.0.0", "O(N) where N is the number of keys", "key...", "Deletes keys."),
+    doc("DUMP", "2.6.0", "O(N) where N is the size of the value", "key", "Returns a value in serialized form."),
+    doc("EXISTS", "1.0.0", "O(N) where N is the number of keys", "key...", "Counts how many of the keys exist."),
+    doc("EXPIRE", "1.0.0", "O(1)", "key seconds [NX | XX | GT | LT]", "Sets a time to live in seconds."),
+    doc("EXPIREAT", "1.2.0", "O(1)", "key unix-time-seconds [NX | XX | GT | LT]", "Sets the second at which a key expires."),
+    doc("EXPIRETIME", "7.0.0", "O(1)", "key", "Returns the second at which a key expires."),
+    doc("KEYS", "1.0.0", "O(N) where N is the number of keys in the table", "pattern", "Returns the keys that match a pattern."),
+    doc("MOVE", "1.0.0", "O(N) where N is the number of stored rows", "key db:integer", "Moves a key to another table."),
+    doc("OBJECT", "2.2.3", BY_SUBCOMMAND, "", "Looks at how values are stored."),
+    doc("OBJECT|ENCODING", "2.2.3", "O(1)", "key", "Returns the encoding of a value."),
+    doc("OBJECT|FREQ", "4.0.0", "O(1)", "key", "Returns how often a key is used."),
+    doc("OBJECT|HELP", "6.2.0", "O(1)", "", HELP),
+    doc("OBJECT|IDLETIME", "2.2.3", "O(1)", "key", "Returns the seconds since a key was used."),
+    doc("OBJECT|REFCOUNT", "2.2.3", "O(1)", "key", "Returns the number of references to a value."),
+    doc("PERSIST", "2.2.0", "O(1)", "key", "Removes the time to live of a key."),
+    doc("PEXPIRE", "2.6.0", "O(1)", "key milliseconds [NX | XX | GT | LT]", "Sets a time to live in milliseconds."),
+    doc("PEXPIREAT", "2.6.0", "O(1)", "key unix-time-milliseconds [NX | XX | GT | LT]", "Sets the millisecond at which a key expires."),
+    doc("PEXPIRETIME", "7.0.0", "O(1)", "key", "Returns the millisecond at which a key expires."),
+    doc("PTTL", "2.6.0", "O(1)", "key", "Returns the time to live of a key in milliseconds."),
+    doc("RANDOMKEY", "1.0.0", "O(log N) where N is the number of keys in the table", "", "Returns some key."),
+    doc("RENAME", "1.0.0", "O(1)", "key newkey:key", "Renames a key, replacing what the new name held."),
+    doc("RENAMENX", "1.0.0", "O(1)", "key newkey:key", "Renames a key if the new name does not exist."),
+    doc("RESTORE", "2.6.0", "O(N) where N is the size of the value", "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency:integer]", "Makes a key from what DUMP returned."),
+    doc("SCAN", "2.8.0", "O(1) a call, O(N) for all keys of the table", "cursor:integer [MATCH pattern] [COUNT count] [TYPE type:string]", "Iterates over the keys of a table."),
+    doc("TOUCH", "3.2.1", "O(N) where N is the number of keys", "key...", "Counts how many of the keys exist and marks them as used."),
+    doc("TTL", "1.0.0", "O(1)", "key", "Returns the time to live of a key in seconds."),
+    doc("TYPE", "1.0.0", "O(1)", "key", "Returns the type of a value."),
+    doc("UNLINK", "4.0.0", "O(N) where N is the number of keys", "key...", "Deletes keys."),
+    doc("WAIT", "3.0.0", "O(1)", "numreplicas:integer timeout:integer", "Waits until this connection's writes are on so many replicas."),
+];
+
+#[rustfmt::skip]
+const CONNECTION: &[Doc] = &[
+    doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
+    doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
+    doc("CLIENT|GETNAME", "2.6.9", "O(1)", "", "Returns the name of the connection."),
+    doc("CLIENT|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("CLIENT|ID", "5.0.0", "O(1)", "", "Returns the number of the connection."),
+    doc("CLIENT|INFO", "6.2.0", "O(1)", "", "Describes the connection."),
+    doc("CLIENT|KILL", "2.4.0", "O(N) where N is the number of connections", "<old-format:string | new-format:string...>", "Closes connections."),
+    doc("CLIENT|LIST", "2.4.0", "O(N) where N is the number of connections", "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", "Describes connections."),
+    doc("CLIENT|NO-EVICT", "7.0.0", "O(1)", "<ON | OFF>", "Protects the connection from being closed for its memory."),
+    doc("CLIENT|NO-TOUCH", "7.2.0", "O(1)", "<ON | OFF>", "Keeps the connection's reads from marking keys as used."),
+    doc("CLIENT|PAUSE", "2.9.50", "O(1)", "timeout:integer [WRITE | ALL]", "Holds back the commands of all connections."),
+    doc("CLIENT|REPLY", "3.2.0", "O(1)", "<ON | OFF | SKIP>", "Says whether replies are sent."),
+    doc("CLIENT|SETINFO", "7.2.0", "O(1)", "<LIB-NAME libname | LIB-VER libver>", "Says which client library this is."),
+    doc("CLIENT|SETNAME", "2.6.9", "O(1)", "connection-name", "Names the connection."),
+    doc("CLIENT|UNPAUSE", "6.2.0", "O(1)", "", "Ends CLIENT PAUSE."),
+    doc("ECHO", "1.0.0", "O(1)", "message", "Returns its argument."),
+    doc("HELLO", "6.0.0", "O(1)", "[protover:integer [AUTH username password] [SETNAME clientname]]", "Chooses the protocol version, and authenticates and names the connection."),
+    doc("PING", "1.0.0", "O(1)", "[message]", "Answers PONG or its argument."),
+    doc("QUIT", "1.0.0", "O(1)", "", "Closes the connection."),
+    doc("RESET", "6.2.0", "O(1)", "", "Puts the connection back to its first state."),
+    doc("SELECT", "1.0.0", "O(1)", "index:integer", "Chooses the table."),
+];
+
+#[rustfmt::skip]
+const SERVER: &[Doc] = &[
+    doc("ADMIN", "7.4.0", BY_SUBCOMMAND, "", "Evenkeel's operator commands."),
+    doc("ADMIN|CACHE", "7.4.0", "O(N) where N is the number of cached routes", "FLUSH", "Empties the route cache of this router."),
+    doc("ADMIN|FAULT", "7.4.0", "O(1)", "<STOP node:integer | START node:integer>", "Stops a node as a crash would, or starts it again."),
+    doc("ADMIN|HELP", "7.4.0", "O(1)", "", HELP),
+    doc("ADMIN|PARTITIONS", "7.4.0", "O(N) where N is the number of replicas", "", "Describes each replica of each partition."),
+    doc("ADMIN|STATUS", "7.4.0", "O(N) where N is the number of nodes", "", "Describes each storage node."),
+    doc("COMMAND", "2.8.13", "O(N) where N is the number of commands", "", "Describes all commands."),
+    doc("COMMAND|COUNT", "2.8.13", "O(1)", "", "Returns the number of commands."),
+    doc("COMMAND|DOCS", "7.0.0", "O(N) where N is the number of commands to look up", "[command-name...]", "Documents commands."),
+    doc("COMMAND|GETKEYS", "2.8.13", "O(N) where N is the number of arguments", "command:string [arg...]", "Returns the keys of a command line."),
+    doc("COMMAND|GETKEYSANDFLAGS", "7.0.0", "O(N) where N is the number of arguments", "command:string [arg...]", "Returns the keys of a command line and what is done with them."),
+    doc("COMMAND|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("COMMAND|INFO", "2.8.13", "O(N) where N is the number of commands to look up", "[command-name...]", "Describes commands."),
+    doc("COMMAND|LIST", "7.0.0", "O(N) where N is the number of commands", "[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern:string>]", "Lists the names of commands."),
+    doc("CONFIG", "2.0.0", BY_SUBCOMMAND, "", "Looks at parameters and changes them."),
+    doc("CONFIG|GET", "2.0.0", "O(N) where N is the number of parameters given", "parameter...", "Returns parameters that match patterns."),
+    doc("CONFIG|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("CONFIG|RESETSTAT", "2.0.0", "O(N) where N is the number of commands", "", "Sets the statistics of INFO to zero."),
+    doc("CONFIG|REWRITE", "2.8.0", "O(1)", "", "Writes changed parameters to the configuration file."),
+    doc("CONFIG|SET", "2.0.0", "O(N) where N is the number of parameters given", "<parameter value>...", "Changes parameters."),
+    doc("DBSIZE", "1.0.0", "O(N) where N is the number of partitions", "", "Returns the number of keys in the table."),
+    doc("FLUSHALL", "1.0.0", "O(N) where N is the number of partitions", "[ASYNC | SYNC]", "Deletes all keys of all tables."),
+    doc("FLUSHDB", "1.0.0", "O(N) where N is the number of partitions", "[ASYNC | SYNC]", "Deletes all keys of the table."),
+    doc("INFO", "1.0.0", "O(N) where N is the number of partitions", "[section...]", "Returns facts and statistics."),
+    doc("LATENCY", "2.8.13", BY_SUBCOMMAND, "", "Looks at latencies."),
+    doc("LATENCY|DOCTOR", "2.8.13", "O(1)", "", "Explains latency events in plain words."),
+    doc("LATENCY|GRAPH", "2.8.13", "O(1)", "event", "Draws the history of a latency event."),
+    doc("LATENCY|HELP", "2.8.13", "O(1)", "", HELP),
+    doc("LATENCY|HISTOGRAM", "7.0.0", "O(N) where N is the number of commands asked for", "[command:string...]", "Returns the distribution of the latencies of commands."),
+    doc("LATENCY|HISTORY", "2.8.13", "O(1)", "event", "Returns the samples of a latency event."),
+    doc("LATENCY|LATEST", "2.8.13", "O(1)", "", "Returns the newest sample of each latency event."),
+    doc("LATENCY|RESET", "2.8.13", "O(1)", "[event...]", "Forgets latency events."),
+    doc("SHUTDOWN", "1.0.0", "O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server."),
+    doc("SLOWLOG", "2.2.12", BY_SUBCOMMAND, "", "Looks at slow commands."),
+    doc("SLOWLOG|GET", "2.2.12", "O(N) where N is the number of entries returned", "[count]", "Returns slow commands."),
+    doc("SLOWLOG|HELP", "6.2.0", "O(1)", "", HELP),
+    doc("SLOWLOG|LEN", "2.2.12", "O(1)", "", "Returns the number of slow commands kept."),
+    doc("SLOWLOG|RESET", "2.2.12", "O(N) where N is the number of entries", "", "Forgets slow commands."),
+    doc("TIME", "2.6.0", "O(1)", "", "Returns the time of the server."),
+];
+
+const CHANGES: &[&str] = &["nondeterministic_output"];
+const UNORDERED: &[&str] = &["nondeterministic_output_order"];
+const ALL_NODES_OK: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+const ALL_SHARDS_OK: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
+const ALL_SHARDS_SUM: &[&str] = &["request_policy:all_shards", "response_policy:agg_sum"];
+const MULTI_SHARD_SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
+const EACH_NODE: &[&str] =
+    &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
+
+#[rustfmt::skip]
+static TIPS: &[(&str, &[&str])] = &[
+    ("CLIENT|INFO", CHANGES),
+    ("CLIENT|LIST", CHANGES),
+    ("COMMAND", UNORDERED),
+    ("COMMAND|DOCS", UNORDERED),
+    ("COMMAND|INFO", UNORDERED),
+    ("COMMAND|LIST", UNORDERED),
+    ("CONFIG|SET", ALL_NODES_OK),
+    ("DBSIZE", ALL_SHARDS_SUM),
+    ("DEL", MULTI_SHARD_SUM),
+    ("DUMP", CHANGES),
+    ("EXISTS", MULTI_SHARD_SUM),
+    ("FLUSHALL", ALL_SHARDS_OK),
+    ("FLUSHDB", ALL_SHARDS_OK),
+    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
+    ("LATENCY|DOCTOR", EACH_NODE),
+    ("LATENCY|GRAPH", EACH_NODE),
+    ("LATENCY|HISTOGRAM", EACH_NODE),
+    ("LATENCY|HISTORY", EACH_NODE),
+    ("LATENCY|LATEST", EACH_NODE),
+    ("LATENCY|RESET", ALL_NODES_OK),
+    ("MGET", &["request_policy:multi_shard"]),
+    ("MSET", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
+    ("MSETNX", &["request_policy:multi_shard", "response_policy:agg_min"]),
+    ("OBJECT|ENCODING", CHANGES),
+    ("OBJECT|FREQ", CHANGES),
+    ("OBJECT|IDLETIME", CHANGES),
+    ("OBJECT|REFCOUNT", CHANGES),
+    ("PING", ALL_SHARDS_OK),
+    ("PTTL", CHANGES),
+    ("RANDOMKEY", &["request_policy:all_shards", "nondeterministic_output"]),
+    ("SCAN", &["nondeterministic_output", "request_policy:special"]),
+    ("SLOWLOG|GET", &["request_policy:all_nodes", "nondeterministic_output"]),
+    ("SLOWLOG|LEN", &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"]),
+    ("SLOWLOG|RESET", ALL_NODES_OK),
+    ("TIME", CHANGES),
+    ("TOUCH", MULTI_SHARD_SUM),
+    ("TTL", CHANGES),
+    ("UNLINK", MULTI_SHARD_SUM),
+    ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
+];

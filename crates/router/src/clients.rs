@@ -1,0 +1,272 @@
+//! The connections of this router, as CLIENT LIST shows them and CLIENT KILL and PAUSE reach them.
+//!
+//! A connection owns its [`crate::session::Session`] alone. What others may see or change of it is in
+//! its [`Client`]: atomics that the connection stores once per pipeline, names behind a mutex that is
+//! taken only by the commands that set or show them, and a wake-up for being killed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::table;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use wire::ids::CommandId;
+
+/// What other connections see of a connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: u64,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) socket: i64,
+    /// When it was accepted.
+    pub(crate) since: Instant,
+    /// Milliseconds after `since` at which it last sent something.
+    pub(crate) active_ms: AtomicU64,
+    pub(crate) table: AtomicU32,
+    pub(crate) protocol: AtomicU8,
+    pub(crate) last_command: AtomicU16,
+    pub(crate) input_bytes: AtomicUsize,
+    pub(crate) output_bytes: AtomicUsize,
+    pub(crate) authenticated: AtomicBool,
+    pub(crate) no_evict: AtomicBool,
+    pub(crate) no_touch: AtomicBool,
+    pub(crate) closing: AtomicBool,
+    pub(crate) names: Mutex<Names>,
+    killed: AtomicBool,
+    draining: AtomicBool,
+    wake: Notify,
+}
+
+/// What a connection says of itself.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Names {
+    pub(crate) name: Bytes,
+    pub(crate) library: Bytes,
+    pub(crate) library_version: Bytes,
+}
+
+/// No command was run yet.
+const NO_COMMAND: u16 = u16::MAX;
+
+impl Client {
+    pub(crate) fn new(id: u64, peer: SocketAddr, local: SocketAddr, socket: i64) -> Client {
+        Client {
+            id,
+            peer,
+            local,
+            socket,
+            since: Instant::now(),
+            active_ms: AtomicU64::new(0),
+            table: AtomicU32::new(0),
+            protocol: AtomicU8::new(2),
+            last_command: AtomicU16::new(NO_COMMAND),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            authenticated: AtomicBool::new(false),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            names: Mutex::new(Names::default()),
+            killed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Tells the connection to close; it wakes from whatever it waits for.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Relaxed);
+        self.wake.notify_waiters();
+        // A connection between two waits finds this permit at the next one.
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
+    }
+
+    /// Resolves when the connection is killed.
+    ///
+    /// *Cancel safety*: dropping the future changes nothing.
+    pub(crate) async fn killed(&self) {
+        while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Tells the connection to close when it has nothing to do.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.wake.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    /// Resolves when an idle connection should close.
+    ///
+    /// *Cancel safety*: dropping the future changes nothing.
+    pub(crate) async fn ended(&self) {
+        while !self.is_killed() && !self.draining.load(Relaxed) {
+            self.wake.notified().await;
+        }
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.active_ms.load(Relaxed)))
+    }
+
+    /// The line of CLIENT LIST and CLIENT INFO, without its newline.
+    pub(crate) fn describe(&self) -> String {
+        let names = self.names.lock().clone();
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let input = self.input_bytes.load(Relaxed);
+        let output = self.output_bytes.load(Relaxed);
+        format!(
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
+             ssub=0 multi=-1 qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+             obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
+             lib-name={} lib-ver={}",
+            self.id,
+            self.peer,
+            self.local,
+            self.socket,
+            text(&names.name),
+            self.since.elapsed().as_secs(),
+            self.idle().as_secs(),
+            self.flags(),
+            self.table.load(Relaxed),
+            input + output + size_of::<Client>(),
+            self.last_command_name(),
+            self.protocol.load(Relaxed),
+            text(&names.library),
+            text(&names.library_version),
+        )
+    }
+
+    fn flags(&self) -> String {
+        let flags = [
+            ('c', self.closing.load(Relaxed) || self.is_killed()),
+            ('e', self.no_evict.load(Relaxed)),
+            ('T', self.no_touch.load(Relaxed)),
+        ];
+        let set: String = flags.iter().filter(|(_, on)| *on).map(|(flag, _)| *flag).collect();
+        if set.is_empty() { "N".to_owned() } else { set }
+    }
+
+    fn last_command_name(&self) -> String {
+        match self.last_command.load(Relaxed) {
+            NO_COMMAND => "NULL".to_owned(),
+            id => table::entry(CommandId(id)).full_name(),
+        }
+    }
+}
+
+/// Which commands CLIENT PAUSE holds back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum PauseMode {
+    /// Commands that may write.
+    Writes,
+    /// All.
+    All,
+}
+
+/// All connections of this router.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    map: DashMap<u64, Arc<Client>>,
+    next_id: AtomicU64,
+    /// Whether `pause` holds something: the only thing the hot path reads of it.
+    is_paused: AtomicBool,
+    pause: watch::Sender<Option<(PauseMode, Instant)>>,
+}
+
+impl Clients {
+    pub(crate) fn new() -> Clients {
+        Clients {
+            map: DashMap::new(),
+            next_id: AtomicU64::new(1),
+            is_paused: AtomicBool::new(false),
+            pause: watch::Sender::new(None),
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn add(&self, client: Arc<Client>) {
+        self.map.insert(client.id, client);
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.map.remove(&id);
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.map.get(&id).map(|client| client.clone())
+    }
+
+    /// All connections, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.map.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_unstable_by_key(|client| client.id);
+        all
+    }
+
+    /// Starts a pause or makes it longer and stronger; never shorter or weaker, as in Redis.
+    pub(crate) fn pause(&self, mode: PauseMode, until: Instant) {
+        self.pause.send_modify(|pause| {
+            let (old_mode, old_until) = pause.unwrap_or((mode, until));
+            *pause = Some((mode.max(old_mode), until.max(old_until)));
+            self.is_paused.store(true, Relaxed);
+        });
+    }
+
+    pub(crate) fn unpause(&self) {
+        self.is_paused.store(false, Relaxed);
+        self.pause.send_replace(None);
+    }
+
+    /// Whether a command has to wait now.
+    pub(crate) fn holds_back(&self, may_write: bool) -> bool {
+        self.is_paused.load(Relaxed) && self.held_until(may_write).is_some()
+    }
+
+    /// Waits until a command may go on.
+    ///
+    /// *Cancel safety*: dropping the future changes nothing.
+    pub(crate) async fn unpaused(&self, may_write: bool) {
+        let mut changes = self.pause.subscribe();
+        while let Some(until) = self.held_until(may_write) {
+            // Whichever comes first: the end of the pause, or a change of it.
+            let _ = tokio::time::timeout_at(until.into(), changes.changed()).await;
+        }
+    }
+
+    fn held_until(&self, may_write: bool) -> Option<Instant> {
+        let (mode, until) = (*self.pause.borrow())?;
+        if until <= Instant::now() {
+            // The next reader of the flag is spared the lock; a newer pause sets it again.
+            self.pause.send_if_modified(|pause| {
+                let over = pause.is_some_and(|(_, until)| until <= Instant::now());
+                if over {
+                    *pause = None;
+                    self.is_paused.store(false, Relaxed);
+                }
+                false
+            });
+            return None;
+        }
+        (mode == PauseMode::All || may_write).then_some(until)
+    }
+}

@@ -1,0 +1,469 @@
+//! A client's connection: one task that reads, runs and answers.
+//!
+//! ```text
+//! read what the socket holds → decode and run every complete command, back to back
+//!   → wait until what they wrote is durable → write all replies, in order → read …
+//! ```
+//!
+//! Nothing is read while replies wait to be written, so a client that does not read its replies stops
+//! itself and holds at most one pipeline's replies here. An idle connection holds no buffers: bytes are
+//! read into a buffer of the thread, which keeps what it gave away only as long as commands need it.
+//!
+//! A reply is encoded when its command was evaluated, before its write is durable. Should the write
+//! lose its place in the log, its reply is replaced before anything is written.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, BufMut, BytesMut};
+use commands::CommandError;
+use commands::table::Entry;
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
+use wire::service::{Gate, GateOutcome};
+
+use crate::Shared;
+use crate::dispatch::Progress;
+use crate::latency::Sample;
+use crate::route::{Answered, Caller};
+use crate::session::{ReplyMode, Session};
+use crate::slowlog;
+
+/// A thread's read buffer, in bytes.
+const THREAD_BUFFER_BYTES: usize = 64 << 10;
+/// Least free space that is worth a read.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// Replies are written when so many bytes wait, even if the pipeline goes on.
+const FLUSH_BYTES: usize = 256 << 10;
+/// Replies are written when so many of them wait for a gate, even if the pipeline goes on.
+const GATED_MAX: usize = 4096;
+/// Bytes of unread replies at which a connection that has not logged in is closed.
+const OUTPUT_BEFORE_AUTH_BYTES_MAX: usize = 64 << 10;
+
+/// A reply that may leave only when a gate is open.
+#[derive(Debug)]
+struct Gated {
+    at: Range<usize>,
+    gate: Gate,
+    /// Whether the command may have written: decides what an unknown outcome means.
+    writes: bool,
+}
+
+/// A connection and everything it runs commands with.
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) session: Session,
+    pub(crate) caller: Caller,
+    /// The end of the last command's execution: the start of the next one's.
+    pub(crate) clock: Instant,
+    stream: TcpStream,
+    input: BytesMut,
+    /// Whether `input` is a part of the thread's buffer.
+    input_is_shared: bool,
+    decoder: Decoder,
+    output: ReplyBuffer,
+    gated: Vec<Gated>,
+}
+
+/// The connection is over: closed by either side, killed, or out of bounds.
+pub(crate) struct Closed;
+
+impl From<io::Error> for Closed {
+    fn from(_: io::Error) -> Closed {
+        Closed
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>, stream: TcpStream, session: Session) -> Connection {
+        let mut connection = Connection {
+            caller: Caller::new(shared.clone()),
+            shared,
+            session,
+            clock: Instant::now(),
+            stream,
+            input: BytesMut::new(),
+            input_is_shared: false,
+            decoder: Decoder::default(),
+            output: ReplyBuffer::new(),
+            gated: Vec::new(),
+        };
+        connection.update_limits();
+        connection
+    }
+
+    /// Serves the client until the connection ends.
+    pub(crate) async fn run(mut self) {
+        while self.read().await.is_ok() {
+            if self.run_pipeline().await.is_err() || self.session.closing {
+                break;
+            }
+        }
+        self.caller.flush();
+    }
+
+    /// Waits for bytes from the client.
+    async fn read(&mut self) -> Result<(), Closed> {
+        self.release();
+        let client = self.session.client.clone();
+        let read = tokio::select! {
+            biased;
+            read = poll_fn(|cx| self.poll_read(cx)) => read?,
+            () = client.ended() => return Err(Closed),
+        };
+        if read == 0 {
+            return Err(Closed);
+        }
+        self.caller.tally.reads += 1;
+        self.caller.tally.input_bytes += read as u64;
+        client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Reads into the connection's own buffer if it holds the start of a command, else into the
+    /// thread's.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        thread_local! {
+            static BUFFER: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+        }
+        if !self.input.is_empty() {
+            self.input.reserve(READ_BYTES_MIN.max(self.input.len().min(THREAD_BUFFER_BYTES)));
+            return poll_read_into(&mut self.stream, cx, &mut self.input);
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.capacity() < READ_BYTES_MIN {
+                // Takes the old memory again if no command refers to it any more.
+                buffer.reserve(THREAD_BUFFER_BYTES);
+            }
+            let read = poll_read_into(&mut self.stream, cx, buffer);
+            self.input = buffer.split();
+            self.input_is_shared = true;
+            read
+        })
+    }
+
+    /// Gives back what an idle connection does not need. What is left of a partial command moves out
+    /// of the thread's buffer.
+    fn release(&mut self) {
+        if self.input_is_shared {
+            self.input = BytesMut::from(&self.input[..]);
+            self.input_is_shared = false;
+        }
+        self.gated = Vec::new();
+        if self.output.is_empty() {
+            self.output = ReplyBuffer::new();
+        }
+        let client = &self.session.client;
+        client.input_bytes.store(self.input.len() + self.decoder.pending_bytes(), Relaxed);
+    }
+
+    /// Runs every complete command that was read, and answers.
+    async fn run_pipeline(&mut self) -> Result<(), Closed> {
+        self.clock = Instant::now();
+        while !self.session.closing {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(args)) => {
+                    if let Progress::Waits(slow) = self.run_command(&args) {
+                        self.run_slowly(&args, slow).await?;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => self.refuse(error),
+            }
+            if self.output.len() >= FLUSH_BYTES || self.gated.len() >= GATED_MAX {
+                self.flush().await?;
+                // A long pipeline shares the thread with other connections.
+                tokio::task::yield_now().await;
+                self.clock = Instant::now();
+            }
+        }
+        self.flush().await
+    }
+
+    /// What was sent is no request: answers why, and closes.
+    fn refuse(&mut self, error: DecodeError) {
+        let reply = error.to_reply();
+        if let Reply::Error(line) = &reply {
+            self.shared.stats.error(line);
+        }
+        self.caller.tally.errors += 1;
+        self.encode(&reply);
+        self.session.closing = true;
+    }
+
+    /// Ends an executed command: counts it and queues its reply.
+    pub(crate) fn finish(&mut self, entry: &'static Entry, args: &Arguments, done: Done) {
+        let now = Instant::now();
+        let took = now - self.clock;
+        self.clock = now;
+        let failed = self.count_error(&done.reply);
+        self.caller.tally.commands += 1;
+        self.shared.stats.call(entry.id, took, failed);
+        self.session.client.last_command.store(entry.id.0, Relaxed);
+        slowlog::observe(self, entry, args, took);
+        self.reply(done);
+    }
+
+    /// Ends a command that was refused before it was executed.
+    pub(crate) fn reject(&mut self, entry: Option<&'static Entry>, error: CommandError) {
+        if let Some(entry) = entry {
+            self.shared.stats.reject(entry.id);
+        }
+        let reply = Reply::from(error);
+        self.count_error(&reply);
+        self.reply(Done::from(reply));
+    }
+
+    fn count_error(&mut self, reply: &Reply) -> bool {
+        let Reply::Error(line) = reply else { return false };
+        self.caller.tally.errors += 1;
+        self.shared.stats.error(line);
+        true
+    }
+
+    fn reply(&mut self, done: Done) {
+        match self.session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => return,
+            ReplyMode::SkipAfterThis => {
+                self.session.reply_mode = ReplyMode::SkipNext;
+                return;
+            }
+            ReplyMode::SkipNext => {
+                self.session.reply_mode = ReplyMode::On;
+                return;
+            }
+        }
+        let start = self.output.len();
+        self.encode(&done.reply);
+        let at = start..self.output.len();
+        let writes = done.writes;
+        self.gated.extend(done.gates.into_iter().map(|gate| Gated {
+            at: at.clone(),
+            gate,
+            writes,
+        }));
+    }
+
+    fn encode(&mut self, reply: &Reply) {
+        let version =
+            if self.session.protocol == 3 { RespVersion::Resp3 } else { RespVersion::Resp2 };
+        resp::encode(reply, version, &mut self.output);
+    }
+
+    /// Waits until the replies may leave, and writes them.
+    pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
+        self.caller.flush();
+        if !self.gated.is_empty() {
+            self.settle().await?;
+        }
+        if !self.output.is_empty() {
+            self.write().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the gates. Replies of what was not made durable are replaced.
+    async fn settle(&mut self) -> Result<(), Closed> {
+        let gated = std::mem::take(&mut self.gated);
+        let started = Instant::now();
+        let deadline = started + self.shared.options.request_timeout;
+        // Commands of one batch share a gate, so there are few to wait for; and since they open in
+        // order, waiting for the first of them hardly ever costs a second wait.
+        let mut outcomes: Vec<(Gate, GateOutcome)> = Vec::new();
+        for Gated { gate, .. } in &gated {
+            if outcomes.last().is_some_and(|(last, _)| last == gate)
+                || outcomes.iter().any(|(known, _)| known == gate)
+            {
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let outcome = tokio::select! {
+                outcome = self.shared.storage.wait(*gate, left) => outcome,
+                () = self.session.client.killed() => return Err(Closed),
+            };
+            outcomes.push((*gate, outcome));
+        }
+        let took_ms = started.elapsed().as_millis() as u64;
+        let threshold_ms = self.shared.config.live.latency_threshold_ms.load(Relaxed);
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            let at_s = self.shared.now_s();
+            self.shared.latency.add("quorum-wait", Sample { at_s, took_ms });
+        }
+        if outcomes.iter().any(|(_, outcome)| *outcome != GateOutcome::Durable) {
+            self.replace_replies(&gated, &outcomes);
+        }
+        self.gated = gated;
+        self.gated.clear();
+        Ok(())
+    }
+
+    fn replace_replies(&mut self, gated: &[Gated], outcomes: &[(Gate, GateOutcome)]) {
+        let mut old = std::mem::take(&mut self.output);
+        let mut at = 0;
+        for Gated { at: range, gate, writes } in gated {
+            let outcome = outcomes.iter().find(|(known, _)| known == gate).map(|(_, o)| *o);
+            let error = match (outcome, writes) {
+                // A reply with several gates is replaced once.
+                (Some(GateOutcome::Durable) | None, _) => continue,
+                _ if range.start < at => continue,
+                (Some(GateOutcome::Unknown), true) => {
+                    self.caller.tally.gates_unknown += 1;
+                    CommandError::UNCERTAIN
+                }
+                // A read that was never answered has not happened either.
+                (Some(GateOutcome::Unknown), false) => {
+                    self.caller.tally.gates_unknown += 1;
+                    CommandError::NOT_EXECUTED
+                }
+                (Some(GateOutcome::Lost), _) => {
+                    self.caller.tally.gates_lost += 1;
+                    CommandError::NOT_EXECUTED
+                }
+            };
+            self.output.put_shared(&old.copy_to_bytes(range.start - at));
+            old.advance(range.len());
+            at = range.end;
+            let reply = Reply::from(error);
+            self.count_error(&reply);
+            self.encode(&reply);
+        }
+        let rest = old.remaining();
+        self.output.put_shared(&old.copy_to_bytes(rest));
+    }
+
+    /// Writes all replies, within the limits on what a client may leave unread.
+    async fn write(&mut self) -> Result<(), Closed> {
+        let total = self.output.len() as u64;
+        let mut unread_since: Option<Instant> = None;
+        while !self.output.is_empty() {
+            match self.try_write() {
+                Ok(0) => return Err(Closed),
+                Ok(written) => {
+                    self.caller.tally.writes += 1;
+                    self.output.advance(written);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            }
+            self.session.client.output_bytes.store(self.output.len(), Relaxed);
+            let patience = self.patience(&mut unread_since)?;
+            tokio::select! {
+                ready = self.stream.writable() => ready?,
+                () = self.session.client.killed() => return Err(Closed),
+                () = sleep_until(patience) => return Err(Closed),
+            }
+        }
+        self.session.client.output_bytes.store(0, Relaxed);
+        self.caller.tally.output_bytes += total;
+        Ok(())
+    }
+
+    fn try_write(&self) -> io::Result<usize> {
+        if self.output.chunk().len() == self.output.remaining() {
+            return self.stream.try_write(self.output.chunk());
+        }
+        let mut slices = [io::IoSlice::new(&[]); 64];
+        let count = self.output.chunks_vectored(&mut slices);
+        self.stream.try_write_vectored(&slices[..count])
+    }
+
+    /// How long the client may leave what waits unread; over the hard limit it may not at all.
+    fn patience(&self, unread_since: &mut Option<Instant>) -> Result<Option<Instant>, Closed> {
+        let live = &self.shared.config.live;
+        let hard = live.output_hard_bytes.load(Relaxed) as usize;
+        let soft = live.output_soft_bytes.load(Relaxed) as usize;
+        let waiting = self.output.len();
+        let too_much = (hard > 0 && waiting > hard)
+            || (!self.session.authenticated && waiting > OUTPUT_BEFORE_AUTH_BYTES_MAX);
+        if too_much {
+            tracing::warn!(
+                conn = self.session.client.id,
+                waiting,
+                "closed: its replies are not read"
+            );
+            return Err(Closed);
+        }
+        if soft == 0 || waiting <= soft {
+            *unread_since = None;
+            return Ok(None);
+        }
+        let since = *unread_since.get_or_insert_with(Instant::now);
+        Ok(Some(since + std::time::Duration::from_secs(live.output_soft_s.load(Relaxed))))
+    }
+
+    /// Bounds on what the client may send, by CONFIG and by whether it has logged in.
+    pub(crate) fn update_limits(&mut self) {
+        let live = &self.shared.config.live;
+        let limits = if self.session.authenticated {
+            Limits {
+                bulk_bytes: live.proto_max_bulk_len.load(Relaxed) as usize,
+                query_buffer_bytes: live.query_buffer_bytes.load(Relaxed) as usize,
+                ..Limits::DEFAULT
+            }
+        } else {
+            Limits::BEFORE_AUTH
+        };
+        if *self.decoder.limits() != limits {
+            self.decoder.set_limits(limits);
+        }
+    }
+}
+
+/// Reads what the socket holds into a buffer's free space; 0 at the end of the stream.
+fn poll_read_into(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut free = ReadBuf::uninit(buffer.spare_capacity_mut());
+    std::task::ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+    let read = free.filled().len();
+    // SAFETY: `filled` are the first `read` bytes of the buffer's free space, now initialized.
+    unsafe { buffer.advance_mut(read) };
+    Poll::Ready(Ok(read))
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What must be durable before a reply may leave: mostly nothing or one thing.
+pub(crate) type Gates = SmallVec<[Gate; 1]>;
+
+/// An executed command: its reply, and what must be durable before it may leave.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) reply: Reply,
+    pub(crate) gates: Gates,
+    pub(crate) writes: bool,
+}
+
+impl Done {
+    /// A partition's answer.
+    pub(crate) fn new(answered: Answered, writes: bool) -> Done {
+        let gates = answered.gate.into_iter().collect();
+        Done { reply: answered.reply, gates, writes }
+    }
+}
+
+impl From<Reply> for Done {
+    fn from(reply: Reply) -> Done {
+        Done { reply, gates: Gates::new(), writes: false }
+    }
+}

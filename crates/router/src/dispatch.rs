@@ -1,0 +1,255 @@
+//! From a command line to whoever runs it: the table, its checks in Redis's order, and the two ways a
+//! command is run: at once, which nearly all are, or slowly, when it has to wait for something.
+
+use bytes::Bytes;
+use commands::table::{self, Entry};
+use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
+use wire::resp::{Arguments, Reply};
+
+use crate::connection::{Closed, Connection, Done};
+use crate::gather;
+use crate::route::{Attempt, Obstacle, Routed};
+use crate::run;
+
+/// Most bytes of an unknown command's name, and of its arguments, that its error repeats.
+const ECHO_BYTES_MAX: usize = 128;
+
+/// Whether a command is done.
+pub(crate) enum Progress {
+    /// Its reply is queued.
+    Finished,
+    /// It has to wait; [`Connection::run_slowly`] goes on with it.
+    Waits(Slow),
+}
+
+/// A command that has to wait, and for what.
+pub(crate) struct Slow {
+    entry: &'static Entry,
+    why: Why,
+}
+
+enum Why {
+    /// CLIENT PAUSE holds it back.
+    Paused,
+    /// Its partition did not answer at once.
+    Blocked(Obstacle),
+    /// It asks more than one partition.
+    Gather(Gather, Tables),
+    /// COPY to another table.
+    CopyAcross,
+    /// WAIT.
+    Wait,
+}
+
+/// Which tables a whole-table command is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tables {
+    /// The selected one.
+    Selected,
+    /// All.
+    All,
+}
+
+/// What became of finding the row.
+enum Found {
+    Row(&'static Entry),
+    Refused(Option<&'static Entry>, CommandError),
+    /// Another protocol: HTTP, most likely sent by a browser that was tricked into it.
+    Foreign,
+}
+
+impl Connection {
+    /// Runs a command, if it can be done without waiting.
+    pub(crate) fn run_command(&mut self, args: &Arguments) -> Progress {
+        let entry = match find(args) {
+            Found::Row(entry) => entry,
+            Found::Refused(entry, error) => {
+                self.reject(entry, error);
+                return Progress::Finished;
+            }
+            Found::Foreign => {
+                tracing::warn!(conn = self.session.client.id, "closed: it speaks HTTP");
+                self.session.closing = true;
+                return Progress::Finished;
+            }
+        };
+        if !self.session.authenticated && !entry.command.flags.has(Flags::NO_AUTH) {
+            self.reject(Some(entry), CommandError::NOAUTH);
+            return Progress::Finished;
+        }
+        if self.shared.clients.holds_back(may_write(entry)) {
+            return Progress::Waits(Slow { entry, why: Why::Paused });
+        }
+        self.run_entry(entry, args)
+    }
+
+    /// Runs a command whose row is found and allowed.
+    fn run_entry(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
+        let waits = |why| Progress::Waits(Slow { entry, why });
+        match (&entry.command.run, entry.command.keys) {
+            (Run::Session(Command::Wait), _) => waits(Why::Wait),
+            (Run::Session(what), _) => {
+                let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
+                self.finish(entry, args, Done::from(reply));
+                Progress::Finished
+            }
+            // COMMAND alone; a group without its subcommand is not let through otherwise.
+            (Run::Group(_), _) => {
+                let reply = run::command::all();
+                self.finish(entry, args, Done::from(reply));
+                Progress::Finished
+            }
+            (_, Keys::Table(gather)) => waits(Why::Gather(gather, Tables::Selected)),
+            (_, Keys::AllTables(gather)) => waits(Why::Gather(gather, Tables::All)),
+            _ if run::copy::is_across(entry, args, self.session.table) => waits(Why::CopyAcross),
+            _ => self.run_routed(entry, args),
+        }
+    }
+
+    fn run_routed(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
+        let routed = match Routed::by_keys(entry, self.session.table, args) {
+            Ok(routed) => routed,
+            Err(error) => {
+                self.reject(Some(entry), error);
+                return Progress::Finished;
+            }
+        };
+        match self.caller.call_now(&routed) {
+            Attempt::Done(answered) => {
+                let done = self.answered(entry, answered);
+                self.finish(entry, args, done);
+            }
+            Attempt::Refused(error) => self.reject(Some(entry), error),
+            Attempt::Blocked(why) => {
+                return Progress::Waits(Slow { entry, why: Why::Blocked(why) });
+            }
+        }
+        Progress::Finished
+    }
+
+    /// Takes a partition's answer: remembers writes for WAIT, counts hits and misses.
+    pub(crate) fn answered(
+        &mut self,
+        entry: &'static Entry,
+        answered: crate::route::Answered,
+    ) -> Done {
+        let writes = entry.command.flags.has(Flags::WRITE);
+        if let Some(gate) = answered.gate
+            && writes
+        {
+            self.session.wrote(gate, answered.target.sure_replicas);
+        }
+        if !writes {
+            self.caller.tally.count_lookup(&answered.reply);
+        }
+        Done::new(answered, writes)
+    }
+
+    /// Runs a command that has to wait. On the heap, so that connections that never wait are small.
+    pub(crate) async fn run_slowly(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
+        let client = self.session.client.clone();
+        let work = Box::pin(self.run_slowly_inner(args, slow));
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = client.killed() => Err(Closed),
+        }
+    }
+
+    async fn run_slowly_inner(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
+        let Slow { entry, mut why } = slow;
+        // Replies before this one need not wait with it. (A missing route is had too soon to tell.)
+        if !matches!(why, Why::Blocked(Obstacle::Unknown | Obstacle::Later(..))) {
+            self.flush().await?;
+        }
+        self.clock = std::time::Instant::now();
+        if matches!(why, Why::Paused) {
+            self.shared.clone().clients.unpaused(may_write(entry)).await;
+            self.clock = std::time::Instant::now();
+            match self.run_entry(entry, args) {
+                Progress::Finished => return Ok(()),
+                Progress::Waits(next) => why = next.why,
+            }
+        }
+        let table = self.session.table;
+        let done = match why {
+            Why::Paused => unreachable!("a command is held back before it is run, not after"),
+            Why::Wait => {
+                self.flush().await?;
+                run::wait::run(self, args).await.map(Done::from)
+            }
+            Why::Gather(gather, tables) => {
+                gather::run(&mut self.caller, entry, gather, (tables, table), args).await
+            }
+            Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
+            Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
+                Ok(routed) => {
+                    let answered = self.caller.call_until(&routed, obstacle).await;
+                    answered.map(|answered| self.answered(entry, answered))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
+        self.finish(entry, args, done);
+        Ok(())
+    }
+}
+
+/// Whether CLIENT PAUSE WRITE holds a command back.
+fn may_write(entry: &Entry) -> bool {
+    entry.command.flags.has(Flags::WRITE) || entry.command.flags.has(Flags::MAY_REPLICATE)
+}
+
+/// The row of a command line that has as many arguments as it should.
+fn find(args: &[Bytes]) -> Found {
+    let Some(entry) = table::lookup(&args[0]) else {
+        let name = &args[0];
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            return Found::Foreign;
+        }
+        return Found::Refused(None, unknown_command(args));
+    };
+    let entry = match (&entry.command.run, args.get(1)) {
+        (Run::Group(_), Some(name)) => match table::lookup_subcommand(entry, name) {
+            Some(subcommand) => subcommand,
+            None => return Found::Refused(None, unknown_subcommand(entry, name)),
+        },
+        _ => entry,
+    };
+    if entry.command.arity.accepts(args.len()) {
+        Found::Row(entry)
+    } else {
+        Found::Refused(Some(entry), CommandError::Arity(entry.full_name().into()))
+    }
+}
+
+/// The row of a command line inside another (COMMAND GETKEYS).
+pub(crate) fn find_row(args: &[Bytes]) -> Result<&'static Entry, CommandError> {
+    match find(args) {
+        Found::Row(entry) => Ok(entry),
+        Found::Refused(Some(_), _) => Err(CommandError::COMMAND_ARITY),
+        Found::Refused(None, _) | Found::Foreign => Err(CommandError::COMMAND_UNKNOWN),
+    }
+}
+
+fn unknown_command(args: &[Bytes]) -> CommandError {
+    let mut echoed = String::new();
+    for arg in &args[1..] {
+        if echoed.len() >= ECHO_BYTES_MAX {
+            break;
+        }
+        echoed.push_str(&format!("'{}' ", cut(arg, ECHO_BYTES_MAX - echoed.len())));
+    }
+    CommandError::UnknownCommand(cut(&args[0], ECHO_BYTES_MAX), echoed)
+}
+
+fn unknown_subcommand(group: &Entry, name: &[u8]) -> CommandError {
+    CommandError::UnknownSubcommand(cut(name, ECHO_BYTES_MAX), group.command.name.to_owned())
+}
+
+/// The first bytes of what a client sent, as text, up to a NUL as Redis prints it.
+fn cut(bytes: &[u8], length_max: usize) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len()).min(length_max);
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}

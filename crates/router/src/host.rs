@@ -1,0 +1,65 @@
+//! What a router needs from the process it runs in.
+
+use std::time::Duration;
+
+/// How SHUTDOWN wants the process to end.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Shutdown {
+    /// Do not wait for anything that can be left to recovery.
+    pub now: bool,
+    /// Go on even if something that should have been done first fails.
+    pub force: bool,
+}
+
+/// The process a router runs in, implemented by `server`.
+pub trait Host: Send + Sync + 'static {
+    /// Begins to end the process; the connection that asked gets no reply if this succeeds.
+    ///
+    /// *Errors*: a text for the log; the client is told to look there, as Redis does.
+    fn shutdown(&self, how: Shutdown) -> Result<(), String>;
+
+    /// Stops what [`Host::shutdown`] began; false if nothing was begun.
+    fn abort_shutdown(&self) -> bool;
+
+    /// The file CONFIG REWRITE writes and INFO names, if the process was started with one.
+    fn config_file(&self) -> Option<String>;
+
+    /// Writes these parameters, all that differ from their defaults, to the configuration file.
+    ///
+    /// *Errors*: a text for the client.
+    fn rewrite_config(&self, parameters: &[(&str, String)]) -> Result<(), String>;
+
+    /// Makes the log speak of more or less: `debug`, `verbose`, `notice` or `warning`.
+    fn set_log_level(&self, level: &str);
+
+    /// Bytes the allocator has given out, if it can tell.
+    fn allocated_bytes(&self) -> Option<u64>;
+}
+
+/// How a router is set up.
+#[derive(Clone, Debug)]
+pub struct RouterOptions {
+    /// Parameters by their redis.conf names, as CONFIG SET takes them; those not given have their
+    /// defaults.
+    pub parameters: Vec<(String, String)>,
+    /// How long a request may wait for a leader, a route or a quorum.
+    pub request_timeout: Duration,
+    /// Whether ADMIN FAULT works.
+    pub enable_faults: bool,
+    /// Most (table, slot) pairs the route cache holds.
+    pub cache_slots_max: u64,
+    /// Evenkeel's version, for INFO.
+    pub evenkeel_version: String,
+}
+
+impl Default for RouterOptions {
+    fn default() -> RouterOptions {
+        RouterOptions {
+            parameters: Vec::new(),
+            request_timeout: Duration::from_secs(5),
+            enable_faults: false,
+            cache_slots_max: 1 << 20,
+            evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}

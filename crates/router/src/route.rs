@@ -1,0 +1,303 @@
+//! From a command's keys to the leader of their partition, and through everything that may be in
+//! the way.
+//!
+//! ```text
+//! key → placement → cache ──hit──→ leader → Answer::Done          never waits
+//!                     │              └────→ NotHere, NotYet, Busy  [`Caller::call_until`]: learns the
+//!                     └──miss─→ MemDS lookup → leader               newer route or waits, calls again
+//! ```
+//!
+//! *Constant work.* Each routed call puts one lookup on MemDS: a hit's goes to the mirror queue and is
+//! sent with those of the whole pipeline, nobody waiting; a miss's is the one the call waits for. Full,
+//! empty or just flushed, the cache makes the same traffic. Lookups made because a route turned out
+//! wrong come on top, are counted apart (`corrections`) and are rare.
+//!
+//! Until the request's deadline nothing that was *not executed* reaches the client. What was sent and
+//! not answered is never sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use commands::table::Entry;
+use commands::{CommandError, Flags, key_positions};
+use smallvec::SmallVec;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use wire::ids::TableId;
+use wire::placement::Placement;
+use wire::resp::Reply;
+use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion};
+
+use crate::Shared;
+use crate::cache::{Memo, Target};
+use crate::stats::Counters;
+
+/// First wait before a call is made again.
+const BACKOFF_MIN: Duration = Duration::from_millis(1);
+/// Longest wait before a call is made again.
+const BACKOFF_MAX: Duration = Duration::from_millis(50);
+/// While a partition has no leader, MemDS is asked this often for a new one.
+const CORRECTION_EVERY: Duration = Duration::from_millis(100);
+/// Lookups put on the mirror queue at once, at most; a longer pipeline sends several batches.
+const MIRROR_BATCH: usize = 256;
+
+/// A command and the placement that decides which partition gets it.
+pub(crate) struct Routed<'a> {
+    pub(crate) entry: &'static Entry,
+    pub(crate) table: TableId,
+    pub(crate) args: &'a [Bytes],
+    pub(crate) placement: Placement,
+    /// Positions of the keys after the first.
+    others: SmallVec<[usize; 4]>,
+}
+
+/// A partition's answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) reply: Reply,
+    pub(crate) gate: Option<Gate>,
+    /// Who answered.
+    pub(crate) target: Target,
+}
+
+/// How a call went that was made without waiting.
+pub(crate) enum Attempt {
+    Done(Answered),
+    Refused(CommandError),
+    Blocked(Obstacle),
+}
+
+/// What keeps a call from being done at once. Nothing was executed yet, except behind `Later`,
+/// where it is being done elsewhere.
+pub(crate) enum Obstacle {
+    /// The cache knows no route.
+    Unknown,
+    /// The route names no leader.
+    NoLeader,
+    /// The newest route the node knows, and the version of the route that led to it.
+    NotHere(Option<Route>, RouteVersion),
+    NotYet,
+    Busy(Duration),
+    Later(BoxFuture<Answer>, Target),
+}
+
+/// Routes the calls of one connection.
+pub(crate) struct Caller {
+    pub(crate) shared: Arc<Shared>,
+    /// What this connection counted since the last [`Caller::flush`].
+    pub(crate) tally: Counters,
+    memo: Option<Memo>,
+    mirror: Vec<(TableId, Placement)>,
+}
+
+impl<'a> Routed<'a> {
+    /// Routes by the first key. A command line without keys goes to the table's first partition.
+    ///
+    /// *Errors*: the line does not say where its keys are.
+    pub(crate) fn by_keys(
+        entry: &'static Entry,
+        table: TableId,
+        args: &'a [Bytes],
+    ) -> Result<Routed<'a>, CommandError> {
+        let mut others = key_positions(entry.command, args)?;
+        let placement = match others.first() {
+            Some(first) => Placement::of_key(&args[*first]),
+            None => Placement::MIN,
+        };
+        if others.len() <= 1 {
+            others.clear();
+        } else {
+            others.remove(0);
+        }
+        Ok(Routed { entry, table, args, placement, others })
+    }
+
+    /// Routes by a placement.
+    pub(crate) fn by_placement(
+        entry: &'static Entry,
+        table: TableId,
+        args: &'a [Bytes],
+        placement: Placement,
+    ) -> Routed<'a> {
+        Routed { entry, table, args, placement, others: SmallVec::new() }
+    }
+
+    /// Whether the partition holds all keys.
+    fn is_within(&self, target: &Target) -> bool {
+        let Target { range, .. } = target;
+        if self.others.is_empty() || (range.first, range.last) == (Placement::MIN, Placement::MAX) {
+            return true;
+        }
+        self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
+    }
+
+    fn writes(&self) -> bool {
+        self.entry.command.flags.has(Flags::WRITE)
+    }
+}
+
+impl Caller {
+    pub(crate) fn new(shared: Arc<Shared>) -> Caller {
+        Caller { shared, tally: Counters::default(), memo: None, mirror: Vec::new() }
+    }
+
+    /// Makes a call now if its route is known; counts it and puts its lookup on the way.
+    pub(crate) fn call_now(&mut self, routed: &Routed<'_>) -> Attempt {
+        self.tally.routed += 1;
+        self.tally.lookups += 1;
+        let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
+        let Some(target) = known else {
+            self.tally.cache_misses += 1;
+            return Attempt::Blocked(Obstacle::Unknown);
+        };
+        self.tally.cache_hits += 1;
+        self.mirror.push((routed.table, routed.placement));
+        if self.mirror.len() == MIRROR_BATCH {
+            self.send_mirror();
+        }
+        self.call_target(routed, target)
+    }
+
+    /// Makes a call, waiting for whatever is in the way, until the request's deadline.
+    pub(crate) async fn call(&mut self, routed: &Routed<'_>) -> Result<Answered, CommandError> {
+        match self.call_now(routed) {
+            Attempt::Done(answered) => Ok(answered),
+            Attempt::Refused(error) => Err(error),
+            Attempt::Blocked(obstacle) => self.call_until(routed, obstacle).await,
+        }
+    }
+
+    /// Goes on with a call that met an obstacle, until the request's deadline.
+    pub(crate) async fn call_until(
+        &mut self,
+        routed: &Routed<'_>,
+        mut obstacle: Obstacle,
+    ) -> Result<Answered, CommandError> {
+        let timeout = self.shared.options.request_timeout;
+        let deadline = Instant::now() + timeout;
+        let mut backoff = BACKOFF_MIN;
+        let mut next_correction = Instant::now();
+        if matches!(obstacle, Obstacle::Unknown) {
+            // This is the call's one lookup.
+            self.look_up(routed, deadline).await;
+        }
+        loop {
+            let mut wait = Some(backoff);
+            let mut correct = true;
+            match obstacle {
+                // The lookup came first: if it brought a route, the call is made at once.
+                Obstacle::Unknown => (wait, correct) = (None, false),
+                // Each such step follows a newer route, so it cannot go round in circles.
+                Obstacle::NotHere(Some(route), followed)
+                    if route.version > followed && route.range.table == routed.table =>
+                {
+                    self.shared.cache.install(routed.placement, route);
+                    (wait, correct) = (None, false);
+                }
+                Obstacle::NotHere(..) | Obstacle::NoLeader | Obstacle::NotYet => {}
+                Obstacle::Busy(duration) => (wait, correct) = (Some(duration), false),
+                Obstacle::Later(answer, target) => {
+                    match self.later(routed, answer, target, deadline).await? {
+                        Attempt::Done(answered) => return Ok(answered),
+                        Attempt::Refused(error) => return Err(error),
+                        Attempt::Blocked(next) => {
+                            obstacle = next;
+                            continue;
+                        }
+                    }
+                }
+            }
+            if let Some(wait) = wait {
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                sleep_until((Instant::now() + wait).min(deadline)).await;
+            }
+            if Instant::now() >= deadline {
+                return Err(CommandError::NoLeader(timeout.as_millis() as u64));
+            }
+            if correct && Instant::now() >= next_correction {
+                next_correction = Instant::now() + CORRECTION_EVERY;
+                self.tally.corrections += 1;
+                self.look_up(routed, deadline).await;
+            }
+            self.tally.retries += 1;
+            let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
+            obstacle = match known.map(|target| self.call_target(routed, target)) {
+                None => Obstacle::NoLeader,
+                Some(Attempt::Done(answered)) => return Ok(answered),
+                Some(Attempt::Refused(error)) => return Err(error),
+                Some(Attempt::Blocked(next)) => next,
+            };
+        }
+    }
+
+    fn call_target(&mut self, routed: &Routed<'_>, target: Target) -> Attempt {
+        if !routed.is_within(&target) {
+            return Attempt::Refused(CommandError::CROSS_PARTITION);
+        }
+        let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
+        let call = Call {
+            command: routed.entry.id,
+            table: routed.table,
+            partition: target.partition,
+            epoch: target.version.epoch,
+            args: routed.args,
+        };
+        attempt(self.shared.storage.call(leader, call), target)
+    }
+
+    /// Waits for a call that travels. Out of time, a write may have happened.
+    async fn later(
+        &mut self,
+        routed: &Routed<'_>,
+        answer: BoxFuture<Answer>,
+        target: Target,
+        deadline: Instant,
+    ) -> Result<Attempt, CommandError> {
+        match timeout_at(deadline, answer).await {
+            Ok(answer) => Ok(attempt(answer, target)),
+            Err(_) if routed.writes() => Err(CommandError::UNCERTAIN),
+            Err(_) => {
+                let timeout = self.shared.options.request_timeout;
+                Err(CommandError::NoLeader(timeout.as_millis() as u64))
+            }
+        }
+    }
+
+    /// Asks MemDS for the route and remembers it.
+    async fn look_up(&mut self, routed: &Routed<'_>, deadline: Instant) {
+        // What was routed before must not wait for this.
+        self.flush();
+        let found = self.shared.memds.lookup(routed.table, routed.placement);
+        match timeout_at(deadline, found).await {
+            Ok(Ok(Some(route))) => self.shared.cache.install(routed.placement, route),
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a MemDS lookup failed");
+                sleep(BACKOFF_MIN).await;
+            }
+        }
+    }
+
+    /// Sends the mirrored lookups and hands over what was counted.
+    pub(crate) fn flush(&mut self) {
+        self.send_mirror();
+        self.shared.stats.add(&mut self.tally);
+    }
+
+    fn send_mirror(&mut self) {
+        if !self.mirror.is_empty() {
+            let lookups = std::mem::take(&mut self.mirror);
+            self.shared.memds.mirror(lookups, self.shared.sink.clone());
+        }
+    }
+}
+
+fn attempt(answer: Answer, target: Target) -> Attempt {
+    match answer {
+        Answer::Done { reply, gate } => Attempt::Done(Answered { reply, gate, target }),
+        Answer::NotHere(route) => Attempt::Blocked(Obstacle::NotHere(route, target.version)),
+        Answer::NotYet => Attempt::Blocked(Obstacle::NotYet),
+        Answer::Busy(wait) => Attempt::Blocked(Obstacle::Busy(wait)),
+        Answer::Later(answer) => Attempt::Blocked(Obstacle::Later(answer, target)),
+    }
+}

@@ -1,0 +1,279 @@
+//! CLIENT: this connection and the others.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::{CommandError, parse_int};
+use wire::resp::Reply;
+
+use super::verbatim;
+use crate::clients::{Client, PauseMode};
+use crate::connection::Connection;
+use crate::session::ReplyMode;
+
+/// Nothing is sent: not even an empty reply.
+const NO_REPLY: Reply = Reply::Sequence(Vec::new());
+/// Longest pause: a century, which no sum of times overflows.
+const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+pub(super) const HELP: &[&str] = &[
+    "GETNAME",
+    "    Return the name of this connection.",
+    "ID",
+    "    Return the number of this connection.",
+    "INFO",
+    "    Describe this connection.",
+    "KILL <ip:port>",
+    "    Close the connection from <ip:port>.",
+    "KILL <option> <value> [<option> <value> [...]]",
+    "    Close connections. Options are:",
+    "    * ADDR <ip:port>: from this address",
+    "    * LADDR <ip:port>: to this address",
+    "    * ID <client-id>: of this number",
+    "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB): of this type",
+    "    * USER <username>: logged in as this user",
+    "    * MAXAGE <seconds>: at least this old",
+    "    * SKIPME (YES|NO): spare this connection (default: yes)",
+    "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <client-id> [...]]",
+    "    Describe connections.",
+    "NO-EVICT (ON|OFF)",
+    "    Protect this connection from being closed for its memory.",
+    "NO-TOUCH (ON|OFF)",
+    "    Reads of this connection do not mark keys as used.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Hold back all commands, or those that write, for <timeout> milliseconds.",
+    "REPLY (ON|OFF|SKIP)",
+    "    Say whether replies are sent to this connection.",
+    "SETINFO (LIB-NAME <name>|LIB-VER <version>)",
+    "    Say which client library this is.",
+    "SETNAME <name>",
+    "    Name this connection.",
+    "UNPAUSE",
+    "    End a pause.",
+];
+
+pub(super) fn info(connection: &Connection) -> Result<Reply, CommandError> {
+    Ok(verbatim(connection.session.client.describe() + "\n"))
+}
+
+pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let clients = &connection.shared.clients;
+    let chosen = match &args[2..] {
+        [] => clients.all(),
+        [option, name] if option.eq_ignore_ascii_case(b"TYPE") => {
+            if is_normal(name)? {
+                clients.all()
+            } else {
+                Vec::new()
+            }
+        }
+        [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
+            let mut chosen = Vec::new();
+            for id in ids {
+                let id = parse_int(id).and_then(|id| u64::try_from(id).ok());
+                chosen.extend(clients.get(id.ok_or(CommandError::CLIENT_ID)?));
+            }
+            chosen
+        }
+        _ => return Err(CommandError::Syntax),
+    };
+    let lines: Vec<String> = chosen.iter().map(|client| client.describe() + "\n").collect();
+    Ok(verbatim(lines.concat()))
+}
+
+/// Whether a type of connection is the one that all connections here are of.
+fn is_normal(name: &[u8]) -> Result<bool, CommandError> {
+    match name.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(true),
+        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
+        _ => Err(CommandError::ClientType(String::from_utf8_lossy(name).into_owned())),
+    }
+}
+
+/// Whether a text may stand in CLIENT LIST: nothing that would end a field or a line.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}
+
+/// *Errors*: the name has blanks or unprintable characters.
+pub(super) fn check_name(name: &[u8]) -> Result<(), CommandError> {
+    if is_plain(name) { Ok(()) } else { Err(CommandError::CLIENT_NAME) }
+}
+
+pub(super) fn setname(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    check_name(&args[2])?;
+    // Copied: a slice would keep the whole buffer it was read into.
+    connection.session.client.names.lock().name = Bytes::copy_from_slice(&args[2]);
+    Ok(Reply::OK)
+}
+
+pub(super) fn getname(connection: &Connection) -> Result<Reply, CommandError> {
+    let name = connection.session.client.names.lock().name.clone();
+    Ok(if name.is_empty() { Reply::Null } else { Reply::Bulk(name) })
+}
+
+pub(super) fn setinfo(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let mut names = connection.session.client.names.lock();
+    let field = match args[2].to_ascii_lowercase().as_slice() {
+        b"lib-name" => &mut names.library,
+        b"lib-ver" => &mut names.library_version,
+        _ => {
+            let option = String::from_utf8_lossy(&args[2]).into_owned();
+            return Err(CommandError::SetinfoOption(option));
+        }
+    };
+    if !is_plain(&args[3]) {
+        let option = String::from_utf8_lossy(&args[2]).into_owned();
+        return Err(CommandError::SetinfoValue(option));
+    }
+    *field = Bytes::copy_from_slice(&args[3]);
+    Ok(Reply::OK)
+}
+
+/// What CLIENT KILL is to close.
+#[derive(Default)]
+struct Victims {
+    id: Option<u64>,
+    addr: Option<Bytes>,
+    local_addr: Option<Bytes>,
+    /// A type that no connection here is of.
+    none: bool,
+    age_min: Duration,
+    skip_me: bool,
+}
+
+impl Victims {
+    fn parse(options: &[Bytes]) -> Result<Victims, CommandError> {
+        if !options.len().is_multiple_of(2) {
+            return Err(CommandError::Syntax);
+        }
+        let mut victims = Victims { skip_me: true, ..Victims::default() };
+        for pair in options.chunks_exact(2) {
+            let value = &pair[1];
+            match pair[0].to_ascii_lowercase().as_slice() {
+                b"id" => {
+                    let id = parse_int(value).filter(|id| *id > 0);
+                    victims.id = Some(id.ok_or(CommandError::CLIENT_ID_RANGE)? as u64);
+                }
+                b"type" => victims.none |= !is_normal(value)?,
+                b"addr" => victims.addr = Some(value.clone()),
+                b"laddr" => victims.local_addr = Some(value.clone()),
+                b"user" if value == "default" => {}
+                b"user" => {
+                    let user = String::from_utf8_lossy(value).into_owned();
+                    return Err(CommandError::NoSuchUser(user));
+                }
+                b"maxage" => {
+                    let age = parse_int(value).and_then(|age| u64::try_from(age).ok());
+                    victims.age_min = Duration::from_secs(age.ok_or(CommandError::MAXAGE)?);
+                }
+                b"skipme" if value.eq_ignore_ascii_case(b"yes") => victims.skip_me = true,
+                b"skipme" if value.eq_ignore_ascii_case(b"no") => victims.skip_me = false,
+                _ => return Err(CommandError::Syntax),
+            }
+        }
+        Ok(victims)
+    }
+
+    fn has(&self, client: &Client, me: u64) -> bool {
+        let is_at = |wanted: &Option<Bytes>, addr: std::net::SocketAddr| {
+            wanted.as_ref().is_none_or(|wanted| wanted == addr.to_string().as_bytes())
+        };
+        !self.none
+            && !(self.skip_me && client.id == me)
+            && self.id.is_none_or(|id| id == client.id)
+            && is_at(&self.addr, client.peer)
+            && is_at(&self.local_addr, client.local)
+            && client.since.elapsed() >= self.age_min
+    }
+}
+
+pub(super) fn kill(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let old_form = args.len() == 3;
+    let victims = if old_form {
+        Victims { addr: Some(args[2].clone()), ..Victims::default() }
+    } else {
+        Victims::parse(&args[2..])?
+    };
+    let me = connection.session.client.id;
+    let all = connection.shared.clients.all();
+    let killed: Vec<&Arc<Client>> = all.iter().filter(|client| victims.has(client, me)).collect();
+    for client in &killed {
+        if client.id == me {
+            // It still gets its reply.
+            connection.session.closing = true;
+            client.closing.store(true, Relaxed);
+        } else {
+            client.kill();
+        }
+    }
+    match (old_form, killed.len()) {
+        (true, 0) => Err(CommandError::NO_SUCH_CLIENT),
+        (true, _) => Ok(Reply::OK),
+        (false, count) => Ok(Reply::Integer(count as i64)),
+    }
+}
+
+pub(super) fn reply(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let session = &mut connection.session;
+    match args[2].to_ascii_lowercase().as_slice() {
+        b"on" => {
+            session.reply_mode = ReplyMode::On;
+            Ok(Reply::OK)
+        }
+        b"off" => {
+            session.reply_mode = ReplyMode::Off;
+            Ok(NO_REPLY)
+        }
+        b"skip" => {
+            // This command ends first, and it is its end that would use the skip up.
+            if session.reply_mode == ReplyMode::On {
+                session.reply_mode = ReplyMode::SkipAfterThis;
+            }
+            Ok(NO_REPLY)
+        }
+        _ => Err(CommandError::Syntax),
+    }
+}
+
+pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let mode = match args.get(3) {
+        None => PauseMode::All,
+        Some(mode) if mode.eq_ignore_ascii_case(b"all") => PauseMode::All,
+        Some(mode) if mode.eq_ignore_ascii_case(b"write") => PauseMode::Writes,
+        Some(_) => return Err(CommandError::Syntax),
+    };
+    if args.len() > 4 {
+        return Err(CommandError::Syntax);
+    }
+    let timeout_ms = parse_int(&args[2]).ok_or(CommandError::PAUSE_NOT_INTEGER)?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::PAUSE_NEGATIVE)?;
+    let until = Instant::now() + Duration::from_millis(timeout_ms).min(PAUSE_MAX);
+    connection.shared.clients.pause(mode, until);
+    Ok(Reply::OK)
+}
+
+pub(super) fn unpause(connection: &Connection) -> Result<Reply, CommandError> {
+    connection.shared.clients.unpause();
+    Ok(Reply::OK)
+}
+
+fn on_or_off(arg: &[u8]) -> Result<bool, CommandError> {
+    match arg.to_ascii_lowercase().as_slice() {
+        b"on" => Ok(true),
+        b"off" => Ok(false),
+        _ => Err(CommandError::Syntax),
+    }
+}
+
+pub(super) fn no_evict(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    connection.session.client.no_evict.store(on_or_off(&args[2])?, Relaxed);
+    Ok(Reply::OK)
+}
+
+pub(super) fn no_touch(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    connection.session.client.no_touch.store(on_or_off(&args[2])?, Relaxed);
+    Ok(Reply::OK)
+}

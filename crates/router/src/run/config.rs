@@ -1,0 +1,61 @@
+//! CONFIG: parameters and statistics.
+
+use bytes::Bytes;
+use commands::CommandError;
+use wire::resp::Reply;
+
+use super::{text, word};
+use crate::connection::Connection;
+
+pub(super) const HELP: &[&str] = &[
+    "GET <pattern> [<pattern> ...]",
+    "    Return parameters that match the patterns, and their values.",
+    "SET <parameter> <value> [<parameter> <value> ...]",
+    "    Change parameters: all of them or, if one is refused, none.",
+    "RESETSTAT",
+    "    Start the statistics of INFO anew.",
+    "REWRITE",
+    "    Write changed parameters to the configuration file.",
+];
+
+pub(super) fn get(connection: &Connection, args: &[Bytes]) -> Reply {
+    let found = connection.shared.config.matching(&args[2..]).into_iter();
+    // A name given in full comes back in the letters it was given in.
+    let as_asked = |name: &'static str| {
+        let asked = args[2..].iter().find(|asked| asked.eq_ignore_ascii_case(name.as_bytes()));
+        asked.map_or(word(name), |asked| Reply::Bulk(asked.clone()))
+    };
+    Reply::Map(found.map(|(name, value)| (as_asked(name), text(value))).collect())
+}
+
+pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    if !args.len().is_multiple_of(2) {
+        return Err(CommandError::Syntax);
+    }
+    let config = &connection.shared.config;
+    let level_before = config.get("loglevel");
+    config.set(&args[2..])?;
+    let level = config.get("loglevel");
+    if level != level_before {
+        connection.shared.host.set_log_level(&level);
+    }
+    // Other connections take new limits with their next pipeline.
+    connection.update_limits();
+    Ok(Reply::OK)
+}
+
+pub(super) fn resetstat(connection: &mut Connection) -> Reply {
+    connection.caller.flush();
+    connection.shared.stats.reset();
+    Reply::OK
+}
+
+pub(super) fn rewrite(connection: &Connection) -> Result<Reply, CommandError> {
+    let host = &connection.shared.host;
+    if host.config_file().is_none() {
+        return Err(CommandError::NO_CONFIG_FILE);
+    }
+    host.rewrite_config(&connection.shared.config.changed())
+        .map_err(|why| CommandError::Operator(format!("Rewriting config file: {why}")))?;
+    Ok(Reply::OK)
+}

@@ -1,0 +1,111 @@
+//! The commands a router runs itself: on the session, the connections, the statistics.
+//!
+//! Each takes the connection and the command line (arity is checked) and answers a reply at once.
+//! WAIT and COPY between tables have to wait for others; `dispatch.rs` runs those.
+
+mod admin;
+mod client;
+pub(crate) mod command;
+mod config;
+pub(crate) mod copy;
+mod handshake;
+mod info;
+mod latency;
+mod server;
+mod syntax;
+pub(crate) mod wait;
+
+use bytes::Bytes;
+use commands::{CommandError, Session};
+use wire::resp::Reply;
+
+use crate::connection::Connection;
+
+/// Runs a command on the session or the router.
+pub(crate) fn run(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Reply, CommandError> {
+    match what {
+        Session::Ping => handshake::ping(args),
+        Session::Echo => Ok(Reply::Bulk(args[1].clone())),
+        Session::Hello => handshake::hello(connection, args),
+        Session::Auth => handshake::auth(connection, args),
+        Session::Select => handshake::select(connection, args),
+        Session::Quit => handshake::quit(connection),
+        Session::Reset => handshake::reset(connection),
+        Session::ClientId => Ok(Reply::Integer(connection.session.client.id as i64)),
+        Session::ClientInfo => client::info(connection),
+        Session::ClientList => client::list(connection, args),
+        Session::ClientSetname => client::setname(connection, args),
+        Session::ClientGetname => client::getname(connection),
+        Session::ClientSetinfo => client::setinfo(connection, args),
+        Session::ClientKill => client::kill(connection, args),
+        Session::ClientReply => client::reply(connection, args),
+        Session::ClientPause => client::pause(connection, args),
+        Session::ClientUnpause => client::unpause(connection),
+        Session::ClientNoEvict => client::no_evict(connection, args),
+        Session::ClientNoTouch => client::no_touch(connection, args),
+        Session::ClientHelp => Ok(help("CLIENT", client::HELP)),
+        Session::CommandAll => Ok(command::all()),
+        Session::CommandCount => Ok(command::count()),
+        Session::CommandDocs => Ok(command::docs(args)),
+        Session::CommandInfo => Ok(command::info(args)),
+        Session::CommandList => command::list(args),
+        Session::CommandGetkeys => command::getkeys(args),
+        Session::CommandGetkeysandflags => command::getkeysandflags(args),
+        Session::CommandHelp => Ok(help("COMMAND", command::HELP)),
+        Session::ConfigGet => Ok(config::get(connection, args)),
+        Session::ConfigSet => config::set(connection, args),
+        Session::ConfigResetstat => Ok(config::resetstat(connection)),
+        Session::ConfigRewrite => config::rewrite(connection),
+        Session::ConfigHelp => Ok(help("CONFIG", config::HELP)),
+        Session::Info => Ok(info::info(connection, args)),
+        Session::ObjectHelp => Ok(commands::object_help()),
+        Session::Time => Ok(server::time(connection)),
+        Session::Shutdown => server::shutdown(connection, args),
+        Session::SlowlogGet => server::slowlog_get(connection, args),
+        Session::SlowlogLen => Ok(server::slowlog_len(connection)),
+        Session::SlowlogReset => Ok(server::slowlog_reset(connection)),
+        Session::SlowlogHelp => Ok(help("SLOWLOG", server::SLOWLOG_HELP)),
+        Session::LatencyLatest => Ok(latency::latest(connection)),
+        Session::LatencyHistory => Ok(latency::history(connection, args)),
+        Session::LatencyReset => Ok(latency::reset(connection, args)),
+        Session::LatencyHistogram => Ok(latency::histogram(connection, args)),
+        Session::LatencyGraph => latency::graph(connection, args),
+        Session::LatencyDoctor => Ok(latency::doctor(connection)),
+        Session::LatencyHelp => Ok(help("LATENCY", latency::HELP)),
+        Session::AdminStatus => Ok(admin::status(connection)),
+        Session::AdminPartitions => Ok(admin::partitions(connection)),
+        Session::AdminCacheFlush => admin::cache_flush(connection, args),
+        Session::AdminFault => admin::fault(connection, args),
+        Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
+        // WAIT and COPY are run where they may wait; a row added later is not forgotten in silence.
+        other => Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
+    }
+}
+
+/// The reply of a HELP subcommand: a line per line, as Redis frames it.
+fn help(group: &str, lines: &'static [&'static str]) -> Reply {
+    let head = format!("{group} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    let mut reply = vec![Reply::Status(Bytes::from(head))];
+    reply.extend(lines.iter().map(|line| Reply::Simple(line)));
+    reply.extend([Reply::Simple("HELP"), Reply::Simple("    Print this help.")]);
+    Reply::Array(reply)
+}
+
+/// A bulk of a text made at run time.
+fn text(text: impl Into<String>) -> Reply {
+    Reply::Bulk(Bytes::from(text.into()))
+}
+
+/// A bulk of a fixed text.
+fn word(text: &'static str) -> Reply {
+    Reply::Bulk(Bytes::from_static(text.as_bytes()))
+}
+
+/// A text for people: verbatim in RESP3.
+fn verbatim(text: String) -> Reply {
+    Reply::Verbatim { format: *b"txt", text: Bytes::from(text) }
+}

@@ -1,0 +1,59 @@
+//! WAIT: until this connection's writes are on so many replicas.
+//!
+//! When WAIT runs, all earlier replies of the connection have been written, so its writes are on a
+//! quorum: half of the replicas besides the leader hold them for sure. Whoever asks for more waits
+//! until that many replicas *applied* the newest write of each partition, which the storage nodes tell,
+//! or until the timeout. As in Redis the answer is how many there are then, enough or not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use commands::{CommandError, parse_int};
+use tokio::time::{Instant, sleep};
+use wire::resp::Reply;
+use wire::service::{Gate, StorageService};
+
+use crate::connection::Connection;
+
+/// How often storage nodes are asked, at first and at most.
+const ASK_EVERY_MIN: Duration = Duration::from_millis(1);
+const ASK_EVERY_MAX: Duration = Duration::from_millis(50);
+
+/// Runs WAIT.
+pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let wanted = parse_int(&args[1]).ok_or(CommandError::NotInteger)?;
+    let timeout_ms = parse_int(&args[2]).ok_or(CommandError::PAUSE_NOT_INTEGER)?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::PAUSE_NEGATIVE)?;
+    // 0 waits for ever, as in Redis.
+    let deadline = (timeout_ms > 0)
+        .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))
+        .flatten();
+    let mut every = ASK_EVERY_MIN;
+    loop {
+        let held = replicas_holding(&*connection.shared.storage, &connection.session.written);
+        if held >= wanted || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(Reply::Integer(held));
+        }
+        let left = deadline.map_or(every, |d| d.saturating_duration_since(Instant::now()));
+        sleep(every.min(left)).await;
+        every = (every * 2).min(ASK_EVERY_MAX);
+    }
+}
+
+/// The replicas besides the leader that hold all these writes: the fewest over the partitions. A
+/// connection that wrote nothing asks about nothing: then it is the fewest that any partition has.
+fn replicas_holding(storage: &dyn StorageService, written: &[(Gate, usize)]) -> i64 {
+    let nodes = storage.status();
+    if written.is_empty() {
+        let others = nodes.iter().filter(|node| node.running).count().saturating_sub(1);
+        return others as i64;
+    }
+    let holding = written.iter().map(|(gate, sure)| {
+        let replicas = nodes.iter().filter(|node| node.running && node.node != gate.node);
+        let applied = replicas.flat_map(|node| &node.replicas).filter(|replica| {
+            replica.partition == gate.partition && replica.applied_index >= gate.index
+        });
+        applied.count().max(*sure)
+    });
+    holding.min().unwrap_or(0) as i64
+}

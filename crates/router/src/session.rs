@@ -1,0 +1,86 @@
+//! A connection's state: what its commands change and later commands of it depend on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use wire::ids::TableId;
+use wire::service::Gate;
+
+use crate::clients::Client;
+
+/// What CLIENT REPLY said.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The command after the present one, CLIENT REPLY SKIP itself, is not answered.
+    SkipAfterThis,
+    /// The next command's reply is not sent.
+    SkipNext,
+}
+
+/// The state of a connection that only it reads; what others see is in [`Client`].
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client: Arc<Client>,
+    pub(crate) table: TableId,
+    /// 2 or 3.
+    pub(crate) protocol: u8,
+    pub(crate) authenticated: bool,
+    pub(crate) reply_mode: ReplyMode,
+    /// The connection is closed once its replies are written.
+    pub(crate) closing: bool,
+    /// The newest write to each partition and the replicas sure to hold it, for WAIT. Small: an
+    /// element per partition written to.
+    pub(crate) written: Vec<(Gate, usize)>,
+}
+
+impl Session {
+    pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Session {
+        client.authenticated.store(authenticated, Relaxed);
+        Session {
+            client,
+            table: TableId(0),
+            protocol: 2,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            closing: false,
+            written: Vec::new(),
+        }
+    }
+
+    pub(crate) fn select(&mut self, table: TableId) {
+        self.table = table;
+        self.client.table.store(table.0, Relaxed);
+    }
+
+    pub(crate) fn set_protocol(&mut self, version: u8) {
+        self.protocol = version;
+        self.client.protocol.store(version, Relaxed);
+    }
+
+    pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+        self.client.authenticated.store(authenticated, Relaxed);
+    }
+
+    /// Remembers a write for WAIT.
+    pub(crate) fn wrote(&mut self, gate: Gate, sure_replicas: usize) {
+        match self.written.iter_mut().find(|(known, _)| known.partition == gate.partition) {
+            Some(newest) => *newest = (gate, sure_replicas),
+            None => self.written.push((gate, sure_replicas)),
+        }
+    }
+
+    /// RESET: as a new connection, but for its number.
+    pub(crate) fn reset(&mut self, authenticated: bool) {
+        self.select(TableId(0));
+        self.set_protocol(2);
+        self.set_authenticated(authenticated);
+        self.reply_mode = ReplyMode::On;
+        self.client.no_evict.store(false, Relaxed);
+        self.client.no_touch.store(false, Relaxed);
+        self.client.names.lock().name = bytes::Bytes::new();
+    }
+}

@@ -1,0 +1,436 @@
+//! Storage nodes and a MemDS in memory, which do what a test tells them: lead or not, open gates now,
+//! later or never, split. Commands are evaluated by their real handlers.
+
+#![allow(dead_code, unreachable_pub, reason = "each test and the example use a part of it")]
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use commands::{Args, MemoryView, Run, Txn, View, table};
+use parking_lot::Mutex;
+use router::{Directory, Host, RouteSink, Router, RouterOptions, Shutdown};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wire::ids::{NodeId, PartitionId, TableId, Version, Zone};
+use wire::placement::{Placement, PlacementRange};
+use wire::resp::Reply;
+use wire::service::{
+    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus, Route,
+    RouteVersion, StorageService,
+};
+
+/// What a call is answered instead of being evaluated.
+#[derive(Clone, Debug)]
+pub enum Scripted {
+    NotHere,
+    NotYet,
+    Busy(Duration),
+    /// Evaluated, but the answer comes by a future.
+    Later,
+}
+
+/// How gates open.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Gates {
+    /// At once.
+    Open,
+    /// When [`Fake::set_gates`] says so.
+    Held,
+    After(Duration),
+    Lost,
+    Unknown,
+}
+
+struct Partition {
+    route: Route,
+    view: MemoryView,
+}
+
+struct State {
+    partitions: Vec<Partition>,
+    next_partition: u64,
+    script: VecDeque<Scripted>,
+    stopped: Vec<NodeId>,
+    /// Names of commands in the order they were evaluated.
+    log: Vec<String>,
+    keep_log: bool,
+    /// What MemDS believes, if it lags behind: partition to route.
+    stale: HashMap<PartitionId, Route>,
+    applied_on_followers: u64,
+}
+
+/// The nodes 1, 2 and 3, and MemDS.
+pub struct Fake {
+    state: Mutex<State>,
+    gates: watch::Sender<Gates>,
+    pub gated: AtomicBool,
+    pub lookups: AtomicU64,
+    pub mirrored: AtomicU64,
+    /// Calls received, evaluated or not.
+    pub calls: AtomicU64,
+    /// Whether nodes tell the newest route when they are asked in error.
+    pub tells_route: AtomicBool,
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Fake {
+    pub fn new() -> Arc<Fake> {
+        let state = State {
+            partitions: Vec::new(),
+            next_partition: 1,
+            script: VecDeque::new(),
+            stopped: Vec::new(),
+            log: Vec::new(),
+            keep_log: true,
+            stale: HashMap::new(),
+            applied_on_followers: 0,
+        };
+        let fake = Fake {
+            state: Mutex::new(state),
+            gates: watch::Sender::new(Gates::Open),
+            gated: AtomicBool::new(true),
+            lookups: AtomicU64::new(0),
+            mirrored: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            tells_route: AtomicBool::new(true),
+        };
+        for table in 0..16 {
+            fake.add_partition(PlacementRange::whole(TableId(table)));
+        }
+        Arc::new(fake)
+    }
+
+    fn add_partition(&self, range: PlacementRange) {
+        let mut state = self.state.lock();
+        let partition = PartitionId(state.next_partition);
+        state.next_partition += 1;
+        let route = Route {
+            partition,
+            range,
+            version: RouteVersion { epoch: 1, ballot: 1 },
+            leader: Some(NodeId(1)),
+            members: vec![NodeId(1), NodeId(2), NodeId(3)],
+        };
+        let mut view = MemoryView::new(now_ms());
+        view.table = range.table;
+        view.range = range;
+        state.partitions.push(Partition { route, view });
+    }
+
+    /// Divides a table's only partition, which must be empty, at a placement.
+    pub fn split(&self, table: TableId, at: Placement) {
+        let mut state = self.state.lock();
+        let next = PartitionId(state.next_partition);
+        state.next_partition += 1;
+        let first = state
+            .partitions
+            .iter_mut()
+            .find(|p| p.route.range.table == table)
+            .expect("the table has a partition");
+        let last = first.route.range.last;
+        first.route.range.last = Placement::new(at.get() - 1).expect("not the first placement");
+        first.route.version.epoch += 1;
+        first.view.range = first.route.range;
+        let mut route = first.route.clone();
+        route.partition = next;
+        route.range.first = at;
+        route.range.last = last;
+        route.leader = Some(NodeId(2));
+        let mut view = MemoryView::new(now_ms());
+        view.table = table;
+        view.range = route.range;
+        state.partitions.push(Partition { route, view });
+    }
+
+    /// Moves every partition's leadership to a node; MemDS learns it unless `quietly`.
+    pub fn lead(&self, node: NodeId, quietly: bool) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        for partition in &mut state.partitions {
+            if quietly {
+                state.stale.insert(partition.route.partition, partition.route.clone());
+            }
+            partition.route.leader = Some(node);
+            partition.route.version.ballot += 1;
+        }
+        if !quietly {
+            state.stale.clear();
+        }
+    }
+
+    pub fn set_gates(&self, gates: Gates) {
+        self.gates.send_replace(gates);
+    }
+
+    pub fn script(&self, answers: impl IntoIterator<Item = Scripted>) {
+        self.state.lock().script.extend(answers);
+    }
+
+    pub fn script_left(&self) -> usize {
+        self.state.lock().script.len()
+    }
+
+    pub fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().log)
+    }
+
+    pub fn forget_log(&self) {
+        self.state.lock().keep_log = false;
+    }
+
+    pub fn set_applied_on_followers(&self, index: u64) {
+        self.state.lock().applied_on_followers = index;
+    }
+
+    fn route(&self, table: TableId, placement: Placement) -> Option<Route> {
+        let state = self.state.lock();
+        let route = &state.partitions.iter().find(|p| p.holds(table, placement))?.route;
+        Some(state.stale.get(&route.partition).unwrap_or(route).clone())
+    }
+
+    fn evaluate(&self, node: NodeId, call: Call<'_>) -> Answer {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if state.stopped.contains(&node) {
+            return Answer::NotYet;
+        }
+        let keys = commands::key_positions(table::entry(call.command).command, call.args);
+        let placement = keys.ok().and_then(|keys| keys.first().copied());
+        let placement = placement.map(|at| Placement::of_key(&call.args[at]));
+        let holder = state.partitions.iter_mut().find(|p| match placement {
+            Some(placement) => p.holds(call.table, placement),
+            None => p.route.partition == call.partition,
+        });
+        let Some(partition) = holder else { return Answer::NotHere(None) };
+        if partition.route.leader != Some(node) || partition.route.partition != call.partition {
+            let route = self.tells_route.load(SeqCst).then(|| partition.route.clone());
+            return Answer::NotHere(route);
+        }
+        let entry = table::entry(call.command);
+        if state.keep_log {
+            state.log.push(entry.full_name());
+        }
+        partition.evaluate(node, entry, call.args, self.gated.load(SeqCst))
+    }
+}
+
+impl Partition {
+    fn holds(&self, table: TableId, placement: Placement) -> bool {
+        self.route.range.table == table && self.route.range.contains(placement)
+    }
+
+    fn evaluate(
+        &mut self,
+        node: NodeId,
+        entry: &table::Entry,
+        args: &[bytes::Bytes],
+        gated: bool,
+    ) -> Answer {
+        self.view.now_ms = now_ms();
+        match entry.command.run {
+            Run::Read(handler) => {
+                let reply = handler(&self.view, Args(args)).unwrap_or_else(Into::into);
+                Answer::Done { reply, gate: None }
+            }
+            Run::Write(handler) => {
+                let version = Version { index: self.view.next_index, ordinal: 0 };
+                let mut txn = Txn::new(&self.view, version);
+                let outcome = handler(&mut txn, Args(args));
+                let effects = txn.into_effects();
+                let reply = match outcome {
+                    Ok(reply) => reply,
+                    Err(error) => return Answer::Done { reply: error.into(), gate: None },
+                };
+                let index = self.view.next_index;
+                self.view.apply(effects);
+                let gate = Gate { node, partition: self.route.partition, index, batch: index };
+                Answer::Done { reply, gate: gated.then_some(gate) }
+            }
+            _ => {
+                Answer::Done { reply: Reply::Error("ERR not a storage command".into()), gate: None }
+            }
+        }
+    }
+}
+
+impl StorageService for Fake {
+    fn call(&self, node: NodeId, call: Call<'_>) -> Answer {
+        self.calls.fetch_add(1, SeqCst);
+        let scripted = self.state.lock().script.pop_front();
+        match scripted {
+            None => self.evaluate(node, call),
+            Some(Scripted::NotHere) => Answer::NotHere(None),
+            Some(Scripted::NotYet) => Answer::NotYet,
+            Some(Scripted::Busy(wait)) => Answer::Busy(wait),
+            Some(Scripted::Later) => {
+                let answer = self.evaluate(node, call);
+                Answer::Later(Box::pin(async move {
+                    tokio::task::yield_now().await;
+                    answer
+                }))
+            }
+        }
+    }
+
+    fn wait(&self, _: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {
+        let mut gates = self.gates.subscribe();
+        Box::pin(async move {
+            let decided = gates.wait_for(|gates| *gates != Gates::Held);
+            let gates = match tokio::time::timeout(timeout, decided).await {
+                Ok(Ok(gates)) => *gates,
+                _ => return GateOutcome::Unknown,
+            };
+            match gates {
+                Gates::After(delay) => {
+                    tokio::time::sleep(delay).await;
+                    GateOutcome::Durable
+                }
+                Gates::Lost => GateOutcome::Lost,
+                Gates::Unknown => GateOutcome::Unknown,
+                Gates::Open | Gates::Held => GateOutcome::Durable,
+            }
+        })
+    }
+
+    fn status(&self) -> Vec<NodeStatus> {
+        let state = self.state.lock();
+        let replica = |node: NodeId, partition: &Partition| {
+            let leads = partition.route.leader == Some(node);
+            let counters = partition.view.counters();
+            let last = partition.view.next_index - 1;
+            ReplicaStatus {
+                partition: partition.route.partition,
+                range: partition.route.range,
+                role: if leads { "leader" } else { "follower" },
+                leader: partition.route.leader,
+                ballot: partition.route.version.ballot,
+                last_index: last,
+                applied_index: if leads { last } else { state.applied_on_followers },
+                flushed_index: 0,
+                keys: counters.keys,
+                volatile_keys: counters.volatile,
+                bytes: counters.bytes,
+            }
+        };
+        let node = |id: u32| NodeStatus {
+            node: NodeId(id),
+            zone: Zone(["a", "b", "c"][id as usize - 1].to_owned()),
+            running: !state.stopped.contains(&NodeId(id)),
+            memtable_bytes: 0,
+            wal_bytes: 0,
+            wal_syncs: 0,
+            wal_entries: 0,
+            lsm_bytes: 0,
+            frozen_memtables: 0,
+            level0_runs: 0,
+            replicas: state.partitions.iter().map(|p| replica(NodeId(id), p)).collect(),
+        };
+        (1..=3).map(node).collect()
+    }
+
+    fn fault(&self, fault: NodeFault) -> Result<(), String> {
+        let mut state = self.state.lock();
+        match fault {
+            NodeFault::Stop(node) if (1..=3).contains(&node.0) => state.stopped.push(node),
+            NodeFault::Start(node) => state.stopped.retain(|stopped| *stopped != node),
+            NodeFault::Stop(node) => return Err(format!("there is no node {node}")),
+        }
+        Ok(())
+    }
+}
+
+/// The fake's MemDS.
+pub struct FakeDirectory(pub Arc<Fake>);
+
+impl Directory for FakeDirectory {
+    fn lookup(
+        &self,
+        table: TableId,
+        placement: Placement,
+    ) -> BoxFuture<Result<Option<Route>, String>> {
+        self.0.lookups.fetch_add(1, SeqCst);
+        let route = self.0.route(table, placement);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            Ok(route)
+        })
+    }
+
+    fn mirror(&self, lookups: Vec<(TableId, Placement)>, _: RouteSink) {
+        self.0.mirrored.fetch_add(lookups.len() as u64, SeqCst);
+    }
+}
+
+/// A process that remembers what it was asked.
+#[derive(Default)]
+pub struct FakeHost {
+    pub shutdowns: Mutex<Vec<Shutdown>>,
+    pub config_file: Mutex<Option<String>>,
+    pub rewritten: Mutex<Vec<(String, String)>>,
+    pub log_levels: Mutex<Vec<String>>,
+}
+
+impl Host for FakeHost {
+    fn shutdown(&self, how: Shutdown) -> Result<(), String> {
+        self.shutdowns.lock().push(how);
+        Ok(())
+    }
+
+    fn abort_shutdown(&self) -> bool {
+        false
+    }
+
+    fn config_file(&self) -> Option<String> {
+        self.config_file.lock().clone()
+    }
+
+    fn rewrite_config(&self, parameters: &[(&str, String)]) -> Result<(), String> {
+        let owned = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        *self.rewritten.lock() = owned.collect();
+        Ok(())
+    }
+
+    fn set_log_level(&self, level: &str) {
+        self.log_levels.lock().push(level.to_owned());
+    }
+
+    fn allocated_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A router over a fake, listening on a port of its own.
+pub struct Running {
+    pub fake: Arc<Fake>,
+    pub host: Arc<FakeHost>,
+    pub router: Router,
+    pub port: u16,
+}
+
+/// Starts a router with these parameters.
+pub async fn start(
+    parameters: &[(&str, &str)],
+    change: impl FnOnce(&mut RouterOptions),
+) -> Running {
+    let fake = Fake::new();
+    let host = Arc::new(FakeHost::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let mut options = RouterOptions {
+        parameters: parameters.iter().map(owned).collect(),
+        ..RouterOptions::default()
+    };
+    options.parameters.push(("port".to_owned(), port.to_string()));
+    change(&mut options);
+    let directory = Arc::new(FakeDirectory(fake.clone()));
+    let router = Router::new(options, fake.clone(), directory, host.clone()).expect("options");
+    let serving = router.clone();
+    tokio::spawn(async move { serving.serve(listener).await });
+    Running { fake, host, router, port }
+}

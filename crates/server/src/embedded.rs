@@ -1,0 +1,176 @@
+//! The embedded cluster: storage nodes in three zones, a MemDS fleet of three, all in this process.
+//! They talk by the frames that machines would exchange; nothing else joins them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use memds::{Client, ClientOptions, Healing, Memds, Publisher};
+use router::{Directory, RouteSink};
+use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, Surroundings};
+use wire::ids::{NodeId, PartitionId, TableId, Zone};
+use wire::peer::{LocalTransport, Transport};
+use wire::placement::{Placement, PlacementRange};
+use wire::service::{BoxFuture, Route, StorageService};
+
+use crate::config::Config;
+use crate::folder::Folder;
+
+const ZONES: [&str; 3] = ["a", "b", "c"];
+/// Ids of the MemDS nodes.
+const MEMDS: [NodeId; 3] = [NodeId(101), NodeId(102), NodeId(103)];
+/// How often a MemDS node compares its map with another's.
+const HEAL_EVERY: Duration = Duration::from_secs(1);
+/// The router's address for MemDS's answers.
+const ROUTER: NodeId = NodeId(201);
+
+/// See the module's text.
+pub(crate) struct Embedded {
+    nodes: Arc<LocalNodes>,
+    directory: Arc<MemdsDirectory>,
+    // Held to the end of the process: the threads that keep MemDS nodes equal.
+    _healing: Vec<Healing>,
+    // Held to the end of the process: the lock of the data folder.
+    _folder: Folder,
+}
+
+impl Embedded {
+    /// Opens the data folder and starts all nodes.
+    ///
+    /// *Errors*: a folder that cannot be used. A single damaged node is left out if the others are
+    /// a quorum.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Embedded> {
+        let folder = Folder::open(config)?;
+        let transport = Arc::new(LocalTransport::default());
+        let shared: Arc<dyn Transport> = transport.clone();
+        let mut healing = Vec::new();
+        for id in MEMDS {
+            let node = Arc::new(Memds::new(id, MEMDS.to_vec(), Arc::clone(&shared)));
+            healing.push(node.sync_every(HEAL_EVERY).context("start MemDS node")?);
+            transport.connect(id, node);
+        }
+        let directory = Arc::new(MemdsDirectory::new(&transport)?);
+        let nodes = open_nodes(config, &folder, &transport)?;
+        Ok(Embedded { nodes: Arc::new(nodes), directory, _healing: healing, _folder: folder })
+    }
+
+    pub(crate) fn storage(&self) -> Arc<dyn StorageService> {
+        self.nodes.clone()
+    }
+
+    pub(crate) fn directory(&self) -> Arc<dyn Directory> {
+        self.directory.clone()
+    }
+
+    /// Stops all nodes; everything acknowledged is on their disks already.
+    pub(crate) fn stop(&self) {
+        self.nodes.stop();
+    }
+}
+
+fn open_nodes(
+    config: &Config,
+    folder: &Folder,
+    transport: &Arc<LocalTransport>,
+) -> anyhow::Result<LocalNodes> {
+    let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
+    let assignments: Arc<[Assignment]> = (0..config.databases)
+        .map(|table| Assignment {
+            partition: PartitionId(u64::from(table) + 1),
+            range: PlacementRange::whole(TableId(table)),
+            members: members.clone(),
+        })
+        .collect();
+    let options = node_options(config);
+    let mut nodes = LocalNodes::default();
+    let mut failed = 0;
+    for (id, zone) in members.iter().copied().zip(ZONES) {
+        let zone = Zone(zone.to_owned());
+        let (seat, dir) = (zone.clone(), folder.node(id.0));
+        let (transport, assignments) = (Arc::clone(transport), Arc::clone(&assignments));
+        let options = options.clone();
+        let open = move || {
+            let shared: Arc<dyn Transport> = transport.clone();
+            let publisher = Publisher::new(id, MEMDS.to_vec(), Arc::clone(&shared));
+            let publish: Publish = Arc::new(move |route| publisher.publish(&route));
+            let surroundings = Surroundings { transport: shared, publish };
+            let node =
+                Node::open(id, zone.clone(), &dir, options.clone(), &assignments, surroundings)?;
+            transport.connect(id, node.frame_handler());
+            Ok(node)
+        };
+        if let Err(error) = nodes.add(id, seat, Box::new(open)) {
+            failed += 1;
+            let error = anyhow::Error::new(error);
+            tracing::error!(node = id.0, "node left out: {error:#}");
+            if 2 * failed >= members.len() {
+                return Err(error).context(format!("open node {id}"));
+            }
+        }
+    }
+    first_boot(&nodes, &members, &assignments);
+    Ok(nodes)
+}
+
+/// Partitions that nobody ever led get a leader at once, spread over the nodes.
+fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]) {
+    for (assignment, id) in assignments.iter().zip(members.iter().cycle()) {
+        let blank =
+            |id: &NodeId| nodes.node(*id).is_none_or(|node| node.is_blank(assignment.partition));
+        if members.iter().all(blank)
+            && let Some(node) = nodes.node(*id)
+        {
+            node.campaign(assignment.partition);
+        }
+    }
+}
+
+fn node_options(config: &Config) -> NodeOptions {
+    let mut options = NodeOptions {
+        memtable_bytes: config.memtable_mb << 20,
+        // Half for rows, half for blocks.
+        row_cache_bytes: config.cache_mb << 19,
+        ..NodeOptions::default()
+    };
+    options.lsm.cache_bytes = config.cache_mb << 19;
+    options
+}
+
+/// MemDS as the router asks it.
+struct MemdsDirectory {
+    client: Arc<Client>,
+    sink: Arc<OnceLock<RouteSink>>,
+}
+
+impl MemdsDirectory {
+    fn new(transport: &Arc<LocalTransport>) -> anyhow::Result<MemdsDirectory> {
+        let sink: Arc<OnceLock<RouteSink>> = Arc::default();
+        let told = Arc::clone(&sink);
+        let on_route = move |placement: Placement, route: &Route| {
+            if let Some(sink) = told.get() {
+                sink(placement, route.clone());
+            }
+        };
+        let options = ClientOptions::new(ROUTER, MEMDS.to_vec());
+        let shared: Arc<dyn Transport> = transport.clone();
+        let client = Client::new(options, shared, on_route).context("start MemDS client")?;
+        transport.connect(ROUTER, client.frame_handler());
+        Ok(MemdsDirectory { client: Arc::new(client), sink })
+    }
+}
+
+impl Directory for MemdsDirectory {
+    fn lookup(
+        &self,
+        table: TableId,
+        placement: Placement,
+    ) -> BoxFuture<Result<Option<Route>, String>> {
+        let client = Arc::clone(&self.client);
+        Box::pin(async move { Ok(client.lookup(table, placement).await) })
+    }
+
+    fn mirror(&self, lookups: Vec<(TableId, Placement)>, sink: RouteSink) {
+        self.sink.get_or_init(|| sink);
+        self.client.mirror(&lookups);
+    }
+}

@@ -1,0 +1,41 @@
+//! Logs: to stderr, one line an event, fields not prose. stdout stays free for the line that says
+//! the server is ready.
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
+
+/// Changes what is logged while the server runs.
+pub(crate) struct LogLevel {
+    handle: reload::Handle<LevelFilter, Registry>,
+}
+
+impl LogLevel {
+    /// Sets the level by our names or Redis's (`verbose`, `notice`, `warning`).
+    pub(crate) fn set(&self, level: &str) {
+        if self.handle.reload(filter(level)).is_err() {
+            tracing::warn!(level, "log level not changed");
+        }
+    }
+}
+
+/// Starts logging.
+pub(crate) fn init(level: &str) -> LogLevel {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false))
+        .init();
+    LogLevel { handle }
+}
+
+fn filter(level: &str) -> LevelFilter {
+    match level {
+        "trace" => LevelFilter::TRACE,
+        "debug" | "verbose" => LevelFilter::DEBUG,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" => LevelFilter::ERROR,
+        _ => LevelFilter::INFO,
+    }
+}

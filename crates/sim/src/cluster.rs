@@ -1,0 +1,561 @@
+//! The run: a queue of events in virtual time, and what each does to the nodes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use paxos::{Index, Message, NodeId, Options, Output, ProposeError, Record, Value, codec};
+
+use crate::Summary;
+use crate::checks::{Checks, Violation, number_of, violation};
+use crate::faults::{Fault, Faults};
+use crate::host::Host;
+use crate::network::Network;
+use crate::random::Random;
+use crate::trace::Trace;
+
+/// How long after the last fault a proposal must be committed everywhere.
+const RECOVERY_MAX_US: u64 = 40_000_000;
+/// Proposals of a run, at most.
+const PROPOSALS_MAX: u64 = 250;
+/// How often the end of a run looks whether all is well.
+const PROBE_US: u64 = 50_000;
+/// After so long another probe is proposed: a change of leaders may have lost the last one.
+const PROBE_AGAIN_US: u64 = 2_000_000;
+/// A run that takes more events than this talks in circles.
+const EVENTS_MAX: u64 = 1_000_000;
+/// A disk that is well syncs within this.
+const SYNC_US: u64 = 2_000;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    Deliver { from: usize, to: usize, bytes: Bytes },
+    Synced { node: usize, life: u64 },
+    Tick { node: usize, life: u64 },
+    LogRead { node: usize, life: u64, to: NodeId, first: Index, last: Index },
+    Restart { node: usize },
+    Campaign { node: usize },
+    Propose,
+    Flush,
+    Fault,
+    Calm,
+    Probe,
+}
+
+/// A cluster and everything around it.
+#[derive(Debug)]
+pub(crate) struct Cluster<'a> {
+    now: u64,
+    /// By time, then by the order in which they were thought of.
+    queue: BTreeMap<(u64, u64), Event>,
+    scheduled: u64,
+    members: Vec<NodeId>,
+    options: Options,
+    hosts: Vec<Host>,
+    sync_us: Vec<u64>,
+    network: Network,
+    faults: Faults,
+    random: Random,
+    checks: Checks,
+    trace: &'a mut Trace,
+    summary: Summary,
+    /// When faults stop.
+    calm_at: u64,
+    calm: bool,
+    probe: Option<(u64, u64)>,
+}
+
+impl<'a> Cluster<'a> {
+    pub(crate) fn new(seed: u64, trace: &'a mut Trace) -> Cluster<'a> {
+        let mut random = Random::new(seed, "cluster");
+        let nodes = random.pick(&[3, 3, 5]);
+        let members: Vec<_> = (1..=nodes as u32).map(NodeId).collect();
+        let options = options(&mut random);
+        let hosts = members.iter().map(|id| Host::new(*id, &mut random)).collect();
+        let calm_at = random.between(2_000_000, 12_000_000);
+        trace.line(0, || format!("seed {seed}: {nodes} nodes, {options:?}"));
+        Cluster {
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            sync_us: vec![SYNC_US; nodes],
+            network: Network::new(seed, nodes),
+            faults: Faults::new(seed),
+            checks: Checks::default(),
+            summary: Summary::default(),
+            calm: false,
+            probe: None,
+            members,
+            options,
+            hosts,
+            random,
+            trace,
+            calm_at,
+        }
+    }
+
+    /// Runs until the faults have stopped and the cluster has recovered.
+    pub(crate) fn run(mut self) -> Result<Summary, Violation> {
+        for node in 0..self.hosts.len() {
+            self.start(node)?;
+        }
+        if self.random.chance(500) {
+            let node = self.random.below(self.hosts.len() as u64) as usize;
+            self.step(node, |replica, now| replica.campaign(now))?;
+        }
+        self.after(100_000, Event::Propose);
+        self.after(50_000, Event::Flush);
+        let gap = self.faults.gap_us();
+        self.after(gap, Event::Fault);
+        self.after(self.calm_at, Event::Calm);
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.summary.events += 1;
+            if self.summary.events > EVENTS_MAX {
+                return violation("no storm", format!("{EVENTS_MAX} events and no end"));
+            }
+            let done = self.happen(event)?;
+            self.check_serving()?;
+            if done {
+                return self.finish();
+            }
+        }
+        unreachable!("the last event of a run asks for the next")
+    }
+
+    fn after(&mut self, delay_us: u64, event: Event) {
+        self.scheduled += 1;
+        self.queue.insert((self.now + delay_us, self.scheduled), event);
+    }
+
+    /// True when the run is over.
+    fn happen(&mut self, event: Event) -> Result<bool, Violation> {
+        if let Event::Deliver { to: node, .. }
+        | Event::Synced { node, .. }
+        | Event::Tick { node, .. }
+        | Event::LogRead { node, .. } = &event
+            && let Some(until) = self.hosts[*node].paused_until
+        {
+            if self.now < until {
+                // Ties keep their order: what came first is put back first.
+                self.after(until - self.now, event);
+                return Ok(false);
+            }
+            self.hosts[*node].paused_until = None;
+        }
+        match event {
+            Event::Deliver { from, to, bytes } => self.deliver(from, to, bytes)?,
+            Event::Synced { node, life } => self.synced(node, life)?,
+            Event::Tick { node, life } => self.tick(node, life)?,
+            Event::LogRead { node, life, to, first, last } if self.hosts[node].life == life => {
+                let bytes_max = self.options.catch_up_bytes;
+                let entries = self.hosts[node].disk.read(first, last, bytes_max);
+                if !entries.is_empty() {
+                    self.summary.log_reads += 1;
+                    self.send(node, to, &Message::chosen(entries));
+                }
+            }
+            Event::LogRead { .. } => {}
+            Event::Restart { node } => self.start(node)?,
+            Event::Campaign { node } => {
+                if self.hosts[node].paused_until.is_none() {
+                    self.trace_node(node, || "is told to campaign".to_owned());
+                    self.step(node, |replica, now| replica.campaign(now))?;
+                }
+            }
+            Event::Propose => self.work()?,
+            Event::Flush => self.flush()?,
+            Event::Fault => self.fault()?,
+            Event::Calm => self.calm()?,
+            Event::Probe => return self.probe(),
+        }
+        Ok(false)
+    }
+
+    // The nodes.
+
+    fn start(&mut self, node: usize) -> Result<(), Violation> {
+        if self.hosts[node].replica.is_some() {
+            return Ok(());
+        }
+        self.hosts[node].start(&self.members, &self.options, self.now, &mut self.random);
+        self.trace_node(node, || "starts".to_owned());
+        self.drain(node)
+    }
+
+    /// Lets a replica do something, and does what it wants done.
+    fn step(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut paxos::Replica, paxos::Instant),
+    ) -> Result<(), Violation> {
+        let host = &mut self.hosts[node];
+        let now = host.clock.local(self.now);
+        if let Some(replica) = &mut host.replica {
+            act(replica, now);
+        }
+        self.drain(node)
+    }
+
+    fn drain(&mut self, node: usize) -> Result<(), Violation> {
+        while let Some(replica) = &mut self.hosts[node].replica {
+            let Some(output) = replica.poll_output() else { break };
+            match &mut self.hosts[node].dies_in {
+                Some((0, down_us)) => {
+                    let down_us = *down_us;
+                    self.crash(node, down_us);
+                    return Ok(());
+                }
+                Some((outputs, _)) => *outputs -= 1,
+                None => {}
+            }
+            self.output(node, output)?;
+        }
+        if let Some(at) = self.hosts[node].tick_wanted() {
+            let life = self.hosts[node].life;
+            self.after(at.saturating_sub(self.now), Event::Tick { node, life });
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, node: usize, output: Output) -> Result<(), Violation> {
+        match output {
+            Output::Persist { token, record } => {
+                self.trace_node(node, || format!("writes {token}: {record:?}"));
+                if matches!(record, Record::Promise(_))
+                    && let Some(dies_in) = self.hosts[node].dies_at_promise.take()
+                {
+                    self.hosts[node].dies_in = Some(dies_in);
+                }
+                if self.hosts[node].disk.append(token, record) {
+                    self.start_sync(node);
+                }
+            }
+            Output::Send { to, message } => self.send(node, to, &message),
+            Output::Commit { index, value } => self.commit(node, index, value)?,
+            Output::RoleChanged { role } => {
+                self.trace_node(node, || format!("is {} now", role.name()));
+                self.summary.leaders += u64::from(role == paxos::Role::Leader);
+            }
+            Output::ReadLog { to, first, last } => {
+                self.trace_node(node, || format!("reads {first:?}..={last:?} for {to:?}"));
+                let delay = self.random.skewed(20, 20_000);
+                let life = self.hosts[node].life;
+                self.after(delay, Event::LogRead { node, life, to, first, last });
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: &Message) {
+        let to = to.0 as usize - 1;
+        let fate = self.network.fate(from, to);
+        self.trace_node(from, || {
+            let lost = if fate == [None, None] { " (lost)" } else { "" };
+            format!("sends {}{lost}: {message:?}", to + 1)
+        });
+        let bytes = codec::encode(message).freeze();
+        for delay in fate.into_iter().flatten() {
+            self.after(delay, Event::Deliver { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, bytes: Bytes) -> Result<(), Violation> {
+        // What is on its way when a link is cut is lost as well.
+        if self.hosts[to].replica.is_none() || self.network.is_cut(from, to) {
+            return Ok(());
+        }
+        let message = match codec::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return violation("codec", format!("{error} in a message of {from}")),
+        };
+        self.trace_node(to, || format!("hears {}: {message:?}", from + 1));
+        let sender = self.members[from];
+        self.step(to, |replica, now| replica.handle_message(sender, message, now))
+    }
+
+    fn commit(&mut self, node: usize, index: Index, value: Value) -> Result<(), Violation> {
+        self.trace_node(node, || format!("commits {index:?}: {value:?}"));
+        let host = &mut self.hosts[node];
+        let before = host.machine.applied();
+        self.checks.commit(node + 1, before, index, &value)?;
+        let proposed = host.proposed.remove(&index.0);
+        if let Value::Data(data) = &value
+            && let Some(number) = proposed
+            && number_of(data) == proposed
+        {
+            self.checks.acknowledge(number);
+        }
+        host.machine.values.push(value);
+        Ok(())
+    }
+
+    fn start_sync(&mut self, node: usize) {
+        let delay = self.random.between(self.sync_us[node] / 4, self.sync_us[node]);
+        let life = self.hosts[node].life;
+        self.after(delay, Event::Synced { node, life });
+    }
+
+    fn synced(&mut self, node: usize, life: u64) -> Result<(), Violation> {
+        if self.hosts[node].life != life {
+            return Ok(());
+        }
+        let Some((token, more)) = self.hosts[node].disk.synced() else { return Ok(()) };
+        if more {
+            self.start_sync(node);
+        }
+        self.trace_node(node, || format!("has synced up to {token}"));
+        self.step(node, |replica, now| replica.handle_persisted(token, now))
+    }
+
+    fn tick(&mut self, node: usize, life: u64) -> Result<(), Violation> {
+        if self.hosts[node].life != life {
+            return Ok(());
+        }
+        self.hosts[node].tick_at = None;
+        self.step(node, |replica, now| {
+            // Deadlines move; only the last one counts.
+            if now >= replica.next_deadline() {
+                replica.handle_tick(now);
+            }
+        })
+    }
+
+    fn crash(&mut self, node: usize, down_us: u64) {
+        if self.hosts[node].replica.is_none() {
+            return;
+        }
+        let lost = self.hosts[node].crash(&mut self.random);
+        self.summary.crashes += 1;
+        self.trace_node(node, || format!("dies; {lost} records lost"));
+        self.after(down_us, Event::Restart { node });
+    }
+
+    // The world.
+
+    /// Clients propose a few values wherever somebody thinks it leads.
+    fn work(&mut self) -> Result<(), Violation> {
+        if self.calm || self.checks.proposals() >= PROPOSALS_MAX {
+            return Ok(());
+        }
+        let node = self.random.below(self.hosts.len() as u64) as usize;
+        for at in 0..self.hosts.len() {
+            let node = (node + at) % self.hosts.len();
+            if self.may_be_asked(node) {
+                for _ in 0..self.random.skewed(1, 12) {
+                    let bytes = self.random.skewed(8, 300) as usize;
+                    self.propose(node, bytes)?;
+                }
+                if self.random.chance(800) {
+                    break;
+                }
+            }
+        }
+        let gap = self.random.skewed(500, 200_000);
+        self.after(gap, Event::Propose);
+        Ok(())
+    }
+
+    fn may_be_asked(&self, node: usize) -> bool {
+        let host = &self.hosts[node];
+        host.paused_until.is_none() && host.replica.as_ref().is_some_and(|r| r.is_leader())
+    }
+
+    fn propose(&mut self, node: usize, bytes: usize) -> Result<Option<u64>, Violation> {
+        let host = &mut self.hosts[node];
+        let now = host.clock.local(self.now);
+        let Some(replica) = &mut host.replica else { return Ok(None) };
+        if let Err(why) = replica.may_propose(bytes.max(8)) {
+            self.summary.windows_full += u64::from(why == ProposeError::WindowFull);
+            return Ok(None);
+        }
+        let (number, data) = self.checks.new_value(bytes);
+        let expected = replica.next_index();
+        match replica.propose(data, now) {
+            Ok(index) if index == expected => {
+                host.proposed.insert(index.0, number);
+                self.trace_node(node, || format!("proposes value {number} at {index:?}"));
+            }
+            other => {
+                let text = format!("{other:?} where {expected:?} was announced");
+                return violation("proposing", text);
+            }
+        }
+        self.drain(node)?;
+        Ok(Some(number))
+    }
+
+    /// Some state machine makes durable what it holds, or some of it.
+    fn flush(&mut self) -> Result<(), Violation> {
+        let node = self.random.below(self.hosts.len() as u64) as usize;
+        let host = &mut self.hosts[node];
+        if let Some(replica) = &mut host.replica
+            && host.paused_until.is_none()
+        {
+            let applied = host.machine.applied();
+            let flushable = replica.flushable();
+            let flushed = Index(self.random.between(host.machine.flushed.0, flushable.0));
+            host.machine.flushed = flushed;
+            replica.set_flushed(flushed);
+            self.trace_node(node, || format!("has flushed {flushed:?} of {applied:?}"));
+            self.drain(node)?;
+        }
+        let gap = self.random.skewed(10_000, 2_000_000);
+        self.after(gap, Event::Flush);
+        Ok(())
+    }
+
+    fn fault(&mut self) -> Result<(), Violation> {
+        if self.calm {
+            return Ok(());
+        }
+        let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+        if let Some(fault) = self.faults.next(self.hosts.len(), leader) {
+            self.trace.line(self.now, || format!("FAULT {fault:?}"));
+            self.summary.faults += 1;
+            self.strike(fault)?;
+        }
+        let gap = self.faults.gap_us();
+        self.after(gap, Event::Fault);
+        Ok(())
+    }
+
+    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        let nodes = self.hosts.len();
+        match fault {
+            Fault::Crash { node, outputs, down_us } => {
+                self.hosts[node].dies_in = Some((outputs, down_us));
+            }
+            Fault::CrashAtPromise { node, outputs, down_us } => {
+                self.hosts[node].dies_at_promise = Some((outputs, down_us));
+            }
+            Fault::Campaign { node, lethal, before } => {
+                for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
+                    let down_us = self.random.skewed(500, 50_000);
+                    if before {
+                        self.crash(dying, down_us);
+                    } else {
+                        let outputs = self.random.skewed(1, 8);
+                        self.hosts[dying].dies_at_promise = Some((outputs, down_us));
+                    }
+                }
+                let delay = self.random.skewed(1, 50_000);
+                self.after(delay, Event::Campaign { node });
+            }
+            Fault::Usurp { leader, node } => {
+                self.network.split(1 << leader);
+                for other in (0..nodes).filter(|other| *other != leader) {
+                    self.crash(other, 1_000);
+                }
+                self.after(2_000, Event::Campaign { node });
+            }
+            Fault::Blackout { down_us } => {
+                for node in 0..nodes {
+                    let stagger = self.random.skewed(1, 500_000);
+                    self.crash(node, down_us + stagger);
+                }
+            }
+            Fault::Pause { node, for_us } => {
+                self.hosts[node].paused_until = Some(self.now + for_us);
+            }
+            Fault::Split { set } => self.network.split(set),
+            Fault::CutOneWay { from, to } => self.network.cut(from, to),
+            Fault::Isolate { node, inbound } => {
+                for other in (0..nodes).filter(|other| *other != node) {
+                    if inbound {
+                        self.network.cut(other, node);
+                    } else {
+                        self.network.cut(node, other);
+                    }
+                }
+            }
+            Fault::Join => self.network.join(),
+            Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
+        }
+        Ok(())
+    }
+
+    /// Faults stop: everybody runs, every link works, every disk is well.
+    fn calm(&mut self) -> Result<(), Violation> {
+        self.trace.line(self.now, || "CALM".to_owned());
+        self.calm = true;
+        self.network.calm();
+        self.sync_us.fill(SYNC_US);
+        for node in 0..self.hosts.len() {
+            self.hosts[node].dies_in = None;
+            self.hosts[node].dies_at_promise = None;
+            self.start(node)?;
+        }
+        self.after(PROBE_US, Event::Probe);
+        Ok(())
+    }
+
+    /// True once a value proposed after the last fault is committed everywhere.
+    fn probe(&mut self) -> Result<bool, Violation> {
+        if let Some((number, _)) = self.probe
+            && let Some(index) = self.checks.committed_at(number)
+            && self.hosts.iter().all(|host| host.machine.applied() >= index)
+        {
+            return Ok(true);
+        }
+        if self.now > self.calm_at + RECOVERY_MAX_US {
+            let applied: Vec<_> = self.hosts.iter().map(|host| host.machine.applied().0).collect();
+            let text = format!("probe (value, proposed at) {:?}, applied {applied:?}", self.probe);
+            return violation("liveness", text);
+        }
+        if self.probe.is_none_or(|(_, at)| self.now > at + PROBE_AGAIN_US) {
+            let server = (0..self.hosts.len())
+                .find(|node| self.hosts[*node].serves_from(self.now).is_some());
+            if let Some(node) = server
+                && let Some(number) = self.propose(node, 8)?
+            {
+                self.probe = Some((number, self.now));
+            }
+        }
+        self.after(PROBE_US, Event::Probe);
+        Ok(false)
+    }
+
+    fn check_serving(&self) -> Result<(), Violation> {
+        let mut serving = None;
+        for (node, host) in self.hosts.iter().enumerate() {
+            if let Some(applied) = host.serves_from(self.now)
+                && let Some(other) = serving.replace((node + 1, applied))
+            {
+                return self.checks.serving(&[other, (node + 1, applied)]);
+            }
+        }
+        match serving {
+            Some(one) => self.checks.serving(&[one]),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Summary, Violation> {
+        for (node, host) in self.hosts.iter().enumerate() {
+            self.checks.finish(node + 1, &host.machine.values)?;
+        }
+        self.summary.runs = 1;
+        self.summary.virtual_us = self.now;
+        self.summary.proposed = self.checks.proposals();
+        self.summary.acknowledged = self.checks.acknowledged();
+        self.summary.committed = self.checks.newest().0;
+        Ok(self.summary)
+    }
+
+    fn trace_node(&mut self, node: usize, text: impl FnOnce() -> String) {
+        self.trace.line(self.now, || format!("{} {}", node + 1, text()));
+    }
+}
+
+/// Limits that are small at times, so that windows fill, memory is short and catch-up takes steps.
+fn options(random: &mut Random) -> Options {
+    let defaults = Options::default();
+    Options {
+        window_entries: random.pick(&[1, 4, 16, 256]),
+        window_bytes: random.pick(&[200, 1_000, defaults.window_bytes]),
+        keep_bytes: random.pick(&[0, 300, 3_000, defaults.keep_bytes]),
+        catch_up_bytes: random.pick(&[1, 500, defaults.catch_up_bytes]),
+        ..defaults
+    }
+}

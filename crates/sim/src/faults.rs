@@ -1,0 +1,115 @@
+//! What goes wrong, and when.
+
+use crate::random::Random;
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// A process dies, after so many more outputs, and starts again after so long.
+    Crash { node: usize, outputs: u64, down_us: u64 },
+    /// The same, but outputs count from the next promise it writes: what it says while that is not
+    /// durable is what a crash can make a lie.
+    CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
+    /// A node campaigns though there may be a leader; nodes of a set (a bit each) die over the
+    /// promise, or just before it.
+    Campaign { node: usize, lethal: u64, before: bool },
+    /// The leader is cut off, all others start again, and one of those campaigns at once: while the
+    /// old lease runs and nobody remembers it.
+    Usurp { leader: usize, node: usize },
+    /// All processes die at once.
+    Blackout { down_us: u64 },
+    /// A process stands still: longer than a lease at times.
+    Pause { node: usize, for_us: u64 },
+    /// No link between these nodes (a bit each) and the others.
+    Split { set: u64 },
+    /// One direction of one link.
+    CutOneWay { from: usize, to: usize },
+    /// A node hears nobody, or nobody hears it.
+    Isolate { node: usize, inbound: bool },
+    /// All links work again.
+    Join,
+    /// A disk's syncs take this long until changed again.
+    Disk { node: usize, sync_us: u64 },
+}
+
+/// The kinds, as bits: each run has its own mixture.
+const CRASH: u64 = 1;
+const BLACKOUT: u64 = 1 << 1;
+const PAUSE: u64 = 1 << 2;
+const SPLIT: u64 = 1 << 3;
+const ONE_WAY: u64 = 1 << 4;
+const ISOLATE: u64 = 1 << 5;
+const DISK: u64 = 1 << 6;
+const CAMPAIGN: u64 = 1 << 7;
+const KINDS: u64 = 8;
+
+/// The longest a process is down or stands still; leases are a second.
+const STANDSTILL_MAX_US: u64 = 3_000_000;
+
+/// The faults of one run.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    random: Random,
+    enabled: u64,
+    gap_max_us: u64,
+}
+
+impl Faults {
+    pub(crate) fn new(seed: u64) -> Faults {
+        let mut random = Random::new(seed, "faults");
+        let enabled = random.below(1 << KINDS);
+        let gap_max_us = random.pick(&[300_000, 1_000_000, 3_000_000]);
+        Faults { random, enabled, gap_max_us }
+    }
+
+    /// How long until the next fault.
+    pub(crate) fn gap_us(&mut self) -> u64 {
+        self.random.between(1_000, self.gap_max_us)
+    }
+
+    /// The next fault; the leader is hit as often as all others together.
+    pub(crate) fn next(&mut self, nodes: usize, leader: Option<usize>) -> Option<Fault> {
+        let kind = 1 << self.random.below(KINDS);
+        let random = &mut self.random;
+        // A third of the time what is cut is joined again.
+        if kind & (SPLIT | ONE_WAY | ISOLATE) != 0 && random.chance(330) {
+            return Some(Fault::Join);
+        }
+        if self.enabled & kind == 0 {
+            return None;
+        }
+        let any = random.below(nodes as u64) as usize;
+        let node = if random.chance(500) { leader.unwrap_or(any) } else { any };
+        let standstill = random.skewed(1_000, STANDSTILL_MAX_US);
+        Some(match kind {
+            CRASH if random.chance(500) => {
+                Fault::CrashAtPromise { node, outputs: random.skewed(1, 30), down_us: standstill }
+            }
+            CRASH => Fault::Crash { node, outputs: random.below(6), down_us: standstill },
+            BLACKOUT => Fault::Blackout { down_us: standstill },
+            PAUSE => Fault::Pause { node, for_us: standstill },
+            SPLIT => Fault::Split { set: random.between(1, (1 << nodes) - 2) },
+            ONE_WAY => {
+                let to = (node + 1 + random.below(nodes as u64 - 1) as usize) % nodes;
+                if random.chance(500) {
+                    Fault::CutOneWay { from: node, to }
+                } else {
+                    Fault::CutOneWay { from: to, to: node }
+                }
+            }
+            ISOLATE => Fault::Isolate { node, inbound: random.chance(500) },
+            DISK => {
+                let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
+                Fault::Disk { node, sync_us }
+            }
+            CAMPAIGN => match leader {
+                Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
+                _ => {
+                    let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
+                    Fault::Campaign { node: any, lethal, before: random.chance(300) }
+                }
+            },
+            _ => unreachable!("there are no more kinds"),
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! One node as its replica sees it: a disk, a state machine, a clock, and the process around them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use paxos::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value};
+
+use crate::random::Random;
+
+/// A clock that drifts. Its origin is another in each incarnation, as monotonic clocks' are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    offset_us: u64,
+    /// How long this clock thinks a real second is, in microseconds.
+    rate: u64,
+}
+
+/// A real second in microseconds.
+const SECOND_US: u64 = 1_000_000;
+
+impl Clock {
+    pub(crate) fn local(self, real_us: u64) -> Instant {
+        Instant(self.offset_us + real_us * self.rate / SECOND_US)
+    }
+
+    /// The first real microsecond at which this clock shows a time.
+    fn real(self, local: Instant) -> u64 {
+        (local.0.saturating_sub(self.offset_us) * SECOND_US).div_ceil(self.rate)
+    }
+}
+
+/// What is on a disk: the log, as records that are synced and records that may vanish.
+#[derive(Default, Debug)]
+pub(crate) struct Disk {
+    promised: Ballot,
+    chosen: Index,
+    truncated: Index,
+    entries: BTreeMap<u64, Entry>,
+    unsynced: VecDeque<(u64, Record)>,
+    /// A sync is under way that covers records up to this token.
+    syncing: Option<u64>,
+}
+
+impl Disk {
+    /// Appends a record. True if a sync has to be started now.
+    pub(crate) fn append(&mut self, token: u64, record: Record) -> bool {
+        let must_sync = record.must_sync();
+        self.unsynced.push_back((token, record));
+        must_sync && self.start_sync()
+    }
+
+    /// Starts a sync of everything appended so far, unless one is under way.
+    fn start_sync(&mut self) -> bool {
+        let newest = self.unsynced.back().map(|(token, _)| *token);
+        if self.syncing.is_some() || newest.is_none() {
+            return false;
+        }
+        self.syncing = newest;
+        true
+    }
+
+    /// The sync has ended: the token it covers, and whether another one is started.
+    pub(crate) fn synced(&mut self) -> Option<(u64, bool)> {
+        let through = self.syncing.take()?;
+        while self.unsynced.front().is_some_and(|(token, _)| *token <= through) {
+            let (_, record) = self.unsynced.pop_front()?;
+            self.keep(record);
+        }
+        let more = self.unsynced.iter().any(|(_, record)| record.must_sync());
+        Some((through, more && self.start_sync()))
+    }
+
+    fn keep(&mut self, record: Record) {
+        match record {
+            Record::Promise(ballot) => self.promised = self.promised.max(ballot),
+            Record::Accept(entry) => {
+                self.promised = self.promised.max(entry.ballot);
+                let newest = self.entries.get(&entry.index.0).map(|held| held.ballot);
+                if newest.is_none_or(|newest| newest <= entry.ballot) {
+                    self.entries.insert(entry.index.0, entry);
+                }
+            }
+            Record::Chosen(index) => self.chosen = self.chosen.max(index),
+            Record::Truncate(index) => {
+                self.truncated = self.truncated.max(index);
+                self.entries = self.entries.split_off(&(self.truncated.0 + 1));
+            }
+        }
+    }
+
+    /// The power fails: of what is not synced, some first records may have got there.
+    pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
+        let survive = random.below(self.unsynced.len() as u64 + 1) as usize;
+        let lost = self.unsynced.len() - survive;
+        for _ in 0..survive {
+            if let Some((_, record)) = self.unsynced.pop_front() {
+                self.keep(record);
+            }
+        }
+        self.unsynced.clear();
+        self.syncing = None;
+        lost
+    }
+
+    /// Chosen entries for a member that lags: as many as fit, and one at least.
+    pub(crate) fn read(&self, first: Index, last: Index, bytes_max: usize) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let (mut index, mut bytes) = (first, 0);
+        while index <= last && (entries.is_empty() || bytes < bytes_max) {
+            let Some(entry) = self.entries.get(&index.0) else { break };
+            bytes += entry.value.len();
+            entries.push(entry.clone());
+            index = index.next();
+        }
+        entries
+    }
+
+    fn recover(&self, applied: Index) -> Recovered {
+        let above = self.entries.range(applied.0 + 1..);
+        Recovered {
+            promised: self.promised,
+            chosen: self.chosen,
+            applied,
+            truncated: self.truncated,
+            entries: above.map(|(_, entry)| entry.clone()).collect(),
+        }
+    }
+}
+
+/// The state machine: all it was ever given. What is above `flushed` dies with the process.
+#[derive(Default, Debug)]
+pub(crate) struct Machine {
+    pub(crate) values: Vec<Value>,
+    pub(crate) flushed: Index,
+}
+
+impl Machine {
+    pub(crate) fn applied(&self) -> Index {
+        Index(self.values.len() as u64)
+    }
+}
+
+/// A node.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) id: NodeId,
+    pub(crate) disk: Disk,
+    pub(crate) machine: Machine,
+    pub(crate) clock: Clock,
+    /// `None` while the process is dead.
+    pub(crate) replica: Option<Replica>,
+    /// Which life of the process this is: events of an older one mean nothing.
+    pub(crate) life: u64,
+    /// Until when the process stands still.
+    pub(crate) paused_until: Option<u64>,
+    /// The process dies after so many more outputs, for so many microseconds.
+    pub(crate) dies_in: Option<(u64, u64)>,
+    /// This becomes `dies_in` when the process next writes a promise.
+    pub(crate) dies_at_promise: Option<(u64, u64)>,
+    /// What this life proposed, by index.
+    pub(crate) proposed: BTreeMap<u64, u64>,
+    /// The real time for which a tick is scheduled.
+    pub(crate) tick_at: Option<u64>,
+}
+
+impl Host {
+    pub(crate) fn new(id: NodeId, random: &mut Random) -> Host {
+        // Two clocks differ by 1.09 / 0.91 at most: within the margin of 20 %.
+        let rate = match random.below(4) {
+            0 => 910_000,
+            1 => 1_090_000,
+            _ => random.between(910_000, 1_090_000),
+        };
+        Host {
+            id,
+            disk: Disk::default(),
+            machine: Machine::default(),
+            clock: Clock { offset_us: 0, rate },
+            replica: None,
+            life: 0,
+            paused_until: None,
+            dies_in: None,
+            dies_at_promise: None,
+            proposed: BTreeMap::new(),
+            tick_at: None,
+        }
+    }
+
+    /// Starts the process over what the disk holds.
+    pub(crate) fn start(
+        &mut self,
+        members: &[NodeId],
+        options: &Options,
+        real_us: u64,
+        random: &mut Random,
+    ) {
+        self.clock.offset_us = random.below(1 << 40);
+        let recovered = self.disk.recover(self.machine.applied());
+        let now = self.clock.local(real_us);
+        let replica =
+            Replica::new(self.id, members, options.clone(), recovered, now, random.next());
+        self.replica = Some(replica);
+    }
+
+    /// Kills the process; returns how many records are lost.
+    pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
+        self.replica = None;
+        self.life += 1;
+        self.paused_until = None;
+        self.dies_in = None;
+        self.proposed.clear();
+        self.tick_at = None;
+        self.machine.values.truncate(self.machine.flushed.0 as usize);
+        self.disk.crash(random)
+    }
+
+    /// The real time at which the replica wants a tick, if none is scheduled by then.
+    pub(crate) fn tick_wanted(&mut self) -> Option<u64> {
+        let wanted = self.clock.real(self.replica.as_ref()?.next_deadline());
+        if self.tick_at.is_some_and(|at| at <= wanted) {
+            return None;
+        }
+        self.tick_at = Some(wanted);
+        self.tick_at
+    }
+
+    /// Whether the replica may answer a read at this moment, and from which state.
+    pub(crate) fn serves_from(&self, real_us: u64) -> Option<Index> {
+        let replica = self.replica.as_ref()?;
+        replica.may_serve(self.clock.local(real_us)).then(|| self.machine.applied())
+    }
+}

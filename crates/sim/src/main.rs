@@ -1,0 +1,87 @@
+//! `sim --seed N [--trace]` replays one run, `sim --seeds A..B` sweeps many.
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use sim::{Summary, Trace};
+
+const USAGE: &str = "usage: sim --seed N [--trace] | sim --seeds A..B [--threads N]";
+/// Failing seeds listed after a sweep.
+const LISTED_MAX: usize = 200;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // A panic of the core is reported like any other violation.
+    std::panic::set_hook(Box::new(|_| {}));
+    match arguments[..] {
+        ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::tail())),
+        ["--seed", seed, "--trace"] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::print()))
+        }
+        ["--seeds", seeds] => range(seeds).map_or_else(usage, |seeds| many(seeds, 2)),
+        ["--seeds", seeds, "--threads", threads] => match (range(seeds), threads.parse()) {
+            (Some(seeds), Ok(threads @ 1..)) => many(seeds, threads),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn range(text: &str) -> Option<Range<u64>> {
+    let (first, end) = text.split_once("..")?;
+    Some(first.parse().ok()?..end.parse().ok()?)
+}
+
+fn one(seed: u64, mut trace: Trace) -> ExitCode {
+    match sim::run(seed, &mut trace) {
+        Ok(summary) => {
+            println!("seed {seed} holds");
+            print(&summary);
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            trace.lines().for_each(|line| println!("{line}"));
+            println!("seed {seed} FAILED: {violation}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(seeds: Range<u64>, threads: u64) -> ExitCode {
+    let start = Instant::now();
+    let (summary, failed) = sim::sweep(seeds, threads);
+    print(&summary);
+    println!("{:.1} s of real time", start.elapsed().as_secs_f64());
+    for (seed, violation) in failed.iter().take(LISTED_MAX) {
+        println!("seed {seed} FAILED: {violation}");
+    }
+    println!("{} runs hold, {} failed", summary.runs, failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(summary: &Summary) {
+    println!(
+        "{:.0} s of virtual time, {} events, {} faults, {} crashes, {} leaderships",
+        summary.virtual_us as f64 / 1e6,
+        summary.events,
+        summary.faults,
+        summary.crashes,
+        summary.leaders,
+    );
+    println!(
+        "{} values proposed, {} acknowledged, {} entries committed; {} refused by a full window, \
+         {} catch-ups from disk",
+        summary.proposed,
+        summary.acknowledged,
+        summary.committed,
+        summary.windows_full,
+        summary.log_reads,
+    );
+}

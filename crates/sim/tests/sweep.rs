@@ -1,0 +1,25 @@
+//! A few hundred runs in every `cargo test`; `cargo run -p sim --release -- --seeds A..B` does more.
+
+use sim::{Trace, run, sweep};
+
+const SEEDS: std::ops::Range<u64> = 0..300;
+
+#[test]
+fn every_promise_holds_in_a_few_hundred_runs() {
+    let (sum, failed) = sweep(SEEDS, 2);
+    assert_eq!(failed, [], "replay with `cargo run -p sim --release -- --seed N`");
+    assert_eq!(sum.runs, SEEDS.end);
+    // The runs went through what they are for.
+    assert!(sum.acknowledged > 100 * sum.runs, "{sum:?}");
+    assert!(sum.crashes > 2 * sum.runs && sum.leaders > 2 * sum.runs, "{sum:?}");
+    assert!(sum.windows_full > sum.runs && sum.log_reads > sum.runs, "{sum:?}");
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    for seed in 0..5 {
+        let (mut first, mut second) = (Trace::tail(), Trace::tail());
+        assert_eq!(run(seed, &mut first), run(seed, &mut second));
+        assert!(first.lines().eq(second.lines()) && first.lines().count() > 100);
+    }
+}
