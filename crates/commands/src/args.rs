@@ -142,6 +142,14 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     if negative { Some(value) } else { value.checked_neg() }
 }
 
+/// Reads the integer of 32 bits that SELECT and COPY take for a table's number.
+///
+/// *Errors*: `NotInteger`, or a text that says the range.
+pub fn parse_int32(text: &[u8]) -> Result<i32, CommandError> {
+    let value = parse_int(text).ok_or(CommandError::NotInteger)?;
+    i32::try_from(value).map_err(|_| CommandError::INT32_RANGE)
+}
+
 /// Reads SCAN's cursor as Redis 7.2 does, by C's `strtoul`: leading zeros and signs pass, a
 /// negative number wraps, and nothing at all is 0.
 ///

@@ -119,6 +119,9 @@ impl CommandError {
     pub const EXPIRE_GT_LT_CONFLICT: CommandError =
         CommandError::text("ERR GT and LT options at the same time are not compatible");
     pub const DB_OUT_OF_RANGE: CommandError = CommandError::text("ERR DB index is out of range");
+    pub const INT32_RANGE: CommandError = CommandError::text(
+        "ERR value is out of range, value must between -2147483648 and 2147483647",
+    );
     pub const SAME_OBJECT: CommandError =
         CommandError::text("ERR source and destination objects are the same");
     pub const LCS_NOT_STRINGS: CommandError =

@@ -26,7 +26,8 @@ fn collect(value: &Value, found: &mut Vec<Record>) {
         found.extend(String::from_utf8_lossy(text).lines().filter_map(line));
         return;
     }
-    let flat = |value: &Value| value.text().is_some() || matches!(value, Value::Int(_));
+    let flat =
+        |value: &Value| value.text().is_some() || matches!(value, Value::Int(_) | Value::Nil);
     match (value, value.items()) {
         // A record in RESP2: names and plain values in turn.
         (_, Some(items))
@@ -46,9 +47,11 @@ fn collect(value: &Value, found: &mut Vec<Record>) {
     }
 }
 
+/// A value as text; of one that is unknown, the empty text.
 fn plain(value: &Value) -> String {
     match value {
         Value::Int(number) => number.to_string(),
+        Value::Nil => String::new(),
         other => other.to_text(),
     }
 }
@@ -91,6 +94,13 @@ mod tests {
             Value::Map(vec![field("partition", 1), field("leader", 2), field("applied", 7)]),
             Value::Map(vec![field("partition", 2), field("leader", 3), field("applied", 8)]),
         ]);
+        let unknown = Value::Array(vec![
+            Value::Bulk(b"leader".into()),
+            Value::Nil,
+            Value::Bulk(b"applied".into()),
+            Value::Int(7),
+        ]);
+        assert_eq!(records(&unknown).unwrap()[0]["leader"], "");
         let expected = records(&text).unwrap();
         assert_eq!(expected[1]["leader"], "3");
         assert_eq!(records(&lines).unwrap(), expected);

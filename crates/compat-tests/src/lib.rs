@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `EVENKEEL_BIN` | the binary under test; without it the workspace's own is built and used. A path that ends in `redis-server` puts Redis in both seats, which tests the tests |
 //! | `EVENKEEL_DIFF_SEED`, `EVENKEEL_DIFF_COMMANDS` | the differential test's seed and length |
+//! | `EVENKEEL_DIFF_FINDINGS` | how many diverging sequences it reduces before it stops |
 //! | `EVENKEEL_PRELOAD_KEYS` | keys in the large restart test |
 
 pub mod admin;

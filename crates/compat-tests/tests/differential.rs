@@ -15,7 +15,8 @@ use compat_tests::resp::Value;
 const COMMANDS: usize = 100_000;
 /// The seed unless the environment says otherwise; `random` is allowed there.
 const SEED: u64 = 20_261_122;
-/// The test stops after so many findings: later ones are mostly the same again.
+/// The test stops after so many findings, unless the environment says otherwise: later ones are
+/// mostly the same again.
 const FINDINGS_MAX: usize = 5;
 
 #[test]
@@ -25,8 +26,11 @@ fn replies_are_redis_replies() {
         Ok(seed) => seed.parse().expect("EVENKEEL_DIFF_SEED is a number"),
         Err(_) => SEED,
     };
-    let commands = std::env::var("EVENKEEL_DIFF_COMMANDS")
-        .map_or(COMMANDS, |count| count.parse().expect("EVENKEEL_DIFF_COMMANDS is a number"));
+    let number = |name: &str, default: usize| {
+        std::env::var(name).map_or(default, |n| n.parse().unwrap_or_else(|_| panic!("{name}: {n}")))
+    };
+    let commands = number("EVENKEEL_DIFF_COMMANDS", COMMANDS);
+    let findings_max = number("EVENKEEL_DIFF_FINDINGS", FINDINGS_MAX);
     let redis = Server::start(Options::redis()).expect("start Redis");
     let target = Server::start(Options::evenkeel()).expect("start the server under test");
     let payloads = payloads(&redis).expect("ask Redis for payloads");
@@ -37,7 +41,7 @@ fn replies_are_redis_replies() {
     let mut findings: Vec<Finding> = Vec::new();
     let mut sequences = 0;
     let mut sent = 0;
-    while sent < commands && findings.len() < FINDINGS_MAX {
+    while sent < commands && findings.len() < findings_max {
         let atoms = generator.sequence();
         sequences += 1;
         sent += atoms.len();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use compat_tests::differential::differences::{PROTOCOL_DIFFERENCES, in_later_words};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::{Client, Value, encode, show};
 
@@ -64,7 +65,10 @@ fn odd_bytes_are_answered_as_redis_answers_them() {
     let mut wrong = Vec::new();
     for case in CASES {
         let (theirs, ours) = (answer(&redis, case), answer(&target, case));
-        if theirs != ours {
+        let listed = PROTOCOL_DIFFERENCES
+            .iter()
+            .any(|(sent, reply, _)| sent == case && theirs.is_empty() && *reply == ours);
+        if theirs != ours && !listed {
             let text = [*case, &theirs, &ours].map(show);
             wrong.push(format!("sent   {}\nRedis  {}\ntarget {}", text[0], text[1], text[2]));
         }
@@ -124,7 +128,7 @@ fn same_dialogue(servers: [&Server; 2], lines: &[&str]) {
             client.send_raw(&bytes).unwrap();
             client.read().unwrap().map(|reply| show(&reply.raw))
         });
-        assert_eq!(theirs, ours, "{line} (of {lines:?})");
+        assert_eq!(theirs.as_deref().map(in_later_words), ours, "{line} (of {lines:?})");
     }
 }
 

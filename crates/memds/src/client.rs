@@ -6,7 +6,8 @@
 //! were, traffic would grow when caches go cold, which is when it must not. The queue is bounded by
 //! [`Client::mirror_ready`], that the router awaits before it reads more commands.
 //!
-//! Answers to both kinds go to `on_route`, which puts newer routes into the cache.
+//! Answers to both kinds go to `on_route`, which puts newer routes into the cache; of mirrored
+//! lookups only if they say something new, since nearly always they do not.
 //!
 //! A batch that stays unanswered is sent once more, to another node. A node that let a batch or a
 //! lookup time out is passed over for a second, if another is left.
@@ -24,7 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
 use wire::placement::Placement;
-use wire::service::Route;
+use wire::service::{Route, RouteVersion};
 
 use crate::message::{self, Answer, BodyError, Lookup};
 
@@ -34,6 +35,8 @@ const BATCH_LOOKUPS: usize = 64;
 const TRIES_MAX: usize = 6;
 /// How long a node that did not answer is passed over.
 const SUSPECT_MS: u64 = 1000;
+/// Partitions whose newest version is kept in mind.
+const NEWEST_PARTITIONS_MAX: usize = 1 << 18;
 /// Empty rounds after which the thread sleeps until it is woken: waking it costs the caller a
 /// system call, so it stays awake between the commands of a busy connection.
 const QUIET_ROUNDS: u32 = 20;
@@ -110,6 +113,8 @@ struct Shared {
     room: Notify,
     /// Mirrored batches under way.
     unanswered: Mutex<HashMap<u64, Batch>>,
+    /// For each partition the version of the newest route that a mirrored lookup met.
+    newest: Mutex<HashMap<PartitionId, RouteVersion>>,
     counts: Counts,
 }
 
@@ -148,8 +153,8 @@ struct Counts {
 
 impl Client {
     /// A client with its thread, which ends when the client is dropped. `on_route` is told the route
-    /// that each lookup met, foreground or mirrored, on the thread that brings the answer; it decides
-    /// whether the route is news.
+    /// that each foreground lookup met, and of those that mirrored lookups met the ones that are
+    /// news, on the thread that brings the answer.
     ///
     /// *Errors*: if the thread cannot be started.
     pub fn new(
@@ -171,6 +176,7 @@ impl Client {
             queued: AtomicUsize::new(0),
             room: Notify::new(),
             unanswered: Mutex::default(),
+            newest: Mutex::default(),
             counts: Counts::default(),
         });
         let thread = thread::Builder::new().name("memds-mirror".to_owned()).spawn({
@@ -419,10 +425,15 @@ impl Shared {
         if let Some(node) = self.options.nodes.iter().position(|&node| node == from) {
             self.suspect_until_ms[node].store(0, Ordering::Relaxed);
         }
-        let Some(lookups) = self.lookups_of(answer.batch) else { return };
-        let routes = answer.found.iter().map(|found| Some(&answer.routes[usize::from((*found)?)]));
+        let Some((lookups, mirrored)) = self.lookups_of(answer.batch) else { return };
+        let told: Vec<bool> =
+            answer.routes.iter().map(|route| !mirrored || self.is_news(route)).collect();
+        let routes = answer.found.iter().map(|found| {
+            let index = usize::from((*found)?);
+            Some((&answer.routes[index], told[index]))
+        });
         for (&(_, placement), route) in lookups.iter().zip(routes) {
-            if let Some(route) = route {
+            if let Some((route, true)) = route {
                 (self.on_route)(placement, route);
             }
         }
@@ -434,12 +445,30 @@ impl Shared {
         }
     }
 
-    /// What a batch that is under way asked; a mirrored one is done with then.
-    fn lookups_of(&self, batch: u64) -> Option<Vec<Lookup>> {
+    /// What a batch that is under way asked, and whether it is a mirrored one: that is done with
+    /// then.
+    fn lookups_of(&self, batch: u64) -> Option<(Vec<Lookup>, bool)> {
         if let Some(batch) = self.unanswered.lock().remove(&batch) {
-            return Some(batch.lookups);
+            return Some((batch.lookups, true));
         }
-        self.waiting.lock().get(&batch).map(|waiter| vec![waiter.lookup])
+        self.waiting.lock().get(&batch).map(|waiter| (vec![waiter.lookup], false))
+    }
+
+    /// Whether no mirrored answer has brought this route, or a newer one, before.
+    fn is_news(&self, route: &Route) -> bool {
+        let mut newest = self.newest.lock();
+        if newest.len() >= NEWEST_PARTITIONS_MAX {
+            // Telling routes twice does no harm.
+            newest.clear();
+        }
+        let known = newest.insert(route.partition, route.version);
+        match known.filter(|known| *known >= route.version) {
+            Some(known) => {
+                newest.insert(route.partition, known);
+                false
+            }
+            None => true,
+        }
     }
 
     /// The next node in turn that is not `passed` over nor under suspicion; any if there is none.

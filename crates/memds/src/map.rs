@@ -258,3 +258,127 @@ fn before(placement: Placement) -> Option<Placement> {
 fn after(placement: Placement) -> Option<Placement> {
     Placement::new(placement.get() + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
+    use rand::{RngExt, SeedableRng};
+    use wire::ids::{NodeId, PartitionId};
+    use wire::service::RouteVersion;
+
+    use super::*;
+
+    fn at(value: u64) -> Placement {
+        Placement::new(value).expect("below 2^40")
+    }
+
+    fn route(partition: u64, first: u64, last: u64, epoch: u64) -> Route {
+        Route {
+            partition: PartitionId(partition),
+            range: PlacementRange { table: TableId(1), first: at(first), last: at(last) },
+            version: RouteVersion { epoch, ballot: 0 },
+            leader: Some(NodeId(1)),
+            members: vec![NodeId(1)],
+        }
+    }
+
+    fn found(map: &PartitionMap, placement: u64) -> Option<(u64, u64)> {
+        let route = map.route_of(TableId(1), at(placement))?;
+        Some((route.partition.0, route.version.epoch))
+    }
+
+    #[test]
+    fn half_of_a_split_hides_nothing_of_the_other() {
+        let mut map = PartitionMap::new();
+        assert_eq!(map.install(&route(1, 0, 99, 1)), Install::Newer);
+        assert_eq!(map.install(&route(1, 0, 99, 1)), Install::Stale);
+        assert_eq!((found(&map, 99), found(&map, 100)), (Some((1, 1)), None));
+        assert_eq!(map.route_of(TableId(0), at(5)), None);
+        assert_eq!(map.route_of(TableId(2), at(5)), None);
+
+        assert_eq!(map.install(&route(2, 50, 99, 2)), Install::Newer);
+        assert_eq!((found(&map, 49), found(&map, 50)), (Some((1, 1)), Some((2, 2))));
+        assert_eq!(map.install(&route(1, 0, 99, 1)), Install::Stale, "from before the split");
+        assert_eq!(map.install(&route(1, 0, 49, 2)), Install::Newer);
+        assert_eq!((found(&map, 0), found(&map, 99), map.len()), (Some((1, 2)), Some((2, 2)), 2));
+
+        // A merge, and a table that is dropped.
+        assert_eq!(map.install(&route(1, 0, 99, 3)), Install::Newer);
+        assert_eq!((found(&map, 80), map.len()), (Some((1, 3)), 1));
+        let nobody = Route { members: Vec::new(), leader: None, ..route(1, 0, 99, 4) };
+        assert_eq!(map.install(&nobody), Install::Newer);
+        assert_eq!(found(&map, 80), None);
+        assert_eq!(map.install(&route(1, 0, 99, 3)), Install::Stale, "the drop is remembered");
+    }
+
+    #[test]
+    fn a_newer_route_inside_an_older_one_leaves_both_its_ends() {
+        let mut map = PartitionMap::new();
+        let whole = route(1, 0, Placement::MAX.get(), 1);
+        map.install(&whole);
+        map.install(&route(2, 40, 59, 2));
+        let ranges: Vec<_> = map.tree().range(RouteKey::MIN, RouteKey::MAX).collect();
+        let ranges: Vec<_> =
+            ranges.iter().map(|r| (r.partition.0, r.range.first.get(), r.range.last)).collect();
+        assert_eq!(ranges, [(1, 0, at(39)), (2, 40, at(59)), (1, 60, Placement::MAX)]);
+        assert_eq!(map.install(&whole), Install::Stale);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let mut map = PartitionMap::new();
+        let crowd = Route { members: vec![NodeId(1); MEMBERS_MAX + 1], ..route(1, 0, 9, 1) };
+        assert_eq!(map.install(&crowd), Install::Refused);
+        assert_eq!(map.install(&route(1, 9, 0, 1)), Install::Refused);
+        assert!(map.is_empty());
+        (0..40).for_each(|i| assert_eq!(map.install(&route(i, i, i, 1)), Install::Newer));
+        assert_eq!(map.install(&route(99, 0, 39, 2)), Install::Refused);
+        assert_eq!(map.install(&route(99, 0, 19, 2)), Install::Newer, "half of it may be merged");
+        assert_eq!(map.replace(&[]), Err(MapRefused::Empty));
+        let few = [route(1, 0, 9, 1)];
+        assert_eq!(map.replace(&few), Err(MapRefused::Shrank { from: 21, to: 1 }));
+    }
+
+    /// Whatever routes there are, in whatever order and however often they come, each placement
+    /// has the one that takes precedence, and the maps are equal to the last bit.
+    #[test]
+    fn the_order_of_arrival_does_not_matter() {
+        for seed in 0..60 {
+            let rng = &mut StdRng::seed_from_u64(seed);
+            // Few enough that no route replaces more than may be replaced at once.
+            let mut routes: Vec<Route> = (0..rng.random_range(1..GUARDED_ENTRIES_MIN / 2))
+                .map(|_| {
+                    let (a, b) = (rng.random_range(0..40), rng.random_range(0..40));
+                    let epoch = rng.random_range(0..4);
+                    let leader = rng.random::<bool>().then_some(NodeId(1));
+                    let partition = rng.random_range(0..3);
+                    Route { leader, ..route(partition, a.min(b), a.max(b), epoch) }
+                })
+                .collect();
+            let mut first: Option<PartitionMap> = None;
+            for _ in 0..6 {
+                routes.shuffle(rng);
+                let mut map = PartitionMap::new();
+                for _ in 0..2 {
+                    for route in &routes {
+                        assert_ne!(map.install(route), Install::Refused);
+                    }
+                }
+                for placement in 0..42 {
+                    let here = |route: &&Route| route.range.contains(at(placement));
+                    let want = routes.iter().filter(here).max_by(|a, b| precedence(a, b));
+                    let got = map.route_of(TableId(1), at(placement));
+                    let content = |r: &Route| (r.partition, r.version, r.leader);
+                    assert_eq!(got.as_ref().map(content), want.map(content), "seed {seed}");
+                }
+                let first = first.get_or_insert(map);
+                let mut again = PartitionMap::new();
+                routes.iter().for_each(|route| {
+                    again.install(route);
+                });
+                assert_eq!(first.root_hash(), again.root_hash(), "seed {seed}");
+            }
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub type Lookup = (TableId, Placement);
 
 /// Why bytes are no body of their frame's kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// It ends too early.
     #[error("body too short")]
     Short,

@@ -217,7 +217,9 @@ impl Memds {
             match map.tree().summary(theirs.prefix) {
                 Summary::Routes(few) => answer.routes.extend(few.iter().map(RouteRef::to_route)),
                 Summary::Parts(halves) => {
-                    halves.map(|half| divide(map.tree(), half, SYNC_LEVELS - 1, &mut answer.parts));
+                    for half in halves {
+                        divide(map.tree(), half, SYNC_LEVELS - 1, &mut answer.parts);
+                    }
                 }
             }
         }
@@ -291,7 +293,9 @@ fn divide(tree: &Perkle, part: PartSummary, levels: u32, into: &mut Vec<PartSumm
     if levels > 0
         && let Summary::Parts(halves) = tree.summary(part.prefix)
     {
-        halves.map(|half| divide(tree, half, levels - 1, into));
+        for half in halves {
+            divide(tree, half, levels - 1, into);
+        }
     } else {
         into.push(part);
     }

@@ -167,6 +167,25 @@ fn mirrored_lookups_are_counted_exactly() {
 }
 
 #[test]
+fn mirrored_lookups_tell_only_news() {
+    let fleet = Fleet::new(1);
+    let (client, seen) = fleet.client(Duration::from_secs(5));
+    let publisher = fleet.publisher();
+    let mut answered = 0;
+    for epoch in [1, 2] {
+        publisher.publish_all(&partitions(3, epoch));
+        for _ in 0..4 {
+            client.mirror(&[(TABLE, at(50)), (TABLE, at(150)), (TABLE, at(1000))]);
+            answered += 3;
+            until("all are answered", || client.stats().answered == answered);
+        }
+    }
+    let told = seen.lock().expect("not poisoned");
+    let told: Vec<_> = told.iter().map(|r| (r.partition.0, r.version.epoch)).collect();
+    assert_eq!(told, [(1, 1), (2, 1), (1, 2), (2, 2)]);
+}
+
+#[test]
 fn a_lone_mirrored_lookup_is_sent_even_after_the_thread_fell_asleep() {
     let fleet = Fleet::new(1);
     let (client, _) = fleet.client(Duration::from_secs(5));

@@ -31,7 +31,7 @@ pub(crate) struct Client {
     pub(crate) active_ms: AtomicU64,
     pub(crate) table: AtomicU32,
     pub(crate) protocol: AtomicU8,
-    pub(crate) last_command: AtomicU16,
+    last_command: AtomicU16,
     pub(crate) input_bytes: AtomicUsize,
     pub(crate) output_bytes: AtomicUsize,
     pub(crate) authenticated: AtomicBool,
@@ -52,7 +52,7 @@ pub(crate) struct Names {
     pub(crate) library_version: Bytes,
 }
 
-/// No command was run yet.
+/// No command was run yet, or the last one does not exist.
 const NO_COMMAND: u16 = u16::MAX;
 
 impl Client {
@@ -78,6 +78,11 @@ impl Client {
             draining: AtomicBool::new(false),
             wake: Notify::new(),
         }
+    }
+
+    /// Notes the command that is about to run; `None` if there is none of that name.
+    pub(crate) fn runs(&self, command: Option<CommandId>) {
+        self.last_command.store(command.map_or(NO_COMMAND, |id| id.0), Relaxed);
     }
 
     /// Tells the connection to close; it wakes from whatever it waits for.

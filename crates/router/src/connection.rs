@@ -200,6 +200,14 @@ impl Connection {
         self.session.closing = true;
     }
 
+    /// Closes without another word: replies that have not left are dropped, so that a browser that
+    /// was tricked into speaking to a server of this network learns as little as may be.
+    pub(crate) fn hang_up(&mut self) {
+        self.output = ReplyBuffer::new();
+        self.gated.clear();
+        self.session.closing = true;
+    }
+
     /// Ends an executed command: counts it and queues its reply.
     pub(crate) fn finish(&mut self, entry: &'static Entry, args: &Arguments, done: Done) {
         let now = Instant::now();
@@ -208,7 +216,6 @@ impl Connection {
         let failed = self.count_error(&done.reply);
         self.caller.tally.commands += 1;
         self.shared.stats.call(entry.id, took, failed);
-        self.session.client.last_command.store(entry.id.0, Relaxed);
         slowlog::observe(self, entry, args, took);
         self.reply(done);
     }

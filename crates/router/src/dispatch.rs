@@ -64,15 +64,17 @@ impl Connection {
         let entry = match find(args) {
             Found::Row(entry) => entry,
             Found::Refused(entry, error) => {
+                self.session.client.runs(entry.map(|entry| entry.id));
                 self.reject(entry, error);
                 return Progress::Finished;
             }
             Found::Foreign => {
                 tracing::warn!(conn = self.session.client.id, "closed: it speaks HTTP");
-                self.session.closing = true;
+                self.hang_up();
                 return Progress::Finished;
             }
         };
+        self.session.client.runs(Some(entry.id));
         if !self.session.authenticated && !entry.command.flags.has(Flags::NO_AUTH) {
             self.reject(Some(entry), CommandError::NOAUTH);
             return Progress::Finished;
@@ -101,8 +103,17 @@ impl Connection {
             }
             (_, Keys::Table(gather)) => waits(Why::Gather(gather, Tables::Selected)),
             (_, Keys::AllTables(gather)) => waits(Why::Gather(gather, Tables::All)),
-            _ if run::copy::is_across(entry, args, self.session.table) => waits(Why::CopyAcross),
-            _ => self.run_routed(entry, args),
+            _ => {
+                match run::copy::is_across(entry, args, self.session.table, self.shared.databases())
+                {
+                    Ok(false) => self.run_routed(entry, args),
+                    Ok(true) => waits(Why::CopyAcross),
+                    Err(error) => {
+                        self.finish(entry, args, Done::from(Reply::from(error)));
+                        Progress::Finished
+                    }
+                }
+            }
         }
     }
 

@@ -245,7 +245,7 @@ fn sweep(shared: &Shared) {
         ("router_refused_connections_total", totals.refused_connections),
         ("router_input_bytes_total", totals.input_bytes),
         ("router_output_bytes_total", totals.output_bytes),
-        ("router_routed_calls_total", totals.routed),
+        ("router_routed_commands_total", totals.routed),
         ("router_cache_hits_total", totals.cache_hits),
         ("router_cache_misses_total", totals.cache_misses),
         ("router_memds_lookups_total", totals.lookups),

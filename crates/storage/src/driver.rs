@@ -22,10 +22,11 @@ use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, FrameKind, Transport};
 use wire::service::Route;
 
-use crate::core::{Actions, Core, LogRead};
+use crate::core::{Actions, Core, Frozen, LogRead};
 use crate::disk::Disk;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
+use crate::row_order::RowKey;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
@@ -38,6 +39,8 @@ const EXPIRE_KEYS_MAX: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the flush thread looks at the memtables if nobody wakes it.
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
+/// How often a flush looks whether the log has caught up with what it is to write.
+const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -246,7 +249,7 @@ fn write_log(
 ) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for (partition, _, record) in persists {
-        must_sync |= !matches!(record, paxos::Record::Chosen(_) | paxos::Record::Truncate(_));
+        must_sync |= record.must_sync();
         log.append(to_record(partition.id, record))?;
     }
     if must_sync { log.sync() } else { Ok(()) }
@@ -364,9 +367,14 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     if frozen.is_empty() {
         return Ok(());
     }
+    if !wait_flushable(shared, &frozen) {
+        return Ok(());
+    }
     let started = Instant::now();
     let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
-    shared.disk.ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys()))?;
+    shared
+        .disk
+        .ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys().map(RowKey::bytes)))?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -375,6 +383,20 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
     let rows: usize = rows.iter().map(|rows| rows.len()).sum();
     tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
     Ok(())
+}
+
+/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
+/// the log's tail. False if the node stops first.
+fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
+    for (partition, frozen) in frozen {
+        while partition.core.lock().replica.flushable().0 < frozen.through {
+            if shared.is_stopping() {
+                return false;
+            }
+            std::thread::sleep(FLUSHABLE_CHECK);
+        }
+    }
+    true
 }
 
 /// The rows of several memtables in ascending order. Their keys are disjoint.
@@ -386,6 +408,6 @@ fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes
             .enumerate()
             .filter_map(|(at, side)| side.peek().map(|(row, _)| (*row, at)))
             .min()?;
-        sides[next.1].next().map(|(row, value)| (row.clone(), value.clone()))
+        sides[next.1].next().map(|(row, value)| (row.bytes().clone(), value.clone()))
     })
 }

@@ -27,6 +27,7 @@ mod meta;
 mod node;
 mod partition;
 pub mod row;
+mod row_order;
 mod view;
 pub mod wal;
 

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use commands::Direction;
 
+use crate::row_order::{Probe, RowKey, RowOrder};
+
 /// Applied rows, by key: sealed values, `None` for a deleted row.
-pub(crate) type Memtable = BTreeMap<Bytes, Option<Bytes>>;
+pub(crate) type Memtable = BTreeMap<RowKey, Option<Bytes>>;
 
 /// A row of a batch that is not applied yet.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Proposed {
 /// The layers above fjall.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    proposed: BTreeMap<Bytes, Proposed>,
+    proposed: BTreeMap<RowKey, Proposed>,
     active: Memtable,
     frozen: Option<Arc<Memtable>>,
 }
@@ -51,15 +53,16 @@ pub(crate) enum Found {
 
 impl Memory {
     pub(crate) fn get(&self, row: &[u8]) -> Found {
+        let probe: &dyn RowOrder = &Probe::new(row);
         if !self.proposed.is_empty()
-            && let Some(proposed) = self.proposed.get(row)
+            && let Some(proposed) = self.proposed.get(probe)
         {
             return Found::Proposed(proposed.index, proposed.value.clone());
         }
-        if let Some(sealed) = self.active.get(row) {
+        if let Some(sealed) = self.active.get(probe) {
             return Found::Applied(sealed.clone());
         }
-        match self.frozen.as_ref().and_then(|frozen| frozen.get(row)) {
+        match self.frozen.as_ref().and_then(|frozen| frozen.get(probe)) {
             Some(sealed) => Found::Applied(sealed.clone()),
             None => Found::Below,
         }
@@ -67,11 +70,12 @@ impl Memory {
 
     /// Adds a row of the batch that will have this index.
     pub(crate) fn propose(&mut self, row: Bytes, index: u64, value: Option<Bytes>) {
-        self.proposed.insert(row, Proposed { index, value });
+        self.proposed.insert(RowKey::new(row), Proposed { index, value });
     }
 
     /// Adds a row of the applied batch of this index; its proposal, if there was one, is over.
     pub(crate) fn apply(&mut self, row: Bytes, index: u64, sealed: Option<Bytes>) {
+        let row = RowKey::new(row);
         if !self.proposed.is_empty()
             && self.proposed.get(&row).is_some_and(|proposed| proposed.index <= index)
         {
@@ -109,22 +113,25 @@ impl Memory {
         to: &'a [u8],
         direction: Direction,
     ) -> Layered<'a> {
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let (from, to) = (Probe::new(from), Probe::new(to));
+        let bounds: (Bound<&dyn RowOrder>, Bound<&dyn RowOrder>) =
+            (Bound::Included(&from), Bound::Excluded(&to));
         Layered {
             direction,
-            proposed: Side { range: self.proposed.range::<[u8], _>(bounds), direction }.peekable(),
-            active: Side { range: self.active.range::<[u8], _>(bounds), direction }.peekable(),
-            frozen: self
-                .frozen
-                .as_ref()
-                .map(|rows| Side { range: rows.range::<[u8], _>(bounds), direction }.peekable()),
+            proposed: Side { range: self.proposed.range::<dyn RowOrder, _>(bounds), direction }
+                .peekable(),
+            active: Side { range: self.active.range::<dyn RowOrder, _>(bounds), direction }
+                .peekable(),
+            frozen: self.frozen.as_ref().map(|rows| {
+                Side { range: rows.range::<dyn RowOrder, _>(bounds), direction }.peekable()
+            }),
         }
     }
 }
 
 /// A range of one layer, walked either way.
 struct Side<'a, V> {
-    range: btree_map::Range<'a, Bytes, V>,
+    range: btree_map::Range<'a, RowKey, V>,
     direction: Direction,
 }
 
@@ -132,10 +139,11 @@ impl<'a, V> Iterator for Side<'a, V> {
     type Item = (&'a Bytes, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.direction {
+        let (row, value) = match self.direction {
             Direction::Forward => self.range.next(),
             Direction::Backward => self.range.next_back(),
-        }
+        }?;
+        Some((row.bytes(), value))
     }
 }
 

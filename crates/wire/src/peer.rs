@@ -215,7 +215,7 @@ impl Transport for LocalTransport {
                 Some((handler, frame))
             }
         });
-        let _outermost = next.is_some().then_some(EndOfExchange);
+        let _outermost = next.is_some().then(|| EndOfExchange);
         while let Some((handler, frame)) = next {
             handler.handle(frame);
             next = WAITING.with_borrow_mut(|waiting| waiting.as_mut()?.pop_front());

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use wire::ids::TableId;
 use wire::resp::Reply;
 
-use crate::args::{Args, Word, parse_cursor};
+use crate::args::{Args, Word, parse_cursor, parse_int32};
 use crate::command::{
     Command, Flags, Gather, KeyFlags, Keys, Session, at_least, exactly, group, key, keys_from,
     read, session, write,
@@ -242,20 +243,45 @@ fn rename_key(txn: &mut Txn<'_>, args: Args<'_>, replace: bool) -> Result<bool, 
     Ok(true)
 }
 
-fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let mut replace = false;
+/// What stands behind the keys of COPY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CopyOptions {
+    /// Where the copy goes.
+    pub table: TableId,
+    /// Whether it may take the place of a key.
+    pub replace: bool,
+}
+
+/// Reads the options of a COPY in the table `selected` of so many tables; the last `DB` counts.
+///
+/// *Errors*: the options are not those of COPY.
+pub fn copy_options(
+    args: Args<'_>,
+    selected: TableId,
+    tables: u32,
+) -> Result<CopyOptions, CommandError> {
+    let mut parsed = CopyOptions { table: selected, replace: false };
     let mut options = args.options(3);
     while let Some(word) = options.word() {
         match word.as_bytes() {
-            b"REPLACE" => replace = true,
-            // Another table is another partition: the router copies there, not this handler.
+            b"REPLACE" => parsed.replace = true,
             b"DB" if options.left() > 0 => {
-                if u32::try_from(options.int()?) != Ok(txn.table().0) {
-                    return Err(CommandError::DB_OUT_OF_RANGE);
-                }
+                let table = u32::try_from(parse_int32(options.value()?)?).ok();
+                let table = table.filter(|table| *table < tables);
+                parsed.table = TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?);
             }
             _ => return Err(CommandError::Syntax),
         }
+    }
+    Ok(parsed)
+}
+
+fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let CopyOptions { table, replace } = copy_options(args, txn.table(), u32::MAX)?;
+    // Another table is another partition: the router copies there, not this handler. It also knows
+    // how many tables there are.
+    if table != txn.table() {
+        return Err(CommandError::DB_OUT_OF_RANGE);
     }
     let (from, to) = (args.bytes(1)?, args.bytes(2)?);
     if from == to {

@@ -6,45 +6,27 @@
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
-use commands::{CommandError, parse_int};
+use commands::{Args, CommandError, CopyOptions, copy_options};
 use wire::ids::TableId;
 use wire::resp::Reply;
 
 use crate::connection::{Done, Gates};
 use crate::route::{Answered, Caller, Routed};
 
-struct Options {
-    destination: TableId,
-    replace: bool,
-}
-
 /// Whether this is a COPY to another table than the selected one.
-pub(crate) fn is_across(entry: &Entry, args: &[Bytes], selected: TableId) -> bool {
-    entry.command.name == "COPY"
-        && args.len() > 4
-        && parse(args, selected).is_ok_and(|options| options.destination != selected)
-}
-
-/// *Errors*: the options are not those of COPY; the partition words the refusal then.
-fn parse(args: &[Bytes], selected: TableId) -> Result<Options, CommandError> {
-    let mut options = Options { destination: selected, replace: false };
-    let mut rest = &args[3..];
-    while let [option, behind @ ..] = rest {
-        rest = match behind {
-            [table, behind @ ..] if option.eq_ignore_ascii_case(b"DB") => {
-                let table = parse_int(table).ok_or(CommandError::NotInteger)?;
-                let table = u32::try_from(table).map_err(|_| CommandError::DB_OUT_OF_RANGE)?;
-                options.destination = TableId(table);
-                behind
-            }
-            _ if option.eq_ignore_ascii_case(b"REPLACE") => {
-                options.replace = true;
-                behind
-            }
-            _ => return Err(CommandError::Syntax),
-        };
+///
+/// *Errors*: its options are not those of COPY.
+pub(crate) fn is_across(
+    entry: &Entry,
+    args: &[Bytes],
+    selected: TableId,
+    tables: u32,
+) -> Result<bool, CommandError> {
+    // Without options it stays where it is; and no other command gets further than this.
+    if args.len() <= 3 || entry.command.name != "COPY" {
+        return Ok(false);
     }
-    Ok(options)
+    Ok(copy_options(Args(args), selected, tables)?.table != selected)
 }
 
 /// Runs a COPY to another table.
@@ -53,10 +35,8 @@ pub(crate) async fn run(
     selected: TableId,
     args: &[Bytes],
 ) -> Result<Done, CommandError> {
-    let Options { destination, replace } = parse(args, selected)?;
-    if destination.0 >= caller.shared.databases() {
-        return Err(CommandError::DB_OUT_OF_RANGE);
-    }
+    let tables = caller.shared.databases();
+    let CopyOptions { table: destination, replace } = copy_options(Args(args), selected, tables)?;
     let (from, to) = (&args[1], &args[2]);
     let mut gates = Gates::new();
     let expire_at = call(caller, selected, &[word("PEXPIRETIME"), from.clone()]).await?;

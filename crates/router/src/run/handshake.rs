@@ -1,7 +1,7 @@
 //! What a client says first and last: HELLO, AUTH, SELECT, PING, RESET, QUIT.
 
 use bytes::Bytes;
-use commands::{CommandError, parse_int};
+use commands::{CommandError, parse_int, parse_int32};
 use wire::ids::TableId;
 use wire::resp::Reply;
 
@@ -32,7 +32,7 @@ pub(super) fn reset(connection: &mut Connection) -> Result<Reply, CommandError> 
 }
 
 pub(super) fn select(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
-    let index = parse_int(&args[1]).ok_or(CommandError::NotInteger)?;
+    let index = parse_int32(&args[1])?;
     let table = u32::try_from(index).ok().filter(|table| *table < connection.shared.databases());
     connection.session.select(TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?));
     Ok(Reply::OK)

@@ -171,21 +171,46 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
     );
 }
 
-/// Resident bytes of this process and bytes of the machine's memory.
-fn resident_and_total() -> (u64, u64) {
-    const PAGE_BYTES: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let total_kb: u64 =
-        total.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0);
-    (pages * PAGE_BYTES, total_kb << 10)
+/// The bytes that a file of /proc names so (`VmRSS:  1024 kB`).
+fn bytes_of(file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kb = value.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kb.unwrap_or(0) << 10
 }
 
+/// What scripts, functions, replicas and a cluster bus would take.
+const MEMORY_ZEROS: &[&str] = &[
+    "used_memory_vm_eval",
+    "used_memory_lua",
+    "used_memory_scripts_eval",
+    "number_of_cached_scripts",
+    "number_of_functions",
+    "number_of_libraries",
+    "used_memory_vm_functions",
+    "used_memory_vm_total",
+    "used_memory_functions",
+    "used_memory_scripts",
+    "mem_not_counted_for_evict",
+    "mem_replication_backlog",
+    "mem_total_replication_buffers",
+    "mem_clients_slaves",
+    "mem_cluster_links",
+    "mem_aof_buffer",
+    "active_defrag_running",
+    "lazyfree_pending_objects",
+    "lazyfreed_objects",
+];
+
 fn memory(facts: &Facts<'_>, out: &mut String) {
-    let (resident, total) = resident_and_total();
+    let [resident, peak] = ["VmRSS", "VmHWM"].map(|name| bytes_of("/proc/self/status", name));
+    let total = bytes_of("/proc/meminfo", "MemTotal");
     let used = facts.shared.host.allocated_bytes().unwrap_or(resident);
+    let percent = |part: u64, of: u64| format!("{:.2}%", part as f64 * 100.0 / of.max(1) as f64);
+    let clients = facts.shared.clients.all();
+    let buffers =
+        |c: &crate::clients::Client| c.input_bytes.load(Relaxed) + c.output_bytes.load(Relaxed);
+    let buffers: usize = clients.iter().map(|client| buffers(client)).sum();
     let dataset: u64 = leaders(&facts.nodes).map(|replica| replica.bytes).sum();
     let memtables: u64 = facts.nodes.iter().map(|node| node.memtable_bytes).sum();
     let maxmemory: u64 = facts.shared.config.get("maxmemory").parse().unwrap_or(0);
@@ -196,14 +221,16 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
             ("used_memory_human", &human(used)),
             ("used_memory_rss", &resident),
             ("used_memory_rss_human", &human(resident)),
-            ("used_memory_peak", &used),
-            ("used_memory_peak_human", &human(used)),
+            ("used_memory_peak", &peak),
+            ("used_memory_peak_human", &human(peak)),
+            ("used_memory_peak_perc", &percent(used, peak)),
+            ("used_memory_overhead", &used.saturating_sub(dataset)),
             ("used_memory_dataset", &dataset),
+            ("used_memory_dataset_perc", &percent(dataset, used)),
             ("used_memory_memtables", &memtables),
-            ("used_memory_lua", &0),
-            ("used_memory_scripts", &0),
-            ("number_of_cached_scripts", &0),
-            ("number_of_functions", &0),
+            ("used_memory_lua_human", &human(0)),
+            ("used_memory_vm_total_human", &human(0)),
+            ("used_memory_scripts_human", &human(0)),
             ("total_system_memory", &total),
             ("total_system_memory_human", &human(total)),
             ("maxmemory", &maxmemory),
@@ -213,11 +240,12 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
                 "mem_fragmentation_ratio",
                 &format_args!("{:.2}", resident as f64 / used.max(1) as f64),
             ),
+            ("mem_fragmentation_bytes", &(resident as i64 - used as i64)),
+            ("mem_clients_normal", &buffers),
             ("mem_allocator", &"system"),
-            ("active_defrag_running", &0),
-            ("lazyfree_pending_objects", &0),
         ],
     );
+    MEMORY_ZEROS.iter().for_each(|name| line(out, name, 0));
 }
 
 /// There are no snapshots and no AOF: every acknowledged write is on a quorum of disks.
@@ -234,16 +262,52 @@ fn persistence(facts: &Facts<'_>, out: &mut String) {
             ("rdb_last_bgsave_status", &"ok"),
             ("rdb_last_bgsave_time_sec", &-1),
             ("rdb_current_bgsave_time_sec", &-1),
+            ("rdb_saves", &0),
             ("aof_enabled", &1),
             ("aof_rewrite_in_progress", &0),
             ("aof_rewrite_scheduled", &0),
             ("aof_last_rewrite_time_sec", &-1),
             ("aof_current_rewrite_time_sec", &-1),
+            ("aof_rewrites", &0),
+            ("aof_rewrites_consecutive_failures", &0),
             ("aof_last_bgrewrite_status", &"ok"),
             ("aof_last_write_status", &"ok"),
         ],
     );
 }
+
+/// What replication, eviction, tracking, publishing and threads for I/O would have counted.
+const STATS_ZEROS: &[&str] = &[
+    "total_net_repl_input_bytes",
+    "total_net_repl_output_bytes",
+    "instantaneous_input_repl_kbps",
+    "instantaneous_output_repl_kbps",
+    "sync_full",
+    "sync_partial_ok",
+    "sync_partial_err",
+    "expired_stale_perc",
+    "expired_time_cap_reached_count",
+    "evicted_keys",
+    "evicted_clients",
+    "total_eviction_exceeded_time",
+    "current_eviction_exceeded_time",
+    "pubsub_channels",
+    "pubsub_patterns",
+    "pubsubshard_channels",
+    "latest_fork_usec",
+    "total_forks",
+    "migrate_cached_sockets",
+    "slave_expires_tracked_keys",
+    "tracking_total_keys",
+    "tracking_total_items",
+    "tracking_total_prefixes",
+    "unexpected_error_replies",
+    "dump_payload_sanitizations",
+    "io_threaded_reads_processed",
+    "io_threaded_writes_processed",
+    "reply_buffer_shrinks",
+    "reply_buffer_expands",
+];
 
 fn stats(facts: &Facts<'_>, out: &mut String) {
     let counters = facts.shared.stats.counters();
@@ -259,24 +323,15 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("instantaneous_input_kbps", &format_args!("{:.2}", input / 1024.0)),
             ("instantaneous_output_kbps", &format_args!("{:.2}", output / 1024.0)),
             ("rejected_connections", &counters.refused_connections),
-            ("sync_full", &0),
-            ("sync_partial_ok", &0),
-            ("sync_partial_err", &0),
             ("expired_keys", &0),
-            ("evicted_keys", &0),
-            ("evicted_clients", &0),
             ("keyspace_hits", &counters.keyspace_hits),
             ("keyspace_misses", &counters.keyspace_misses),
-            ("pubsub_channels", &0),
-            ("pubsub_patterns", &0),
-            ("latest_fork_usec", &0),
-            ("total_forks", &0),
-            ("tracking_total_keys", &0),
             ("total_error_replies", &counters.errors),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),
         ],
     );
+    STATS_ZEROS.iter().for_each(|name| line(out, name, 0));
 }
 
 /// To clients a router is a master: it takes writes, and nobody need look for another.
@@ -405,7 +460,7 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
     lines(
         out,
         [
-            ("routed_calls", &counters.routed),
+            ("routed_commands", &counters.routed),
             ("route_cache_hits", &counters.cache_hits),
             ("route_cache_misses", &counters.cache_misses),
             (
@@ -416,7 +471,7 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
             ("route_cache_partitions", &partitions),
             ("memds_lookups", &counters.lookups),
             (
-                "memds_lookups_per_call",
+                "memds_lookups_per_command",
                 &format_args!("{:.4}", share(counters.lookups, counters.routed)),
             ),
             ("route_corrections", &counters.corrections),
