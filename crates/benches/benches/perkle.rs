@@ -1,23 +1,17 @@
 //! Questions: how many bytes does the Perkle tree spend on a partition, and how many floor lookups
 //! a second does one core answer, for a map of a million partitions? `BTreeMap` answers the same
 //! lookups in the same run. Bytes are counted by the allocator, not estimated.
-//!
-//! And: what does a mirrored lookup cost the router that makes it, and what does it cost in all,
-//! with three MemDS nodes in the same process?
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use memds::{Client, ClientOptions, Lookup, Memds, Perkle, Publisher, RouteKey};
+use memds::{Perkle, RouteKey};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wire::ids::{NodeId, PartitionId, TableId};
-use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
 
@@ -182,84 +176,5 @@ fn perkle(criterion: &mut Criterion) {
     });
 }
 
-/// A fleet of three with these routes, and a client of it.
-fn fleet(routes: &[Route]) -> Client {
-    let transport = Arc::new(LocalTransport::default());
-    let ids: Vec<NodeId> = (101..104).map(NodeId).collect();
-    for &id in &ids {
-        transport.connect(id, Arc::new(Memds::new(id, ids.clone(), transport.clone())));
-    }
-    Publisher::new(NodeId(1), ids.clone(), transport.clone()).publish_all(routes);
-    let options = ClientOptions::new(NodeId(200), ids);
-    let client = Client::new(options, transport.clone(), |_, route| {
-        black_box(route);
-    });
-    let client = client.expect("a thread starts");
-    transport.connect(NodeId(200), client.frame_handler());
-    client
-}
-
-/// Calls of a pipeline of 16 commands, as fast as they go and at the rate of a busy router.
-fn mirror(criterion: &mut Criterion) {
-    const PIPELINE: usize = 16;
-    let mut rng = StdRng::seed_from_u64(2);
-    let routes = &routes(&mut rng)[..1000];
-    let keys = random_keys(&mut rng);
-    let end = routes[routes.len() - 1].range.last.get();
-    let lookups: Vec<Lookup> = keys[..1 << 20]
-        .iter()
-        .map(|key| Placement::new(key.placement().get() % end).expect("40 bits"))
-        .map(|placement| (TableId(0), placement))
-        .collect();
-    let client = fleet(routes);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
-    for (how, every) in
-        [("back to back", Duration::ZERO), ("64 µs apart", Duration::from_micros(64))]
-    {
-        let before = (client.stats().answered, cpu_nanos(), process_nanos());
-        let start = Instant::now();
-        let (mut calls, mut waited) = (0, 0);
-        for pipeline in lookups.chunks_exact(PIPELINE) {
-            client.mirror(pipeline);
-            runtime.block_on(client.mirror_ready());
-            calls += 1;
-            let waits = cpu_nanos();
-            while start.elapsed() < every * calls {
-                std::hint::spin_loop();
-            }
-            waited += cpu_nanos() - waits;
-        }
-        let caller = cpu_nanos() - before.1 - waited;
-        let until = before.0 + lookups.len() as u64;
-        while client.stats().answered < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let all = process_nanos() - before.2 - waited;
-        println!(
-            "mirrored lookup, pipelines {how}: {:.0} ns for the caller, {:.0} ns for the process, \
-             lookup and answer included",
-            caller as f64 / lookups.len() as f64,
-            all as f64 / lookups.len() as f64
-        );
-    }
-    let mut next = lookups.chunks_exact(PIPELINE).cycle();
-    criterion.bench_function("memds/mirror_16", |bencher| {
-        bencher.iter(|| {
-            client.mirror(next.next().expect("cycles"));
-            runtime.block_on(client.mirror_ready());
-        });
-    });
-}
-
-/// Nanoseconds all threads of this process have run.
-fn process_nanos() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux");
-    let nanos = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
-        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    tasks.filter_map(nanos).sum()
-}
-
-criterion_group!(benches, perkle, mirror);
+criterion_group!(benches, perkle);
 criterion_main!(benches);

@@ -104,6 +104,8 @@ fn faults_are_refused_unless_enabled() {
     }
     let server = Server::start(Options::evenkeel()).expect("start");
     let mut client = server.client().expect("connect");
+    // A write waits for the first election.
+    assert!(!client.line("SET first write").expect("an answer").is_error());
     let node = leading_node(&mut client).expect("a leader");
     assert!(client.line(&format!("ADMIN FAULT STOP {node}")).expect("an answer").is_error());
     assert!(!client.line("SET still here").expect("an answer").is_error());

@@ -1,512 +1,393 @@
-//! The router's side of MemDS: one lookup per routed command, whether its cache had the route.
+//! What a router asks MemDS with.
 //!
-//! A command whose route is not cached waits for [`Client::lookup`]. For any other the router calls
-//! [`Client::mirror`], which only appends to a queue: a thread sends what gathered as soon as that
-//! is a batch, and every millisecond. Mirrored lookups are neither merged nor dropped: if they
-//! were, traffic would grow when caches go cold, which is when it must not. The queue is bounded by
-//! [`Client::mirror_ready`], that the router awaits before it reads more commands.
+//! **Constant work.** Every routed command costs MemDS one lookup, whether the router's cache had the
+//! route or not: a command whose route was not cached asks with [`MemdsClient::lookup`] and waits,
+//! any other one is put on the mirror queue with [`MemdsClient::mirror`] and does not wait. So MemDS
+//! is always as busy as it would be with every cache empty, and a fleet of routers that restarts cold
+//! changes nothing for it. Nothing is coalesced, answers are always whole, and a full queue makes the
+//! caller wait instead of dropping.
 //!
-//! Answers to both kinds go to `on_route`, which puts newer routes into the cache; of mirrored
-//! lookups only if they say something new, since nearly always they do not.
+//! ```text
+//!   mirror() ─► queue ─► run(): gather for a moment, cut into batches ─► one node of the fleet
+//!                          ▲                                               │ in turn
+//!                          └── no answer in time: another node ◄───────────┘
+//! ```
 //!
-//! A batch that stays unanswered is sent once more, to another node. A node that let a batch or a
-//! lookup time out is passed over for a second, if another is left.
+//! If no node of the fleet answers, mirrored batches are given up after a few attempts and counted:
+//! what the caches hold still serves, so MemDS being gone must not stop the traffic that needs it
+//! least.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use metrics::counter;
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Notify, mpsc};
-use wire::ids::{NodeId, PartitionId, TableId};
-use wire::peer::{Frame, FrameHandler, FrameKind, Transport};
-use wire::placement::Placement;
-use wire::service::{Route, RouteVersion};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use wire::ids::NodeId;
+use wire::peer::{Frame, FrameHandler, Kind, Transport};
+use wire::service::Route;
 
-use crate::message::{self, Answer, BodyError, Lookup};
+use crate::message::{self, ITEMS_MAX, Lookup};
+use crate::route::RouteRef;
 
-/// Lookups that are sent without waiting for more.
-const BATCH_LOOKUPS: usize = 64;
-/// Frames of one lookup at most.
-const TRIES_MAX: usize = 6;
-/// How long a node that did not answer is passed over.
-const SUSPECT_MS: u64 = 1000;
-/// Partitions whose newest version is kept in mind.
-const NEWEST_PARTITIONS_MAX: usize = 1 << 18;
-/// Empty rounds after which the thread sleeps until it is woken: waking it costs the caller a
-/// system call, so it stays awake between the commands of a busy connection.
-const QUIET_ROUNDS: u32 = 20;
-
-/// Is told the route that a lookup met.
-type OnRoute = dyn Fn(Placement, &Route) + Send + Sync;
-
-/// How a [`Client`] works.
-#[derive(Clone, Debug)]
+/// How a client asks.
+#[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
-    /// The client's own address: where answers go.
-    pub id: NodeId,
-    /// The MemDS nodes.
-    pub nodes: Vec<NodeId>,
-    /// How long an answer is waited for before another node is asked.
-    pub timeout: Duration,
-    /// How long a mirrored lookup waits for others at most.
-    pub mirror_interval: Duration,
-    /// Mirrored lookups that may wait to be sent before [`Client::mirror_ready`] holds callers up.
-    pub mirror_lookups_max: usize,
+    /// How long a node may take to answer before another one is asked.
+    pub answer_timeout: Duration,
+    /// How often a lookup is sent at most, to a different node each time.
+    pub attempts: usize,
+    /// How long mirrored lookups are gathered before they are sent.
+    pub gather: Duration,
+    /// Mirrored lookups sent in one frame.
+    pub batch_lookups: usize,
+    /// Mirrored lookups that may wait to be sent. More make the caller wait.
+    pub queue_lookups: usize,
+    /// Batches that may be on their way. More stay in the queue.
+    pub batches_in_flight: usize,
 }
 
-impl ClientOptions {
-    /// The defaults: 50 ms, 1 ms, 65,536 lookups.
-    pub fn new(id: NodeId, nodes: Vec<NodeId>) -> ClientOptions {
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
         ClientOptions {
-            id,
-            nodes,
-            timeout: Duration::from_millis(50),
-            mirror_interval: Duration::from_millis(1),
-            mirror_lookups_max: 1 << 16,
+            answer_timeout: Duration::from_millis(50),
+            attempts: 4,
+            gather: Duration::from_millis(1),
+            batch_lookups: 512,
+            queue_lookups: 64 * 1024,
+            batches_in_flight: 64,
         }
     }
 }
 
-/// What a client did since it started.
+/// What a client has done so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ClientStats {
-    /// Lookups a command waited for; one that asks two nodes counts twice.
-    pub foreground: u64,
-    /// Mirrored lookups sent, repetitions left out.
+    /// Lookups put on the mirror queue.
     pub mirrored: u64,
-    /// Mirrored lookups sent once more because they were not answered.
-    pub repeated: u64,
-    /// Lookups answered.
+    /// Lookups a caller waited for.
+    pub foreground: u64,
+    /// Mirrored lookups answered.
     pub answered: u64,
-    /// Frames that were not answered in time.
-    pub timeouts: u64,
-    /// Frames that were not understood.
-    pub malformed: u64,
-}
-
-/// Looks routes up in MemDS. Connect [`Client::frame_handler`] to the transport under its id.
-pub struct Client {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    options: ClientOptions,
-    transport: Arc<dyn Transport>,
-    on_route: Box<OnRoute>,
-    started: Instant,
-    next_batch: AtomicU64,
-    next_node: AtomicUsize,
-    /// For each node, until when it is passed over: milliseconds since `started`.
-    suspect_until_ms: Vec<AtomicU64>,
-    /// Foreground lookups under way, by batch.
-    waiting: Mutex<HashMap<u64, Waiter>>,
-    mirror: Mutex<Mirror>,
-    wake: Condvar,
-    /// Lookups in the queue or in the thread's hands.
-    queued: AtomicUsize,
-    room: Notify,
-    /// Mirrored batches under way.
-    unanswered: Mutex<HashMap<u64, Batch>>,
-    /// For each partition the version of the newest route that a mirrored lookup met.
-    newest: Mutex<HashMap<PartitionId, RouteVersion>>,
-    counts: Counts,
-}
-
-/// A foreground lookup under way.
-struct Waiter {
-    lookup: Lookup,
-    /// Takes who answered, and what.
-    answers: mpsc::UnboundedSender<(NodeId, Option<Route>)>,
-}
-
-/// What callers hand to the thread.
-#[derive(Default)]
-struct Mirror {
-    queue: Vec<Lookup>,
-    /// The thread waits without a time limit.
-    asleep: bool,
-    stop: bool,
-}
-
-struct Batch {
-    lookups: Vec<Lookup>,
-    node: usize,
-    deadline: Instant,
-    repeated: bool,
+    /// Frames sent again, to another node.
+    pub retries: u64,
+    /// Mirrored lookups given up: no node answered.
+    pub abandoned: u64,
 }
 
 #[derive(Default)]
 struct Counts {
-    foreground: AtomicU64,
     mirrored: AtomicU64,
-    repeated: AtomicU64,
+    foreground: AtomicU64,
     answered: AtomicU64,
-    timeouts: AtomicU64,
-    malformed: AtomicU64,
+    retries: AtomicU64,
+    abandoned: AtomicU64,
 }
 
-impl Client {
-    /// A client with its thread, which ends when the client is dropped. `on_route` is told the route
-    /// that each foreground lookup met, and of those that mirrored lookups met the ones that are
-    /// news, on the thread that brings the answer.
-    ///
-    /// *Errors*: if the thread cannot be started.
+/// A batch that was sent.
+struct Pending {
+    node: NodeId,
+    sent: Instant,
+    attempts: usize,
+    lookups: Vec<Lookup>,
+    waiter: Waiter,
+}
+
+enum Waiter {
+    /// The mirror; the permit bounds how many batches are on their way.
+    Mirror { _permit: OwnedSemaphorePermit },
+    /// A caller of [`MemdsClient::lookup`].
+    Caller(oneshot::Sender<Option<Route>>),
+}
+
+type OnAnswer = Box<dyn Fn(&RouteRef<'_>) + Send + Sync>;
+
+/// Asks a fleet of MemDS nodes.
+pub struct MemdsClient {
+    node: NodeId,
+    transport: Arc<dyn Transport>,
+    options: ClientOptions,
+    on_answer: OnAnswer,
+    fleet: RwLock<Arc<[NodeId]>>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    next_batch: AtomicU64,
+    queue: Mutex<Vec<Lookup>>,
+    /// The queue is no longer empty.
+    work: Notify,
+    /// The queue has room again.
+    room: Notify,
+    in_flight: Arc<Semaphore>,
+    pending: Mutex<HashMap<u64, Pending>>,
+    counts: Counts,
+}
+
+impl MemdsClient {
+    /// A client of node `node`. Register it as the handler of [`MemdsClient::KINDS`] and spawn
+    /// [`MemdsClient::run`]. `on_answer` gets every route that is answered, mirrored or not: the
+    /// cache installs it if it is newer. It is called where frames arrive: short, never waiting.
     pub fn new(
-        options: ClientOptions,
+        node: NodeId,
+        fleet: Vec<NodeId>,
         transport: Arc<dyn Transport>,
-        on_route: impl Fn(Placement, &Route) + Send + Sync + 'static,
-    ) -> std::io::Result<Client> {
-        let shared = Arc::new(Shared {
-            suspect_until_ms: options.nodes.iter().map(|_| AtomicU64::new(0)).collect(),
-            options,
+        options: ClientOptions,
+        on_answer: impl Fn(&RouteRef<'_>) + Send + Sync + 'static,
+    ) -> Arc<MemdsClient> {
+        let options = ClientOptions {
+            batch_lookups: options.batch_lookups.clamp(1, ITEMS_MAX),
+            queue_lookups: options.queue_lookups.max(1),
+            attempts: options.attempts.max(1),
+            ..options
+        };
+        Arc::new(MemdsClient {
+            node,
             transport,
-            on_route: Box::new(on_route),
-            started: Instant::now(),
-            next_batch: AtomicU64::new(1),
-            next_node: AtomicUsize::new(0),
-            waiting: Mutex::default(),
-            mirror: Mutex::default(),
-            wake: Condvar::new(),
-            queued: AtomicUsize::new(0),
+            options,
+            on_answer: Box::new(on_answer),
+            fleet: RwLock::new(fleet.into()),
+            turn: AtomicUsize::new(node.0 as usize),
+            next_batch: AtomicU64::new(0),
+            queue: Mutex::default(),
+            work: Notify::new(),
             room: Notify::new(),
-            unanswered: Mutex::default(),
-            newest: Mutex::default(),
+            in_flight: Arc::new(Semaphore::new(options.batches_in_flight.max(1))),
+            pending: Mutex::default(),
             counts: Counts::default(),
-        });
-        let thread = thread::Builder::new().name("memds-mirror".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.run()
-        })?;
-        Ok(Client { shared, thread: Some(thread) })
+        })
     }
 
-    /// Asks MemDS who serves a placement; `None` if no node that answers knows. Nodes are asked one
-    /// after the other, each as long as the timeout.
-    ///
-    /// *Cancel safety*: dropping the future forgets the lookup; its answer still reaches `on_route`.
-    pub async fn lookup(&self, table: TableId, placement: Placement) -> Option<Route> {
-        self.shared.lookup((table, placement)).await
+    /// The frames this role takes.
+    pub const KINDS: &[Kind] = &[Kind::MemdsAnswer];
+
+    /// Replaces the list of MemDS nodes.
+    pub fn set_fleet(&self, fleet: Vec<NodeId>) {
+        *self.fleet.write() = fleet.into();
     }
 
-    /// Sends lookups whose answers nobody waits for.
-    pub fn mirror(&self, lookups: &[Lookup]) {
-        if lookups.is_empty() {
-            return;
-        }
-        let mut mirror = self.shared.mirror.lock();
-        let before = mirror.queue.len();
-        mirror.queue.extend_from_slice(lookups);
-        self.shared.queued.fetch_add(lookups.len(), Ordering::Relaxed);
-        let full = before < BATCH_LOOKUPS && mirror.queue.len() >= BATCH_LOOKUPS;
-        let wake = full || std::mem::take(&mut mirror.asleep);
-        drop(mirror);
-        if wake {
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// Waits until the queue of mirrored lookups has room. The router awaits this before it reads
-    /// more commands.
-    ///
-    /// *Cancel safety*: dropping the future changes nothing.
-    pub async fn mirror_ready(&self) {
-        loop {
-            let mut room = std::pin::pin!(self.shared.room.notified());
-            // Listens before it looks, so that room made in between is not missed.
-            room.as_mut().enable();
-            if self.shared.has_room() {
-                return;
-            }
-            room.await;
-        }
-    }
-
-    /// What takes the answers. It does not keep the client alive, so the transport may hold it.
-    pub fn frame_handler(&self) -> Arc<dyn FrameHandler> {
-        Arc::new(Answers(Arc::downgrade(&self.shared)))
-    }
-
-    /// What the client did since it started.
+    /// What the client has done so far.
     pub fn stats(&self) -> ClientStats {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let counts = &self.shared.counts;
         ClientStats {
-            foreground: read(&counts.foreground),
-            mirrored: read(&counts.mirrored),
-            repeated: read(&counts.repeated),
-            answered: read(&counts.answered),
-            timeouts: read(&counts.timeouts),
-            malformed: read(&counts.malformed),
+            mirrored: read(&self.counts.mirrored),
+            foreground: read(&self.counts.foreground),
+            answered: read(&self.counts.answered),
+            retries: read(&self.counts.retries),
+            abandoned: read(&self.counts.abandoned),
         }
     }
-}
 
-struct Answers(Weak<Shared>);
-
-impl FrameHandler for Answers {
-    fn handle(&self, frame: Frame) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.handle(&frame);
-        }
-    }
-}
-
-impl Drop for Client {
-    /// Sends what is queued and ends the thread.
-    fn drop(&mut self) {
-        self.shared.mirror.lock().stop = true;
-        self.shared.wake.notify_one();
-        // The last owner may be the thread itself, through a transport that hands frames over.
-        if let Some(thread) =
-            self.thread.take().filter(|t| t.thread().id() != thread::current().id())
-            && thread.join().is_err()
-        {
-            tracing::error!("the mirror thread panicked");
-        }
-    }
-}
-
-/// Forgets a foreground lookup when its future ends or is dropped.
-struct Waiting<'a> {
-    shared: &'a Shared,
-    batch: u64,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.shared.waiting.lock().remove(&self.batch);
-    }
-}
-
-impl Shared {
-    async fn lookup(&self, lookup: Lookup) -> Option<Route> {
-        let nodes = self.options.nodes.len();
-        let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut answers) = mpsc::unbounded_channel();
-        self.waiting.lock().insert(batch, Waiter { lookup, answers: sender });
-        let _forget = Waiting { shared: self, batch };
-        let body = message::encode_lookups(batch, &[lookup]);
-        let start = self.pick(None)?;
-        let mut knows_not = vec![false; nodes];
-        for node in (0..TRIES_MAX.min(2 * nodes)).map(|i| (start + i) % nodes) {
-            if knows_not[node] {
-                continue;
-            }
-            self.count(&self.counts.foreground, "memds_client_foreground_total", 1);
-            self.send(node, &body);
-            let deadline = tokio::time::Instant::now() + self.options.timeout;
-            while !knows_not[node] {
-                match tokio::time::timeout_at(deadline, answers.recv()).await {
-                    Ok(Some((_, Some(route)))) => return Some(route),
-                    Ok(Some((from, None))) => {
-                        let from = self.options.nodes.iter().position(|&n| n == from);
-                        from.into_iter().for_each(|from| knows_not[from] = true);
-                    }
-                    Ok(None) => return None,
-                    Err(_) => {
-                        self.suspect(node);
-                        break;
+    /// Finds the route that serves a position; `None` if no node knows one, or none answers. This is
+    /// the command's one lookup: it is not to be mirrored as well.
+    ///
+    /// A node that does not know the position may have just started, so another one is asked too.
+    ///
+    /// *Cancel safety*: dropping the future forgets the answer.
+    pub async fn lookup(&self, lookup: Lookup) -> Option<Route> {
+        self.counts.foreground.fetch_add(1, Ordering::Relaxed);
+        counter!("memds_client_foreground_total").increment(1);
+        let mut unknown = 0;
+        let mut last = None;
+        for attempt in 0..self.options.attempts {
+            let (sender, answer) = oneshot::channel();
+            let waiter = Waiter::Caller(sender);
+            let (batch, node) = self.send(vec![lookup], waiter, attempt, last)?;
+            last = Some(node);
+            match timeout(self.options.answer_timeout, answer).await {
+                Ok(Ok(Some(route))) => return Some(route),
+                Ok(_) => {
+                    unknown += 1;
+                    if unknown >= self.fleet.read().len() {
+                        return None;
                     }
                 }
+                Err(_) => drop(self.pending.lock().remove(&batch)),
             }
         }
         None
     }
 
-    /// The thread: gathers, sends, repeats.
-    fn run(&self) {
-        let mut sending = Vec::new();
-        let mut quiet_rounds = 0;
-        let mut next_check = self.started;
+    /// Mirrors lookups whose routes were cached. Returns at once unless the queue is full.
+    ///
+    /// *Cancel safety*: what was queued stays queued.
+    pub async fn mirror(&self, lookups: &[Lookup]) {
+        for lookups in lookups.chunks(self.options.queue_lookups) {
+            while !self.try_mirror(lookups) {
+                let room = self.room.notified();
+                tokio::pin!(room);
+                // Listens before it looks, so that room made in between is not missed.
+                room.as_mut().enable();
+                if self.try_mirror(lookups) {
+                    break;
+                }
+                room.await;
+            }
+        }
+    }
+
+    /// Mirrors lookups if the queue has room for all of them; false and nothing is queued if not.
+    pub fn try_mirror(&self, lookups: &[Lookup]) -> bool {
+        let mut queue = self.queue.lock();
+        if !queue.is_empty() && queue.len() + lookups.len() > self.options.queue_lookups {
+            return false;
+        }
+        let was_empty = queue.is_empty();
+        queue.extend_from_slice(lookups);
+        drop(queue);
+        self.counts.mirrored.fetch_add(lookups.len() as u64, Ordering::Relaxed);
+        if was_empty && !lookups.is_empty() {
+            self.work.notify_one();
+        }
+        true
+    }
+
+    /// Sends what is mirrored and asks again where no answer came; never ends. Dropping the future
+    /// stops the mirror: callers of [`MemdsClient::mirror`] then wait once the queue is full.
+    pub async fn run(self: Arc<Self>) {
         loop {
-            let stop = self.gather(&mut sending, quiet_rounds);
-            quiet_rounds = if sending.is_empty() { quiet_rounds + 1 } else { 0 };
-            for lookups in sending.chunks(message::LOOKUPS_MAX) {
-                self.send_mirrored(lookups);
+            let idle = self.pending.lock().is_empty();
+            tokio::select! {
+                () = self.work.notified() => {
+                    sleep(self.options.gather).await;
+                    self.send_queue().await;
+                }
+                () = sleep(self.sweep_interval()), if !idle => {}
             }
-            self.queued.fetch_sub(sending.len(), Ordering::Relaxed);
-            if self.has_room() {
-                self.room.notify_waiters();
-            }
-            if stop {
+            self.ask_again();
+        }
+    }
+
+    fn sweep_interval(&self) -> Duration {
+        self.options.answer_timeout / 4
+    }
+
+    async fn send_queue(&self) {
+        let mut lookups = Vec::new();
+        loop {
+            lookups.clear();
+            std::mem::swap(&mut lookups, &mut *self.queue.lock());
+            self.room.notify_waiters();
+            if lookups.is_empty() {
                 return;
             }
-            sending.clear();
-            let now = Instant::now();
-            if now >= next_check {
-                next_check = now + self.options.mirror_interval;
-                if self.repeat_unanswered(now) > 0 {
-                    quiet_rounds = 0;
-                }
+            counter!("memds_client_mirrored_total").increment(lookups.len() as u64);
+            for batch in lookups.chunks(self.options.batch_lookups) {
+                let _permit = self.permit().await;
+                self.send(batch.to_vec(), Waiter::Mirror { _permit }, 0, None);
             }
         }
     }
 
-    /// Waits for a batch, or for the time it may take to become one, and takes it.
-    fn gather(&self, sending: &mut Vec<Lookup>, quiet_rounds: u32) -> bool {
-        let mut mirror = self.mirror.lock();
-        if mirror.queue.len() < BATCH_LOOKUPS && !mirror.stop {
-            if mirror.queue.is_empty() && quiet_rounds >= QUIET_ROUNDS {
-                mirror.asleep = true;
-                while mirror.asleep && !mirror.stop {
-                    self.wake.wait(&mut mirror);
-                }
-            }
-            if mirror.queue.len() < BATCH_LOOKUPS && !mirror.stop {
-                self.wake.wait_for(&mut mirror, self.options.mirror_interval);
+    /// Waits until another batch may be sent. Meanwhile asks again where no answer came: without
+    /// that, batches to a dead node would hold their permits for ever.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        loop {
+            let permit = Arc::clone(&self.in_flight).acquire_owned();
+            match timeout(self.sweep_interval(), permit).await {
+                Ok(permit) => return permit.expect("the semaphore is never closed"),
+                Err(_) => self.ask_again(),
             }
         }
-        std::mem::swap(&mut mirror.queue, sending);
-        mirror.stop
     }
 
-    fn send_mirrored(&self, lookups: &[Lookup]) {
-        let Some(node) = self.pick(None) else { return };
-        let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
-        let body = message::encode_lookups(batch, lookups);
-        let deadline = Instant::now() + self.options.timeout;
-        self.count(&self.counts.mirrored, "memds_client_mirrored_total", lookups.len());
-        let waiting = Batch { lookups: lookups.to_vec(), node, deadline, repeated: false };
-        self.unanswered.lock().insert(batch, waiting);
-        self.send(node, &body);
-    }
-
-    /// Sends late batches once more, to another node, and gives those up that were. Returns how
-    /// many batches are under way.
-    fn repeat_unanswered(&self, now: Instant) -> usize {
-        let mut late = Vec::new();
-        let mut unanswered = self.unanswered.lock();
-        unanswered.retain(|&number, batch| {
-            if batch.deadline > now {
-                return true;
-            }
-            self.suspect(batch.node);
-            if batch.repeated {
-                return false;
-            }
-            let Some(node) = self.pick(Some(batch.node)) else { return false };
-            (batch.node, batch.repeated) = (node, true);
-            batch.deadline = now + self.options.timeout;
-            let body = message::encode_lookups(number, &batch.lookups);
-            late.push((node, body, batch.lookups.len()));
-            true
-        });
-        let under_way = unanswered.len();
-        drop(unanswered);
-        for (node, body, lookups) in late {
-            self.count(&self.counts.repeated, "memds_client_repeated_total", lookups);
-            self.send(node, &body);
-        }
-        under_way
-    }
-
-    fn handle(&self, frame: &Frame) {
-        let answer = match frame.kind {
-            FrameKind::MemdsAnswer => message::decode_answer(&frame.body),
-            _ => Err(BodyError::Invalid("frame kind for a MemDS client")),
+    /// Sends a batch to the node whose turn it is, or to the one after `last`, which did not answer.
+    /// Returns the batch's number and the node; `None` if there is no node.
+    fn send(
+        &self,
+        lookups: Vec<Lookup>,
+        waiter: Waiter,
+        attempts: usize,
+        last: Option<NodeId>,
+    ) -> Option<(u64, NodeId)> {
+        let node = {
+            let fleet = self.fleet.read();
+            let turn = match last.and_then(|last| fleet.iter().position(|node| *node == last)) {
+                Some(position) => position + 1,
+                None => self.turn.fetch_add(1, Ordering::Relaxed),
+            };
+            *fleet.get(turn.checked_rem(fleet.len())?)?
         };
-        match answer {
-            Ok(answer) => self.take(frame.from, answer),
-            Err(error) => {
-                tracing::warn!(from = %frame.from, %error, "frame not understood");
-                self.count(&self.counts.malformed, "memds_client_malformed_total", 1);
+        if attempts > 0 {
+            self.counts.retries.fetch_add(1, Ordering::Relaxed);
+            counter!("memds_client_retries_total").increment(1);
+        }
+        let batch = self.next_batch.fetch_add(1, Ordering::Relaxed);
+        let body = message::encode_lookups(batch, &lookups);
+        let attempts = attempts + 1;
+        let pending = Pending { node, sent: Instant::now(), attempts, lookups, waiter };
+        self.pending.lock().insert(batch, pending);
+        // Outside the lock: the answer may arrive inside `send`.
+        self.transport.send(node, Frame::new(Kind::MemdsLookup, self.node, node, body));
+        Some((batch, node))
+    }
+
+    /// Sends mirrored batches whose time is over to another node, or gives them up.
+    fn ask_again(&self) {
+        let overdue: Vec<Pending> = {
+            let mut pending = self.pending.lock();
+            let late = |_: &u64, sent: &mut Pending| {
+                matches!(sent.waiter, Waiter::Mirror { .. })
+                    && sent.sent.elapsed() >= self.options.answer_timeout
+            };
+            pending.extract_if(late).map(|(_, pending)| pending).collect()
+        };
+        for Pending { node, attempts, lookups, waiter, .. } in overdue {
+            if attempts < self.options.attempts {
+                self.send(lookups, waiter, attempts, Some(node));
+            } else {
+                let lost = lookups.len() as u64;
+                self.counts.abandoned.fetch_add(lost, Ordering::Relaxed);
+                counter!("memds_client_abandoned_total").increment(lost);
             }
         }
     }
 
-    fn take(&self, from: NodeId, answer: Answer) {
-        self.count(&self.counts.answered, "memds_client_answered_total", answer.found.len());
-        if let Some(node) = self.options.nodes.iter().position(|&node| node == from) {
-            self.suspect_until_ms[node].store(0, Ordering::Relaxed);
-        }
-        let Some((lookups, mirrored)) = self.lookups_of(answer.batch) else { return };
-        let told: Vec<bool> =
-            answer.routes.iter().map(|route| !mirrored || self.is_news(route)).collect();
-        let routes = answer.found.iter().map(|found| {
-            let index = usize::from((*found)?);
-            Some((&answer.routes[index], told[index]))
+    fn take_answer(&self, from: NodeId, body: &Bytes) -> Result<(), message::MessageError> {
+        let (batch, answers) = message::answer_batch(body)?;
+        let pending = {
+            let mut pending = self.pending.lock();
+            if pending.get(&batch).is_none_or(|sent| sent.node != from) {
+                return Ok(()); // Asked again meanwhile: this answer comes too late.
+            }
+            pending.remove(&batch)
+        };
+        let Some(sent) = pending else { return Ok(()) };
+        let mut first = None;
+        let outcome = message::decode_answers(answers, sent.lookups.len(), |_, route| {
+            if let Some(route) = route {
+                (self.on_answer)(&route);
+                if matches!(sent.waiter, Waiter::Caller(_)) {
+                    first = Some(route.to_route());
+                }
+            }
         });
-        for (&(_, placement), route) in lookups.iter().zip(routes) {
-            if let Some((route, true)) = route {
-                (self.on_route)(placement, route);
+        if outcome.is_err() {
+            // As good as no answer: it will be asked for again when its time is over.
+            self.pending.lock().insert(batch, sent);
+            return outcome;
+        }
+        match sent.waiter {
+            Waiter::Mirror { .. } => {
+                let answered = sent.lookups.len() as u64;
+                self.counts.answered.fetch_add(answered, Ordering::Relaxed);
             }
+            // The caller may have gone.
+            Waiter::Caller(sender) => drop(sender.send(first)),
         }
-        if let Some(waiter) = self.waiting.lock().get(&answer.batch) {
-            let route = answer.found.first().copied().flatten();
-            let route = route.map(|index| answer.routes[usize::from(index)].clone());
-            // Nobody listens any more if the lookup ended in this moment.
-            let _ = waiter.answers.send((from, route));
+        Ok(())
+    }
+}
+
+impl FrameHandler for MemdsClient {
+    fn handle(&self, from: NodeId, frame: Frame) {
+        if frame.kind != Kind::MemdsAnswer {
+            return;
         }
-    }
-
-    /// What a batch that is under way asked, and whether it is a mirrored one: that is done with
-    /// then.
-    fn lookups_of(&self, batch: u64) -> Option<(Vec<Lookup>, bool)> {
-        if let Some(batch) = self.unanswered.lock().remove(&batch) {
-            return Some((batch.lookups, true));
+        if let Err(error) = self.take_answer(from, frame.body()) {
+            tracing::warn!(peer = from.0, %error, "answer dropped");
         }
-        self.waiting.lock().get(&batch).map(|waiter| (vec![waiter.lookup], false))
-    }
-
-    /// Whether no mirrored answer has brought this route, or a newer one, before.
-    fn is_news(&self, route: &Route) -> bool {
-        let mut newest = self.newest.lock();
-        if newest.len() >= NEWEST_PARTITIONS_MAX {
-            // Telling routes twice does no harm.
-            newest.clear();
-        }
-        let known = newest.insert(route.partition, route.version);
-        match known.filter(|known| *known >= route.version) {
-            Some(known) => {
-                newest.insert(route.partition, known);
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// The next node in turn that is not `passed` over nor under suspicion; any if there is none.
-    fn pick(&self, passed: Option<usize>) -> Option<usize> {
-        let nodes = self.options.nodes.len();
-        let start = self.next_node.fetch_add(1, Ordering::Relaxed);
-        let now = self.now_ms();
-        let in_turn = || (0..nodes).map(|i| start.wrapping_add(i) % nodes);
-        let other = |&node: &usize| Some(node) != passed;
-        let trusted = |&node: &usize| self.suspect_until_ms[node].load(Ordering::Relaxed) <= now;
-        in_turn()
-            .filter(other)
-            .find(trusted)
-            .or_else(|| in_turn().find(other))
-            .or_else(|| in_turn().next())
-    }
-
-    fn suspect(&self, node: usize) {
-        self.suspect_until_ms[node].store(self.now_ms() + SUSPECT_MS, Ordering::Relaxed);
-        self.count(&self.counts.timeouts, "memds_client_timeouts_total", 1);
-    }
-
-    fn has_room(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) < self.options.mirror_lookups_max
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn send(&self, node: usize, body: &Bytes) {
-        let (from, to) = (self.options.id, self.options.nodes[node]);
-        let kind = FrameKind::MemdsLookup;
-        self.transport.send(Frame::new(kind, from, to, PartitionId(0), body.clone()));
-    }
-
-    fn count(&self, count: &AtomicU64, name: &'static str, by: usize) {
-        count.fetch_add(by as u64, Ordering::Relaxed);
-        counter!(name).increment(by as u64);
     }
 }

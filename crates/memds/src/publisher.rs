@@ -1,49 +1,87 @@
-//! What a storage node tells MemDS: it pushes what it knows of its own partitions to every node.
+//! How storage nodes tell MemDS where partitions are.
 //!
-//! A push may be lost; MemDS nodes heal each other, and a leader publishes again whenever it likes,
-//! since a route that is not newer changes nothing.
+//! Storage nodes are authoritative. What they announce goes to every MemDS node at once; a push that
+//! is lost is made good by the next [`Publisher::announce_again`], by MemDS nodes healing each
+//! other, and by storage nodes that answer a misrouted call with the newest route they know.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::BytesMut;
+use parking_lot::Mutex;
 use wire::ids::{NodeId, PartitionId};
-use wire::peer::{Frame, FrameKind, Transport};
+use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
-use crate::message::{MEMBERS_MAX, encode_push};
+use crate::message::{ITEMS_MAX, encode_routes};
+use crate::route::RouteRef;
 
-/// Routes in one push. A few hundred are tens of kilobytes.
-const PUSH_ROUTES_MAX: usize = 512;
-
-/// Pushes routes to all MemDS nodes.
-#[derive(Clone)]
+/// Announces the routes of one storage node.
 pub struct Publisher {
-    from: NodeId,
-    nodes: Vec<NodeId>,
+    node: NodeId,
     transport: Arc<dyn Transport>,
+    state: Mutex<State>,
+}
+
+struct State {
+    fleet: Vec<NodeId>,
+    /// The newest announcement for each partition this node speaks for.
+    current: HashMap<PartitionId, Route>,
 }
 
 impl Publisher {
-    /// A publisher of the node `from`.
-    pub fn new(from: NodeId, nodes: Vec<NodeId>, transport: Arc<dyn Transport>) -> Publisher {
-        Publisher { from, nodes, transport }
+    /// A publisher of storage node `node` for the MemDS nodes `fleet`.
+    pub fn new(node: NodeId, fleet: Vec<NodeId>, transport: Arc<dyn Transport>) -> Publisher {
+        Publisher { node, transport, state: Mutex::new(State { fleet, current: HashMap::new() }) }
     }
 
-    /// Makes a route known.
-    pub fn publish(&self, route: &Route) {
-        self.publish_all(std::slice::from_ref(route));
+    /// Replaces the list of MemDS nodes and tells the new list everything.
+    pub fn set_fleet(&self, fleet: Vec<NodeId>) {
+        self.state.lock().fleet = fleet;
+        self.announce_again();
     }
 
-    /// Makes routes known; up to 512 in one frame, so that the halves of a split appear together.
-    pub fn publish_all(&self, routes: &[Route]) {
-        if let Some(route) = routes.iter().find(|route| route.members.len() > MEMBERS_MAX) {
-            tracing::error!(partition = %route.partition, "route with too many members not published");
-            return;
+    /// Tells all MemDS nodes of new routes: a leader was elected, a range or membership changed.
+    /// Older ones than already announced are not sent.
+    pub fn announce(&self, routes: &[Route]) {
+        let mut state = self.state.lock();
+        let mut newer = Vec::with_capacity(routes.len());
+        for route in routes {
+            let known = state.current.get(&route.partition);
+            if known.is_none_or(|known| known.version < route.version) {
+                state.current.insert(route.partition, route.clone());
+                newer.push(RouteRef::from(route));
+            }
         }
-        for routes in routes.chunks(PUSH_ROUTES_MAX) {
-            let body = encode_push(routes);
-            for &to in &self.nodes {
-                let kind = FrameKind::MemdsPush;
-                self.transport.send(Frame::new(kind, self.from, to, PartitionId(0), body.clone()));
+        let fleet = state.fleet.clone();
+        drop(state);
+        self.push(&fleet, &newer);
+    }
+
+    /// Stops speaking for a partition: this node no longer leads it.
+    pub fn forget(&self, partition: PartitionId) {
+        self.state.lock().current.remove(&partition);
+    }
+
+    /// Tells everything again, for what was lost on the way. To be called now and then (tens of
+    /// seconds): it costs a MemDS node one comparison for each route.
+    pub fn announce_again(&self) {
+        let (fleet, routes) = {
+            let state = self.state.lock();
+            (state.fleet.clone(), state.current.values().cloned().collect::<Vec<_>>())
+        };
+        let routes: Vec<RouteRef<'_>> = routes.iter().map(RouteRef::from).collect();
+        self.push(&fleet, &routes);
+    }
+
+    /// Sends outside the lock: the far side may run inside `send`.
+    fn push(&self, fleet: &[NodeId], routes: &[RouteRef<'_>]) {
+        for routes in routes.chunks(ITEMS_MAX) {
+            let mut body = BytesMut::new();
+            encode_routes(routes.iter().copied(), &mut body);
+            let frame = Frame::new(Kind::MemdsPush, self.node, NodeId::default(), body.freeze());
+            for node in fleet {
+                self.transport.send(*node, frame.to_node(*node));
             }
         }
     }

@@ -36,6 +36,11 @@ impl RouteKey {
         Placement::new(low).expect("masked to the bits of a placement")
     }
 
+    /// The key before this one, if there is one.
+    pub fn before(self) -> Option<RouteKey> {
+        self.0.checked_sub(1).map(RouteKey)
+    }
+
     /// The key as a number below 2^72.
     pub(crate) fn get(self) -> u128 {
         self.0

@@ -24,9 +24,9 @@ async fn main() {
     }
     let mut options = RouterOptions { enable_faults: true, ..RouterOptions::default() };
     options.parameters.push(("port".to_owned(), port.to_string()));
-    let directory = Arc::new(fake::FakeDirectory(fake.clone()));
+    let (memds, cache) = fake::memds_client(&fake);
     let host = Arc::new(fake::FakeHost::default());
-    let router = Router::new(options, fake, directory, host).expect("valid options");
+    let router = Router::new(options, fake, memds, cache, host).expect("valid options");
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
     println!("Ready to accept connections tcp");
     router.serve(listener).await;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use memds::RouteRef;
 use parking_lot::RwLock;
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange, SLOTS};
@@ -31,9 +32,10 @@ struct Cell(RwLock<Arc<Route>>);
 
 type Slot = Arc<[Arc<Cell>]>;
 
-/// The cache.
+/// The cache. The process makes it first, and gives it to the MemDS client (which feeds it with every
+/// answer, [`RouteCache::learn`]) and to the router.
 #[derive(Debug)]
-pub(crate) struct RouteCache {
+pub struct RouteCache {
     slots: moka::sync::Cache<(TableId, u16), Slot, RandomState>,
     /// Weak, so that a partition that left all slots leaves this map too.
     partitions: DashMap<PartitionId, Weak<Cell>>,
@@ -72,13 +74,30 @@ pub(crate) struct Memo {
 }
 
 impl RouteCache {
-    pub(crate) fn new(slots_max: u64) -> RouteCache {
-        RouteCache {
+    /// An empty cache of at most so many (table, slot) pairs.
+    pub fn new(slots_max: u64) -> Arc<RouteCache> {
+        Arc::new(RouteCache {
             slots: moka::sync::Cache::builder()
                 .max_capacity(slots_max)
                 .build_with_hasher(RandomState::default()),
             partitions: DashMap::new(),
             generation: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes MemDS's answer: replaces the route of a partition that is remembered, if this one is
+    /// newer. Partitions nobody here asked for are left alone: the cache holds what is used.
+    pub fn learn(&self, route: &RouteRef<'_>) {
+        let known = self.partitions.get(&route.partition).and_then(|cell| cell.upgrade());
+        let Some(cell) = known else { return };
+        // Nearly always the answer is what is known already; that takes no write lock.
+        if route.version <= cell.0.read().version {
+            return;
+        }
+        let mut current = cell.0.write();
+        if route.version > current.version {
+            *current = Arc::new(route.to_route());
+            self.generation.fetch_add(1, Release);
         }
     }
 

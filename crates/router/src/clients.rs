@@ -113,11 +113,15 @@ impl Client {
         self.wake.notify_one();
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
     /// Resolves when an idle connection should close.
     ///
     /// *Cancel safety*: dropping the future changes nothing.
     pub(crate) async fn ended(&self) {
-        while !self.is_killed() && !self.draining.load(Relaxed) {
+        while !self.is_killed() && !self.is_draining() {
             self.wake.notified().await;
         }
     }

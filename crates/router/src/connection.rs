@@ -102,22 +102,31 @@ impl Connection {
     }
 
     /// Serves the client until the connection ends.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         while self.read().await.is_ok() {
             if self.run_pipeline().await.is_err() || self.session.closing {
                 break;
             }
+            if self.session.client.is_draining() {
+                break;
+            }
         }
-        self.caller.flush();
+        self.caller.flush().await;
     }
 
     /// Waits for bytes from the client.
     async fn read(&mut self) -> Result<(), Closed> {
-        self.release();
         let client = self.session.client.clone();
+        let mut is_first = true;
         let read = tokio::select! {
             biased;
-            read = poll_fn(|cx| self.poll_read(cx)) => read?,
+            read = poll_fn(|cx| {
+                let read = self.poll_read(cx);
+                if read.is_pending() && std::mem::take(&mut is_first) {
+                    self.release();
+                }
+                read
+            }) => read?,
             () = client.ended() => return Err(Closed),
         };
         if read == 0 {
@@ -158,7 +167,9 @@ impl Connection {
             self.input = BytesMut::from(&self.input[..]);
             self.input_is_shared = false;
         }
+        self.decoder.detach();
         self.gated = Vec::new();
+        self.caller.release();
         if self.output.is_empty() {
             self.output = ReplyBuffer::new();
         }
@@ -169,6 +180,7 @@ impl Connection {
     /// Runs every complete command that was read, and answers.
     async fn run_pipeline(&mut self) -> Result<(), Closed> {
         self.clock = Instant::now();
+        self.update_limits();
         while !self.session.closing {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(args)) => {
@@ -269,7 +281,7 @@ impl Connection {
 
     /// Waits until the replies may leave, and writes them.
     pub(crate) async fn flush(&mut self) -> Result<(), Closed> {
-        self.caller.flush();
+        self.caller.flush().await;
         if !self.gated.is_empty() {
             self.settle().await?;
         }

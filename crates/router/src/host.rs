@@ -46,8 +46,6 @@ pub struct RouterOptions {
     pub request_timeout: Duration,
     /// Whether ADMIN FAULT works.
     pub enable_faults: bool,
-    /// Most (table, slot) pairs the route cache holds.
-    pub cache_slots_max: u64,
     /// Evenkeel's version, for INFO.
     pub evenkeel_version: String,
 }
@@ -58,7 +56,6 @@ impl Default for RouterOptions {
             parameters: Vec::new(),
             request_timeout: Duration::from_secs(5),
             enable_faults: false,
-            cache_slots_max: 1 << 20,
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -17,7 +17,6 @@ mod cache;
 mod clients;
 mod config;
 mod connection;
-mod directory;
 mod dispatch;
 mod gather;
 mod host;
@@ -31,7 +30,7 @@ mod shared;
 mod slowlog;
 mod stats;
 
-pub use directory::{Directory, RouteSink};
+pub use cache::RouteCache;
 pub use host::{Host, RouterOptions, Shutdown};
 pub use listener::Router;
 pub(crate) use shared::Shared;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use memds::MemdsClient;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,7 +19,6 @@ use crate::cache::RouteCache;
 use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::directory::{Directory, RouteSink};
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::session::Session;
@@ -44,25 +44,21 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router over these storage nodes and this MemDS client.
+    /// A router over these storage nodes. `memds` is a running client whose answers go to
+    /// [`RouteCache::learn`] of `cache`.
     ///
     /// *Errors*: a text that names the parameter that does not exist or is invalid.
     pub fn new(
         options: RouterOptions,
         storage: Arc<dyn StorageService>,
-        memds: Arc<dyn Directory>,
+        memds: Arc<MemdsClient>,
+        cache: Arc<RouteCache>,
         host: Arc<dyn Host>,
     ) -> Result<Router, String> {
         let config = Config::new(&options.parameters)?;
-        let cache = Arc::new(RouteCache::new(options.cache_slots_max));
-        let sink: RouteSink = {
-            let cache = cache.clone();
-            Arc::new(move |placement, route| cache.install(placement, route))
-        };
         let run_id = (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
         let shared = Arc::new(Shared {
             memds,
-            sink,
             options,
             config,
             clients: Clients::new(),
@@ -143,7 +139,7 @@ impl Router {
         let registered = Registered { shared: shared.clone(), id: client.id };
         let authenticated = !shared.config.live.password_required.load(Relaxed);
         let session = Session::new(client, authenticated);
-        let connection = Connection::new(shared.clone(), stream, session);
+        let mut connection = Connection::new(shared.clone(), stream, session);
         tokio::spawn(async move {
             // Leaves the registry however the connection ends.
             let _registered = registered;

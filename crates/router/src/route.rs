@@ -21,8 +21,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::table::Entry;
 use commands::{CommandError, Flags, key_positions};
+use memds::Lookup;
 use smallvec::SmallVec;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
@@ -87,7 +88,7 @@ pub(crate) struct Caller {
     /// What this connection counted since the last [`Caller::flush`].
     pub(crate) tally: Counters,
     memo: Option<Memo>,
-    mirror: Vec<(TableId, Placement)>,
+    mirror: Vec<Lookup>,
 }
 
 impl<'a> Routed<'a> {
@@ -151,9 +152,9 @@ impl Caller {
             return Attempt::Blocked(Obstacle::Unknown);
         };
         self.tally.cache_hits += 1;
-        self.mirror.push((routed.table, routed.placement));
-        if self.mirror.len() == MIRROR_BATCH {
-            self.send_mirror();
+        self.mirror.push(Lookup { table: routed.table, placement: routed.placement });
+        if self.mirror.len() >= MIRROR_BATCH {
+            self.try_send_mirror();
         }
         self.call_target(routed, target)
     }
@@ -177,7 +178,9 @@ impl Caller {
         let deadline = Instant::now() + timeout;
         let mut backoff = BACKOFF_MIN;
         let mut next_correction = Instant::now();
-        if matches!(obstacle, Obstacle::Unknown) {
+        // A call after a miss is its first one; all others here are made again.
+        let mut is_first = matches!(obstacle, Obstacle::Unknown);
+        if is_first {
             // This is the call's one lookup.
             self.look_up(routed, deadline).await;
         }
@@ -219,7 +222,8 @@ impl Caller {
                 self.tally.corrections += 1;
                 self.look_up(routed, deadline).await;
             }
-            self.tally.retries += 1;
+            self.tally.retries += u64::from(wait.is_some() || !is_first);
+            is_first = false;
             let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
             obstacle = match known.map(|target| self.call_target(routed, target)) {
                 None => Obstacle::NoLeader,
@@ -265,30 +269,38 @@ impl Caller {
 
     /// Asks MemDS for the route and remembers it.
     async fn look_up(&mut self, routed: &Routed<'_>, deadline: Instant) {
-        // What was routed before must not wait for this.
-        self.flush();
-        let found = self.shared.memds.lookup(routed.table, routed.placement);
-        match timeout_at(deadline, found).await {
-            Ok(Ok(Some(route))) => self.shared.cache.install(routed.placement, route),
-            Ok(Ok(None)) | Err(_) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "a MemDS lookup failed");
-                sleep(BACKOFF_MIN).await;
-            }
+        let lookup = Lookup { table: routed.table, placement: routed.placement };
+        let found = self.shared.memds.lookup(lookup);
+        if let Ok(Some(route)) = timeout_at(deadline, found).await {
+            self.shared.cache.install(routed.placement, route);
         }
     }
 
-    /// Sends the mirrored lookups and hands over what was counted.
-    pub(crate) fn flush(&mut self) {
-        self.send_mirror();
+    /// Hands over what was counted.
+    pub(crate) fn count(&mut self) {
         self.shared.stats.add(&mut self.tally);
     }
 
-    fn send_mirror(&mut self) {
+    /// Puts the mirrored lookups on their way and hands over what was counted. Waits only if MemDS
+    /// takes lookups more slowly than clients cause them.
+    pub(crate) async fn flush(&mut self) {
+        self.count();
+        self.try_send_mirror();
         if !self.mirror.is_empty() {
-            let lookups = std::mem::take(&mut self.mirror);
-            self.shared.memds.mirror(lookups, self.shared.sink.clone());
+            self.shared.memds.mirror(&self.mirror).await;
+            self.mirror.clear();
         }
+    }
+
+    fn try_send_mirror(&mut self) {
+        if !self.mirror.is_empty() && self.shared.memds.try_mirror(&self.mirror) {
+            self.mirror.clear();
+        }
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub(crate) fn release(&mut self) {
+        self.mirror = Vec::new();
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use memds::MemdsClient;
 use parking_lot::Mutex;
 use wire::service::StorageService;
 
 use crate::cache::RouteCache;
 use crate::clients::Clients;
 use crate::config::Config;
-use crate::directory::{Directory, RouteSink};
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::slowlog::Slowlog;
@@ -26,9 +26,7 @@ pub(crate) struct Shared {
     pub(crate) latency: Latency,
     pub(crate) cache: Arc<RouteCache>,
     pub(crate) storage: Arc<dyn StorageService>,
-    pub(crate) memds: Arc<dyn Directory>,
-    /// Takes the answers of mirrored lookups into the cache.
-    pub(crate) sink: RouteSink,
+    pub(crate) memds: Arc<MemdsClient>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) started: Instant,
     /// Forty hexadecimal digits, new at each start, as INFO shows them.

@@ -110,7 +110,7 @@ fn redacted<'a>(entry: &Entry, args: &'a [Bytes]) -> Cow<'a, [Bytes]> {
 /// they do not hold the buffer they were read into.
 fn shortened(args: &[Bytes]) -> Vec<Bytes> {
     let kept = if args.len() > ARGS_MAX { ARGS_MAX - 1 } else { args.len() };
-    let mut short: Vec<Bytes> = args[..kept].iter().map(|arg| shortened_arg(arg)).collect();
+    let mut short: Vec<Bytes> = args[..kept].iter().map(shortened_arg).collect();
     if kept < args.len() {
         short.push(Bytes::from(format!("... ({} more arguments)", args.len() - kept)));
     }

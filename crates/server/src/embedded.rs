@@ -1,17 +1,17 @@
 //! The embedded cluster: storage nodes in three zones, a MemDS fleet of three, all in this process.
 //! They talk by the frames that machines would exchange; nothing else joins them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use memds::{Client, ClientOptions, Healing, Memds, Publisher};
-use router::{Directory, RouteSink};
+use memds::{ClientOptions, MemdsClient, MemdsNode, Publisher};
+use router::RouteCache;
 use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, Surroundings};
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{LocalTransport, Transport};
-use wire::placement::{Placement, PlacementRange};
-use wire::service::{BoxFuture, Route, StorageService};
+use wire::placement::PlacementRange;
+use wire::service::StorageService;
 
 use crate::config::Config;
 use crate::folder::Folder;
@@ -19,17 +19,20 @@ use crate::folder::Folder;
 const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Ids of the MemDS nodes.
 const MEMDS: [NodeId; 3] = [NodeId(101), NodeId(102), NodeId(103)];
-/// How often a MemDS node compares its map with another's.
-const HEAL_EVERY: Duration = Duration::from_secs(1);
 /// The router's address for MemDS's answers.
 const ROUTER: NodeId = NodeId(201);
+
+/// Most (table, slot) pairs that the route cache holds.
+const CACHED_SLOTS_MAX: u64 = 1 << 20;
+/// How often a MemDS node compares its map with another's.
+const HEAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module's text.
 pub(crate) struct Embedded {
     nodes: Arc<LocalNodes>,
-    directory: Arc<MemdsDirectory>,
-    // Held to the end of the process: the threads that keep MemDS nodes equal.
-    _healing: Vec<Healing>,
+    fleet: Vec<Arc<MemdsNode>>,
+    client: Arc<MemdsClient>,
+    cache: Arc<RouteCache>,
     // Held to the end of the process: the lock of the data folder.
     _folder: Folder,
 }
@@ -43,23 +46,47 @@ impl Embedded {
         let folder = Folder::open(config)?;
         let transport = Arc::new(LocalTransport::default());
         let shared: Arc<dyn Transport> = transport.clone();
-        let mut healing = Vec::new();
+        let mut fleet = Vec::new();
         for id in MEMDS {
-            let node = Arc::new(Memds::new(id, MEMDS.to_vec(), Arc::clone(&shared)));
-            healing.push(node.sync_every(HEAL_EVERY).context("start MemDS node")?);
-            transport.connect(id, node);
+            let node = Arc::new(MemdsNode::new(id, Arc::clone(&shared)));
+            transport.register(id, node.clone());
+            fleet.push(node);
         }
-        let directory = Arc::new(MemdsDirectory::new(&transport)?);
+        let cache = RouteCache::new(CACHED_SLOTS_MAX);
+        let learning = Arc::clone(&cache);
+        let options = ClientOptions::default();
+        let client = MemdsClient::new(ROUTER, MEMDS.to_vec(), shared, options, move |route| {
+            learning.learn(route);
+        });
+        transport.register(ROUTER, client.clone());
         let nodes = open_nodes(config, &folder, &transport)?;
-        Ok(Embedded { nodes: Arc::new(nodes), directory, _healing: healing, _folder: folder })
+        Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, _folder: folder })
+    }
+
+    /// Runs what needs a runtime: the mirror of lookups, and MemDS nodes healing each other. Never
+    /// resolves.
+    pub(crate) async fn run(&self) {
+        let heal = async {
+            loop {
+                tokio::time::sleep(HEAL_INTERVAL).await;
+                for (node, peer) in self.fleet.iter().zip(MEMDS.iter().cycle().skip(1)) {
+                    node.heal_from(*peer);
+                }
+            }
+        };
+        tokio::join!(Arc::clone(&self.client).run(), heal);
     }
 
     pub(crate) fn storage(&self) -> Arc<dyn StorageService> {
         self.nodes.clone()
     }
 
-    pub(crate) fn directory(&self) -> Arc<dyn Directory> {
-        self.directory.clone()
+    pub(crate) fn memds(&self) -> Arc<MemdsClient> {
+        self.client.clone()
+    }
+
+    pub(crate) fn cache(&self) -> Arc<RouteCache> {
+        self.cache.clone()
     }
 
     /// Stops all nodes; everything acknowledged is on their disks already.
@@ -92,11 +119,12 @@ fn open_nodes(
         let open = move || {
             let shared: Arc<dyn Transport> = transport.clone();
             let publisher = Publisher::new(id, MEMDS.to_vec(), Arc::clone(&shared));
-            let publish: Publish = Arc::new(move |route| publisher.publish(&route));
+            let publish: Publish =
+                Arc::new(move |route| publisher.announce(std::slice::from_ref(&route)));
             let surroundings = Surroundings { transport: shared, publish };
             let node =
                 Node::open(id, zone.clone(), &dir, options.clone(), &assignments, surroundings)?;
-            transport.connect(id, node.frame_handler());
+            transport.register(id, node.frame_handler());
             Ok(node)
         };
         if let Err(error) = nodes.add(id, seat, Box::new(open)) {
@@ -134,43 +162,4 @@ fn node_options(config: &Config) -> NodeOptions {
     };
     options.lsm.cache_bytes = config.cache_mb << 19;
     options
-}
-
-/// MemDS as the router asks it.
-struct MemdsDirectory {
-    client: Arc<Client>,
-    sink: Arc<OnceLock<RouteSink>>,
-}
-
-impl MemdsDirectory {
-    fn new(transport: &Arc<LocalTransport>) -> anyhow::Result<MemdsDirectory> {
-        let sink: Arc<OnceLock<RouteSink>> = Arc::default();
-        let told = Arc::clone(&sink);
-        let on_route = move |placement: Placement, route: &Route| {
-            if let Some(sink) = told.get() {
-                sink(placement, route.clone());
-            }
-        };
-        let options = ClientOptions::new(ROUTER, MEMDS.to_vec());
-        let shared: Arc<dyn Transport> = transport.clone();
-        let client = Client::new(options, shared, on_route).context("start MemDS client")?;
-        transport.connect(ROUTER, client.frame_handler());
-        Ok(MemdsDirectory { client: Arc::new(client), sink })
-    }
-}
-
-impl Directory for MemdsDirectory {
-    fn lookup(
-        &self,
-        table: TableId,
-        placement: Placement,
-    ) -> BoxFuture<Result<Option<Route>, String>> {
-        let client = Arc::clone(&self.client);
-        Box::pin(async move { Ok(client.lookup(table, placement).await) })
-    }
-
-    fn mirror(&self, lookups: Vec<(TableId, Placement)>, sink: RouteSink) {
-        self.sink.get_or_init(|| sink);
-        self.client.mirror(&lookups);
-    }
 }

@@ -50,16 +50,19 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
-    let embedded = Embedded::open(config)?;
+    let embedded = Arc::new(Embedded::open(config)?);
     let host = Arc::new(ServerHost::new(logs));
     let options = RouterOptions {
         parameters: config.parameters(),
         enable_faults: config.enable_faults,
         ..RouterOptions::default()
     };
-    let router = Router::new(options, embedded.storage(), embedded.directory(), host.clone())
-        .map_err(anyhow::Error::msg)?;
+    let (storage, memds, cache) = (embedded.storage(), embedded.memds(), embedded.cache());
+    let router =
+        Router::new(options, storage, memds, cache, host.clone()).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let running = Arc::clone(&embedded);
+    runtime.spawn(async move { running.run().await });
     let served = runtime.block_on(serve(config, router, &host));
     runtime.shutdown_timeout(STOP_GRACE);
     embedded.stop();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
-use wire::peer::{Frame, FrameKind, Transport};
+use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
 use crate::core::{Actions, Core, Frozen, LogRead};
@@ -36,7 +36,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys deleted by expiry in one step, under one lock.
 const EXPIRE_KEYS_MAX: usize = 256;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
 /// How often a flush looks whether the log has caught up with what it is to write.
@@ -140,7 +140,8 @@ impl Shared {
     fn send(&self, partition: PartitionId, to: paxos::NodeId, message: &paxos::Message) {
         let body = paxos::codec::encode(message).freeze();
         let to = NodeId(to.0);
-        self.transport.send(Frame::new(FrameKind::Paxos, self.id, to, partition, body));
+        let frame = Frame::new(Kind::Paxos, self.id, to, body).for_group(partition);
+        self.transport.send(to, frame);
     }
 
     /// Sends a lagging member what only the log on disk holds.
@@ -175,9 +176,9 @@ impl Shared {
         if self.is_stopping() {
             return;
         }
-        let partition = self.partitions.read().get(&frame.partition).cloned();
+        let partition = self.partitions.read().get(&frame.group).cloned();
         let Some(partition) = partition else { return };
-        match paxos::codec::decode(frame.body.clone()) {
+        match paxos::codec::decode(frame.body().clone()) {
             Ok(message) => {
                 let from = paxos::NodeId(frame.from.0);
                 let now = self.clock.monotonic();

@@ -339,7 +339,7 @@ impl Drop for Node {
 struct Receiver(std::sync::Weak<Shared>);
 
 impl FrameHandler for Receiver {
-    fn handle(&self, frame: Frame) {
+    fn handle(&self, _from: NodeId, frame: Frame) {
         if let Some(shared) = self.0.upgrade() {
             shared.receive(&frame);
         }

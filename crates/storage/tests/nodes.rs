@@ -44,7 +44,7 @@ impl Cluster {
                 };
                 let zone = zone.clone();
                 let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
-                transport.connect(id, node.frame_handler());
+                transport.register(id, node.frame_handler());
                 Ok(node)
             };
             nodes.add(id, seat, Box::new(open)).expect("a node opens");

@@ -104,7 +104,7 @@ pub(super) fn fault(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
         b"start" => NodeFault::Start(id),
         _ => return Err(CommandError::Syntax),
     };
-    tracing::warn!(?fault, conn = connection.session.client.id, "ADMIN FAULT");
+    tracing::info!(?fault, conn = connection.session.client.id, "ADMIN FAULT");
     connection.shared.storage.fault(fault).map_err(CommandError::Operator)?;
     Ok(Reply::OK)
 }

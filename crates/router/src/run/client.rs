@@ -181,8 +181,8 @@ impl Victims {
         let is_at = |wanted: &Option<Bytes>, addr: std::net::SocketAddr| {
             wanted.as_ref().is_none_or(|wanted| wanted == addr.to_string().as_bytes())
         };
-        !self.none
-            && !(self.skip_me && client.id == me)
+        let spared = self.none || (self.skip_me && client.id == me);
+        !spared
             && self.id.is_none_or(|id| id == client.id)
             && is_at(&self.addr, client.peer)
             && is_at(&self.local_addr, client.local)

@@ -45,7 +45,7 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
 }
 
 pub(super) fn resetstat(connection: &mut Connection) -> Reply {
-    connection.caller.flush();
+    connection.caller.count();
     connection.shared.stats.reset();
     Reply::OK
 }

@@ -59,7 +59,7 @@ const SECTIONS: &[Section] = &[
 
 pub(super) fn info(connection: &mut Connection, args: &[Bytes]) -> Reply {
     // What this connection counted in its present pipeline belongs in the picture.
-    connection.caller.flush();
+    connection.caller.count();
     let shared = &*connection.shared;
     let facts = Facts { shared, nodes: shared.storage.status() };
     let mut out = String::new();

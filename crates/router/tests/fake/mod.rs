@@ -1,25 +1,33 @@
-//! Storage nodes and a MemDS in memory, which do what a test tells them: lead or not, open gates now,
-//! later or never, split. Commands are evaluated by their real handlers.
+//! Storage nodes in memory, which do what a test tells them: lead or not, open gates now, later or
+//! never, split. Commands are evaluated by their real handlers, and MemDS is the real one.
 
 #![allow(dead_code, unreachable_pub, reason = "each test and the example use a part of it")]
 
-use std::collections::{HashMap, VecDeque};
+pub mod client;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use commands::{Args, MemoryView, Run, Txn, View, table};
+use memds::{ClientOptions, MemdsClient, MemdsNode};
 use parking_lot::Mutex;
-use router::{Directory, Host, RouteSink, Router, RouterOptions, Shutdown};
+use router::{Host, RouteCache, Router, RouterOptions, Shutdown};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wire::ids::{NodeId, PartitionId, TableId, Version, Zone};
+use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus, Route,
     RouteVersion, StorageService,
 };
+
+/// The only MemDS node, and the router as MemDS knows it.
+const MEMDS: NodeId = NodeId(11);
+const ROUTER: NodeId = NodeId(21);
 
 /// What a call is answered instead of being evaluated.
 #[derive(Clone, Debug)]
@@ -56,8 +64,6 @@ struct State {
     /// Names of commands in the order they were evaluated.
     log: Vec<String>,
     keep_log: bool,
-    /// What MemDS believes, if it lags behind: partition to route.
-    stale: HashMap<PartitionId, Route>,
     applied_on_followers: u64,
 }
 
@@ -66,8 +72,8 @@ pub struct Fake {
     state: Mutex<State>,
     gates: watch::Sender<Gates>,
     pub gated: AtomicBool,
-    pub lookups: AtomicU64,
-    pub mirrored: AtomicU64,
+    memds: Arc<MemdsNode>,
+    transport: Arc<LocalTransport>,
     /// Calls received, evaluated or not.
     pub calls: AtomicU64,
     /// Whether nodes tell the newest route when they are asked in error.
@@ -80,6 +86,9 @@ fn now_ms() -> u64 {
 
 impl Fake {
     pub fn new() -> Arc<Fake> {
+        let transport = Arc::new(LocalTransport::new());
+        let memds = Arc::new(MemdsNode::new(MEMDS, transport.clone()));
+        transport.register(MEMDS, memds.clone());
         let state = State {
             partitions: Vec::new(),
             next_partition: 1,
@@ -87,15 +96,14 @@ impl Fake {
             stopped: Vec::new(),
             log: Vec::new(),
             keep_log: true,
-            stale: HashMap::new(),
             applied_on_followers: 0,
         };
         let fake = Fake {
             state: Mutex::new(state),
             gates: watch::Sender::new(Gates::Open),
             gated: AtomicBool::new(true),
-            lookups: AtomicU64::new(0),
-            mirrored: AtomicU64::new(0),
+            memds,
+            transport,
             calls: AtomicU64::new(0),
             tells_route: AtomicBool::new(true),
         };
@@ -119,6 +127,7 @@ impl Fake {
         let mut view = MemoryView::new(now_ms());
         view.table = range.table;
         view.range = range;
+        self.memds.install(&route);
         state.partitions.push(Partition { route, view });
     }
 
@@ -145,21 +154,19 @@ impl Fake {
         view.table = table;
         view.range = route.range;
         state.partitions.push(Partition { route, view });
+        for partition in state.partitions.iter().filter(|p| p.route.range.table == table) {
+            self.memds.install(&partition.route);
+        }
     }
 
     /// Moves every partition's leadership to a node; MemDS learns it unless `quietly`.
     pub fn lead(&self, node: NodeId, quietly: bool) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        for partition in &mut state.partitions {
-            if quietly {
-                state.stale.insert(partition.route.partition, partition.route.clone());
-            }
+        for partition in &mut self.state.lock().partitions {
             partition.route.leader = Some(node);
             partition.route.version.ballot += 1;
-        }
-        if !quietly {
-            state.stale.clear();
+            if !quietly {
+                self.memds.install(&partition.route);
+            }
         }
     }
 
@@ -185,12 +192,6 @@ impl Fake {
 
     pub fn set_applied_on_followers(&self, index: u64) {
         self.state.lock().applied_on_followers = index;
-    }
-
-    fn route(&self, table: TableId, placement: Placement) -> Option<Route> {
-        let state = self.state.lock();
-        let route = &state.partitions.iter().find(|p| p.holds(table, placement))?.route;
-        Some(state.stale.get(&route.partition).unwrap_or(route).clone())
     }
 
     fn evaluate(&self, node: NodeId, call: Call<'_>) -> Answer {
@@ -344,26 +345,17 @@ impl StorageService for Fake {
     }
 }
 
-/// The fake's MemDS.
-pub struct FakeDirectory(pub Arc<Fake>);
-
-impl Directory for FakeDirectory {
-    fn lookup(
-        &self,
-        table: TableId,
-        placement: Placement,
-    ) -> BoxFuture<Result<Option<Route>, String>> {
-        self.0.lookups.fetch_add(1, SeqCst);
-        let route = self.0.route(table, placement);
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            Ok(route)
-        })
-    }
-
-    fn mirror(&self, lookups: Vec<(TableId, Placement)>, _: RouteSink) {
-        self.0.mirrored.fetch_add(lookups.len() as u64, SeqCst);
-    }
+/// A running client of the fake's MemDS, and the cache it feeds.
+pub fn memds_client(fake: &Fake) -> (Arc<MemdsClient>, Arc<RouteCache>) {
+    let cache = RouteCache::new(1 << 20);
+    let fed = cache.clone();
+    let (transport, options) = (fake.transport.clone(), ClientOptions::default());
+    let client = MemdsClient::new(ROUTER, vec![MEMDS], transport, options, move |route| {
+        fed.learn(route);
+    });
+    fake.transport.register(ROUTER, client.clone());
+    tokio::spawn(client.clone().run());
+    (client, cache)
 }
 
 /// A process that remembers what it was asked.
@@ -407,6 +399,7 @@ impl Host for FakeHost {
 /// A router over a fake, listening on a port of its own.
 pub struct Running {
     pub fake: Arc<Fake>,
+    pub memds: Arc<MemdsClient>,
     pub host: Arc<FakeHost>,
     pub router: Router,
     pub port: u16,
@@ -428,9 +421,10 @@ pub async fn start(
     };
     options.parameters.push(("port".to_owned(), port.to_string()));
     change(&mut options);
-    let directory = Arc::new(FakeDirectory(fake.clone()));
-    let router = Router::new(options, fake.clone(), directory, host.clone()).expect("options");
+    let (memds, cache) = memds_client(&fake);
+    let router =
+        Router::new(options, fake.clone(), memds.clone(), cache, host.clone()).expect("options");
     let serving = router.clone();
     tokio::spawn(async move { serving.serve(listener).await });
-    Running { fake, host, router, port }
+    Running { fake, memds, host, router, port }
 }

@@ -105,6 +105,8 @@ pub struct Decoder {
     bulk: Option<usize>,
     /// The arguments of the current array that are complete.
     args: Arguments,
+    /// How many of `args` no longer refer to the read buffer.
+    detached: usize,
     /// What has arrived of a large argument (and of its CRLF).
     large: Vec<u8>,
     /// Bytes at the start of the read buffer known to hold no end of line.
@@ -153,6 +155,18 @@ impl Decoder {
     pub fn pending_bytes(&self) -> usize {
         self.large.capacity()
             + self.args.iter().map(|arg| size_of::<Bytes>() + arg.len()).sum::<usize>()
+    }
+
+    /// Makes what is held of a partial command independent of the read buffer, so that its memory can
+    /// be used again while the client takes its time. Copies each argument once at most.
+    pub fn detach(&mut self) {
+        for arg in &mut self.args[self.detached..] {
+            // Larger ones were gathered apart, or fill most of the buffer anyway.
+            if arg.len() < LARGE_BULK_BYTES {
+                *arg = Bytes::copy_from_slice(arg);
+            }
+        }
+        self.detached = self.args.len();
     }
 
     /// How many bytes the argument in progress still lacks at least (0 if unknown): what a
@@ -234,7 +248,11 @@ impl Decoder {
             self.missing -= 1;
         }
         self.cut(buffer, at, &mut ranges);
-        Ok((self.missing == 0).then(|| std::mem::take(&mut self.args)))
+        if self.missing > 0 {
+            return Ok(None);
+        }
+        self.detached = 0;
+        Ok(Some(std::mem::take(&mut self.args)))
     }
 
     /// Takes the first `length` bytes off the buffer and the arguments in them.

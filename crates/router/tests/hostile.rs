@@ -1,0 +1,143 @@
+//! What must not hurt others: bytes that are no RESP, promises not kept, replies not read.
+
+mod fake;
+
+use std::time::Duration;
+
+use fake::client::Client;
+use fake::start;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Sends bytes and reads until the router closes; what it said.
+async fn say(port: u16, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    stream.write_all(bytes).await.expect("it reads");
+    let mut said = Vec::new();
+    let reading = stream.read_to_end(&mut said);
+    // A reset counts as closed; what was said before is kept.
+    let _ = tokio::time::timeout(Duration::from_secs(20), reading).await.expect("it closes");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_resp_is_refused_and_closed() {
+    let running = start(&[], |_| {}).await;
+    for (bytes, expected) in [
+        (&b"*a\r\n"[..], "-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1\r\n+PING\r\n", "-ERR Protocol error: expected '$', got '+'\r\n"),
+        (b"*1\r\n$-1\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
+        (b"*1\r\n$99999999999\r\n", "-ERR Protocol error: invalid bulk length\r\n"),
+        (b"GET \"a\r\n", "-ERR Protocol error: unbalanced quotes in request\r\n"),
+        (b"PING\r\n*1\r\n$x\r\n", "+PONG\r\n-ERR Protocol error: invalid bulk length\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET k 1\r\n", ""),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "-ERR wrong number of arguments for 'get' command\r\n",
+        ),
+    ] {
+        let said = say(running.port, bytes).await;
+        assert_eq!(said, expected, "{:?}", String::from_utf8_lossy(bytes));
+    }
+    assert!(running.fake.take_log().is_empty());
+    assert_eq!(Client::connect(running.port).await.run("PING").await, "PONG");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_requests_ask_for_nothing() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    client.send("*0\r\n\r\n*-1\r\n   \r\nPING\r\n\r\n").await;
+    assert_eq!(client.replies(1).await, ["PONG"]);
+    assert_eq!(client.run("ECHO x").await, "x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_breaks_cannot_forge_replies() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    for line in ["x\r\n+OK", "CONFIG x\r\n+OK", "HELLO 3 x\r\n+OK", "CLIENT KILL USER x\r\n+OK"] {
+        let reply = client.run(line).await;
+        assert!(reply.contains("x  +OK"), "{reply:?}");
+        assert_eq!(client.run("PING").await, "PONG");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promises_cost_no_memory() {
+    let running = start(&[], |_| {}).await;
+    let mut promisers = Vec::new();
+    for _ in 0..200 {
+        let mut client = Client::connect(running.port).await;
+        client.send("*1000000\r\n$60000000\r\nabc").await;
+        promisers.push(client);
+    }
+    let mut client = Client::connect(running.port).await;
+    let info = client.run("INFO clients").await;
+    let most = info.lines().find_map(|line| line.strip_prefix("client_recent_max_input_buffer:"));
+    let most: u64 = most.and_then(|n| n.trim().parse().ok()).expect("a number");
+    assert!(most < 100_000, "{most} bytes held for 3 received");
+}
+
+/// How many bytes wait for a connection, by CLIENT LIST; `None` if it is gone.
+async fn waiting(operator: &mut Client, id: &str) -> Option<u64> {
+    let line = operator.run(&format!("CLIENT LIST ID {id}")).await;
+    let field = line.split(' ').find_map(|field| field.strip_prefix("obl="))?;
+    Some(field.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_stops_itself_alone() {
+    let running = start(&[], |_| {}).await;
+    let mut operator = Client::connect(running.port).await;
+    assert_eq!(operator.run(&format!("SET big {}", "x".repeat(1 << 20))).await, "OK");
+    let mut glutton = Client::connect(running.port).await;
+    let id = glutton.run("CLIENT ID").await;
+    // Four gigabytes of replies are asked for, and none read.
+    glutton.send("GET big\r\n".repeat(4000)).await;
+    while waiting(&mut operator, &id).await == Some(0) {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        let held = waiting(&mut operator, &id).await.expect("it is not cut off");
+        assert!(held < 2 << 20, "{held} bytes are held for it");
+    }
+    drop(glutton);
+    while waiting(&mut operator, &id).await.is_some() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_replies_must_be_read_in_time() {
+    // More than the kernel's socket buffers take.
+    let mget = format!("MGET{}", " big".repeat(32));
+    for limits in ["normal 8mb 0 0", "normal 0 1mb 1"] {
+        let running = start(&[("client-output-buffer-limit", limits)], |_| {}).await;
+        let mut operator = Client::connect(running.port).await;
+        assert_eq!(operator.run(&format!("SET big {}", "x".repeat(1 << 20))).await, "OK");
+        let mut slow = Client::connect(running.port).await;
+        let id = slow.run("CLIENT ID").await;
+        slow.send_lines(&[&mget]).await;
+        while waiting(&mut operator, &id).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let reader = async { while slow.reply().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(20), reader).await.expect("cut off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connections_leave_nothing_behind() {
+    let running = start(&[], |_| {}).await;
+    for round in 0..200 {
+        let mut stream = TcpStream::connect(("127.0.0.1", running.port)).await.expect("listens");
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n";
+        stream.write_all(&bytes[..round % bytes.len()]).await.expect("it reads");
+    }
+    let mut client = Client::connect(running.port).await;
+    while client.run("CLIENT LIST").await.lines().count() > 1 {
+        tokio::task::yield_now().await;
+    }
+}
