@@ -50,7 +50,7 @@ pub enum CommandError {
     InvalidExpireTime(&'static str),
     /// EXPIRE was given an option it does not know.
     #[error("ERR Unsupported option {0}")]
-    UnsupportedOption(String),
+    UnsupportedOption(Echo),
     /// SCAN was given no cursor.
     #[error("ERR invalid cursor")]
     InvalidCursor,
@@ -65,34 +65,37 @@ pub enum CommandError {
     KeyTooLong,
     /// There is no command of this name; its name and its first arguments.
     #[error("ERR unknown command '{0}', with args beginning with: {1}")]
-    UnknownCommand(String, String),
+    UnknownCommand(Echo, Echo),
     /// A group has no subcommand of this name; the group's name in upper case.
     #[error("ERR unknown subcommand '{0}'. Try {1} HELP.")]
-    UnknownSubcommand(String, String),
+    UnknownSubcommand(Echo, &'static str),
+    /// A subcommand that takes several forms was given none of them; its name and the group's.
+    #[error("ERR unknown subcommand or wrong number of arguments for '{0}'. Try {1} HELP.")]
+    SubcommandSyntax(Echo, &'static str),
     /// CONFIG SET was given a parameter that does not exist.
     #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
-    ConfigUnknown(String),
+    ConfigUnknown(Echo),
     /// CONFIG SET was given a value that this parameter cannot have, and why.
     #[error("ERR CONFIG SET failed (possibly related to argument '{0}') - {1}")]
     ConfigRefused(&'static str, String),
     /// HELLO met an option it does not know.
     #[error("ERR Syntax error in HELLO option '{0}'")]
-    HelloOption(String),
+    HelloOption(Echo),
     /// CLIENT SETINFO met an attribute it does not know.
     #[error("ERR Unrecognized option '{0}'")]
-    SetinfoOption(String),
+    SetinfoOption(Echo),
     /// CLIENT SETINFO met a value with blanks or unprintable characters.
     #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
-    SetinfoValue(String),
+    SetinfoValue(Echo),
     /// CLIENT LIST or KILL met a type of connection that does not exist.
     #[error("ERR Unknown client type '{0}'")]
-    ClientType(String),
+    ClientType(Echo),
     /// CLIENT KILL names a user that does not exist.
     #[error("ERR No such user '{0}'")]
-    NoSuchUser(String),
+    NoSuchUser(Echo),
     /// LATENCY GRAPH asks for an event without samples.
     #[error("ERR No samples available for event '{0}'")]
-    NoLatencySamples(String),
+    NoLatencySamples(Echo),
     /// The request was not framed as RESP; the connection is closed.
     #[error("ERR Protocol error: {0}")]
     Protocol(String),
@@ -173,6 +176,8 @@ impl CommandError {
     pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
     pub const PAUSE_NOT_INTEGER: CommandError =
         CommandError::text("ERR timeout is not an integer or out of range");
+    pub const PAUSE_MODE: CommandError =
+        CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL");
     pub const PAUSE_NEGATIVE: CommandError = CommandError::text("ERR timeout is negative");
     pub const COUNT_NOT_INTEGER: CommandError =
         CommandError::text("ERR count should be greater than or equal to -1");
@@ -213,6 +218,52 @@ impl From<ViewError> for CommandError {
 
 impl From<CommandError> for Reply {
     fn from(error: CommandError) -> Reply {
-        Reply::Error(Bytes::from(error.to_string()))
+        let line = error.to_string();
+        Reply::Error(match error {
+            // No client's bytes, and their own text may be of any script.
+            CommandError::Storage(_) | CommandError::Operator(_) => Bytes::from(line),
+            _ => line.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
+        })
+    }
+}
+
+/// What a client sent, as a refusal repeats it: up to a NUL, as C prints it, and otherwise every
+/// byte, UTF-8 or not, as Redis does. Displayed, a byte is the character of its number; the line of
+/// an error becomes bytes again when it becomes a [`Reply`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Echo(String);
+
+impl Echo {
+    /// The first bytes, at most so many.
+    pub fn cut(bytes: &[u8], length_max: usize) -> Echo {
+        let bytes = bytes.iter().take(length_max).take_while(|byte| **byte != 0);
+        Echo(bytes.map(|byte| char::from(*byte)).collect())
+    }
+
+    /// All bytes.
+    pub fn new(bytes: &[u8]) -> Echo {
+        Echo::cut(bytes, bytes.len())
+    }
+}
+
+impl std::fmt::Display for Echo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_gives_back_the_bytes() {
+        let error = CommandError::NoSuchUser(Echo::new(b"\xff\xc3\xa9x\0y"));
+        assert_eq!(
+            Reply::from(error),
+            Reply::Error(Bytes::from_static(b"ERR No such user '\xff\xc3\xa9x'"))
+        );
+        let error = CommandError::Operator("caf\u{e9}".to_owned());
+        assert_eq!(Reply::from(error), Reply::Error(Bytes::from("ERR caf\u{e9}")));
     }
 }

@@ -4,7 +4,7 @@
 //! it was meant to keep.
 
 use crate::args::Options;
-use crate::error::CommandError;
+use crate::error::{CommandError, Echo};
 use crate::view::View;
 
 /// How a time to live is written.
@@ -80,8 +80,7 @@ impl Condition {
                 b"GT" => condition.later = true,
                 b"LT" => condition.sooner = true,
                 _ => {
-                    let option = String::from_utf8_lossy(raw).into_owned();
-                    return Err(CommandError::UnsupportedOption(option));
+                    return Err(CommandError::UnsupportedOption(Echo::new(raw)));
                 }
             }
         }

@@ -27,7 +27,7 @@ pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
     Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
 };
-pub use error::CommandError;
+pub use error::{CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, object_help};
 pub use keys::{key_flags, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};

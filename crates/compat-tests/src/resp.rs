@@ -89,6 +89,14 @@ impl Value {
     pub fn is_error(&self) -> bool {
         matches!(self, Value::Error(_))
     }
+
+    /// The text of an error; empty if it is none.
+    pub fn error_text(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Value::Error(text) => String::from_utf8_lossy(text),
+            _ => "".into(),
+        }
+    }
 }
 
 /// As text, not as lists of byte values: this is what a failed assertion prints.

@@ -14,6 +14,8 @@ pub(crate) struct Asking {
     question: u64,
     /// Members that miss the leader too, by position; this one included.
     missing: u64,
+    /// When to ask again those that did not answer.
+    repeat: Instant,
 }
 
 /// A candidate's phase 1.
@@ -21,6 +23,8 @@ pub(crate) struct Asking {
 pub(crate) struct Candidacy {
     pub(crate) ballot: Ballot,
     promised_by: u64,
+    /// When to ask again those that did not promise; never before the own promise is durable.
+    repeat: Option<Instant>,
     /// The furthest that a promise said is chosen, and who has it.
     pub(crate) chosen: (Index, NodeId),
     /// The newest accepted value of each open index.
@@ -38,6 +42,7 @@ impl Replica {
         self.state = State::Candidate(Candidacy {
             ballot,
             promised_by: 0,
+            repeat: None,
             chosen: (self.chosen, self.me),
             accepted: BTreeMap::new(),
             commit_from: now,
@@ -48,6 +53,7 @@ impl Replica {
 
     pub(crate) fn tick_election(&mut self, now: Instant) {
         if now < self.patience {
+            self.repeat(now);
             return;
         }
         self.step_down(now);
@@ -58,8 +64,40 @@ impl Replica {
         self.patience = self.next_patience(now);
         let question = self.patience.0 ^ now.0.rotate_left(32);
         let missing = 1 << self.position(self.me);
-        self.state = State::Follower { asking: Some(Asking { question, missing }) };
+        let repeat = now.after(self.options.resend);
+        self.state = State::Follower { asking: Some(Asking { question, missing, repeat }) };
         self.send_all(&Message::Ask { question });
+    }
+
+    /// Asks again whoever did not answer a question or a Prepare.
+    fn repeat(&mut self, now: Instant) {
+        let again = now.after(self.options.resend);
+        let (message, answered) = match &mut self.state {
+            State::Follower { asking: Some(asking) } if asking.repeat <= now => {
+                asking.repeat = again;
+                (Message::Ask { question: asking.question }, asking.missing)
+            }
+            State::Candidate(candidacy) if candidacy.repeat.is_some_and(|at| at <= now) => {
+                candidacy.repeat = Some(again);
+                (Message::Prepare { ballot: candidacy.ballot }, candidacy.promised_by)
+            }
+            _ => return,
+        };
+        for position in 0..self.members.len() {
+            if answered & 1 << position == 0 {
+                self.send(self.members[position], message.clone());
+            }
+        }
+    }
+
+    /// When a follower or candidate next has something to do.
+    pub(crate) fn election_deadline(&self) -> Instant {
+        let repeat = match &self.state {
+            State::Follower { asking } => asking.as_ref().map(|asking| asking.repeat),
+            State::Candidate(candidacy) => candidacy.repeat,
+            State::Leader(_) => None,
+        };
+        repeat.map_or(self.patience, |repeat| repeat.min(self.patience))
     }
 
     pub(crate) fn handle_ask(&mut self, from: NodeId, question: u64, now: Instant) {
@@ -96,8 +134,12 @@ impl Replica {
     }
 
     pub(crate) fn own_promise_durable(&mut self, ballot: Ballot, now: Instant) {
-        if !matches!(&self.state, State::Candidate(candidacy) if candidacy.ballot == ballot) {
-            return;
+        let repeat = now.after(self.options.resend);
+        match &mut self.state {
+            State::Candidate(candidacy) if candidacy.ballot == ballot => {
+                candidacy.repeat = Some(repeat);
+            }
+            _ => return,
         }
         self.send_all(&Message::Prepare { ballot });
         let known = (self.chosen, self.accepted_above(self.chosen));

@@ -31,6 +31,8 @@ pub(crate) struct Leadership {
     next_heartbeat: Instant,
     /// Whom to ask for chosen entries this leader lacks; another one after each try.
     helper: NodeId,
+    /// The last time such entries came.
+    helped: Instant,
 }
 
 impl Leadership {
@@ -108,6 +110,7 @@ impl Replica {
             window_bytes: 0,
             next_heartbeat: now,
             helper,
+            helped: now,
         });
         self.outputs.push_back(Output::RoleChanged { role: Role::Leader });
         let last = accepted.last_key_value().map_or(0, |(index, _)| *index);
@@ -282,6 +285,12 @@ impl Replica {
             self.step_down(now);
             return;
         }
+        if self.chosen.next() < leadership.first_open && now > leadership.helped.after(lease) {
+            // Nobody sends what is said to be chosen: who said so may be gone. Another phase 1 asks
+            // those who are there, and re-proposes what they accepted of it.
+            self.campaign(now);
+            return;
+        }
         let truncate = self.flushed_by_all();
         self.truncate(truncate);
         let (chosen, next_heartbeat) = (self.chosen, now.after(self.options.heartbeat));
@@ -351,9 +360,9 @@ impl Replica {
     /// Chosen entries came: ask for more where they came from, or go on.
     pub(crate) fn after_catch_up(&mut self, from: NodeId, now: Instant) {
         let first = self.chosen.next();
-        if let State::Leader(leadership) = &self.state
-            && first < leadership.first_open
-        {
+        let leadership = self.leadership();
+        leadership.helped = now;
+        if first < leadership.first_open {
             self.send(from, Message::Need { first });
         }
         self.advance(now);

@@ -292,7 +292,7 @@ impl Replica {
     pub fn next_deadline(&self) -> Instant {
         match &self.state {
             State::Leader(leadership) => leadership.next_deadline(self.now),
-            State::Follower { .. } | State::Candidate(_) => self.patience,
+            State::Follower { .. } | State::Candidate(_) => self.election_deadline(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use commands::{CommandError, glob};
+use commands::{CommandError, Echo, glob};
 use parking_lot::RwLock;
 
 use crate::parameters::{Kind, PARAMETERS, Parameter, Use};
@@ -101,9 +101,7 @@ impl Config {
         let mut seen = BTreeSet::new();
         for pair in pairs.chunks_exact(2) {
             let Some(at) = find(&pair[0]) else {
-                return Err(CommandError::ConfigUnknown(
-                    String::from_utf8_lossy(&pair[0]).into_owned(),
-                ));
+                return Err(CommandError::ConfigUnknown(Echo::new(&pair[0])));
             };
             let row = &PARAMETERS[at];
             let refuse = |why| CommandError::ConfigRefused(row.name, why);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
-use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
+use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command};
 use wire::resp::{Arguments, Reply};
 
 use crate::connection::{Closed, Connection, Done};
@@ -245,22 +245,20 @@ pub(crate) fn find_row(args: &[Bytes]) -> Result<&'static Entry, CommandError> {
 }
 
 fn unknown_command(args: &[Bytes]) -> CommandError {
-    let mut echoed = String::new();
+    let mut echoed = Vec::new();
     for arg in &args[1..] {
-        if echoed.len() >= ECHO_BYTES_MAX {
+        let Some(left) = ECHO_BYTES_MAX.checked_sub(echoed.len()).filter(|left| *left > 0) else {
             break;
-        }
-        echoed.push_str(&format!("'{}' ", cut(arg, ECHO_BYTES_MAX - echoed.len())));
+        };
+        // Up to a NUL, as Redis prints it.
+        let bytes = arg.iter().take(left).take_while(|byte| **byte != 0);
+        echoed.push(b'\'');
+        echoed.extend(bytes);
+        echoed.extend(b"' ");
     }
-    CommandError::UnknownCommand(cut(&args[0], ECHO_BYTES_MAX), echoed)
+    CommandError::UnknownCommand(Echo::cut(&args[0], ECHO_BYTES_MAX), Echo::new(&echoed))
 }
 
 fn unknown_subcommand(group: &Entry, name: &[u8]) -> CommandError {
-    CommandError::UnknownSubcommand(cut(name, ECHO_BYTES_MAX), group.command.name.to_owned())
-}
-
-/// The first bytes of what a client sent, as text, up to a NUL as Redis prints it.
-fn cut(bytes: &[u8], length_max: usize) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len()).min(length_max);
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    CommandError::UnknownSubcommand(Echo::cut(name, ECHO_BYTES_MAX), group.command.name)
 }

@@ -48,6 +48,8 @@ pub struct RouterOptions {
     pub enable_faults: bool,
     /// Evenkeel's version, for INFO.
     pub evenkeel_version: String,
+    /// The path of the program, for INFO.
+    pub executable: String,
 }
 
 impl Default for RouterOptions {
@@ -57,6 +59,7 @@ impl Default for RouterOptions {
             request_timeout: Duration::from_secs(5),
             enable_faults: false,
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
+            executable: String::new(),
         }
     }
 }

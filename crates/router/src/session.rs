@@ -78,7 +78,10 @@ impl Session {
         self.select(TableId(0));
         self.set_protocol(2);
         self.set_authenticated(authenticated);
-        self.reply_mode = ReplyMode::On;
+        // A SKIP before it still takes this command's own reply, as in Redis.
+        if self.reply_mode != ReplyMode::SkipNext {
+            self.reply_mode = ReplyMode::On;
+        }
         self.client.no_evict.store(false, Relaxed);
         self.client.no_touch.store(false, Relaxed);
         self.client.names.lock().name = bytes::Bytes::new();

@@ -62,6 +62,8 @@ pub(crate) struct Cluster<'a> {
     /// When faults stop.
     calm_at: u64,
     calm: bool,
+    /// Nodes (a bit each) that stay dead when faults stop: a minority.
+    lost: u64,
     probe: Option<(u64, u64)>,
 }
 
@@ -84,6 +86,7 @@ impl<'a> Cluster<'a> {
             checks: Checks::default(),
             summary: Summary::default(),
             calm: false,
+            lost: 0,
             probe: None,
             members,
             options,
@@ -175,7 +178,7 @@ impl<'a> Cluster<'a> {
     // The nodes.
 
     fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.hosts[node].replica.is_some() {
+        if self.hosts[node].replica.is_some() || self.is_lost(node) {
             return Ok(());
         }
         self.hosts[node].start(&self.members, &self.options, self.now, &mut self.random);
@@ -200,16 +203,14 @@ impl<'a> Cluster<'a> {
     fn drain(&mut self, node: usize) -> Result<(), Violation> {
         while let Some(replica) = &mut self.hosts[node].replica {
             let Some(output) = replica.poll_output() else { break };
-            match &mut self.hosts[node].dies_in {
-                Some((0, down_us)) => {
-                    let down_us = *down_us;
+            self.output(node, output)?;
+            if let Some((outputs, down_us)) = self.hosts[node].dies_in {
+                if outputs <= 1 {
                     self.crash(node, down_us);
                     return Ok(());
                 }
-                Some((outputs, _)) => *outputs -= 1,
-                None => {}
+                self.hosts[node].dies_in = Some((outputs - 1, down_us));
             }
-            self.output(node, output)?;
         }
         if let Some(at) = self.hosts[node].tick_wanted() {
             let life = self.hosts[node].life;
@@ -424,23 +425,27 @@ impl<'a> Cluster<'a> {
         let nodes = self.hosts.len();
         match fault {
             Fault::Crash { node, outputs, down_us } => {
-                self.hosts[node].dies_in = Some((outputs, down_us));
+                if outputs == 0 {
+                    self.crash(node, down_us);
+                } else {
+                    self.hosts[node].dies_in = Some((outputs, down_us));
+                }
             }
             Fault::CrashAtPromise { node, outputs, down_us } => {
                 self.hosts[node].dies_at_promise = Some((outputs, down_us));
             }
-            Fault::Campaign { node, lethal, before } => {
+            Fault::Campaign { node, lethal, hidden_from } => {
                 for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
-                    let down_us = self.random.skewed(500, 50_000);
-                    if before {
-                        self.crash(dying, down_us);
-                    } else {
-                        let outputs = self.random.skewed(1, 8);
-                        self.hosts[dying].dies_at_promise = Some((outputs, down_us));
-                    }
+                    // Writing the promise is the first; a careless acceptor would send it next.
+                    let outputs = self.random.pick(&[1, 2, 2, 2, 3, 4, 8, 20]);
+                    let down_us = self.random.skewed(100, 10_000);
+                    self.hosts[dying].dies_at_promise = Some((outputs, down_us));
                 }
-                let delay = self.random.skewed(1, 50_000);
-                self.after(delay, Event::Campaign { node });
+                if let Some(leader) = hidden_from {
+                    self.network.cut(node, leader);
+                    self.network.cut(leader, node);
+                }
+                self.after(0, Event::Campaign { node });
             }
             Fault::Usurp { leader, node } => {
                 self.network.split(1 << leader);
@@ -475,26 +480,41 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Faults stop: everybody runs, every link works, every disk is well.
+    /// Faults stop: every link works, every disk is well, and all run but a minority at times.
     fn calm(&mut self) -> Result<(), Violation> {
-        self.trace.line(self.now, || "CALM".to_owned());
         self.calm = true;
         self.network.calm();
         self.sync_us.fill(SYNC_US);
-        for node in 0..self.hosts.len() {
+        let nodes = self.hosts.len();
+        if self.random.chance(400) {
+            for _ in 0..self.random.between(1, (nodes as u64 - 1) / 2) {
+                self.lost |= 1 << self.random.below(nodes as u64);
+            }
+        }
+        self.trace.line(self.now, || format!("CALM, without {:#b}", self.lost));
+        for node in 0..nodes {
             self.hosts[node].dies_in = None;
             self.hosts[node].dies_at_promise = None;
-            self.start(node)?;
+            if self.is_lost(node) {
+                self.crash(node, RECOVERY_MAX_US * 2);
+            } else {
+                self.start(node)?;
+            }
         }
         self.after(PROBE_US, Event::Probe);
         Ok(())
+    }
+
+    fn is_lost(&self, node: usize) -> bool {
+        (self.lost >> node) & 1 == 1
     }
 
     /// True once a value proposed after the last fault is committed everywhere.
     fn probe(&mut self) -> Result<bool, Violation> {
         if let Some((number, _)) = self.probe
             && let Some(index) = self.checks.committed_at(number)
-            && self.hosts.iter().all(|host| host.machine.applied() >= index)
+            && (0..self.hosts.len())
+                .all(|node| self.is_lost(node) || self.hosts[node].machine.applied() >= index)
         {
             return Ok(true);
         }
@@ -532,7 +552,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn finish(mut self) -> Result<Summary, Violation> {
-        for (node, host) in self.hosts.iter().enumerate() {
+        let lost = self.lost;
+        let alive = |node: &(usize, &Host)| (lost >> node.0) & 1 == 0;
+        for (node, host) in self.hosts.iter().enumerate().filter(alive) {
             self.checks.finish(node + 1, &host.machine.values)?;
         }
         self.summary.runs = 1;

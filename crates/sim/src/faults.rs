@@ -5,14 +5,14 @@ use crate::random::Random;
 /// One thing that goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// A process dies, after so many more outputs, and starts again after so long.
+    /// A process dies, after so many more outputs (at once after none), and starts again after so long.
     Crash { node: usize, outputs: u64, down_us: u64 },
-    /// The same, but outputs count from the next promise it writes: what it says while that is not
-    /// durable is what a crash can make a lie.
+    /// The same, but outputs count from the next promise it writes, that one included: what it says
+    /// while that is not durable is what a crash can make a lie.
     CrashAtPromise { node: usize, outputs: u64, down_us: u64 },
-    /// A node campaigns though there may be a leader; nodes of a set (a bit each) die over the
-    /// promise, or just before it.
-    Campaign { node: usize, lethal: u64, before: bool },
+    /// A node campaigns though there may be a leader, which does not always hear of it; nodes of a
+    /// set (a bit each) die over the promise.
+    Campaign { node: usize, lethal: u64, hidden_from: Option<usize> },
     /// The leader is cut off, all others start again, and one of those campaigns at once: while the
     /// old lease runs and nobody remembers it.
     Usurp { leader: usize, node: usize },
@@ -106,7 +106,8 @@ impl Faults {
                 Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
                 _ => {
                     let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
-                    Fault::Campaign { node: any, lethal, before: random.chance(300) }
+                    let hidden_from = leader.filter(|leader| *leader != any && random.chance(500));
+                    Fault::Campaign { node: any, lethal, hidden_from }
                 }
             },
             _ => unreachable!("there are no more kinds"),

@@ -430,6 +430,10 @@ impl Generator {
         let mut command = self.expand(template);
         if !fixed && self.rng.chance(MUTATED_PERCENT) {
             self.mutate(&mut command);
+            // An option that became the name: Redis would take us for its replica.
+            if is(&command, "SYNC") {
+                command[0] = b"nosuch".to_vec();
+            }
         }
         if self.rng.chance(10) {
             self.change_case(&mut command);

@@ -6,7 +6,7 @@
 //! that suppresses replies.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,6 +17,9 @@ use crate::resp::{Client, Reply, Value, encode, show};
 
 /// The pause after a command that gives a key at most 5 ms to live.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(12);
+/// A server that counts expired keys longer than this is wrong, and how often it is asked.
+const EXPIRED_COUNT_MAX: Duration = Duration::from_secs(2);
+const EXPIRED_POLL: Duration = Duration::from_millis(2);
 /// As many databases as Redis has by default.
 const DATABASE_COUNT: usize = 16;
 /// A SCAN that needs more calls than this does not end.
@@ -66,6 +69,10 @@ pub struct Runner {
     reference: Seat,
     target: Seat,
     tamper: Option<Tamper>,
+    /// Whether the present sequence has a COPY to another database.
+    copies_across: bool,
+    /// Whether the servers have parted in the present sequence.
+    parted: bool,
     /// Commands sent so far.
     pub commands: usize,
     /// How often each listed difference was needed.
@@ -79,6 +86,8 @@ impl Runner {
             reference: Seat::new(reference)?,
             target: Seat::new(target)?,
             tamper: None,
+            copies_across: false,
+            parted: false,
             commands: 0,
             ledger: Ledger::default(),
         })
@@ -95,6 +104,8 @@ impl Runner {
     pub fn run(&mut self, atoms: &[Atom]) -> Result<Option<Divergence>> {
         self.reference.reset().context("reset Redis")?;
         self.target.reset().context("reset the server under test")?;
+        self.parted = false;
+        self.copies_across = atoms.iter().any(copies_across);
         let mut at = 0;
         while at < atoms.len() {
             let group = at + 1 + joined_after(&atoms[at..]);
@@ -111,6 +122,9 @@ impl Runner {
             if let Some((offset, mut divergence)) = found {
                 divergence.atom = at + offset;
                 return Ok(Some(divergence));
+            }
+            if self.parted {
+                return Ok(None);
             }
             at = group;
         }
@@ -133,16 +147,27 @@ impl Runner {
             self.reference.meet_expired()?;
             self.target.meet_expired()?;
         }
+        let answered = answered(&commands);
+        let ping = vec![b"PING".to_vec()];
+        let commands = without_silent_quit(&commands, &answered, &ping);
         self.reference.send(connection, &commands, None)?;
         self.target.send(connection, &commands, self.tamper)?;
         let (expected, expected_end) = self.reference.receive(connection);
         let (replies, end) = self.target.receive(connection);
-        let answered = answered(&commands);
         for (index, pair) in expected.iter().zip(&replies).enumerate() {
             let at = *answered.get(index).unwrap_or(&(commands.len() - 1));
-            let exchange = Exchange { command: commands[at], reference: pair.0, target: pair.1 };
+            let exchange = Exchange {
+                command: commands[at],
+                reference: pair.0,
+                target: pair.1,
+                copies_across: self.copies_across,
+            };
             if !self.ledger.same(&exchange) {
                 return Ok(Some((at, divergence(&exchange))));
+            }
+            if Ledger::parts(&exchange) {
+                self.parted = true;
+                return Ok(None);
             }
         }
         if expected.len() != replies.len() || expected_end != end {
@@ -193,6 +218,8 @@ impl Runner {
 
     /// Reads out what the servers hold.
     fn audit(&mut self) -> Result<Option<Divergence>> {
+        self.reference.meet_expired()?;
+        self.target.meet_expired()?;
         let mut lines: Vec<Command> = Vec::new();
         for database in DATABASES {
             lines.push(vec![b"SELECT".to_vec(), database.as_bytes().to_vec()]);
@@ -216,7 +243,12 @@ impl Runner {
             if is(line, "SELECT") {
                 database = script_line(line);
             }
-            let exchange = Exchange { command: line, reference: &reference, target: &target };
+            let exchange = Exchange {
+                command: line,
+                reference: &reference,
+                target: &target,
+                copies_across: self.copies_across,
+            };
             if found.is_none() && !self.ledger.same(&exchange) {
                 let divergence = divergence(&exchange);
                 let command = format!("{} (after {database})", divergence.command);
@@ -225,6 +257,11 @@ impl Runner {
         }
         Ok(found)
     }
+}
+
+fn copies_across(atom: &Atom) -> bool {
+    let Action::Send(command) = &atom.action else { return false };
+    is(command, "COPY") && command.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"))
 }
 
 /// How many atoms after the first go out in the same write.
@@ -246,6 +283,18 @@ fn divergence(exchange: &Exchange<'_>) -> Divergence {
         reference: show(&exchange.reference.raw),
         target: show(&exchange.target.raw),
     }
+}
+
+/// The commands, with a PING for each QUIT whose reply is suppressed: Redis never closes then, as it
+/// waits for the reply to be written.
+fn without_silent_quit<'a>(
+    commands: &[&'a Command],
+    answered: &[usize],
+    ping: &'a Command,
+) -> Vec<&'a Command> {
+    let silent_quit = |at: usize, command: &Command| is(command, "QUIT") && !answered.contains(&at);
+    let replaced = commands.iter().enumerate();
+    replaced.map(|(at, command)| if silent_quit(at, command) { ping } else { *command }).collect()
 }
 
 /// The indexes of the commands that have a reply, when sent on a connection that replies.
@@ -309,20 +358,39 @@ impl Seat {
         slot.as_mut().context("just opened")
     }
 
-    /// Redis deletes an expired key when a command meets it; DBSIZE and INFO count it until then.
+    /// Waits until expired keys are not counted any more: Redis deletes one when a command meets it,
+    /// Evenkeel's leaders delete what is due in the background, and DBSIZE and INFO count it until
+    /// then. A server that never stops counting is left to the comparison that follows.
     fn meet_expired(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < EXPIRED_COUNT_MAX && self.counts_expired()? {
+            std::thread::sleep(EXPIRED_POLL);
+        }
+        Ok(())
+    }
+
+    /// Meets all keys; whether a database counts more than it then shows.
+    fn counts_expired(&mut self) -> Result<bool> {
         let mut exists: Vec<&[u8]> = vec![b"EXISTS"];
         exists.extend(KEYS);
         let mut bytes = Vec::new();
         for database in 0..DATABASE_COUNT {
             encode(&["SELECT", &database.to_string()], &mut bytes);
             encode(&exists, &mut bytes);
+            encode(&["KEYS", "*"], &mut bytes);
+            encode(&["DBSIZE"], &mut bytes);
         }
         self.control.send_raw(&bytes)?;
-        for _ in 0..2 * DATABASE_COUNT {
-            self.control.read()?.context("closed")?;
+        let mut more = false;
+        for _ in 0..DATABASE_COUNT {
+            let mut replies = Vec::new();
+            for _ in 0..4 {
+                replies.push(self.control.read()?.context("closed")?.value);
+            }
+            let shown = replies[2].items().map_or(0, <[Value]>::len);
+            more |= matches!(replies[3], Value::Int(count) if count != shown as i64);
         }
-        Ok(())
+        Ok(more)
     }
 
     fn send(

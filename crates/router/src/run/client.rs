@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use commands::{CommandError, parse_int};
+use commands::{CommandError, Echo, parse_int};
 use wire::resp::Reply;
 
 use super::verbatim;
@@ -88,7 +88,7 @@ fn is_normal(name: &[u8]) -> Result<bool, CommandError> {
     match name.to_ascii_lowercase().as_slice() {
         b"normal" => Ok(true),
         b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
-        _ => Err(CommandError::ClientType(String::from_utf8_lossy(name).into_owned())),
+        _ => Err(CommandError::ClientType(Echo::new(name))),
     }
 }
 
@@ -120,13 +120,11 @@ pub(super) fn setinfo(connection: &Connection, args: &[Bytes]) -> Result<Reply, 
         b"lib-name" => &mut names.library,
         b"lib-ver" => &mut names.library_version,
         _ => {
-            let option = String::from_utf8_lossy(&args[2]).into_owned();
-            return Err(CommandError::SetinfoOption(option));
+            return Err(CommandError::SetinfoOption(Echo::new(&args[2])));
         }
     };
     if !is_plain(&args[3]) {
-        let option = String::from_utf8_lossy(&args[2]).into_owned();
-        return Err(CommandError::SetinfoValue(option));
+        return Err(CommandError::SetinfoValue(Echo::new(&args[2])));
     }
     *field = Bytes::copy_from_slice(&args[3]);
     Ok(Reply::OK)
@@ -162,8 +160,7 @@ impl Victims {
                 b"laddr" => victims.local_addr = Some(value.clone()),
                 b"user" if value == "default" => {}
                 b"user" => {
-                    let user = String::from_utf8_lossy(value).into_owned();
-                    return Err(CommandError::NoSuchUser(user));
+                    return Err(CommandError::NoSuchUser(Echo::new(value)));
                 }
                 b"maxage" => {
                     let age = parse_int(value).and_then(|age| u64::try_from(age).ok());
@@ -243,7 +240,7 @@ pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
         None => PauseMode::All,
         Some(mode) if mode.eq_ignore_ascii_case(b"all") => PauseMode::All,
         Some(mode) if mode.eq_ignore_ascii_case(b"write") => PauseMode::Writes,
-        Some(_) => return Err(CommandError::Syntax),
+        Some(_) => return Err(CommandError::PAUSE_MODE),
     };
     if args.len() > 4 {
         return Err(CommandError::Syntax);

@@ -1,7 +1,7 @@
 //! What a client says first and last: HELLO, AUTH, SELECT, PING, RESET, QUIT.
 
 use bytes::Bytes;
-use commands::{CommandError, parse_int, parse_int32};
+use commands::{CommandError, Echo, parse_int, parse_int32};
 use wire::ids::TableId;
 use wire::resp::Reply;
 
@@ -97,8 +97,7 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
                 rest
             }
             _ => {
-                let option = String::from_utf8_lossy(option).into_owned();
-                return Err(CommandError::HelloOption(option));
+                return Err(CommandError::HelloOption(Echo::new(option)));
             }
         };
     }

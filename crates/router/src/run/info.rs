@@ -25,8 +25,6 @@ enum Shown {
     Always,
     /// For `all` and `everything`, or by name.
     WithAll,
-    /// By default and for `everything`, but not for `all`.
-    Modules,
 }
 
 /// What the sections are written from: gathered once.
@@ -46,7 +44,7 @@ const SECTIONS: &[Section] = &[
     ("Stats", Shown::Always, stats),
     ("Replication", Shown::Always, replication),
     ("CPU", Shown::Always, cpu),
-    ("Modules", Shown::Modules, |_, _| {}),
+    ("Modules", Shown::Always, |_, _| {}),
     ("Commandstats", Shown::WithAll, commandstats),
     ("Errorstats", Shown::Always, errorstats),
     ("Latencystats", Shown::WithAll, latencystats),
@@ -78,8 +76,7 @@ pub(super) fn info(connection: &mut Connection, args: &[Bytes]) -> Reply {
 fn is_wanted(name: &str, shown: Shown, asked: &[Bytes]) -> bool {
     let by = |word: &[u8]| match word.to_ascii_lowercase().as_slice() {
         b"default" => shown != Shown::WithAll,
-        b"all" => shown != Shown::Modules,
-        b"everything" => true,
+        b"all" | b"everything" => true,
         word => word == name.to_ascii_lowercase().as_bytes(),
     };
     if asked.is_empty() { by(b"default") } else { asked.iter().any(|word| by(word)) }
@@ -107,7 +104,6 @@ fn human(bytes: u64) -> String {
 fn server(facts: &Facts<'_>, out: &mut String) {
     let shared = facts.shared;
     let uptime = shared.started.elapsed().as_secs();
-    let executable = std::env::current_exe().unwrap_or_default();
     lines(
         out,
         [
@@ -131,7 +127,7 @@ fn server(facts: &Facts<'_>, out: &mut String) {
             ("hz", &shared.config.get("hz")),
             ("configured_hz", &shared.config.get("hz")),
             ("lru_clock", &(shared.now_s() & 0xff_ffff)),
-            ("executable", &executable.display()),
+            ("executable", &shared.options.executable),
             ("config_file", &shared.host.config_file().unwrap_or_default()),
             ("io_threads_active", &0),
         ],
@@ -142,7 +138,7 @@ fn os() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let release = read("/proc/sys/kernel/osrelease");
     let name = read("/proc/sys/kernel/ostype");
-    format!("{name} {release} {}", std::env::consts::ARCH)
+    format!("{name} {release} {}", read("/proc/sys/kernel/arch"))
 }
 
 fn clients(facts: &Facts<'_>, out: &mut String) {
@@ -454,7 +450,10 @@ fn partitions(facts: &Facts<'_>, out: &mut String) {
 }
 
 fn routing(facts: &Facts<'_>, out: &mut String) {
-    let counters = facts.shared.stats.counters();
+    // Since the start, as what MemDS answered is counted: the two belong together.
+    let counters = facts.shared.stats.totals();
+    let memds = facts.shared.memds.stats();
+    let lookups = memds.foreground + memds.answered;
     let (slots, partitions) = facts.shared.cache.len();
     let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
     lines(
@@ -469,10 +468,10 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
             ),
             ("route_cache_slots", &slots),
             ("route_cache_partitions", &partitions),
-            ("memds_lookups", &counters.lookups),
+            ("memds_lookups", &lookups),
             (
                 "memds_lookups_per_command",
-                &format_args!("{:.4}", share(counters.lookups, counters.routed)),
+                &format_args!("{:.4}", share(lookups, counters.routed)),
             ),
             ("route_corrections", &counters.corrections),
             ("call_retries", &counters.retries),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use commands::CommandError;
+use commands::{CommandError, Echo};
 use commands::table::{self, Entry};
 use wire::resp::Reply;
 
@@ -56,7 +56,7 @@ pub(super) fn graph(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
     let event = String::from_utf8_lossy(&args[2]).into_owned();
     match connection.shared.latency.history(&args[2]) {
         Some(history) => Ok(verbatim(events::graph(&event, &history, connection.shared.now_s()))),
-        None => Err(CommandError::NoLatencySamples(event)),
+        None => Err(CommandError::NoLatencySamples(Echo::new(&args[2]))),
     }
 }
 

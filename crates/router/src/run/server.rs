@@ -1,7 +1,7 @@
 //! TIME, SHUTDOWN and SLOWLOG.
 
 use bytes::Bytes;
-use commands::{CommandError, parse_int};
+use commands::{CommandError, Echo, parse_int};
 use wire::resp::Reply;
 
 use super::text;
@@ -66,7 +66,7 @@ pub(super) fn slowlog_get(connection: &Connection, args: &[Bytes]) -> Result<Rep
             Some(count) if count >= 0 => usize::try_from(count).unwrap_or(usize::MAX),
             _ => return Err(CommandError::COUNT_NOT_INTEGER),
         },
-        _ => return Err(CommandError::Arity("slowlog|get".into())),
+        _ => return Err(CommandError::SubcommandSyntax(Echo::new(&args[1]), "SLOWLOG")),
     };
     let newest = connection.shared.slowlog.lock().newest(count);
     Ok(Reply::Array(newest.into_iter().map(slow_command).collect()))
