@@ -3,7 +3,7 @@
 //! The host here hands messages over at once and calls every record durable as soon as it is
 //! written, so what is measured is the core alone.
 //!
-//! `cargo run -p paxos --release --example throughput [seconds]`
+//! `cargo run -p paxos --release --example throughput [seconds [entries per round]]`
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant as Real};
@@ -99,8 +99,11 @@ fn measure(round: usize, length: Duration) -> f64 {
 }
 
 fn main() {
-    let seconds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2.0);
-    for round in ROUNDS {
+    let mut arguments = std::env::args().skip(1);
+    let seconds = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let round = arguments.next().and_then(|text| text.parse().ok());
+    let rounds = round.map_or(ROUNDS.to_vec(), |round: usize| vec![round.clamp(1, 256)]);
+    for round in rounds {
         let rate = measure(round, Duration::from_secs_f64(seconds));
         println!("{round:>4} per round: {:.2} M entries/s", rate / 1e6);
     }

@@ -66,7 +66,7 @@ impl Replica {
         let missing = 1 << self.position(self.me);
         let repeat = now.after(self.options.resend);
         self.state = State::Follower { asking: Some(Asking { question, missing, repeat }) };
-        self.send_all(&Message::Ask { question });
+        self.send_all(Message::Ask { question });
     }
 
     /// Asks again whoever did not answer a question or a Prepare.
@@ -141,7 +141,7 @@ impl Replica {
             }
             _ => return,
         }
-        self.send_all(&Message::Prepare { ballot });
+        self.send_all(Message::Prepare { ballot });
         let known = (self.chosen, self.accepted_above(self.chosen));
         // A group of one grants leases to nobody else.
         let lease_left =

@@ -156,7 +156,7 @@ impl Replica {
             slot.sent = now;
             values.push((Index(index), slot.value.clone()));
         }
-        self.send_all(&Message::Accept { ballot, values, chosen, sent: now });
+        self.send_all(Message::Accept { ballot, values, chosen, sent: now });
         self.hold(Held::OwnAccepts { ballot, first, next }, now);
     }
 
@@ -237,22 +237,22 @@ impl Replica {
     /// Hands out what a quorum has accepted, in order.
     fn advance(&mut self, now: Instant) {
         let quorum = self.quorum() as u32;
-        loop {
+        while let State::Leader(leadership) = &mut self.state {
             let index = self.chosen.next();
-            let State::Leader(leadership) = &mut self.state else { return };
             if now < leadership.commit_from
                 || index < leadership.first_open
                 || index >= leadership.next
             {
-                return;
+                break;
             }
             let slot = self.log.get(index).expect("proposals are held until they are chosen");
             if slot.votes.count_ones() < quorum {
-                return;
+                break;
             }
             leadership.window_bytes -= slot.value.len();
             self.hand_out_next();
         }
+        self.settle();
     }
 
     /// Until when a quorum, this node included, lets nobody else commit.
@@ -297,7 +297,7 @@ impl Replica {
         let leadership = self.leadership();
         leadership.next_heartbeat = next_heartbeat;
         let ballot = leadership.ballot;
-        self.send_all(&Message::Heartbeat { ballot, chosen, truncate, sent: now });
+        self.send_all(Message::Heartbeat { ballot, chosen, truncate, sent: now });
         self.resend(now);
         self.ask_helper();
     }

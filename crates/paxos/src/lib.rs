@@ -17,7 +17,8 @@
 //!
 //! Phase 1 is done once per ballot for all open indexes; phase 2 is pipelined in a bounded window.
 //! A candidate needs no complete log: what it lacks it learns from promises (open indexes) and by
-//! catch-up (chosen ones).
+//! catch-up (chosen ones). If those who said that something is chosen are gone before they sent it,
+//! the leader runs phase 1 again: what is left of the members then tells all there is to know.
 //!
 //! # Invariants
 //!
@@ -29,7 +30,12 @@
 //!    ballot whose leader says "chosen up to here" holds the chosen value; entries of older
 //!    ballots are fetched instead.
 //! 5. Commit comes once per index, in order.
-//! 6. A chosen value never changes: asserted wherever one is learned again.
+//! 6. A chosen value never changes: asserted wherever one is learned again. A chosen entry is kept
+//!    and passed on with a ballot at least as high as one it was chosen in, so that for any index
+//!    the newest ballot in a log is never older than the truth.
+//! 7. What is chosen leaves memory, and enters the durable state machine, only once it is durable in
+//!    the node's own log ([`Replica::flushable`]): a member that handed an entry out can always
+//!    send it to one that lacks it.
 //!
 //! # The lease
 //!

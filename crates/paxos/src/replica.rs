@@ -346,6 +346,12 @@ impl Replica {
 
     fn grant(&mut self, holder: NodeId, now: Instant) {
         let until = now.after(self.options.lease);
+        if let [(Some(only), renewed)] = &mut self.grants[..]
+            && *only == holder
+        {
+            *renewed = until;
+            return;
+        }
         self.grants.retain(|(other, until)| *until > now && *other != Some(holder));
         self.grants.push((Some(holder), until));
     }
@@ -463,6 +469,7 @@ impl Replica {
         {
             self.hand_out_next();
         }
+        self.settle();
         if self.chosen < self.announced {
             self.ask_for_missing(now);
         }
@@ -530,6 +537,7 @@ impl Replica {
             }
             self.hand_out_next();
         }
+        self.settle();
         if self.chosen == before {
             // An answer that came twice: asking again at once would double the conversation.
             return;
@@ -547,11 +555,11 @@ impl Replica {
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
         self.chosen = index;
-        self.settle();
     }
 
-    /// Looks which entries are both chosen and durable: those need not stay in memory.
-    fn settle(&mut self) {
+    /// Looks which entries are both chosen and durable: those need not stay in memory. Called after
+    /// anything was handed out or became durable.
+    pub(crate) fn settle(&mut self) {
         let (chosen, persisted) = (self.chosen, self.persisted);
         while self.flushable < chosen
             && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
@@ -572,8 +580,14 @@ impl Replica {
     }
 
     /// Sends a message to all other members.
-    pub(crate) fn send_all(&mut self, message: &Message) {
-        for &to in self.members.iter().filter(|member| **member != self.me) {
+    pub(crate) fn send_all(&mut self, message: Message) {
+        let mut peers = self.members.iter().filter(|member| **member != self.me).peekable();
+        while let Some(&to) = peers.next() {
+            if peers.peek().is_none() {
+                // The last one gets the message itself: cloning values is what costs here.
+                self.outputs.push_back(Output::Send { to, message });
+                return;
+            }
             self.outputs.push_back(Output::Send { to, message: message.clone() });
         }
     }

@@ -135,16 +135,20 @@ impl Group {
 
     /// Carries out everything until nobody wants anything more.
     fn settle(&mut self) {
-        loop {
-            for node in 0..self.nodes.len() {
-                self.drain(node);
-            }
-            let Some((from, to, message)) = self.mail.pop_front() else { return };
-            if !self.cut.contains(&(from.0, to.0)) {
-                let now = self.now;
-                self.node(to.0).replica.handle_message(from, message, now);
-            }
+        while self.deliver_one() {}
+    }
+
+    /// Carries one message. False if there is none.
+    fn deliver_one(&mut self) -> bool {
+        for node in 0..self.nodes.len() {
+            self.drain(node);
         }
+        let Some((from, to, message)) = self.mail.pop_front() else { return false };
+        if !self.cut.contains(&(from.0, to.0)) {
+            let now = self.now;
+            self.node(to.0).replica.handle_message(from, message, now);
+        }
+        true
     }
 
     fn drain(&mut self, at: usize) {
@@ -467,4 +471,70 @@ fn a_chosen_entry_replaces_what_was_accepted_of_older_ballots() {
     assert_eq!(group.committed(4), ["x"]);
     group.restart(4, Index(0));
     assert_eq!(group.committed(4), ["x"]);
+}
+
+#[test]
+fn an_answer_to_an_older_ballot_counts_for_nothing() {
+    let mut group = Group::led_by_first(Options::default());
+    group.isolate(1);
+    let indexes = vec![group.propose(1, "a")];
+    let old = group.node(1).replica.status().ballot;
+    // Node 1 leads again, by the promise of node 3, whose disk then stops.
+    group.cut = vec![(1, 2), (2, 1)];
+    let sent = group.now;
+    group.node(1).replica.campaign(sent);
+    while group.role(1) != Role::Leader {
+        group.deliver_one();
+    }
+    group.node(3).disk_works = false;
+    group.settle();
+    let new = group.node(1).replica.status().ballot;
+    assert!(new > old);
+    group.tell(2, 1, Message::Accepted { ballot: old, indexes: indexes.clone(), sent });
+    assert_eq!(group.committed(1), ["noop"]);
+    group.tell(2, 1, Message::Accepted { ballot: new, indexes, sent });
+    assert_eq!(group.committed(1), ["noop", "a"]);
+}
+
+/// On disk the index still holds another value, of an older ballot: memory has to answer.
+#[test]
+fn what_is_not_durable_is_not_read_from_disk() {
+    let mut group = Group::new(3, Options { keep_bytes: 0, ..Options::default() });
+    let value = |text: &'static str| Value::Data(Bytes::from_static(text.as_bytes()));
+    let (chosen, sent) = (Index(0), Instant(0));
+    let ballot = Ballot::new(1, NodeId(1));
+    group.tell(
+        1,
+        2,
+        Message::Accept { ballot, values: vec![(Index(1), value("old"))], chosen, sent },
+    );
+    group.node(2).disk_works = false;
+    let entry = Entry { index: Index(1), ballot: Ballot::new(2, NodeId(3)), value: value("new") };
+    group.tell(3, 2, Message::Chosen { entries: vec![entry] });
+    assert_eq!(group.committed(2), ["new"]);
+    group.tell(3, 2, Message::Need { first: Index(1) });
+    assert_eq!(group.committed(3), ["new"]);
+}
+
+/// Whoever said that an entry is chosen is gone: the others know enough without it.
+#[test]
+fn a_leader_that_gets_no_catch_up_asks_the_living() {
+    let mut group = Group::led_by_first(Options::default());
+    // Node 1 commits "a"; nodes 2 and 3 accepted it and do not know.
+    group.propose(1, "a");
+    // Node 2's promises are lost: node 3 leads with node 1's, which says that "a" is chosen.
+    group.cut = vec![(2, 3)];
+    group.cut.push((1, 2));
+    let now = group.now;
+    group.node(3).replica.campaign(now);
+    while group.role(3) != Role::Leader {
+        group.deliver_one();
+    }
+    group.cut.clear();
+    group.isolate(1);
+    group.pass(Duration::from_secs(4));
+    for node in [2, 3] {
+        assert_eq!(group.committed(node)[..2], ["noop", "a"], "node {node}");
+    }
+    assert!(group.may_serve(3));
 }

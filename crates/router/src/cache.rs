@@ -128,7 +128,7 @@ impl RouteCache {
     }
 
     /// Remembers a route, for the slot of this placement, unless a newer one is known.
-    pub(crate) fn install(&self, placement: Placement, route: Route) {
+    pub fn install(&self, placement: Placement, route: Route) {
         let table = route.range.table;
         let (cell, newest) = self.newest(route);
         let key = (table, placement.slot());
@@ -163,6 +163,11 @@ impl RouteCache {
         let newest = current.clone();
         drop(current);
         (cell, newest)
+    }
+
+    /// Who leads the partition that holds a placement, if that is remembered.
+    pub fn leader(&self, table: TableId, placement: Placement) -> Option<NodeId> {
+        self.get(table, placement, &mut None).and_then(|target| target.leader)
     }
 
     /// Forgets everything.

@@ -39,6 +39,12 @@ const EXPIRE_KEYS_MAX: usize = 256;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
+/// Level-0 runs up to which reads do not suffer; from there on writers are slowed.
+const LEVEL0_RUNS_CALM: u64 = 8;
+/// Level-0 runs at which the delay is at its longest.
+const LEVEL0_RUNS_FULL: u64 = 32;
+/// The longest delay of a write's reply, in microseconds.
+const PRESSURE_US_MAX: u64 = 10_000;
 /// How often a flush looks whether the log has caught up with what it is to write.
 const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
@@ -58,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) publish: Publish,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
+    /// Microseconds by which replies to writes are held back; see [`pressure_us`].
+    pub(crate) pressure_us: AtomicU64,
     pub(crate) stopping: AtomicBool,
     pub(crate) work: Mutex<Work>,
     pub(crate) work_ready: Condvar,
@@ -321,6 +329,10 @@ pub(crate) fn run_clock(shared: &Shared) {
                 shared.kick(&partition);
             }
         }
+        let memory = shared.memory_bytes.load(Ordering::Relaxed);
+        let level0 = shared.disk.lsm.level0_runs() as u64;
+        let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
+        shared.pressure_us.store(pressure, Ordering::Relaxed);
         if expire {
             next_expiry = instant + EXPIRE_INTERVAL;
         }
@@ -334,6 +346,19 @@ fn expire_keys(shared: &Shared, core: &mut Core, now: crate::core::Now) {
     if let Err(error) = core.expire(now, &shared.disk, EXPIRE_KEYS_MAX) {
         tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
     }
+}
+
+/// By how much replies to writes are to be held back: nothing while the memtables are within twice
+/// their budget and level 0 is short, then longer and longer. Writers that wait for replies slow
+/// down early and smoothly; nobody is stopped.
+fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
+    let share = |value: u64, calm: u64, full: u64| {
+        let over = value.saturating_sub(calm).min(full - calm);
+        PRESSURE_US_MAX.saturating_mul(over) / (full - calm)
+    };
+    let budget = budget_bytes.max(1);
+    let memory = share(memory_bytes, 2 * budget, 4 * budget);
+    memory.max(share(level0_runs, LEVEL0_RUNS_CALM, LEVEL0_RUNS_FULL))
 }
 
 /// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
@@ -411,4 +436,19 @@ fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes
             .min()?;
         sides[next.1].next().map(|(row, value)| (row.bytes().clone(), value.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_grows_smoothly_and_has_an_end() {
+        let mib = |n: u64| n << 20;
+        assert_eq!(pressure_us(mib(128), mib(64), LEVEL0_RUNS_CALM), 0);
+        let steps: Vec<_> = (128..=256).map(|n| pressure_us(mib(n), mib(64), 0)).collect();
+        assert!(steps.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] < 100));
+        assert_eq!(pressure_us(u64::MAX, mib(64), 0), PRESSURE_US_MAX);
+        assert_eq!(pressure_us(0, mib(64), u64::MAX), PRESSURE_US_MAX);
+    }
 }

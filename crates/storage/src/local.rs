@@ -102,10 +102,12 @@ impl StorageService for LocalNodes {
             NodeFault::Stop(_) if stop_seat(seat) => Ok(()),
             NodeFault::Stop(_) => Err(format!("node {id} is stopped already")),
             NodeFault::Start(_) => {
-                let mut node = seat.node.write();
-                if node.is_some() {
+                if seat.node.read().as_ref().is_some_and(|node| node.is_running()) {
                     return Err(format!("node {id} runs already"));
                 }
+                // What is left of a node that stopped by itself.
+                stop_seat(seat);
+                let mut node = seat.node.write();
                 *node = Some(Arc::new((seat.open)().map_err(|error| error.to_string())?));
                 Ok(())
             }

@@ -176,6 +176,7 @@ impl Node {
             transport: surroundings.transport,
             publish: surroundings.publish,
             memory_bytes: AtomicU64::new(0),
+            pressure_us: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             work: Mutex::new(Work::default()),
             work_ready: Condvar::new(),
@@ -281,12 +282,20 @@ impl Node {
         }
         match waiting {
             Ok(outcome) => Box::pin(std::future::ready(outcome)),
-            Err(receiver) => Box::pin(async move {
-                match tokio::time::timeout(timeout, receiver).await {
-                    Ok(Ok(outcome)) => outcome,
-                    Ok(Err(_)) | Err(_) => GateOutcome::Unknown,
-                }
-            }),
+            Err(receiver) => {
+                let held_back =
+                    Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
+                Box::pin(async move {
+                    let outcome = tokio::time::timeout(timeout, receiver).await;
+                    if !held_back.is_zero() {
+                        tokio::time::sleep(held_back).await;
+                    }
+                    match outcome {
+                        Ok(Ok(outcome)) => outcome,
+                        Ok(Err(_)) | Err(_) => GateOutcome::Unknown,
+                    }
+                })
+            }
         }
     }
 

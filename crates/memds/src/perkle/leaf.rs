@@ -204,6 +204,18 @@ impl Leaf {
         }
     }
 
+    /// Reads a byte of each cache line that holds keys, so that they are near when they are searched.
+    pub(super) fn touch_keys(&self) -> u8 {
+        const LINE_BYTES: usize = 64;
+        let keys = &self.data[..self.len() * usize::from(self.key_width)];
+        keys.iter().step_by(LINE_BYTES).fold(0, |all, byte| all ^ byte)
+    }
+
+    /// Reads a byte of the row at `index`, so that it is near when it is unpacked.
+    pub(super) fn touch_row(&self, index: usize) -> u8 {
+        self.data[self.len() * usize::from(self.key_width) + index * self.row_width()]
+    }
+
     /// The key at `index`.
     pub(super) fn key(&self, index: usize) -> RouteKey {
         let at = index * usize::from(self.key_width);

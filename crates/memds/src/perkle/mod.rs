@@ -211,14 +211,23 @@ impl Perkle {
                     break;
                 }
             }
-            let mut entries = [None; SIDE_BY_SIDE];
-            for ((node, key), entry) in nodes.iter().zip(group).zip(&mut entries) {
-                let Node::Leaf(position) = node.node() else { continue };
-                let leaf = &self.leaves[position];
-                *entry = leaf.count_up_to(*key).checked_sub(1).map(|index| leaf.entry(index));
+            // Three rounds, each of which only asks memory for what the next one needs: the waits of
+            // one round overlap, those of a chain of dependent loads could not.
+            let mut touched = 0;
+            for node in &nodes[..group.len()] {
+                touched ^= self.leaf_at(*node).touch_keys();
             }
-            for (key, entry) in group.iter().zip(&entries) {
-                found(*key, entry.as_ref().map(|entry| entry.resolve(&self.sets)));
+            let mut counts = [0; SIDE_BY_SIDE];
+            for ((node, key), count) in nodes.iter().zip(group).zip(&mut counts) {
+                let leaf = self.leaf_at(*node);
+                *count = leaf.count_up_to(*key);
+                touched ^= leaf.touch_row(count.saturating_sub(1));
+            }
+            std::hint::black_box(touched);
+            for ((node, key), count) in nodes.iter().zip(group).zip(&counts) {
+                let index = count.checked_sub(1);
+                let entry = index.map(|index| self.leaf_at(*node).entry(index));
+                found(*key, entry.map(|entry| entry.resolve(&self.sets)));
             }
         }
     }
@@ -310,6 +319,14 @@ impl Perkle {
         match node.node() {
             Node::Leaf(position) => self.leaves[position].hash,
             Node::Inner(position) => self.sums[position].hash,
+        }
+    }
+
+    /// The leaf that a descent ended at.
+    fn leaf_at(&self, node: NodeRef) -> &Leaf {
+        match node.node() {
+            Node::Leaf(position) => &self.leaves[position],
+            Node::Inner(_) => unreachable!("a descent ends at a leaf"),
         }
     }
 

@@ -469,10 +469,7 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
             ("route_cache_slots", &slots),
             ("route_cache_partitions", &partitions),
             ("memds_lookups", &lookups),
-            (
-                "memds_lookups_per_command",
-                &format_args!("{:.4}", share(lookups, counters.routed)),
-            ),
+            ("memds_lookups_per_command", &format_args!("{:.4}", share(lookups, counters.routed))),
             ("route_corrections", &counters.corrections),
             ("call_retries", &counters.retries),
             ("replies_lost", &counters.gates_lost),

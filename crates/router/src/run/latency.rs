@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use commands::{CommandError, Echo};
 use commands::table::{self, Entry};
+use commands::{CommandError, Echo};
 use wire::resp::Reply;
 
 use super::{command, text, verbatim, word};
