@@ -151,10 +151,11 @@ pub fn parse_int32(text: &[u8]) -> Result<i32, CommandError> {
 }
 
 /// Reads SCAN's cursor as Redis 7.2 does, by C's `strtoul`: leading zeros and signs pass, a
-/// negative number wraps, and nothing at all is 0.
+/// negative number wraps, a NUL ends the text, and nothing at all is 0.
 ///
 /// *Errors*: `InvalidCursor`.
 pub fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [] => return Ok(0),
         [b'-', digits @ ..] => (true, digits),
@@ -222,6 +223,8 @@ mod tests {
         assert_eq!(parse_cursor(b"007"), Ok(7));
         assert_eq!(parse_cursor(b""), Ok(0));
         assert_eq!(parse_cursor(b"+7"), Ok(7));
+        assert_eq!(parse_cursor(b"\0x"), Ok(0));
+        assert_eq!(parse_cursor(b"7\0x"), Ok(7));
         assert_eq!(parse_cursor(b"-1"), Ok(u64::MAX));
         for text in ["-", " 1", "1 ", "18446744073709551616", "-18446744073709551616", "1x", "x"] {
             assert_eq!(parse_cursor(text.as_bytes()), Err(CommandError::InvalidCursor), "{text}");

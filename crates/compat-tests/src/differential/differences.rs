@@ -47,6 +47,7 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["SLOWLOG GET", "SLOWLOG LEN"], same: same_shape, why: "what was slow" },
     Difference { on: &["LATENCY LATEST", "LATENCY HISTORY", "LATENCY HISTOGRAM", "LATENCY DOCTOR", "LATENCY GRAPH"],
         same: same_shape, why: "what was slow" },
+    Difference { on: &["LATENCY RESET"], same: |e| both(e, |v| matches!(v, Value::Int(0..))), why: "how many events were slow" },
     // Redis 7.0.15 is the measure, 7.2 and later the aim.
     Difference { on: &["CLIENT SETINFO", "CLIENT NO-TOUCH"], same: |e| e.reference.value.is_error(),
         why: "came with 7.2: 7.0 does not know them" },

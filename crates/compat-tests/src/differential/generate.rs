@@ -263,6 +263,9 @@ const TTLS_ODD: &[&str] = &[
 const TIMED: &[&str] =
     &["SET", "SETEX", "PSETEX", "GETEX", "RESTORE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"];
 
+/// Options that are also commands of Redis which Evenkeel does not have; a mutation can put one first.
+const NAMES_OF_REDIS: &[&str] = &["SYNC", "MEMORY"];
+
 const PATTERNS: &[&str] = &[
     "*", "*", "?", "[a-c]", "[^a]", "user:*", "{t}*", "*n", "a", "", "nosuch*", "[", "[a-", "\\*",
     "**", "k*k", "?*?", "[]", "[c-a]", "\\", "*\\",
@@ -430,8 +433,7 @@ impl Generator {
         let mut command = self.expand(template);
         if !fixed && self.rng.chance(MUTATED_PERCENT) {
             self.mutate(&mut command);
-            // An option that became the name: Redis would take us for its replica.
-            if is(&command, "SYNC") {
+            if NAMES_OF_REDIS.iter().any(|name| is(&command, name)) {
                 command[0] = b"nosuch".to_vec();
             }
         }

@@ -29,6 +29,8 @@ const RESETS: &[&str] = &[
     "CONFIG SET slowlog-log-slower-than 10000",
     "CONFIG SET slowlog-max-len 128",
     "CONFIG SET latency-monitor-threshold 0",
+    "SLOWLOG RESET",
+    "LATENCY RESET",
     "CLIENT UNPAUSE",
     "FLUSHALL",
 ];
