@@ -13,6 +13,9 @@
 //!                          └── no answer in time: another node ◄───────────┘
 //! ```
 //!
+//! A node that let a batch or a caller wait in vain is passed over for a second, if another is left:
+//! else every third lookup would wait for a dead node, and most of them would be sent twice.
+//!
 //! If no node of the fleet answers, mirrored batches are given up after a few attempts and counted:
 //! what the caches hold still serves, so MemDS being gone must not stop the traffic that needs it
 //! least.
@@ -33,6 +36,9 @@ use wire::service::Route;
 
 use crate::message::{self, ITEMS_MAX, Lookup};
 use crate::route::RouteRef;
+
+/// How long a node that did not answer is passed over.
+const SILENT_FOR: Duration = Duration::from_secs(1);
 
 /// How a client asks.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +121,8 @@ pub struct MemdsClient {
     fleet: RwLock<Arc<[NodeId]>>,
     /// Whose turn it is.
     turn: AtomicUsize,
+    /// Nodes that did not answer in time, and until when they are passed over.
+    silent: Mutex<HashMap<NodeId, Instant>>,
     next_batch: AtomicU64,
     queue: Mutex<Vec<Lookup>>,
     /// The queue is no longer empty.
@@ -150,6 +158,7 @@ impl MemdsClient {
             on_answer: Box::new(on_answer),
             fleet: RwLock::new(fleet.into()),
             turn: AtomicUsize::new(node.0 as usize),
+            silent: Mutex::default(),
             next_batch: AtomicU64::new(0),
             queue: Mutex::default(),
             work: Notify::new(),
@@ -180,6 +189,11 @@ impl MemdsClient {
         }
     }
 
+    /// Batches and lookups sent and neither answered nor given up.
+    pub fn under_way(&self) -> usize {
+        self.pending.lock().len()
+    }
+
     /// Finds the route that serves a position; `None` if no node knows one, or none answers. This is
     /// the command's one lookup: it is not to be mirrored as well.
     ///
@@ -204,7 +218,10 @@ impl MemdsClient {
                         return None;
                     }
                 }
-                Err(_) => drop(self.pending.lock().remove(&batch)),
+                Err(_) => {
+                    self.pending.lock().remove(&batch);
+                    self.pass_over(node);
+                }
             }
         }
         None
@@ -302,14 +319,7 @@ impl MemdsClient {
         attempts: usize,
         last: Option<NodeId>,
     ) -> Option<(u64, NodeId)> {
-        let node = {
-            let fleet = self.fleet.read();
-            let turn = match last.and_then(|last| fleet.iter().position(|node| *node == last)) {
-                Some(position) => position + 1,
-                None => self.turn.fetch_add(1, Ordering::Relaxed),
-            };
-            *fleet.get(turn.checked_rem(fleet.len())?)?
-        };
+        let node = self.pick(last)?;
         if attempts > 0 {
             self.counts.retries.fetch_add(1, Ordering::Relaxed);
             counter!("memds_client_retries_total").increment(1);
@@ -324,17 +334,44 @@ impl MemdsClient {
         Some((batch, node))
     }
 
-    /// Sends mirrored batches whose time is over to another node, or gives them up.
+    /// The node whose turn it is, or the one after `last`; the next one if that is passed over.
+    fn pick(&self, last: Option<NodeId>) -> Option<NodeId> {
+        let fleet = Arc::clone(&self.fleet.read());
+        let turn = match last.and_then(|last| fleet.iter().position(|node| *node == last)) {
+            Some(position) => position + 1,
+            None => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let in_turn = || (0..fleet.len()).map(|i| fleet[turn.wrapping_add(i) % fleet.len()]);
+        let mut silent = self.silent.lock();
+        if silent.is_empty() {
+            return in_turn().next();
+        }
+        let now = Instant::now();
+        silent.retain(|_, until| *until > now);
+        let speaks = |node: &NodeId| !silent.contains_key(node);
+        in_turn().find(speaks).or_else(|| in_turn().next())
+    }
+
+    fn pass_over(&self, node: NodeId) {
+        self.silent.lock().insert(node, Instant::now() + SILENT_FOR);
+    }
+
+    /// Sends mirrored batches whose time is over to another node, or gives them up. Forgets lookups
+    /// whose callers are gone.
     fn ask_again(&self) {
         let overdue: Vec<Pending> = {
             let mut pending = self.pending.lock();
-            let late = |_: &u64, sent: &mut Pending| {
-                matches!(sent.waiter, Waiter::Mirror { .. })
-                    && sent.sent.elapsed() >= self.options.answer_timeout
+            let late = |_: &u64, sent: &mut Pending| match &sent.waiter {
+                Waiter::Mirror { .. } => sent.sent.elapsed() >= self.options.answer_timeout,
+                Waiter::Caller(caller) => caller.is_closed(),
             };
             pending.extract_if(late).map(|(_, pending)| pending).collect()
         };
         for Pending { node, attempts, lookups, waiter, .. } in overdue {
+            if matches!(waiter, Waiter::Caller(_)) {
+                continue;
+            }
+            self.pass_over(node);
             if attempts < self.options.attempts {
                 self.send(lookups, waiter, attempts, Some(node));
             } else {
@@ -355,6 +392,7 @@ impl MemdsClient {
             pending.remove(&batch)
         };
         let Some(sent) = pending else { return Ok(()) };
+        self.silent.lock().remove(&from);
         let mut first = None;
         let outcome = message::decode_answers(answers, sent.lookups.len(), |_, route| {
             if let Some(route) = route {

@@ -13,6 +13,7 @@
 //! knows whether the other side is in this process.
 
 mod client;
+mod map;
 mod message;
 mod perkle;
 mod publisher;
@@ -20,8 +21,9 @@ mod route;
 mod service;
 
 pub use client::{ClientOptions, ClientStats, MemdsClient};
+pub use map::Installed;
 pub use message::{Lookup, MEMBERS_MAX, MessageError};
 pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};
 pub use publisher::Publisher;
 pub use route::{KEY_BITS, RouteKey, RouteRef};
-pub use service::{Installed, MemdsNode};
+pub use service::{MemdsNode, MemdsStats};

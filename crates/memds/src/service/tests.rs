@@ -14,6 +14,7 @@ use super::*;
 use crate::client::{ClientOptions, MemdsClient};
 use crate::message::Lookup;
 use crate::publisher::Publisher;
+use crate::route::RouteRef;
 
 fn placement(number: u64) -> Placement {
     Placement::new(number).expect("40 bits")
@@ -238,6 +239,91 @@ async fn a_stopped_node_costs_a_retry_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_node_is_passed_over_and_asked_again_later() {
+    let fleet = fleet();
+    fleet.publisher().announce(&contiguous(100, 1));
+    fleet.transport.disconnect(FLEET[1]);
+    let (client, _) = fleet.client(options());
+    tokio::spawn(client.clone().run());
+    for second in 1..4 {
+        for number in 0..90 {
+            assert!(client.lookup(lookup(number * 1_000)).await.is_some());
+        }
+        client.mirror(&[lookup(1); 100]).await;
+        until(|| client.stats().answered == second * 100).await;
+        assert!(client.stats().retries <= second, "one lookup a second pays: {:?}", client.stats());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    fleet.transport.connect(FLEET[1]);
+    let before = fleet.nodes[1].stats().lookups;
+    for number in 0..90 {
+        client.lookup(lookup(number * 1_000)).await;
+    }
+    assert!(fleet.nodes[1].stats().lookups > before + 20, "it takes its part again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_whose_caller_is_gone_is_forgotten() {
+    let fleet = fleet();
+    FLEET.iter().for_each(|node| fleet.transport.disconnect(*node));
+    let (client, _) = fleet.client(options());
+    tokio::spawn(client.clone().run());
+    for _ in 0..50 {
+        let asked = tokio::time::timeout(Duration::from_millis(5), client.lookup(lookup(1)));
+        assert!(asked.await.is_err());
+    }
+    client.mirror(&[lookup(1)]).await;
+    until(|| client.stats().abandoned == 1).await;
+    assert_eq!(client.under_way(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_lookup_is_counted_exactly_once() {
+    let fleet = fleet();
+    let publisher = fleet.publisher();
+    publisher.announce(&contiguous(100, 1));
+    let (client, _) = fleet.client(options());
+    tokio::spawn(client.clone().run());
+    let mut mirrored = 0;
+    for size in 1..200_u64 {
+        client.mirror(&vec![lookup(size * 13); size as usize]).await;
+        mirrored += size;
+        assert!(client.lookup(lookup(size)).await.is_some());
+    }
+    until(|| client.stats().answered == mirrored).await;
+    let served: u64 = fleet.nodes.iter().map(|node| node.stats().lookups).sum();
+    let stats = client.stats();
+    assert_eq!((served, stats.mirrored, stats.foreground), (mirrored + 199, mirrored, 199));
+    publisher.announce(&contiguous(50, 1));
+    let stats = fleet.nodes[0].stats();
+    assert_eq!((stats.installed, stats.stale, stats.refused), (100, 0, 0));
+    publisher.announce_again();
+    assert_eq!(fleet.nodes[0].stats().stale, 100);
+}
+
+#[test]
+fn a_healed_split_leaves_no_hole_and_equal_roots() {
+    let fleet = fleet();
+    let [a, b, c] = &fleet.nodes[..] else { panic!("three nodes") };
+    // Each missed something else: the parent comes late, or one half not at all.
+    let (parent, lower, upper) = (route(1, 0, 99, 1), route(1, 0, 49, 2), route(2, 50, 99, 2));
+    for (node, route) in [(a, &parent), (a, &lower), (b, &upper), (b, &parent)] {
+        node.install(route);
+    }
+    c.install(&upper);
+    for node in [a, b] {
+        assert!((0..100).all(|number| node.lookup(lookup(number)).is_some()));
+    }
+    for _ in 0..2 {
+        for (node, peer) in [(a, b), (b, c), (c, a)] {
+            node.heal_from(peer.node());
+        }
+    }
+    assert_eq!((a.root_hash(), b.root_hash()), (b.root_hash(), c.root_hash()));
+    assert_eq!(a.routes(), [lower, upper]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_makes_the_caller_wait() {
     let fleet = fleet();
     fleet.publisher().announce(&contiguous(100, 1));
@@ -286,4 +372,5 @@ fn malformed_bodies_are_dropped() {
         fleet.transport.send(FLEET[0], Frame::new(*kind, ROUTER, FLEET[0], garbage));
     }
     assert!(fleet.nodes[0].is_empty());
+    assert_eq!(fleet.nodes[0].stats().refused, MemdsNode::KINDS.len() as u64);
 }
