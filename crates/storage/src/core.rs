@@ -274,6 +274,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether this leader knows of a key whose time has come.
+    pub(crate) fn is_expiry_due(&self) -> bool {
+        self.replica.is_leader() && self.next_due_ms.is_some_and(|due| due <= self.now_ms)
+    }
+
     /// Whether this replica leads with a live lease and has applied all it inherited.
     pub(crate) fn serves(&self, now: paxos::Instant) -> bool {
         self.replica.may_serve(now)

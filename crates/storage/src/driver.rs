@@ -32,9 +32,11 @@ use crate::wal;
 /// How often the clock thread looks at its partitions.
 const TICK: Duration = Duration::from_millis(20);
 /// How often a leader looks for keys whose time has come.
-const EXPIRE_INTERVAL: Duration = Duration::from_millis(100);
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(20);
 /// Keys deleted by expiry in one step, under one lock.
 const EXPIRE_KEYS_MAX: usize = 256;
+/// Steps of expiry in one round of a partition.
+const EXPIRE_STEPS_MAX: usize = 16;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
@@ -98,8 +100,10 @@ impl Shared {
             let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
-            // Still under the lock: records reach the log in the order the replica made them.
+            // Still under the lock: records reach the log in the order the replica made them, and
+            // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
+            self.memory_bytes.fetch_add(actions.applied_bytes, Ordering::Relaxed);
             result
         };
         self.carry_out(partition, actions);
@@ -135,13 +139,10 @@ impl Shared {
         for read in actions.reads {
             self.send_from_log(partition.id, &read);
         }
-        if actions.applied_bytes > 0 {
-            let bytes = actions.applied_bytes;
-            let before = self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
-            if before + bytes >= self.options.memtable_bytes {
-                *self.flush_due.lock() = true;
-                self.flush_ready.notify_one();
-            }
+        let in_memory = self.memory_bytes.load(Ordering::Relaxed);
+        if actions.applied_bytes > 0 && in_memory >= self.options.memtable_bytes {
+            *self.flush_due.lock() = true;
+            self.flush_ready.notify_one();
         }
     }
 
@@ -317,15 +318,13 @@ pub(crate) fn run_clock(shared: &Shared) {
                 if core.replica.next_deadline() <= now.monotonic {
                     core.replica.handle_tick(now.monotonic);
                 }
-                if expire {
-                    expire_keys(shared, core, now);
-                }
                 if publish && core.serves(now.monotonic) {
                     actions.publish = Some(core.route());
                 }
                 core.has_open_batch()
             });
-            if kick {
+            let expired = expire && expire_keys(shared, &partition, now);
+            if kick || expired {
                 shared.kick(&partition);
             }
         }
@@ -342,10 +341,23 @@ pub(crate) fn run_clock(shared: &Shared) {
     }
 }
 
-fn expire_keys(shared: &Shared, core: &mut Core, now: crate::core::Now) {
-    if let Err(error) = core.expire(now, &shared.disk, EXPIRE_KEYS_MAX) {
-        tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
+/// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
+/// Returns whether there was any.
+fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: crate::core::Now) -> bool {
+    for step in 0..EXPIRE_STEPS_MAX {
+        let more = shared.with(partition, |core, _| {
+            core.expire(now, &shared.disk, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())
+        });
+        match more {
+            Ok(true) => {}
+            Ok(false) => return step > 0 || partition.core.lock().has_open_batch(),
+            Err(error) => {
+                tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
+                return false;
+            }
+        }
     }
+    true
 }
 
 /// By how much replies to writes are to be held back: nothing while the memtables are within twice
