@@ -1,8 +1,7 @@
 //! How fast do frozen memtables become rows on disk, and how fast are rows read back?
 //!
 //! `flush`: a sorted run of rows with 100-byte values, ingested durably over what is there, while
-//! the compactor works. `get`: a row from the block cache, from the row cache, and one that is
-//! not there.
+//! the compactor works. `get`: a row from the block cache, and one that is not there.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::rows::header_key;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use storage::lsm::{DeadSet, Lsm, Options, RowCache};
+use storage::lsm::{DeadSet, Lsm, Options};
 use storage::row::seal_row;
 use tempfile::TempDir;
 use wire::ids::TableId;
@@ -68,11 +67,10 @@ fn get(c: &mut Criterion) {
     let rows = run(READ_ROWS, 0);
     lsm.ingest(rows.iter().cloned()).expect("ingest");
     lsm.compact_all().expect("compact");
-    let cache = RowCache::new(256 << 20);
     let key = |turn: u64| &rows[(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % READ_ROWS) as usize].0;
     for turn in 0..READ_ROWS {
-        // Fills both caches.
-        cache.get_or_read(key(turn), || lsm.get(key(turn))).expect("read");
+        // Fills the cache.
+        lsm.get(key(turn)).expect("read");
     }
     let mut group = c.benchmark_group("get");
     let mut turn = 0u64;
@@ -80,12 +78,6 @@ fn get(c: &mut Criterion) {
         b.iter(|| {
             turn += 1;
             black_box(lsm.get(key(turn)).expect("read"))
-        });
-    });
-    group.bench_function("row_cache", |b| {
-        b.iter(|| {
-            turn += 1;
-            black_box(cache.get_or_read(key(turn), || lsm.get(key(turn))).expect("read"))
         });
     });
     group.bench_function("absent", |b| {

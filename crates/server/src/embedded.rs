@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use memds::{ClientOptions, MemdsClient, MemdsNode, Publisher};
 use router::RouteCache;
-use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, Surroundings};
+use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, RowBudget, Surroundings};
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
@@ -157,7 +157,7 @@ fn node_options(config: &Config) -> NodeOptions {
     let mut options = NodeOptions {
         memtable_bytes: config.memtable_mb << 20,
         // Half for rows, half for blocks.
-        row_cache_bytes: config.cache_mb << 19,
+        rows: RowBudget::new(config.cache_mb << 19),
         ..NodeOptions::default()
     };
     options.lsm.cache_bytes = config.cache_mb << 19;

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Numbers are big-endian. Effects are absolute and idempotent: applying a batch twice is applying
-//! it once. Rows of a decoded batch are slices of its bytes: one buffer serves the log, the peers
-//! and the memtable.
+//! it once. A decoded batch keeps its bytes as they came: one buffer serves the log, the peers and
+//! the backlog ([`crate::backlog`]).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::{Counters, Effects};
@@ -119,11 +119,11 @@ fn length(bytes: &Bytes) -> u32 {
     u32::try_from(bytes.len()).expect("rows are bounded far below 4 GiB")
 }
 
-/// One effect of a batch, its bytes shared with it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Effect {
+/// One effect of a batch, its bytes borrowed from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect<'a> {
     /// A row's new value (sealed: it ends in its checksum), or `None` where it is deleted.
-    Write { row: Bytes, sealed: Option<Bytes> },
+    Write { row: &'a [u8], sealed: Option<&'a [u8]> },
     /// A collection's data rows are dead.
     Drop(Version),
     /// Headers up to this version are dead.
@@ -167,11 +167,19 @@ impl Batch {
         })
     }
 
+    /// Bytes of memory that the batch keeps.
+    pub(crate) fn bytes(&self) -> u64 {
+        (HEAD_BYTES + self.effects.len() + CHECKSUM_BYTES) as u64
+    }
+
     /// Hands the effects to `visit`, in order.
     ///
     /// *Errors*: [`BatchError::Malformed`]; effects before the malformed one were visited.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(Effect)) -> Result<(), BatchError> {
-        let mut rest = self.effects.clone();
+    pub(crate) fn for_each<'a>(
+        &'a self,
+        mut visit: impl FnMut(Effect<'a>),
+    ) -> Result<(), BatchError> {
+        let mut rest = &self.effects[..];
         while !rest.is_empty() {
             visit(take_effect(&mut rest).ok_or(BatchError::Malformed)?);
         }
@@ -179,23 +187,17 @@ impl Batch {
     }
 }
 
-fn take_effect(rest: &mut Bytes) -> Option<Effect> {
+fn take_effect<'a>(rest: &mut &'a [u8]) -> Option<Effect<'a>> {
     match rest.try_get_u8().ok()? {
         PUT => {
             let row_bytes = rest.try_get_u32().ok()? as usize;
             let value_bytes = rest.try_get_u32().ok()? as usize;
-            if rest.len() < row_bytes.checked_add(value_bytes)? {
-                return None;
-            }
-            let row = rest.split_to(row_bytes);
-            Some(Effect::Write { row, sealed: Some(rest.split_to(value_bytes)) })
+            let row = rest.split_off(..row_bytes)?;
+            Some(Effect::Write { row, sealed: Some(rest.split_off(..value_bytes)?) })
         }
         DELETE => {
             let row_bytes = rest.try_get_u32().ok()? as usize;
-            if rest.len() < row_bytes {
-                return None;
-            }
-            Some(Effect::Write { row: rest.split_to(row_bytes), sealed: None })
+            Some(Effect::Write { row: rest.split_off(..row_bytes)?, sealed: None })
         }
         DROP => take_version(rest).map(Effect::Drop),
         FLUSH => take_version(rest).map(Effect::Flush),
@@ -203,7 +205,7 @@ fn take_effect(rest: &mut Bytes) -> Option<Effect> {
     }
 }
 
-fn take_version(rest: &mut Bytes) -> Option<Version> {
+fn take_version(rest: &mut &[u8]) -> Option<Version> {
     let index = rest.try_get_u64().ok()?;
     Some(Version { index, ordinal: rest.try_get_u32().ok()? })
 }
@@ -238,8 +240,8 @@ mod tests {
         let Effect::Write { row, sealed: Some(sealed) } = &effects[0] else {
             panic!("a put first, not {:?}", effects[0])
         };
-        assert_eq!(row::open_row(row, sealed).expect("a sound row"), "one");
-        assert_eq!(effects[1], Effect::Write { row: Bytes::from("b"), sealed: None });
+        assert_eq!(row::verify_row(row, sealed).expect("a sound row"), b"one");
+        assert_eq!(effects[1], Effect::Write { row: b"b", sealed: None });
         assert_eq!(effects[2], Effect::Drop(Version { index: 3, ordinal: 1 }));
         assert_eq!(effects[3], Effect::Flush(Version { index: 4, ordinal: 0 }));
     }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use commands::table::Entry;
 use commands::types::keyspace::expire_due;
 use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
@@ -22,12 +23,13 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
 
+use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
-use crate::disk::Disk;
-use crate::lsm::{DeadSet, ROW_KEY_BYTES_MAX};
-use crate::memory::{Memory, Memtable};
+use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
 use crate::meta::{self, Applied};
-use crate::view::{Cold, Fetched, PartitionView};
+use crate::resident::{Resident, RowBudget};
+use crate::row;
+use crate::view::{Cold, PartitionView};
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -35,6 +37,9 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 const FULL_BATCH_DELAY: Duration = Duration::from_millis(1);
 /// Outcomes of applied indexes that are kept for late waiters.
 const RECENT_MAX: usize = 8_192;
+/// While a batch is on its way, what arrives waits for it and goes as one batch, unless it grows
+/// beyond this (bytes): Nagle's rule. Nothing waits when nothing is on its way.
+const GROUP_BYTES: usize = 64 << 10;
 
 /// The time, as the host read it.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +107,11 @@ pub(crate) struct Core {
     node: NodeId,
     members: Vec<NodeId>,
     pub(crate) replica: Replica,
-    memory: Memory,
+    /// The rows in memory; while this replica leads.
+    resident: Option<Resident>,
+    flushed_away: Option<Resident>,
+    budget: Arc<RowBudget>,
+    backlog: Backlog,
     open: Option<OpenBatch>,
     next_batch_id: u64,
     tip: Tip,
@@ -115,8 +124,6 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
-    /// Bytes of the batches whose effects are in the active memtable.
-    active_bytes: u64,
     /// No key is due before this time; `None`: none has a time to live.
     next_due_ms: Option<u64>,
     random: Cell<u64>,
@@ -134,6 +141,7 @@ pub(crate) struct Start {
     /// Differs between any two starts of any two nodes: batch ids begin with it.
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
+    pub(crate) budget: Arc<RowBudget>,
 }
 
 impl Core {
@@ -145,7 +153,10 @@ impl Core {
             node: start.node,
             members: start.members,
             replica: start.replica,
-            memory: Memory::default(),
+            resident: None,
+            flushed_away: None,
+            budget: start.budget,
+            backlog: Backlog::default(),
             open: None,
             next_batch_id: u64::from(start.incarnation) << 32 | 1,
             tip: Tip::default(),
@@ -156,7 +167,6 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
-            active_bytes: 0,
             next_due_ms: Some(0),
             random: Cell::new(seed),
             dead: start.dead,
@@ -181,12 +191,8 @@ impl Core {
         self.tip.counters
     }
 
-    pub(crate) fn has_open_batch(&self) -> bool {
-        self.open.is_some()
-    }
-
     pub(crate) fn has_frozen(&self) -> bool {
-        self.memory.has_frozen()
+        self.backlog.has_frozen()
     }
 
     /// The route as this replica knows it.
@@ -210,8 +216,8 @@ impl Core {
         entry: &Entry,
         call: &Call<'_>,
         now: Now,
-        disk: &Disk,
-        (fetched, may_block): (&Fetched, bool),
+        lsm: &Lsm,
+        may_block: bool,
     ) -> Evaluated {
         if !self.serves(now.monotonic) || call.epoch > EPOCH {
             return Evaluated::Answer(self.elsewhere());
@@ -222,7 +228,9 @@ impl Core {
         }
         self.now_ms = self.now_ms.max(now.wall_ms);
         let next_version = self.next_version();
-        let view = self.view(disk, fetched, may_block);
+        let Some(view) = self.view(lsm, may_block) else {
+            return Evaluated::Answer(self.elsewhere());
+        };
         let (result, effects) = match entry.command.run {
             Run::Read(handler) => (handler(&view, Args(call.args)), None),
             Run::Write(handler) => {
@@ -247,7 +255,7 @@ impl Core {
                     let reply = Reply::from(CommandError::KeyTooLong);
                     return Evaluated::Answer(Answer::Done { reply, gate: None });
                 }
-                Some(self.join(&effects))
+                Some(self.join(effects))
             }
             _ => self.gate_at(gate),
         };
@@ -255,21 +263,20 @@ impl Core {
     }
 
     /// Deletes keys whose time has come, at most `limit`.
-    pub(crate) fn expire(&mut self, now: Now, disk: &Disk, limit: usize) -> Result<(), ViewError> {
+    pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
         let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
         if !is_due || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
-        let fetched = Fetched::default();
-        let view = self.view(disk, &fetched, true);
+        let Some(view) = self.view(lsm, true) else { return Ok(()) };
         let mut txn = Txn::new(&view, next_version);
         let expired = expire_due(&mut txn, limit)?;
         let effects = txn.into_effects();
         self.next_due_ms = expired.next_due_ms;
         if !effects.is_empty() {
-            self.join(&effects);
+            self.join(effects);
         }
         Ok(())
     }
@@ -293,16 +300,11 @@ impl Core {
         }
     }
 
-    fn view<'a>(
-        &'a self,
-        disk: &'a Disk,
-        fetched: &'a Fetched,
-        may_block: bool,
-    ) -> PartitionView<'a> {
-        PartitionView {
-            memory: &self.memory,
-            disk,
-            fetched,
+    /// The state that commands are evaluated on; `None` if this replica does not lead.
+    fn view<'a>(&'a self, lsm: &'a Lsm, may_block: bool) -> Option<PartitionView<'a>> {
+        Some(PartitionView {
+            resident: self.resident.as_ref()?,
+            lsm,
             may_block,
             range: self.range,
             now_ms: self.now_ms,
@@ -310,10 +312,35 @@ impl Core {
             counters_index: self.tip.counters_index,
             flushed_through: self.tip.flushed_through,
             flushed_index: self.tip.flushed_index,
+            applied: self.applied.index,
             gate: Cell::new(0),
             cold: RefCell::new(None),
             random: &self.random,
+        })
+    }
+
+    /// Takes over rows that were read from the LSM without the lock, if no flush ended since
+    /// `epoch`: only then nothing that memory has forgotten meanwhile can be newer.
+    pub(crate) fn fill(&mut self, epoch: u64, rows: &[(Bytes, Option<Bytes>)]) {
+        let Some(resident) = self.resident.as_mut().filter(|_| self.flush_epoch == epoch) else {
+            return;
+        };
+        for (row, value) in rows {
+            resident.fill(row, value.as_deref());
         }
+        resident.make_room(self.flushed_index);
+    }
+
+    /// Whether memory knows a row.
+    pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
+        self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
+    }
+
+    /// Evicts rows while their budget is exceeded, for a bounded time. Returns whether there may be
+    /// more to do.
+    pub(crate) fn make_room(&mut self) -> bool {
+        let flushed = self.flushed_index;
+        self.resident.as_mut().is_some_and(|resident| resident.make_room(flushed))
     }
 
     fn next_version(&self) -> Version {
@@ -323,8 +350,13 @@ impl Core {
         }
     }
 
+    /// What a FLUSHDB left behind in memory, to be dropped where nobody waits for it.
+    pub(crate) fn take_flushed_away(&mut self) -> Option<Resident> {
+        self.flushed_away.take()
+    }
+
     /// Adds effects to the open batch and to the proposed state.
-    fn join(&mut self, effects: &Effects) -> Gate {
+    fn join(&mut self, effects: Effects) -> Gate {
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
@@ -332,22 +364,30 @@ impl Core {
             let next_version = Version { index, ordinal: 0 };
             OpenBatch { builder: BatchBuilder::new(id), index, next_version }
         });
-        open.builder.push(effects);
+        open.builder.push(&effects);
         open.next_version = effects.next_version;
-        let index = open.index;
-        for write in &effects.writes {
+        let (index, batch) = (open.index, open.builder.id());
+        if effects.flushed_through.is_some() {
+            // Whatever memory knows is behind the fence. Should this batch get lost, so does
+            // leadership, and memory with it.
+            let empty = Resident::new(self.range, Arc::clone(&self.budget));
+            self.flushed_away = self.resident.replace(empty);
+        }
+        let resident = self.resident.as_mut().expect("only a leader evaluates");
+        for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
                 self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
             }
-            self.memory.propose(write.row.clone(), index, write.value.clone());
+            resident.put(write.row, write.value, index);
         }
+        resident.make_room(self.flushed_index);
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {
             self.tip.flushed_through = Some(fence);
             self.tip.flushed_index = index;
         }
-        Gate { node: self.node, partition: self.partition, index, batch: open.builder.id() }
+        Gate { node: self.node, partition: self.partition, index, batch }
     }
 
     /// The gate of a reply that depends on a proposed index.
@@ -363,6 +403,12 @@ impl Core {
             }
         };
         Some(Gate { node: self.node, partition: self.partition, index, batch })
+    }
+
+    /// Whether there is an open batch that nothing holds back.
+    pub(crate) fn may_seal(&self) -> bool {
+        let is_large = |open: &OpenBatch| open.builder.len() >= GROUP_BYTES;
+        self.open.as_ref().is_some_and(|open| self.in_flight.is_empty() || is_large(open))
     }
 
     /// Closes the open batch and proposes it.
@@ -421,14 +467,24 @@ impl Core {
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
             self.next_due_ms = Some(0);
+            self.resident = Some(self.recall());
             return;
         }
-        self.memory.drop_proposed();
+        self.resident = None;
         self.in_flight.clear();
         self.reset_tip();
         if let Some(open) = self.open.take() {
             self.lose(open, actions);
         }
+    }
+
+    /// The rows that fjall does not hold.
+    fn recall(&self) -> Resident {
+        let mut resident = Resident::new(self.range, Arc::clone(&self.budget));
+        for (index, batch) in self.backlog.iter() {
+            put_writes(&mut resident, *index, batch).expect("it was well-formed when applied");
+        }
+        resident
     }
 
     fn reset_tip(&mut self) {
@@ -444,9 +500,8 @@ impl Core {
         if let Value::Data(bytes) = value {
             let batch = Batch::decode(&bytes)?;
             id = batch.id;
-            self.apply_batch(index, &batch)?;
-            self.active_bytes += bytes.len() as u64;
-            actions.applied_bytes += bytes.len() as u64;
+            actions.applied_bytes += batch.bytes();
+            self.apply_batch(index, batch)?;
         }
         self.applied.index = index;
         while self.in_flight.front().is_some_and(|(in_flight, _)| *in_flight <= index) {
@@ -468,23 +523,27 @@ impl Core {
         Ok(())
     }
 
-    fn apply_batch(&mut self, index: u64, batch: &Batch) -> Result<(), BatchError> {
-        let Core { memory, applied, dead, range, partition, .. } = self;
+    fn apply_batch(&mut self, index: u64, batch: Batch) -> Result<(), BatchError> {
+        let Core { applied, dead, range, .. } = self;
+        // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
-            Effect::Write { row, sealed } => memory.apply(row, index, sealed),
-            Effect::Drop(generation) => {
-                dead.add_generation(*range, generation);
-                let (row, sealed) = meta::dead_row(*partition, generation);
-                memory.apply(row, index, Some(sealed));
-            }
+            Effect::Write { .. } => {}
+            Effect::Drop(generation) => dead.add_generation(*range, generation),
             Effect::Flush(fence) => {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
             }
         })?;
+        // What this leader proposed itself is in memory since it was evaluated.
+        if let Some(resident) = &mut self.resident
+            && self.in_flight.front() != Some(&(index, batch.id))
+        {
+            put_writes(resident, index, &batch)?;
+        }
         self.applied.counters = batch.counters;
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
         self.now_ms = self.now_ms.max(batch.now_ms);
+        self.backlog.push(index, batch);
         if self.tip.counters_index == 0 {
             // A follower, or a leader without proposals: the tip is what is applied.
             self.reset_tip();
@@ -513,32 +572,46 @@ impl Core {
         self.waiters.clear();
     }
 
-    /// Freezes the applied rows for a flush, with the row that says how far they reach. `None` if
-    /// nothing was applied since the last one.
+    /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
+    /// if nothing was applied since the last one.
     pub(crate) fn freeze(&mut self) -> Option<Frozen> {
         if self.applied.index == self.flushed_index {
             return None;
         }
-        let (row, sealed) = meta::applied_row(self.partition, &self.applied);
-        self.memory.apply(row, self.applied.index, Some(sealed));
-        let bytes = std::mem::take(&mut self.active_bytes);
-        Some(Frozen { rows: self.memory.freeze(), through: self.applied.index, bytes })
+        let (batches, bytes) = self.backlog.freeze();
+        let applied_row = meta::applied_row(self.partition, &self.applied);
+        Some(Frozen { batches, applied_row, through: self.applied.index, bytes })
     }
 
-    /// The frozen rows are durable in fjall: forget them here.
+    /// The frozen batches are durable in fjall: forget them here.
     pub(crate) fn flushed(&mut self, through: u64) {
-        self.memory.drop_frozen();
+        self.backlog.drop_frozen();
         self.flush_epoch += 1;
         self.flushed_index = through;
+        if let Some(resident) = &mut self.resident {
+            resident.flushed(through);
+        }
         self.replica.set_flushed(paxos::Index(through));
     }
 }
 
 /// What a flush writes of a partition.
 pub(crate) struct Frozen {
-    pub(crate) rows: Arc<Memtable>,
+    pub(crate) batches: Arc<Batches>,
+    pub(crate) applied_row: MetaRow,
     pub(crate) through: u64,
     pub(crate) bytes: u64,
+}
+
+/// Puts the rows a batch writes into memory, opened and as copies: a small row must not keep the
+/// whole batch.
+fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), BatchError> {
+    batch.for_each(|effect| {
+        if let Effect::Write { row, sealed } = effect {
+            let value = sealed.map(|sealed| Bytes::copy_from_slice(row::body_of(sealed)));
+            resident.put(Bytes::copy_from_slice(row), value, index);
+        }
+    })
 }
 
 /// Range and membership of a partition do not change yet.

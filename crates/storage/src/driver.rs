@@ -1,32 +1,34 @@
 //! The threads of a storage node and what passes between them.
 //!
 //! ```text
-//! connections ──evaluate──▶ open batches ──kick──▶ log thread: seal, propose, send, append, sync
-//! peers ──frames──▶ cores ──records──▶    ──┘                 └─▶ persisted ▶ accepted, chosen, applied
-//! clock thread: ticks, expiry, batches nobody kicked       flush thread: frozen rows into fjall
+//! connections ──evaluate──▶ open batches ──seal──▶ accepts to peers
+//!                                          └────▶ log thread: append, sync ▶ persisted
+//! peers ──frames──▶ cores ──records──▶ log thread      ▶ accepted, chosen, applied ▶ the next seal
+//! clock thread: ticks, expiry, eviction                 flush thread: backlogs into fjall
 //! ```
 //!
 //! One log thread per node is the group commit: while it syncs, everything that arrives for any
-//! partition waits in line, and the next sync takes it all. Accepts leave before the sync begins,
-//! so that the peers' disks and ours work at the same time. Whoever receives a frame handles it
-//! on its own thread; no lock is held while anything is sent.
+//! partition waits in line, and the next sync takes it all. A batch is sealed by the connection that
+//! waits for it if nothing is on its way, else by whichever thread applies what was on its way
+//! ([`Shared::with`]): no thread is woken for it. Accepts leave before the sync begins, so that the
+//! peers' disks and ours work at the same time. Whoever receives a frame handles it on its own
+//! thread; no lock is held while anything is sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
+use crate::backlog::{self, Run};
 use crate::core::{Actions, Core, Frozen, LogRead};
-use crate::disk::Disk;
+use crate::lsm::{Lsm, LsmError};
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
-use crate::row_order::RowKey;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) options: NodeOptions,
     pub(crate) clock: Clock,
     pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
-    pub(crate) disk: Disk,
+    pub(crate) lsm: Lsm,
     pub(crate) log: wal::Log,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
@@ -75,18 +77,8 @@ pub(crate) struct Shared {
     pub(crate) flush_ready: Condvar,
 }
 
-/// What waits for the log thread.
-#[derive(Default)]
-pub(crate) struct Work {
-    dirty: Vec<Arc<Partition>>,
-    persists: Vec<(Arc<Partition>, u64, paxos::Record)>,
-}
-
-impl Work {
-    fn is_empty(&self) -> bool {
-        self.dirty.is_empty() && self.persists.is_empty()
-    }
-}
+/// Records that wait for the log thread.
+pub(crate) type Work = Vec<(Arc<Partition>, u64, paxos::Record)>;
 
 impl Shared {
     /// Runs `step` on a partition's core and carries out what it leaves.
@@ -100,6 +92,10 @@ impl Shared {
             let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
+            if core.may_seal() && !self.is_stopping() {
+                core.seal(self.clock.now(), &mut actions);
+                core.drain(&mut actions);
+            }
             // Still under the lock: records reach the log in the order the replica made them, and
             // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
@@ -116,8 +112,9 @@ impl Shared {
         }
         let mut work = self.work.lock();
         for (token, record) in actions.persists.drain(..) {
-            work.persists.push((Arc::clone(partition), token, record));
+            work.push((Arc::clone(partition), token, record));
         }
+        drop(work);
         self.work_ready.notify_one();
     }
 
@@ -172,14 +169,6 @@ impl Shared {
         }
     }
 
-    /// Tells the log thread that a partition has an open batch.
-    pub(crate) fn kick(&self, partition: &Arc<Partition>) {
-        if partition.mark_dirty() {
-            self.work.lock().dirty.push(Arc::clone(partition));
-            self.work_ready.notify_one();
-        }
-    }
-
     /// A frame from a peer.
     pub(crate) fn receive(&self, frame: &Frame) {
         if self.is_stopping() {
@@ -230,19 +219,13 @@ impl Shared {
 /// The log thread: see the module's text. Ends when the node stops or its log fails.
 pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
     while !shared.is_stopping() {
-        let dirty = {
+        let persists = {
             let mut work = shared.work.lock();
             while work.is_empty() && !shared.is_stopping() {
                 shared.work_ready.wait(&mut work);
             }
-            std::mem::take(&mut work.dirty)
+            std::mem::take(&mut *work)
         };
-        let now = shared.clock.now();
-        for partition in dirty {
-            partition.clear_dirty();
-            shared.with(&partition, |core, actions| core.seal(now, actions));
-        }
-        let persists = std::mem::take(&mut shared.work.lock().persists);
         if let Err(error) = write_log(&mut log, &persists) {
             // What a failed sync left behind is unknown, so the node's word is worth nothing.
             tracing::error!(node = shared.id.0, %error, "log failed, node stops");
@@ -255,7 +238,7 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
 
 fn write_log(
     log: &mut wal::Writer,
-    persists: &[(Arc<Partition>, u64, paxos::Record)],
+    persists: &Work,
 ) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for (partition, _, record) in persists {
@@ -285,25 +268,18 @@ fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record<'_> 
 }
 
 /// Tells each partition once how far its records are durable.
-fn tell_persisted(shared: &Shared, persists: Vec<(Arc<Partition>, u64, paxos::Record)>) {
+fn tell_persisted(shared: &Shared, persists: Work) {
     let mut newest: BTreeMap<PartitionId, (Arc<Partition>, u64)> = BTreeMap::new();
     for (partition, token, _) in persists {
         newest.insert(partition.id, (partition, token));
     }
-    let now = shared.clock.now();
+    let now = shared.clock.monotonic();
     for (partition, token) in newest.into_values() {
-        shared.with(&partition, |core, actions| {
-            core.replica.handle_persisted(token, now.monotonic);
-            core.drain(actions);
-            if core.has_open_batch() {
-                // The window may have moved: a batch that had to wait can go now.
-                core.seal(now, actions);
-            }
-        });
+        shared.with(&partition, |core, _| core.replica.handle_persisted(token, now));
     }
 }
 
-/// The clock thread: ticks, expiry, and a kick for batches whose connection forgot it.
+/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for.
 pub(crate) fn run_clock(shared: &Shared) {
     let mut next_expiry = Instant::now();
     let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
@@ -314,22 +290,23 @@ pub(crate) fn run_clock(shared: &Shared) {
         let expire = instant >= next_expiry;
         let publish = instant >= next_publish;
         for partition in shared.all_partitions() {
-            let kick = shared.with(&partition, |core, actions| {
+            let flushed_away = shared.with(&partition, |core, actions| {
                 if core.replica.next_deadline() <= now.monotonic {
                     core.replica.handle_tick(now.monotonic);
                 }
                 if publish && core.serves(now.monotonic) {
                     actions.publish = Some(core.route());
                 }
-                core.has_open_batch()
+                core.make_room();
+                core.take_flushed_away()
             });
-            let expired = expire && expire_keys(shared, &partition, now);
-            if kick || expired {
-                shared.kick(&partition);
+            drop(flushed_away);
+            if expire {
+                expire_keys(shared, &partition, now);
             }
         }
         let memory = shared.memory_bytes.load(Ordering::Relaxed);
-        let level0 = shared.disk.lsm.level0_runs() as u64;
+        let level0 = shared.lsm.level0_runs() as u64;
         let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
         shared.pressure_us.store(pressure, Ordering::Relaxed);
         if expire {
@@ -342,22 +319,20 @@ pub(crate) fn run_clock(shared: &Shared) {
 }
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
-/// Returns whether there was any.
-fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: crate::core::Now) -> bool {
-    for step in 0..EXPIRE_STEPS_MAX {
+fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: crate::core::Now) {
+    for _ in 0..EXPIRE_STEPS_MAX {
         let more = shared.with(partition, |core, _| {
-            core.expire(now, &shared.disk, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())
+            core.expire(now, &shared.lsm, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())
         });
         match more {
             Ok(true) => {}
-            Ok(false) => return step > 0 || partition.core.lock().has_open_batch(),
+            Ok(false) => return,
             Err(error) => {
                 tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
-                return false;
+                return;
             }
         }
     }
-    true
 }
 
 /// By how much replies to writes are to be held back: nothing while the memtables are within twice
@@ -395,11 +370,11 @@ pub(crate) fn run_flush(shared: &Shared) {
 }
 
 /// Freezes all partitions' memtables and writes them to fjall as one sorted run.
-pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
+pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
     let mut frozen = Vec::new();
     for partition in shared.all_partitions() {
-        if let Some(rows) = shared.with(&partition, |core, _| core.freeze()) {
-            frozen.push((partition, rows));
+        if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
+            frozen.push((partition, part));
         }
     }
     if frozen.is_empty() {
@@ -409,16 +384,12 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), crate::lsm::LsmError> {
         return Ok(());
     }
     let started = Instant::now();
-    let rows: Vec<_> = frozen.iter().map(|(_, frozen)| Arc::clone(&frozen.rows)).collect();
-    shared
-        .disk
-        .ingest(merge(&rows), rows.iter().flat_map(|rows| rows.keys().map(RowKey::bytes)))?;
+    let rows = ingest(&shared.lsm, &frozen)?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
     let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
     shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    let rows: usize = rows.iter().map(|rows| rows.len()).sum();
     tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
     Ok(())
 }
@@ -437,17 +408,23 @@ fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool 
     true
 }
 
-/// The rows of several memtables in ascending order. Their keys are disjoint.
-fn merge(tables: &[Arc<crate::memory::Memtable>]) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-    let mut sides: Vec<_> = tables.iter().map(|table| table.iter().peekable()).collect();
-    std::iter::from_fn(move || {
-        let next = sides
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(at, side)| side.peek().map(|(row, _)| (*row, at)))
-            .min()?;
-        sides[next.1].next().map(|(row, value)| (row.bytes().clone(), value.clone()))
-    })
+/// Writes frozen batches as one sorted run, with the rows that say how far they reach. Returns the
+/// number of rows.
+fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmError> {
+    let malformed = |error: crate::BatchError| LsmError::Damaged(error.to_string());
+    let mut meta = Vec::new();
+    for (partition, frozen) in frozen {
+        meta.push(frozen.applied_row.clone());
+        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
+    }
+    let mut run = Run::default();
+    for (_, frozen) in frozen {
+        run.add(&frozen.batches).map_err(malformed)?;
+    }
+    for (row, sealed) in &meta {
+        run.add_row(row, Some(sealed));
+    }
+    lsm.ingest(run.sorted().into_iter())
 }
 
 #[cfg(test)]

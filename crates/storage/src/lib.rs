@@ -4,30 +4,30 @@
 //! node      opens the folder, recovers, starts the threads; evaluates calls
 //!  driver   log thread (group commit), clock thread, flush thread; frames in and out
 //!  core     one replica's state: consensus, rows in memory, open batch, gates; no I/O, no clock
-//!   view    what commands see: memory over row cache over fjall
-//!   memory  proposed, active and frozen rows
+//!   view    what commands see: memory over fjall
+//!   resident   a leader's rows in memory, memtable and row cache in one
+//!   backlog    every replica's batches that fjall does not hold yet
 //!   batch   the log's unit: effects as bytes
 //! wal       the segmented log of all groups
-//! disk      fjall (lsm) behind the row cache
+//! lsm       fjall
 //! ```
 //!
-//! The memtable holds every effect that fjall does not hold yet, the log is its journal: a replica
+//! The backlog holds every effect that fjall does not hold yet, the log is its journal: a replica
 //! after a crash is what fjall holds at its applied index plus the log from there.
 //!
 //! This crate reads clocks and files. It never imports `router`; only it names fjall.
 
+mod backlog;
 mod batch;
 mod core;
-mod disk;
 mod driver;
 mod local;
 pub mod lsm;
-mod memory;
 mod meta;
 mod node;
 mod partition;
+mod resident;
 pub mod row;
-mod row_order;
 mod view;
 pub mod wal;
 
@@ -35,6 +35,7 @@ pub use batch::BatchError;
 pub use core::BATCH_BYTES_MAX;
 pub use driver::Publish;
 pub use local::{LocalNodes, OpenNode};
+pub use resident::RowBudget;
 pub use node::{Assignment, Node, NodeOptions, OpenError, Surroundings};
 
 /// A number that differs between any two starts of nodes: 32 bits of the hasher's random keys.

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use commands::table;
+use bytes::Bytes;
+use commands::table::{self, Entry};
+use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
@@ -15,12 +17,12 @@ use wire::placement::PlacementRange;
 use wire::service::{Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
 use crate::core::{Core, Evaluated, Start};
-use crate::disk::Disk;
-use crate::driver::{self, Publish, Shared, Work};
-use crate::lsm::{self, DeadSet, Lsm, RowCache};
+use crate::driver::{self, Publish, Shared};
+use crate::lsm::{self, DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::partition::{Clock, Partition};
-use crate::view::{Cold, Fetched};
+use crate::resident::RowBudget;
+use crate::view::Cold;
 use crate::wal;
 
 /// Evaluations of one command that may each find one cold row before the next one reads the disk
@@ -36,8 +38,9 @@ const MEMORY_OVERRUN: u64 = 4;
 pub struct NodeOptions {
     /// Bytes of effects in memory before they are flushed to fjall. Default 64 MiB.
     pub memtable_bytes: u64,
-    /// Bytes of rows read from fjall and kept in memory. Default 64 MiB.
-    pub row_cache_bytes: u64,
+    /// Memory for the rows that leaders keep. Nodes of one process may share one budget, since a
+    /// partition leads on one of them. Default 128 MiB.
+    pub rows: Arc<RowBudget>,
     /// The log's settings.
     pub log: wal::Options,
     /// The LSM's settings.
@@ -50,7 +53,7 @@ impl Default for NodeOptions {
     fn default() -> NodeOptions {
         NodeOptions {
             memtable_bytes: 64 << 20,
-            row_cache_bytes: 64 << 20,
+            rows: RowBudget::new(128 << 20),
             log: wal::Options::default(),
             lsm: lsm::Options::default(),
             paxos: paxos::Options::default(),
@@ -135,7 +138,6 @@ impl Node {
             Arc::clone(&dead),
             commands::types::header::version_of,
         )?;
-        let cache = RowCache::new(options.row_cache_bytes);
         let mut applied = BTreeMap::new();
         for assignment in assignments {
             applied.insert(assignment.partition.0, recover_applied(&lsm, &dead, assignment)?);
@@ -160,6 +162,7 @@ impl Node {
                 applied,
                 incarnation,
                 dead: Arc::clone(&dead),
+                budget: Arc::clone(&options.rows),
             };
             let core = Core::new(start);
             let partition = Partition::new(assignment.partition, assignment.range, core);
@@ -171,14 +174,14 @@ impl Node {
             options,
             clock,
             partitions: RwLock::new(partitions),
-            disk: Disk { lsm, cache },
+            lsm,
             log,
             transport: surroundings.transport,
             publish: surroundings.publish,
             memory_bytes: AtomicU64::new(0),
             pressure_us: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            work: Mutex::new(Work::default()),
+            work: Mutex::new(Vec::new()),
             work_ready: Condvar::new(),
             flush_due: Mutex::new(false),
             flush_ready: Condvar::new(),
@@ -231,35 +234,30 @@ impl Node {
         {
             return Answer::Busy(MEMORY_DELAY);
         }
-        let mut fetched = Fetched::default();
         for round in 0.. {
             let mut core = partition.core.lock();
-            if core.flush_epoch() != fetched.epoch {
-                fetched = Fetched { epoch: core.flush_epoch(), rows: Vec::new() };
-            }
             let now = shared.clock.now();
             let may_block = round >= COLD_ROUNDS_MAX;
-            let evaluated = core.evaluate(entry, &call, now, &shared.disk, (&fetched, may_block));
-            match evaluated {
+            let cold = match core.evaluate(entry, &call, now, &shared.lsm, may_block) {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
                 {
                     return Answer::NotYet;
                 }
                 Evaluated::Answer(answer) => return answer,
-                Evaluated::Cold(Cold::Scan) => {
-                    let now = shared.clock.now();
-                    match core.evaluate(entry, &call, now, &shared.disk, (&fetched, true)) {
-                        Evaluated::Answer(answer) => return answer,
-                        Evaluated::Cold(_) => unreachable!("a view that may block is never cold"),
-                    }
-                }
-                Evaluated::Cold(Cold::Row(row)) => {
+                Evaluated::Cold(cold) => cold,
+            };
+            match cold {
+                Cold::Scan => match core.evaluate(entry, &call, now, &shared.lsm, true) {
+                    Evaluated::Answer(answer) => return answer,
+                    Evaluated::Cold(_) => unreachable!("a view that may block is never cold"),
+                },
+                Cold::Row(row) => {
+                    let rows = cold_rows(&core, row, entry, &call);
+                    let epoch = core.flush_epoch();
                     drop(core);
-                    // An error shows again, as the command's own, once the view may block.
-                    if let Ok(value) = shared.disk.get(&row) {
-                        fetched.rows.push((row, value));
-                    }
+                    let fetched = fetch(&shared.lsm, rows);
+                    partition.core.lock().fill(epoch, &fetched);
                 }
             }
         }
@@ -272,38 +270,41 @@ impl Node {
         let Some(partition) = found else {
             return Box::pin(std::future::ready(GateOutcome::Unknown));
         };
-        let (waiting, open) = {
+        let (waiting, may_seal) = {
             let mut core = partition.core.lock();
-            (core.wait(gate), core.has_open_batch())
+            (core.wait(gate), core.may_seal())
         };
-        if open {
-            // The connection has evaluated all it had: time to propose.
-            self.shared.kick(&partition);
-        }
-        match waiting {
-            Ok(outcome) => Box::pin(std::future::ready(outcome)),
-            Err(receiver) => {
-                let held_back =
-                    Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
-                Box::pin(async move {
-                    let outcome = tokio::time::timeout(timeout, receiver).await;
-                    if !held_back.is_zero() {
-                        tokio::time::sleep(held_back).await;
-                    }
-                    match outcome {
-                        Ok(Ok(outcome)) => outcome,
-                        Ok(Err(_)) | Err(_) => GateOutcome::Unknown,
-                    }
-                })
+        let receiver = match waiting {
+            Ok(outcome) => return Box::pin(std::future::ready(outcome)),
+            Err(receiver) => receiver,
+        };
+        let held_back = Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
+        let shared = Arc::downgrade(&self.shared);
+        Box::pin(async move {
+            if may_seal {
+                // Commands that other connections of this thread have ready join the batch.
+                tokio::task::yield_now().await;
+                if let Some(shared) = shared.upgrade() {
+                    // It seals what is open.
+                    shared.with(&partition, |_, _| ());
+                }
             }
-        }
+            let outcome = tokio::time::timeout(timeout, receiver).await;
+            if !held_back.is_zero() {
+                tokio::time::sleep(held_back).await;
+            }
+            match outcome {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) | Err(_) => GateOutcome::Unknown,
+            }
+        })
     }
 
     /// What the node says of itself.
     pub fn status(&self) -> NodeStatus {
         let shared = &*self.shared;
         let partitions: Vec<_> = shared.partitions.read().values().cloned().collect();
-        let (lsm, log) = (shared.disk.lsm.stats(), shared.log.stats());
+        let (lsm, log) = (shared.lsm.stats(), shared.log.stats());
         NodeStatus {
             node: shared.id,
             zone: shared.zone.clone(),
@@ -343,6 +344,24 @@ impl Drop for Node {
             std::thread::yield_now();
         }
     }
+}
+
+/// The rows to fetch for a command that met a cold one: that one, and the headers of the other keys
+/// it names, so that a command of many cold keys is evaluated twice and not once for each.
+fn cold_rows(core: &Core, first: Bytes, entry: &Entry, call: &Call<'_>) -> Vec<Bytes> {
+    let positions = key_positions(entry.command, call.args).unwrap_or_default();
+    let headers = positions.iter().map(|at| rows::header_key(call.table, &call.args[*at]));
+    let mut cold: Vec<_> = headers.filter(|row| !core.is_resident(row)).collect();
+    if !cold.contains(&first) {
+        cold.push(first);
+    }
+    cold
+}
+
+/// Reads rows from the LSM. An error shows again, as the command's own, once the view may block.
+fn fetch(lsm: &Lsm, rows: Vec<Bytes>) -> Vec<(Bytes, Option<Bytes>)> {
+    let read = |row: Bytes| lsm.get(&row).ok().map(|value| (row, value));
+    rows.into_iter().filter_map(read).collect()
 }
 
 struct Receiver(std::sync::Weak<Shared>);

@@ -1,6 +1,5 @@
 //! A partition replica on its node: the core behind its lock.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -14,23 +13,11 @@ pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) range: PlacementRange,
     pub(crate) core: Mutex<Core>,
-    /// Whether the log thread already knows that there is a batch to propose.
-    dirty: AtomicBool,
 }
 
 impl Partition {
     pub(crate) fn new(id: PartitionId, range: PlacementRange, core: Core) -> Partition {
-        Partition { id, range, core: Mutex::new(core), dirty: AtomicBool::new(false) }
-    }
-
-    /// Marks the partition dirty; true if it was not.
-    pub(crate) fn mark_dirty(&self) -> bool {
-        !self.dirty.swap(true, Ordering::AcqRel)
-    }
-
-    /// Takes the mark away, before the batch is taken.
-    pub(crate) fn clear_dirty(&self) {
-        self.dirty.store(false, Ordering::Release);
+        Partition { id, range, core: Mutex::new(core) }
     }
 }
 

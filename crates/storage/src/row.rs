@@ -37,9 +37,9 @@ pub fn verify_row<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], Damaged>
     if checksum(key, body) == u32::from_le_bytes(*crc) { Ok(body) } else { Err(Damaged) }
 }
 
-/// The body of a sealed value that was verified when it came into memory.
-pub(crate) fn body_of(sealed: &Bytes) -> Bytes {
-    sealed.slice(..sealed.len().saturating_sub(SEAL_BYTES))
+/// The body of a sealed value whose batch was verified when it came into memory.
+pub(crate) fn body_of(sealed: &[u8]) -> &[u8] {
+    &sealed[..sealed.len().saturating_sub(SEAL_BYTES)]
 }
 
 pub(crate) fn checksum(key: &[u8], body: &[u8]) -> u32 {

@@ -1,9 +1,8 @@
-//! A partition as its leader's commands see it: memory over row cache over fjall, as of the newest
-//! proposed batch.
+//! A partition as its leader's commands see it: memory over fjall, as of the newest proposed batch.
 //!
 //! A view is made under the partition's lock and does not go to the disk there unless it is told
 //! to: a row that only the disk knows makes it *cold*. The caller then fetches the row without the
-//! lock ([`Fetched`]) and evaluates again, so that a cold key never holds up the warm ones.
+//! lock and evaluates again, so that a cold key never holds up the warm ones.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -13,28 +12,13 @@ use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
-use crate::disk::Disk;
-use crate::memory::{Found, Memory};
-use crate::row;
-
-/// Rows fetched from the disk for one command, valid while the node's flush epoch is unchanged.
-#[derive(Default)]
-pub(crate) struct Fetched {
-    pub(crate) epoch: u64,
-    pub(crate) rows: Vec<(Bytes, Option<Bytes>)>,
-}
-
-impl Fetched {
-    fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        self.rows.iter().find(|(fetched, _)| fetched == row).map(|(_, value)| value)
-    }
-}
+use crate::lsm::Lsm;
+use crate::resident::{Resident, Row};
 
 /// See the module's text.
 pub(crate) struct PartitionView<'a> {
-    pub(crate) memory: &'a Memory,
-    pub(crate) disk: &'a Disk,
-    pub(crate) fetched: &'a Fetched,
+    pub(crate) resident: &'a Resident,
+    pub(crate) lsm: &'a Lsm,
     /// Whether reads may go to the disk at once.
     pub(crate) may_block: bool,
     pub(crate) range: PlacementRange,
@@ -45,6 +29,8 @@ pub(crate) struct PartitionView<'a> {
     pub(crate) counters_index: u64,
     /// The proposed index that made `flushed_through` what it is; 0 if applied.
     pub(crate) flushed_index: u64,
+    /// Rows of higher indexes are proposed.
+    pub(crate) applied: u64,
     /// The newest index among the proposed rows that were read: the reply waits for it.
     pub(crate) gate: Cell<u64>,
     /// The row that was asked for and is only on disk.
@@ -64,18 +50,12 @@ impl PartitionView<'_> {
         self.gate.set(self.gate.get().max(index));
     }
 
-    fn get_below(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        if let Some(value) = self.fetched.get(row) {
-            return Ok(value.clone());
+    /// The value of a row in memory; whoever reads a proposed one waits for it.
+    fn value_of<'r>(&self, row: &'r Row) -> Option<&'r Bytes> {
+        if row.index > self.applied {
+            self.wait_for(row.index);
         }
-        if let Some(value) = self.disk.cached(row) {
-            return Ok(Some(value));
-        }
-        if !self.may_block {
-            *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
-            return Err(ViewError::Cold);
-        }
-        Ok(self.disk.get(row)?)
+        row.value.as_ref()
     }
 }
 
@@ -93,14 +73,14 @@ impl View for PartitionView<'_> {
     }
 
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        match self.memory.get(row) {
-            Found::Proposed(index, value) => {
-                self.wait_for(index);
-                Ok(value)
-            }
-            Found::Applied(sealed) => Ok(sealed.map(|sealed| row::body_of(&sealed))),
-            Found::Below => self.get_below(row),
+        if let Some(known) = self.resident.get(row) {
+            return Ok(self.value_of(known).cloned());
         }
+        if !self.may_block {
+            *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
+            return Err(ViewError::Cold);
+        }
+        Ok(self.lsm.get(row)?)
     }
 
     fn scan(
@@ -117,32 +97,23 @@ impl View for PartitionView<'_> {
             *self.cold.borrow_mut() = Some(Cold::Scan);
             return Err(ViewError::Cold);
         }
-        let mut above = self.memory.scan(from, to, direction);
+        let mut above = self.resident.scan(from, to, direction).peekable();
         let mut stopped = false;
-        // Hands memory's word on a row to `visit`; a deleted row is passed over, yet waited for.
-        let hand = |row: &Bytes, found: Found, visit: &mut dyn FnMut(&Bytes, &Bytes) -> _| {
-            let body = match found {
-                Found::Proposed(index, value) => {
-                    self.wait_for(index);
-                    value
-                }
-                Found::Applied(sealed) => sealed.map(|sealed| row::body_of(&sealed)),
-                Found::Below => None,
-            };
-            body.map_or(ControlFlow::Continue(()), |body| visit(row, &body))
-        };
-        self.disk.scan(from, to, direction, &mut |row, value| {
-            while let Some(next) = above.peek_row() {
+        self.lsm.scan(from, to, direction, &mut |row, value| {
+            while let Some(next) = above.peek() {
                 let after = match direction {
-                    Direction::Forward => *next > row,
-                    Direction::Backward => *next < row,
+                    Direction::Forward => next.key > row,
+                    Direction::Backward => next.key < row,
                 };
                 if after {
                     break;
                 }
-                let shadows = *next == row;
-                let (next, found) = above.next().expect("just peeked");
-                if hand(next, found, visit).is_break() {
+                // A deleted row is passed over, yet waited for.
+                let shadows = next.key == row;
+                let next = above.next().expect("just peeked");
+                if let Some(value) = self.value_of(next)
+                    && visit(&next.key, value).is_break()
+                {
                     stopped = true;
                     return ControlFlow::Break(());
                 }
@@ -154,11 +125,14 @@ impl View for PartitionView<'_> {
             stopped = flow.is_break();
             flow
         })?;
-        if !stopped {
-            for (row, found) in above {
-                if hand(row, found, visit).is_break() {
-                    break;
-                }
+        if stopped {
+            return Ok(());
+        }
+        for row in above {
+            if let Some(value) = self.value_of(row)
+                && visit(&row.key, value).is_break()
+            {
+                break;
             }
         }
         Ok(())

@@ -18,7 +18,6 @@
 //! What is left out: a fjall directory whose manifest or table footers are damaged does not open
 //! ([`LsmError::Damaged`]); such a replica is rebuilt from its peers.
 
-mod cache;
 mod compactor;
 mod dead;
 #[cfg(test)]
@@ -35,7 +34,6 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{AbstractTree, CompressionType, Readable};
 use parking_lot::Mutex;
 
-pub use cache::RowCache;
 pub use dead::{DeadSet, HeaderVersion};
 
 use crate::row::{Damaged, open_row, verify_row};
@@ -225,9 +223,9 @@ impl Lsm {
     /// Visible all at once, and durable, when it returns. Returns the number of rows.
     ///
     /// *Errors*: after one nothing of the run is visible.
-    pub fn ingest(
+    pub fn ingest<B: Into<fjall::Slice>>(
         &self,
-        rows: impl Iterator<Item = (Bytes, Option<Bytes>)>,
+        rows: impl Iterator<Item = (B, Option<B>)>,
     ) -> Result<u64, LsmError> {
         let _in_order = self.ingesting.lock();
         let mut rows = rows.peekable();
@@ -235,9 +233,10 @@ impl Lsm {
             return Ok(0); // an empty run would leave an empty file behind
         }
         let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
-        let mut last = Bytes::new();
+        let mut last = fjall::Slice::empty();
         let mut count = 0;
         for (key, value) in rows {
+            let key = key.into();
             // fjall answers both with a panic.
             if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
                 return Err(LsmError::BadKey(key.len()));

@@ -89,7 +89,7 @@ fn runs_lie_over_each_other() {
     let dead = Arc::default();
     let lsm = open_with(dir.path(), &dead).unwrap();
     assert!(matches!(open_with(dir.path(), &dead), Err(LsmError::InUse(_))));
-    assert_eq!(lsm.ingest(std::iter::empty()).unwrap(), 0);
+    assert_eq!(lsm.ingest(std::iter::empty::<(Bytes, Option<Bytes>)>()).unwrap(), 0);
     let mut model = Model::new();
     for run in 0..10u32 {
         // Each run changes every third row, deletes every seventh.

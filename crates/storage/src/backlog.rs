@@ -1,0 +1,160 @@
+//! The batches that a replica applied and fjall does not hold yet, in the order of the log. They are
+//! kept as they came, sharing the log's bytes: a follower applies a batch by putting it here. Their
+//! rows are looked at when they are flushed ([`Run`]) or when the replica comes to lead.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wire::ids::PartitionId;
+
+use crate::batch::{Batch, BatchError, Effect};
+use crate::meta;
+
+/// Applied batches with their log indexes, ascending.
+pub(crate) type Batches = Vec<(u64, Batch)>;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    active: Batches,
+    active_bytes: u64,
+    /// What a flush is writing to fjall.
+    frozen: Option<Arc<Batches>>,
+}
+
+impl Backlog {
+    pub(crate) fn push(&mut self, index: u64, batch: Batch) {
+        self.active_bytes += batch.bytes();
+        self.active.push((index, batch));
+    }
+
+    /// All batches, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(u64, Batch)> {
+        self.frozen.iter().flat_map(|frozen| frozen.iter()).chain(&self.active)
+    }
+
+    /// Freezes the active batches, and tells their bytes. Only one frozen part exists at a time.
+    pub(crate) fn freeze(&mut self) -> (Arc<Batches>, u64) {
+        assert!(self.frozen.is_none(), "a flush ends before the next begins");
+        let frozen = Arc::new(std::mem::take(&mut self.active));
+        self.frozen = Some(Arc::clone(&frozen));
+        (frozen, std::mem::take(&mut self.active_bytes))
+    }
+
+    /// Drops the frozen batches: fjall holds them now.
+    pub(crate) fn drop_frozen(&mut self) {
+        self.frozen = None;
+    }
+
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+}
+
+/// Rows of several partitions' batches as one sorted run for fjall.
+#[derive(Debug, Default)]
+pub(crate) struct Run<'a> {
+    lines: Vec<Line<'a>>,
+}
+
+/// A write of a row.
+#[derive(Debug)]
+struct Line<'a> {
+    /// The first 16 bytes of the key as a number: the sort hardly ever has to look at the key.
+    prefix: u128,
+    /// Later writes have higher numbers.
+    order: u32,
+    row: &'a [u8],
+    sealed: Option<&'a [u8]>,
+}
+
+/// A row about a replica itself: key and sealed value.
+pub(crate) type MetaRow = (Bytes, Bytes);
+
+impl<'a> Run<'a> {
+    /// Adds all rows that batches of one partition write.
+    ///
+    /// *Errors*: a batch that was malformed all along; nothing may be flushed then.
+    pub(crate) fn add(&mut self, batches: &'a Batches) -> Result<(), BatchError> {
+        for (_, batch) in batches {
+            batch.for_each(|effect| {
+                if let Effect::Write { row, sealed } = effect {
+                    self.add_row(row, sealed);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_row(&mut self, row: &'a [u8], sealed: Option<&'a [u8]>) {
+        let order = u32::try_from(self.lines.len()).expect("memtables are bounded far below 2^32");
+        self.lines.push(Line { prefix: prefix_of(row), order, row, sealed });
+    }
+
+    /// The rows in ascending order of their keys, each with its newest value; `None`: deleted.
+    pub(crate) fn sorted(mut self) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
+        self.lines.sort_unstable_by(|a, b| {
+            let keys = a.prefix.cmp(&b.prefix).then_with(|| a.row.cmp(b.row));
+            keys.then_with(|| Reverse(a.order).cmp(&Reverse(b.order)))
+        });
+        self.lines.dedup_by(|later, kept| later.row == kept.row);
+        self.lines.into_iter().map(|line| (line.row, line.sealed)).collect()
+    }
+}
+
+/// The rows that remember the generations which batches dropped.
+pub(crate) fn dead_rows(
+    partition: PartitionId,
+    batches: &Batches,
+) -> Result<Vec<MetaRow>, BatchError> {
+    let mut rows = Vec::new();
+    for (_, batch) in batches {
+        batch.for_each(|effect| {
+            if let Effect::Drop(generation) = effect {
+                rows.push(meta::dead_row(partition, generation));
+            }
+        })?;
+    }
+    Ok(rows)
+}
+
+/// The first 16 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.
+fn prefix_of(row: &[u8]) -> u128 {
+    let mut head = [0; 16];
+    let length = row.len().min(16);
+    head[..length].copy_from_slice(&row[..length]);
+    u128::from_be_bytes(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_sorted_and_the_newest_write_wins() {
+        let mut run = Run::default();
+        let long = b"0123456789abcdefg";
+        for (row, sealed) in [
+            (&b"b"[..], Some(&b"old"[..])),
+            (long, Some(b"long")),
+            (b"", Some(b"empty")),
+            (b"b", None),
+            (&long[..16], Some(b"shorter")),
+            (b"a", None),
+            (b"a", Some(b"new")),
+            (b"b\0", Some(b"zero")),
+        ] {
+            run.add_row(row, sealed);
+        }
+        let expected: Vec<(&[u8], Option<&[u8]>)> = vec![
+            (b"", Some(b"empty")),
+            (&long[..16], Some(b"shorter")),
+            (long, Some(b"long")),
+            (b"a", Some(b"new")),
+            (b"b", None),
+            (b"b\0", Some(b"zero")),
+        ];
+        assert_eq!(run.sorted(), expected);
+    }
+}

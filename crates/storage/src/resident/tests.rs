@@ -1,0 +1,149 @@
+use commands::rows;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use wire::ids::{TableId, Version};
+use wire::placement::Placement;
+
+use super::*;
+
+const TABLE: TableId = TableId(3);
+
+fn resident(max_bytes: u64) -> Resident {
+    Resident::new(PlacementRange::whole(TABLE), RowBudget::new(max_bytes))
+}
+
+/// A row key of any kind, of few enough that they meet again.
+fn some_key(random: &mut StdRng) -> Bytes {
+    let n: u32 = random.random_range(0..4000);
+    match random.random_range(0..10) {
+        0..5 => rows::header_key(TABLE, format!("key:{n}").as_bytes()),
+        5..7 => rows::header_key(TABLE, format!("{{tag}}{n}").as_bytes()),
+        7 | 8 => {
+            let generation = Version { index: 7, ordinal: n % 3 };
+            rows::data_key(TABLE, Placement::of_key(b"tag"), generation, &n.to_be_bytes())
+        }
+        _ => rows::ttl_key(TABLE, u64::from(n % 50), format!("key:{n}").as_bytes()),
+    }
+}
+
+fn known(resident: &Resident, from: &[u8], to: &[u8], direction: Direction) -> Vec<(Bytes, u64)> {
+    resident.scan(from, to, direction).map(|row| (row.key.clone(), row.index)).collect()
+}
+
+#[test]
+fn it_is_an_ordered_map() {
+    for seed in 0..4 {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let mut resident = resident(u64::MAX);
+        let mut model = BTreeMap::new();
+        for index in 1..20_000 {
+            let key = some_key(random);
+            let value = random.random_bool(0.8).then(|| Bytes::from(vec![1; index as usize % 9]));
+            resident.put(key.clone(), value.clone(), index);
+            model.insert(key, (value, index));
+            let sought = some_key(random);
+            let found = resident.get(&sought).map(|row| (row.value.clone(), row.index));
+            assert_eq!(found, model.get(&sought).cloned());
+        }
+        for _ in 0..200 {
+            let (mut from, mut to) = (some_key(random), some_key(random));
+            if from.starts_with(&TABLE.0.to_be_bytes()) != to.starts_with(&TABLE.0.to_be_bytes()) {
+                continue;
+            }
+            if from > to {
+                std::mem::swap(&mut from, &mut to);
+            }
+            let range = model.range(from.clone()..to.clone());
+            let mut expected: Vec<_> = range.map(|(key, (_, index))| (key.clone(), *index)).collect();
+            assert_eq!(known(&resident, &from, &to, Direction::Forward), expected);
+            expected.reverse();
+            assert_eq!(known(&resident, &from, &to, Direction::Backward), expected);
+        }
+        let (from, to) = (rows::header_key_at(TABLE, 0), rows::headers_end(TABLE, Placement::MAX));
+        let all = model.range(from.clone()..to.clone()).count();
+        assert_eq!(known(&resident, &from, &to, Direction::Forward).len(), all);
+        assert_eq!(known(&resident, &from, &to, Direction::Backward).len(), all);
+        let bytes: u64 = model.iter().map(|(key, (value, _))| row_bytes(key, value.as_ref())).sum();
+        assert_eq!((resident.bytes, resident.budget.used_bytes()), (bytes, bytes));
+    }
+}
+
+#[test]
+fn a_part_of_the_placements_spreads_over_the_segments() {
+    let placement = |n| Placement::new(n).expect("40 bits");
+    let (first, last) = (placement(5 << 30), placement((6 << 30) - 1));
+    let range = PlacementRange { table: TABLE, first, last };
+    let mut resident = Resident::new(range, RowBudget::new(u64::MAX));
+    let mut keys: Vec<_> = (0..4096)
+        .map(|n| {
+            let at = placement(first.get() + (n << 18));
+            rows::data_key(TABLE, at, Version::default(), b"")
+        })
+        .collect();
+    for key in &keys {
+        resident.put(key.clone(), None, 1);
+    }
+    let used = resident.segments.iter().filter(|segment| segment.few > 0).count();
+    assert_eq!(used, resident.segments.len());
+    let scanned = |direction| -> Vec<_> {
+        let (from, to) = (&keys[0], &rows::headers_end(TABLE, last)[..]);
+        resident.scan(from, to, direction).map(|row| row.key.clone()).collect()
+    };
+    let backward = scanned(Direction::Backward);
+    assert_eq!(scanned(Direction::Forward), keys);
+    keys.reverse();
+    assert_eq!(backward, keys);
+}
+
+#[test]
+fn only_clean_and_cold_rows_are_evicted() {
+    let mut resident = resident(20_000);
+    let key = |n: u64| rows::header_key(TABLE, format!("k{n}").as_bytes());
+    let tagged = |n: u64| rows::header_key(TABLE, format!("{{t}}{n}").as_bytes());
+    for n in 0..2000 {
+        resident.put(key(n), Some(Bytes::from("v")), n + 1);
+        resident.put(tagged(n), Some(Bytes::from("v")), n + 1);
+    }
+    while resident.make_room(0) {
+        if resident.hand.segment == 0 && resident.hand.bucket == 0 && resident.bytes > 0 {
+            break;
+        }
+    }
+    assert!((0..2000).all(|n| resident.get(&key(n)).is_some() && resident.get(&tagged(n)).is_some()));
+    // Everything up to 1000 is in fjall now.
+    for _ in 0..10_000 {
+        resident.get(&key(7));
+        resident.make_room(1000);
+    }
+    assert!((1000..2000).all(|n| resident.get(&key(n)).is_some()));
+    assert!((1000..2000).all(|n| resident.get(&tagged(n)).is_some()));
+    assert!(resident.get(&key(7)).is_some(), "it is read again and again");
+    let left = (0..1000).filter(|n| resident.get(&key(*n)).is_some()).count();
+    let left_tagged = (0..1000).filter(|n| resident.get(&tagged(*n)).is_some()).count();
+    assert_eq!((left, left_tagged), (1, 0));
+    for _ in 0..10_000 {
+        resident.make_room(2000);
+    }
+    assert!(!resident.budget.is_exceeded() && resident.bytes > 0);
+    let budget = Arc::clone(&resident.budget);
+    drop(resident);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[test]
+fn what_is_known_is_not_overwritten_by_what_was_read() {
+    let mut resident = resident(u64::MAX);
+    let key = rows::header_key(TABLE, b"k");
+    resident.fill(&key, None);
+    assert_eq!(resident.get(&key).map(|row| (row.index, row.value.clone())), Some((0, None)));
+    resident.put(key.clone(), Some(Bytes::from("new")), 5);
+    resident.fill(&key, Some(b"old"));
+    let row = resident.get(&key).expect("known");
+    assert_eq!((row.index, row.value.as_deref()), (5, Some(&b"new"[..])));
+    let ttl = rows::ttl_key(TABLE, 1, b"k");
+    resident.put(ttl.clone(), Some(Bytes::new()), 5);
+    resident.flushed(4);
+    assert!(resident.get(&ttl).is_some());
+    resident.flushed(5);
+    assert!(resident.get(&ttl).is_none() && resident.get(&key).is_some());
+}
