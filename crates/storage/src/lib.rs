@@ -28,6 +28,7 @@ mod node;
 mod partition;
 pub mod row;
 mod row_order;
+mod transaction;
 mod view;
 pub mod wal;
 

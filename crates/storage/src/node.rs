@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use commands::table;
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
@@ -14,7 +15,7 @@ use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
 use wire::service::{Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
-use crate::core::{Core, Evaluated, Start};
+use crate::core::{Core, Evaluated, Now, Start};
 use crate::disk::Disk;
 use crate::driver::{self, Publish, Shared, Work};
 use crate::lsm::{self, DeadSet, Lsm, RowCache};
@@ -218,28 +219,42 @@ impl Node {
 
     /// Evaluates a command; see [`wire::service::StorageService::call`].
     pub fn call(&self, call: Call<'_>) -> Answer {
+        let entry = table::entry(call.command);
+        let is_write = matches!(entry.command.run, commands::Run::Write(_));
+        let work = |core: &mut Core, now, disk: &Disk, from: (&Fetched, bool)| {
+            core.evaluate(entry, &call, now, disk, from)
+        };
+        self.evaluate(call.partition, is_write, work, Vec::new)
+    }
+
+    /// Evaluates on a partition until no cold row is in the way: `work` may be called several times
+    /// and must do the same each time. With the first cold row, `rows` are fetched too.
+    pub(crate) fn evaluate(
+        &self,
+        partition: PartitionId,
+        is_write: bool,
+        mut work: impl FnMut(&mut Core, Now, &Disk, (&Fetched, bool)) -> Evaluated,
+        rows: impl Fn() -> Vec<Bytes>,
+    ) -> Answer {
         let shared = &*self.shared;
         if shared.is_stopping() {
             return Answer::NotHere(None);
         }
-        let entry = table::entry(call.command);
-        let found = shared.partitions.read().get(&call.partition).cloned();
+        let found = shared.partitions.read().get(&partition).cloned();
         let Some(partition) = found else { return Answer::NotHere(None) };
         let overrun = shared.options.memtable_bytes.saturating_mul(MEMORY_OVERRUN);
-        if matches!(entry.command.run, commands::Run::Write(_))
-            && shared.memory_bytes.load(Ordering::Relaxed) > overrun
-        {
+        if is_write && shared.memory_bytes.load(Ordering::Relaxed) > overrun {
             return Answer::Busy(MEMORY_DELAY);
         }
         let mut fetched = Fetched::default();
         for round in 0.. {
             let mut core = partition.core.lock();
             if core.flush_epoch() != fetched.epoch {
-                fetched = Fetched { epoch: core.flush_epoch(), rows: Vec::new() };
+                fetched = Fetched { epoch: core.flush_epoch(), ..Fetched::default() };
             }
             let now = shared.clock.now();
             let may_block = round >= COLD_ROUNDS_MAX;
-            let evaluated = core.evaluate(entry, &call, now, &shared.disk, (&fetched, may_block));
+            let evaluated = work(&mut core, now, &shared.disk, (&fetched, may_block));
             match evaluated {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
@@ -249,16 +264,19 @@ impl Node {
                 Evaluated::Answer(answer) => return answer,
                 Evaluated::Cold(Cold::Scan) => {
                     let now = shared.clock.now();
-                    match core.evaluate(entry, &call, now, &shared.disk, (&fetched, true)) {
+                    match work(&mut core, now, &shared.disk, (&fetched, true)) {
                         Evaluated::Answer(answer) => return answer,
                         Evaluated::Cold(_) => unreachable!("a view that may block is never cold"),
                     }
                 }
                 Evaluated::Cold(Cold::Row(row)) => {
                     drop(core);
-                    // An error shows again, as the command's own, once the view may block.
-                    if let Ok(value) = shared.disk.get(&row) {
-                        fetched.rows.push((row, value));
+                    let others = if round == 0 { rows() } else { Vec::new() };
+                    for row in std::iter::once(row).chain(others) {
+                        // An error shows again, as the command's own, once the view may block.
+                        if let Ok(value) = shared.disk.get(&row) {
+                            fetched.rows.insert(row, value);
+                        }
                     }
                 }
             }

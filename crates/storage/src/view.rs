@@ -6,6 +6,7 @@
 //! lock ([`Fetched`]) and evaluates again, so that a cold key never holds up the warm ones.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -21,13 +22,7 @@ use crate::row;
 #[derive(Default)]
 pub(crate) struct Fetched {
     pub(crate) epoch: u64,
-    pub(crate) rows: Vec<(Bytes, Option<Bytes>)>,
-}
-
-impl Fetched {
-    fn get(&self, row: &[u8]) -> Option<&Option<Bytes>> {
-        self.rows.iter().find(|(fetched, _)| fetched == row).map(|(_, value)| value)
-    }
+    pub(crate) rows: HashMap<Bytes, Option<Bytes>>,
 }
 
 /// See the module's text.
@@ -60,12 +55,17 @@ pub(crate) enum Cold {
 }
 
 impl PartitionView<'_> {
+    /// Whether a row was asked for that is only on disk: what was evaluated is void.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.cold.borrow().is_some()
+    }
+
     fn wait_for(&self, index: u64) {
         self.gate.set(self.gate.get().max(index));
     }
 
     fn get_below(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        if let Some(value) = self.fetched.get(row) {
+        if let Some(value) = self.fetched.rows.get(row) {
             return Ok(value.clone());
         }
         if let Some(value) = self.disk.cached(row) {
