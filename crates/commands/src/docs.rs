@@ -137,6 +137,7 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
+    DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
     DocGroup { name: "server", category: None, docs: SERVER },
 ];
@@ -199,6 +200,15 @@ const GENERIC: &[Doc] = &[
     doc("TYPE", "1.0.0", "O(1)", "key", "Returns the type of a value."),
     doc("UNLINK", "4.0.0", "O(N) where N is the number of keys", "key...", "Deletes keys."),
     doc("WAIT", "3.0.0", "O(1)", "numreplicas:integer timeout:integer", "Waits until this connection's writes are on so many replicas."),
+];
+
+#[rustfmt::skip]
+const TRANSACTIONS: &[Doc] = &[
+    doc("DISCARD", "2.0.0", "O(N) where N is the number of queued commands", "", "Forgets the queued commands of a transaction."),
+    doc("EXEC", "1.2.0", "Depends on the queued commands", "", "Runs the queued commands of a transaction."),
+    doc("MULTI", "1.2.0", "O(1)", "", "Starts a transaction: commands are queued until EXEC."),
+    doc("UNWATCH", "2.2.0", "O(1)", "", "Forgets which keys are watched."),
+    doc("WATCH", "2.2.0", "O(1) for every key", "key...", "Has EXEC do nothing if one of the keys changes until then."),
 ];
 
 #[rustfmt::skip]

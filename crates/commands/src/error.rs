@@ -96,6 +96,12 @@ pub enum CommandError {
     /// LATENCY GRAPH asks for an event without samples.
     #[error("ERR No samples available for event '{0}'")]
     NoLatencySamples(Echo),
+    /// EXEC itself was refused, and the transaction with it; why, without the prefix.
+    #[error("EXECABORT Transaction discarded because of: {0}")]
+    ExecRefused(String),
+    /// One command, or one transaction, would change more than this many bytes of rows.
+    #[error("ERR too much to write at once: at most {0} bytes of rows can be changed together")]
+    TooMuchToWrite(usize),
     /// The request was not framed as RESP; the connection is closed.
     #[error("ERR Protocol error: {0}")]
     Protocol(String),
@@ -195,6 +201,19 @@ impl CommandError {
         CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
     pub const CROSS_PARTITION: CommandError = CommandError::text(
         "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
+    );
+    pub const MULTI_NESTED: CommandError = CommandError::text("ERR MULTI calls can not be nested");
+    pub const EXEC_WITHOUT_MULTI: CommandError = CommandError::text("ERR EXEC without MULTI");
+    pub const DISCARD_WITHOUT_MULTI: CommandError = CommandError::text("ERR DISCARD without MULTI");
+    pub const WATCH_IN_MULTI: CommandError =
+        CommandError::text("ERR WATCH inside MULTI is not allowed");
+    pub const NOT_IN_MULTI: CommandError =
+        CommandError::text("ERR Command not allowed inside a transaction");
+    pub const EXEC_ABORTED: CommandError =
+        CommandError::text("EXECABORT Transaction discarded because of previous errors.");
+    pub const EXEC_ACROSS: CommandError = CommandError::text(
+        "EXECABORT Transaction discarded because its keys lie in several tables or partitions: \
+         transactions over several partitions are not supported yet",
     );
     pub const NOT_EXECUTED: CommandError =
         CommandError::text("TRYAGAIN the command was not executed: the partition's leader changed");

@@ -167,6 +167,25 @@ impl<'a> Txn<'a> {
         self.counters = Counters::default();
     }
 
+    /// Takes over what another transaction left that was made over this one.
+    pub fn merge(&mut self, effects: Effects) {
+        if effects.flushed_through.is_some() {
+            self.writes = Writes::Few(Vec::new());
+            self.flushed_through = effects.flushed_through;
+        }
+        for write in effects.writes {
+            self.writes.insert(write.row, write.value);
+        }
+        self.dropped.extend(effects.dropped);
+        self.counters = effects.counters;
+        self.next_version = effects.next_version;
+    }
+
+    /// The version that its next write gets.
+    pub fn next_version(&self) -> Version {
+        self.next_version
+    }
+
     /// The counters, to be changed together with the rows they count.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters

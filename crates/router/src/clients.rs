@@ -7,7 +7,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::Relaxed,
 };
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,11 @@ pub(crate) struct Client {
     pub(crate) table: AtomicU32,
     pub(crate) protocol: AtomicU8,
     last_command: AtomicU16,
+    /// Commands queued since MULTI; -1 outside a transaction.
+    pub(crate) queued: AtomicI64,
+    pub(crate) queued_bytes: AtomicUsize,
+    /// Keys watched.
+    pub(crate) watching: AtomicUsize,
     pub(crate) input_bytes: AtomicUsize,
     pub(crate) output_bytes: AtomicUsize,
     pub(crate) authenticated: AtomicBool,
@@ -67,6 +73,9 @@ impl Client {
             table: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             last_command: AtomicU16::new(NO_COMMAND),
+            queued: AtomicI64::new(-1),
+            queued_bytes: AtomicUsize::new(0),
+            watching: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             authenticated: AtomicBool::new(false),
@@ -136,9 +145,11 @@ impl Client {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let input = self.input_bytes.load(Relaxed);
         let output = self.output_bytes.load(Relaxed);
+        let queued = self.queued_bytes.load(Relaxed);
         format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
-             ssub=0 multi=-1 qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 \
+             ssub=0 multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
+             rbp=0 \
              obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
              lib-name={} lib-ver={}",
             self.id,
@@ -150,7 +161,9 @@ impl Client {
             self.idle().as_secs(),
             self.flags(),
             self.table.load(Relaxed),
-            input + output + size_of::<Client>(),
+            self.queued.load(Relaxed),
+            self.watching.load(Relaxed),
+            input + output + queued + size_of::<Client>(),
             self.last_command_name(),
             self.protocol.load(Relaxed),
             text(&names.library),
@@ -160,6 +173,7 @@ impl Client {
 
     fn flags(&self) -> String {
         let flags = [
+            ('x', self.queued.load(Relaxed) >= 0),
             ('c', self.closing.load(Relaxed) || self.is_killed()),
             ('e', self.no_evict.load(Relaxed)),
             ('T', self.no_touch.load(Relaxed)),

@@ -234,6 +234,9 @@ impl Connection {
 
     /// Ends a command that was refused before it was executed.
     pub(crate) fn reject(&mut self, entry: Option<&'static Entry>, error: CommandError) {
+        if let Some(multi) = &mut self.session.multi {
+            multi.fail();
+        }
         if let Some(entry) = entry {
             self.shared.stats.reject(entry.id);
         }
@@ -242,14 +245,16 @@ impl Connection {
         self.reply(Done::from(reply));
     }
 
-    fn count_error(&mut self, reply: &Reply) -> bool {
+    /// Counts a reply if it is an error; whether it is.
+    pub(crate) fn count_error(&mut self, reply: &Reply) -> bool {
         let Reply::Error(line) = reply else { return false };
         self.caller.tally.errors += 1;
         self.shared.stats.error(line);
         true
     }
 
-    fn reply(&mut self, done: Done) {
+    /// Queues a reply.
+    pub(crate) fn reply(&mut self, done: Done) {
         match self.session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => return,

@@ -10,6 +10,7 @@ use crate::connection::{Closed, Connection, Done};
 use crate::gather;
 use crate::route::{Attempt, Obstacle, Routed};
 use crate::run;
+use crate::run::transaction::{Exec, Looking};
 
 /// Most bytes of an unknown command's name, and of its arguments, that its error repeats.
 const ECHO_BYTES_MAX: usize = 128;
@@ -39,6 +40,10 @@ enum Why {
     CopyAcross,
     /// WAIT.
     Wait,
+    /// WATCH, and what is in its way.
+    Watch(Looking),
+    /// EXEC, and what is in its way.
+    Exec(Box<Exec>, Option<Obstacle>),
 }
 
 /// Which tables a whole-table command is about.
@@ -65,6 +70,12 @@ impl Connection {
             Found::Row(entry) => entry,
             Found::Refused(entry, error) => {
                 self.session.client.runs(entry.map(|entry| entry.id));
+                let is_exec =
+                    |entry: &Entry| matches!(entry.command.run, Run::Session(Command::Exec));
+                let error = match entry {
+                    Some(entry) if is_exec(entry) => self.refuse_exec(&error),
+                    _ => error,
+                };
                 self.reject(entry, error);
                 return Progress::Finished;
             }
@@ -79,7 +90,11 @@ impl Connection {
             self.reject(Some(entry), CommandError::NOAUTH);
             return Progress::Finished;
         }
-        if self.shared.clients.holds_back(may_write(entry)) {
+        if self.session.multi.is_some() && entry.command.flags.has(Flags::NO_MULTI) {
+            self.reject(Some(entry), CommandError::NOT_IN_MULTI);
+            return Progress::Finished;
+        }
+        if self.shared.clients.holds_back(self.may_write(entry)) {
             return Progress::Waits(Slow { entry, why: Why::Paused });
         }
         self.run_entry(entry, args)
@@ -88,8 +103,26 @@ impl Connection {
     /// Runs a command whose row is found and allowed.
     fn run_entry(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
         let waits = |why| Progress::Waits(Slow { entry, why });
+        if self.session.queues(entry) {
+            self.queue(entry, args);
+            return Progress::Finished;
+        }
         match (&entry.command.run, entry.command.keys) {
             (Run::Session(Command::Wait), _) => waits(Why::Wait),
+            (Run::Session(Command::Watch), _) => match self.watch_now(entry, args) {
+                Ok(done) => {
+                    self.finish(entry, args, done);
+                    Progress::Finished
+                }
+                Err(looking) => waits(Why::Watch(looking)),
+            },
+            (Run::Session(Command::Exec), _) => match self.exec_now(entry) {
+                Ok(done) => {
+                    self.finish(entry, args, done);
+                    Progress::Finished
+                }
+                Err((exec, obstacle)) => waits(Why::Exec(exec, obstacle)),
+            },
             (Run::Session(what), _) => {
                 let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
                 self.finish(entry, args, Done::from(reply));
@@ -156,6 +189,15 @@ impl Connection {
         Done::new(answered, writes)
     }
 
+    /// Whether CLIENT PAUSE WRITE holds a command back.
+    fn may_write(&self, entry: &Entry) -> bool {
+        let has = |flag| match (&entry.command.run, &self.session.multi) {
+            (Run::Session(Command::Exec), Some(multi)) => multi.has(flag),
+            _ => entry.command.flags.has(flag),
+        };
+        has(Flags::WRITE) || has(Flags::MAY_REPLICATE)
+    }
+
     /// Runs a command that has to wait. On the heap, so that connections that never wait are small.
     pub(crate) async fn run_slowly(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
         let client = self.session.client.clone();
@@ -170,12 +212,20 @@ impl Connection {
     async fn run_slowly_inner(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
         let Slow { entry, mut why } = slow;
         // Replies before this one need not wait with it. (A missing route is had too soon to tell.)
-        if !matches!(why, Why::Blocked(Obstacle::Unknown | Obstacle::Later(..))) {
+        use Obstacle::{Later, Unknown};
+        let is_soon = matches!(
+            why,
+            Why::Blocked(Unknown | Later(..))
+                | Why::Exec(_, Some(Unknown | Later(..)))
+                | Why::Watch(Looking::Obstacle(Unknown | Later(..)))
+        );
+        if !is_soon {
             self.flush().await?;
         }
         self.clock = std::time::Instant::now();
         if matches!(why, Why::Paused) {
-            self.shared.clone().clients.unpaused(may_write(entry)).await;
+            let may_write = self.may_write(entry);
+            self.shared.clone().clients.unpaused(may_write).await;
             self.clock = std::time::Instant::now();
             match self.run_entry(entry, args) {
                 Progress::Finished => return Ok(()),
@@ -192,6 +242,8 @@ impl Connection {
             Why::Gather(gather, tables) => {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }
+            Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
+            Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
             Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
             Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
                 Ok(routed) => {
@@ -205,11 +257,6 @@ impl Connection {
         self.finish(entry, args, done);
         Ok(())
     }
-}
-
-/// Whether CLIENT PAUSE WRITE holds a command back.
-fn may_write(entry: &Entry) -> bool {
-    entry.command.flags.has(Flags::WRITE) || entry.command.flags.has(Flags::MAY_REPLICATE)
 }
 
 /// The row of a command line that has as many arguments as it should.

@@ -31,6 +31,7 @@ use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion};
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
+use crate::run::transaction::Batch;
 use crate::stats::Counters;
 
 /// First wait before a call is made again.
@@ -50,6 +51,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) placement: Placement,
     /// Positions of the keys after the first.
     others: SmallVec<[usize; 4]>,
+    /// What is called for instead of the one command: a transaction or a look at watched keys.
+    pub(crate) batch: Option<&'a Batch<'a>>,
 }
 
 /// A partition's answer.
@@ -110,7 +113,7 @@ impl<'a> Routed<'a> {
         } else {
             others.remove(0);
         }
-        Ok(Routed { entry, table, args, placement, others })
+        Ok(Routed { entry, table, args, placement, others, batch: None })
     }
 
     /// Routes by a placement.
@@ -120,12 +123,15 @@ impl<'a> Routed<'a> {
         args: &'a [Bytes],
         placement: Placement,
     ) -> Routed<'a> {
-        Routed { entry, table, args, placement, others: SmallVec::new() }
+        Routed { entry, table, args, placement, others: SmallVec::new(), batch: None }
     }
 
     /// Whether the partition holds all keys.
     fn is_within(&self, target: &Target) -> bool {
         let Target { range, .. } = target;
+        if let Some(batch) = self.batch {
+            return batch.is_within(range);
+        }
         if self.others.is_empty() || (range.first, range.last) == (Placement::MIN, Placement::MAX) {
             return true;
         }
@@ -133,7 +139,7 @@ impl<'a> Routed<'a> {
     }
 
     fn writes(&self) -> bool {
-        self.entry.command.flags.has(Flags::WRITE)
+        self.entry.command.flags.has(Flags::WRITE) || self.batch.is_some_and(|batch| batch.writes)
     }
 }
 
@@ -239,6 +245,10 @@ impl Caller {
             return Attempt::Refused(CommandError::CROSS_PARTITION);
         }
         let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
+        if let Some(batch) = routed.batch {
+            let transaction = batch.transaction(routed.table, &target);
+            return attempt(self.shared.storage.transact(leader, transaction), target);
+        }
         let call = Call {
             command: routed.entry.id,
             table: routed.table,

@@ -7,6 +7,7 @@ use wire::ids::TableId;
 use wire::service::Gate;
 
 use crate::clients::Client;
+use crate::run::transaction::{Multi, WatchedTable};
 
 /// What CLIENT REPLY said.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -34,6 +35,10 @@ pub(crate) struct Session {
     /// The newest write to each partition and the replicas sure to hold it, for WAIT. Small: an
     /// element per partition written to.
     pub(crate) written: Vec<(Gate, usize)>,
+    /// What was queued since MULTI; `None` outside a transaction.
+    pub(crate) multi: Option<Box<Multi>>,
+    /// What WATCH saw, by table.
+    pub(crate) watched: Vec<WatchedTable>,
 }
 
 impl Session {
@@ -47,6 +52,8 @@ impl Session {
             reply_mode: ReplyMode::On,
             closing: false,
             written: Vec::new(),
+            multi: None,
+            watched: Vec::new(),
         }
     }
 
@@ -75,6 +82,7 @@ impl Session {
 
     /// RESET: as a new connection, but for its number.
     pub(crate) fn reset(&mut self, authenticated: bool) {
+        self.discard();
         self.select(TableId(0));
         self.set_protocol(2);
         self.set_authenticated(authenticated);

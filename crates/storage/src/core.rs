@@ -33,6 +33,10 @@ use crate::view::{Cold, PartitionView};
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// What one evaluation may change, in bytes of rows: with what the open batch may hold already and
+/// the framing of a row, it must pass to the peers as one frame.
+pub(crate) const EFFECTS_BYTES_MAX: usize = 96 << 20;
+const _: () = assert!(BATCH_BYTES_MAX + EFFECTS_BYTES_MAX < wire::peer::BODY_BYTES_MAX);
 /// How long a writer waits when the open batch is full.
 const FULL_BATCH_DELAY: Duration = Duration::from_millis(1);
 /// Outcomes of applied indexes that are kept for late waiters.
@@ -216,13 +220,38 @@ impl Core {
         entry: &Entry,
         call: &Call<'_>,
         now: Now,
-        lsm: &Lsm,
-        may_block: bool,
+        (lsm, may_block): (&Lsm, bool),
     ) -> Evaluated {
-        if !self.serves(now.monotonic) || call.epoch > EPOCH {
+        let is_write = matches!(entry.command.run, Run::Write(_));
+        let from = (lsm, may_block);
+        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+            match entry.command.run {
+                Run::Read(handler) => (handler(view, Args(call.args)), None),
+                Run::Write(handler) => {
+                    let mut txn = Txn::new(view, next_version);
+                    let result = handler(&mut txn, Args(call.args));
+                    let effects = result.is_ok().then(|| txn.into_effects());
+                    (result, effects)
+                }
+                Run::Session(_) | Run::Group(_) => {
+                    let text = "ERR this command is not one that a partition evaluates";
+                    (Err(CommandError::Text(text.into())), None)
+                }
+            }
+        })
+    }
+
+    /// Evaluates whatever `work` does on a view, given the version its first write gets.
+    pub(crate) fn evaluate_work(
+        &mut self,
+        (is_write, epoch): (bool, u64),
+        now: Now,
+        (lsm, may_block): (&Lsm, bool),
+        work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
+    ) -> Evaluated {
+        if !self.serves(now.monotonic) || epoch > EPOCH {
             return Evaluated::Answer(self.elsewhere());
         }
-        let is_write = matches!(entry.command.run, Run::Write(_));
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
         }
@@ -231,19 +260,7 @@ impl Core {
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
         };
-        let (result, effects) = match entry.command.run {
-            Run::Read(handler) => (handler(&view, Args(call.args)), None),
-            Run::Write(handler) => {
-                let mut txn = Txn::new(&view, next_version);
-                let result = handler(&mut txn, Args(call.args));
-                let effects = result.is_ok().then(|| txn.into_effects());
-                (result, effects)
-            }
-            Run::Session(_) | Run::Group(_) => {
-                let text = "ERR this command is not one that a partition evaluates";
-                (Err(CommandError::Text(text.into())), None)
-            }
-        };
+        let (result, effects) = work(&view, next_version);
         let gate = view.gate.get();
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
@@ -251,8 +268,8 @@ impl Core {
         let reply = result.unwrap_or_else(Reply::from);
         let gate = match effects {
             Some(effects) if !effects.is_empty() => {
-                if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
-                    let reply = Reply::from(CommandError::KeyTooLong);
+                if let Err(error) = check_effects(&effects) {
+                    let reply = Reply::from(error);
                     return Evaluated::Answer(Answer::Done { reply, gate: None });
                 }
                 Some(self.join(effects))
@@ -616,6 +633,25 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
 
 /// Range and membership of a partition do not change yet.
 const EPOCH: u64 = 1;
+
+/// Refuses what could not be logged or stored.
+pub(crate) fn check_effects(effects: &Effects) -> Result<(), CommandError> {
+    if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
+        return Err(CommandError::KeyTooLong);
+    }
+    if effects_bytes(effects) > EFFECTS_BYTES_MAX {
+        return Err(CommandError::TooMuchToWrite(EFFECTS_BYTES_MAX));
+    }
+    Ok(())
+}
+
+/// Bytes of rows that effects change, no fewer than they take in a batch.
+pub(crate) fn effects_bytes(effects: &Effects) -> usize {
+    /// A row's tag, two lengths and checksum, rounded up.
+    const FRAMING_BYTES: usize = 16;
+    let value = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
+    effects.writes.iter().map(|w| FRAMING_BYTES + w.row.len() + value(&w.value)).sum()
+}
 
 fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {
     if waited_for == chosen { GateOutcome::Durable } else { GateOutcome::Lost }

@@ -236,10 +236,7 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
     }
 }
 
-fn write_log(
-    log: &mut wal::Writer,
-    persists: &Work,
-) -> Result<(), wal::WalError> {
+fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for (partition, _, record) in persists {
         must_sync |= record.must_sync();

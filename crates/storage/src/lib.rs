@@ -28,6 +28,7 @@ mod node;
 mod partition;
 mod resident;
 pub mod row;
+mod transaction;
 mod view;
 pub mod wal;
 
@@ -35,8 +36,8 @@ pub use batch::BatchError;
 pub use core::BATCH_BYTES_MAX;
 pub use driver::Publish;
 pub use local::{LocalNodes, OpenNode};
-pub use resident::RowBudget;
 pub use node::{Assignment, Node, NodeOptions, OpenError, Surroundings};
+pub use resident::RowBudget;
 
 /// A number that differs between any two starts of nodes: 32 bits of the hasher's random keys.
 fn incarnation() -> u32 {

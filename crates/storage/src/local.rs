@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use wire::ids::{NodeId, Zone};
 use wire::service::{
-    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, StorageService,
+    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, StorageService, Transaction,
 };
 
 use crate::node::{Node, OpenError};
@@ -74,6 +74,16 @@ impl StorageService for LocalNodes {
         match self.seats.get(&node) {
             Some(seat) => match &*seat.node.read() {
                 Some(node) => node.call(call),
+                None => Answer::NotHere(None),
+            },
+            None => Answer::NotHere(None),
+        }
+    }
+
+    fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer {
+        match self.seats.get(&node) {
+            Some(seat) => match &*seat.node.read() {
+                Some(node) => node.transact(transaction),
                 None => Answer::NotHere(None),
             },
             None => Answer::NotHere(None),

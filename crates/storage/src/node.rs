@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use commands::table::{self, Entry};
+use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
@@ -16,7 +16,7 @@ use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
 use wire::service::{Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
-use crate::core::{Core, Evaluated, Start};
+use crate::core::{Core, Evaluated, Now, Start};
 use crate::driver::{self, Publish, Shared};
 use crate::lsm::{self, DeadSet, Lsm};
 use crate::meta::{self, Applied};
@@ -221,47 +221,63 @@ impl Node {
 
     /// Evaluates a command; see [`wire::service::StorageService::call`].
     pub fn call(&self, call: Call<'_>) -> Answer {
+        let entry = table::entry(call.command);
+        let is_write = matches!(entry.command.run, commands::Run::Write(_));
+        let work =
+            |core: &mut Core, now, from: (&Lsm, bool)| core.evaluate(entry, &call, now, from);
+        let headers = || {
+            let positions = key_positions(entry.command, call.args).unwrap_or_default();
+            positions.iter().map(|at| rows::header_key(call.table, &call.args[*at])).collect()
+        };
+        self.evaluate(call.partition, is_write, work, headers)
+    }
+
+    /// Evaluates on a partition until no cold row is in the way: `work` may be called several times
+    /// and must do the same each time. With the first cold row, those of `rows` that are cold are
+    /// fetched too, so that a command of many cold keys is evaluated twice and not once for each.
+    pub(crate) fn evaluate(
+        &self,
+        partition: PartitionId,
+        is_write: bool,
+        mut work: impl FnMut(&mut Core, Now, (&Lsm, bool)) -> Evaluated,
+        rows: impl Fn() -> Vec<Bytes>,
+    ) -> Answer {
         let shared = &*self.shared;
         if shared.is_stopping() {
             return Answer::NotHere(None);
         }
-        let entry = table::entry(call.command);
-        let found = shared.partitions.read().get(&call.partition).cloned();
+        let found = shared.partitions.read().get(&partition).cloned();
         let Some(partition) = found else { return Answer::NotHere(None) };
         let overrun = shared.options.memtable_bytes.saturating_mul(MEMORY_OVERRUN);
-        if matches!(entry.command.run, commands::Run::Write(_))
-            && shared.memory_bytes.load(Ordering::Relaxed) > overrun
-        {
+        if is_write && shared.memory_bytes.load(Ordering::Relaxed) > overrun {
             return Answer::Busy(MEMORY_DELAY);
         }
-        for round in 0.. {
+        let (mut round, mut may_block) = (0, false);
+        loop {
             let mut core = partition.core.lock();
             let now = shared.clock.now();
-            let may_block = round >= COLD_ROUNDS_MAX;
-            let cold = match core.evaluate(entry, &call, now, &shared.lsm, may_block) {
+            match work(&mut core, now, (&shared.lsm, may_block)) {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
                 {
                     return Answer::NotYet;
                 }
                 Evaluated::Answer(answer) => return answer,
-                Evaluated::Cold(cold) => cold,
-            };
-            match cold {
-                Cold::Scan => match core.evaluate(entry, &call, now, &shared.lsm, true) {
-                    Evaluated::Answer(answer) => return answer,
-                    Evaluated::Cold(_) => unreachable!("a view that may block is never cold"),
-                },
-                Cold::Row(row) => {
-                    let rows = cold_rows(&core, row, entry, &call);
+                Evaluated::Cold(_) if may_block => unreachable!("such a view is never cold"),
+                Evaluated::Cold(Cold::Scan) => may_block = true,
+                Evaluated::Cold(Cold::Row(row)) => {
+                    let mut cold = if round == 0 { rows() } else { Vec::new() };
+                    cold.retain(|other| *other != row && !core.is_resident(other));
+                    cold.push(row);
                     let epoch = core.flush_epoch();
                     drop(core);
-                    let fetched = fetch(&shared.lsm, rows);
+                    let fetched = fetch(&shared.lsm, cold);
                     partition.core.lock().fill(epoch, &fetched);
+                    round += 1;
+                    may_block = round >= COLD_ROUNDS_MAX;
                 }
             }
         }
-        unreachable!("a view that may block is never cold")
     }
 
     /// Waits for a gate; see [`wire::service::StorageService::wait`].
@@ -344,18 +360,6 @@ impl Drop for Node {
             std::thread::yield_now();
         }
     }
-}
-
-/// The rows to fetch for a command that met a cold one: that one, and the headers of the other keys
-/// it names, so that a command of many cold keys is evaluated twice and not once for each.
-fn cold_rows(core: &Core, first: Bytes, entry: &Entry, call: &Call<'_>) -> Vec<Bytes> {
-    let positions = key_positions(entry.command, call.args).unwrap_or_default();
-    let headers = positions.iter().map(|at| rows::header_key(call.table, &call.args[*at]));
-    let mut cold: Vec<_> = headers.filter(|row| !core.is_resident(row)).collect();
-    if !cold.contains(&first) {
-        cold.push(first);
-    }
-    cold
 }
 
 /// Reads rows from the LSM. An error shows again, as the command's own, once the view may block.

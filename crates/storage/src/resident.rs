@@ -106,7 +106,7 @@ fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
 enum Bucket {
     /// In the order of keys.
     Few(Vec<Row>),
-    Many(Box<BTreeMap<Bytes, Row>>),
+    Many(BTreeMap<Bytes, Row>),
 }
 
 #[derive(Debug, Default)]
@@ -367,7 +367,7 @@ fn segment_of(scaled: u64) -> usize {
 }
 
 fn many(rows: Vec<Row>) -> Bucket {
-    Bucket::Many(Box::new(rows.into_iter().map(|row| (row.key.clone(), row)).collect()))
+    Bucket::Many(rows.into_iter().map(|row| (row.key.clone(), row)).collect())
 }
 
 impl Segment {
@@ -398,13 +398,13 @@ impl Segment {
                     let high = match (rows.first_key_value(), rows.last_key_value()) {
                         // Mostly one placement, or one collection, makes a tree.
                         (_, Some((last, _))) if is_left(last) => BTreeMap::new(),
-                        (Some((first, _)), _) if !is_left(first) => std::mem::take(&mut *rows),
+                        (Some((first, _)), _) if !is_left(first) => std::mem::take(&mut rows),
                         _ => match rows.keys().find(|key| !is_left(key)).cloned() {
                             Some(middle) => rows.split_off(&middle),
                             None => BTreeMap::new(),
                         },
                     };
-                    (self.shrunk(rows), self.shrunk(Box::new(high)))
+                    (self.shrunk(rows), self.shrunk(high))
                 }
             };
             self.buckets.extend([low, high]);
@@ -412,7 +412,7 @@ impl Segment {
     }
 
     /// A tree that became small as a plain bucket.
-    fn shrunk(&mut self, rows: Box<BTreeMap<Bytes, Row>>) -> Bucket {
+    fn shrunk(&mut self, rows: BTreeMap<Bytes, Row>) -> Bucket {
         if rows.len() > FEW_ROWS_MAX / 2 {
             return Bucket::Many(rows);
         }

@@ -50,6 +50,11 @@ impl PartitionView<'_> {
         self.gate.set(self.gate.get().max(index));
     }
 
+    /// Whether something that was read was only on disk: what was computed since means nothing.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.cold.borrow().is_some()
+    }
+
     /// The value of a row in memory; whoever reads a proposed one waits for it.
     fn value_of<'r>(&self, row: &'r Row) -> Option<&'r Bytes> {
         if row.index > self.applied {

@@ -1,103 +1,13 @@
 //! Three nodes in one process over real files: commands through the service, restarts, failover.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+mod cluster;
 
-use bytes::Bytes;
-use commands::table;
-use storage::{Assignment, LocalNodes, Node, NodeOptions, Surroundings};
-use wire::ids::{NodeId, PartitionId, TableId, Zone};
-use wire::peer::{LocalTransport, Transport};
-use wire::placement::PlacementRange;
+use std::time::Instant;
+
+use cluster::{Cluster, PATIENCE, small, text};
+use wire::ids::NodeId;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, GateOutcome, NodeFault, StorageService};
-
-const PARTITION: PartitionId = PartitionId(1);
-const PATIENCE: Duration = Duration::from_secs(10);
-
-struct Cluster {
-    nodes: Arc<LocalNodes>,
-    ids: Vec<NodeId>,
-    runtime: tokio::runtime::Runtime,
-    leader: Mutex<NodeId>,
-}
-
-impl Cluster {
-    fn open(dir: &Path, replicas: u32, options: &NodeOptions) -> Cluster {
-        let transport = Arc::new(LocalTransport::default());
-        let ids: Vec<_> = (1..=replicas).map(NodeId).collect();
-        let mut nodes = LocalNodes::default();
-        for id in ids.clone() {
-            let zone = Zone(format!("zone-{id}"));
-            let dir = dir.join(format!("node-{id}"));
-            let assignments = [Assignment {
-                partition: PARTITION,
-                range: PlacementRange::whole(TableId(0)),
-                members: ids.clone(),
-            }];
-            let (transport, options, seat) = (transport.clone(), options.clone(), zone.clone());
-            let open = move || {
-                let surroundings = Surroundings {
-                    transport: transport.clone() as Arc<dyn Transport>,
-                    publish: Arc::new(|_| {}),
-                };
-                let zone = zone.clone();
-                let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
-                transport.register(id, node.frame_handler());
-                Ok(node)
-            };
-            nodes.add(id, seat, Box::new(open)).expect("a node opens");
-        }
-        let first = nodes.node(NodeId(1)).expect("just added");
-        if first.is_blank(PARTITION) {
-            first.campaign(PARTITION);
-        }
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        Cluster { nodes: Arc::new(nodes), ids, runtime, leader: Mutex::new(NodeId(1)) }
-    }
-
-    /// Runs a command wherever it is taken, and waits for its gate.
-    fn run(&self, words: &[&str]) -> Reply {
-        let args: Vec<Bytes> = words.iter().map(|w| Bytes::copy_from_slice(w.as_bytes())).collect();
-        let command = table::lookup(&args[0]).expect("a command").id;
-        let deadline = Instant::now() + PATIENCE;
-        let mut at = self.ids.iter().position(|id| *id == *self.leader.lock().unwrap()).unwrap();
-        while Instant::now() < deadline {
-            let node = self.ids[at % self.ids.len()];
-            let call =
-                Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
-            match self.nodes.call(node, call) {
-                Answer::Done { reply, gate } => {
-                    *self.leader.lock().unwrap() = node;
-                    let Some(gate) = gate else { return reply };
-                    match self.runtime.block_on(self.nodes.wait(gate, PATIENCE)) {
-                        GateOutcome::Durable => return reply,
-                        GateOutcome::Lost => {}
-                        GateOutcome::Unknown => panic!("{words:?}: outcome unknown"),
-                    }
-                }
-                _ => {
-                    at += 1;
-                    std::thread::yield_now();
-                }
-            }
-        }
-        panic!("{words:?}: nobody took it")
-    }
-
-    fn get(&self, key: &str) -> Reply {
-        self.run(&["GET", key])
-    }
-}
-
-fn text(value: &str) -> Reply {
-    Reply::Bulk(Bytes::copy_from_slice(value.as_bytes()))
-}
-
-fn small() -> NodeOptions {
-    NodeOptions { memtable_bytes: 64 << 10, ..NodeOptions::default() }
-}
+use wire::service::{NodeFault, StorageService};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart_without_goodbye() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ids::{CommandId, NodeId, PartitionId, TableId, Zone};
+use crate::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
 use crate::placement::PlacementRange;
 use crate::resp::Reply;
 
@@ -54,7 +54,68 @@ pub struct Call<'a> {
     pub args: &'a [Bytes],
 }
 
-/// What became of a [`Call`].
+/// Several commands for one partition that happen together or not at all (EXEC), or a look at keys
+/// that such commands will depend on (WATCH).
+#[derive(Clone, Copy, Debug)]
+pub struct Transaction<'a> {
+    /// The table.
+    pub table: TableId,
+    /// The partition the router believes holds all the keys.
+    pub partition: PartitionId,
+    /// The epoch of the route the router followed.
+    pub epoch: u64,
+    /// What is to be done.
+    pub work: Work<'a>,
+}
+
+/// What a [`Transaction`] does.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// Tells of each key which write it stands at: an array of [`encode_seen`]'s replies.
+    Look(&'a [Bytes]),
+    /// Runs the commands, unless a watched key has changed: an array of their replies in order, or
+    /// [`Reply::NullArray`] and no effect. A command that is refused stops none of the others.
+    Run {
+        /// The keys that must not have changed.
+        watched: &'a [Watched],
+        /// The commands, each with its name and arguments.
+        commands: &'a [(CommandId, &'a [Bytes])],
+    },
+}
+
+/// A key and the write that a client saw it at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watched {
+    /// The key.
+    pub key: Bytes,
+    /// The version of its last write; `None` if there was no such key.
+    pub seen: Option<Version>,
+}
+
+/// What [`Work::Look`] answers of a key: null, or the two numbers of a version.
+pub fn encode_seen(seen: Option<Version>) -> Reply {
+    seen.map_or(Reply::Null, |version| {
+        let numbers = [version.index as i64, i64::from(version.ordinal)];
+        Reply::Array(numbers.map(Reply::Integer).to_vec())
+    })
+}
+
+/// The inverse of [`encode_seen`]; `None` if the reply is none of its.
+pub fn decode_seen(reply: &Reply) -> Option<Option<Version>> {
+    match reply {
+        Reply::Null => Some(None),
+        Reply::Array(numbers) => match numbers[..] {
+            [Reply::Integer(index), Reply::Integer(ordinal)] => {
+                let ordinal = u32::try_from(ordinal).ok()?;
+                Some(Some(Version { index: index as u64, ordinal }))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What became of a [`Call`] or a [`Transaction`].
 pub enum Answer {
     /// Evaluated here and now. The reply may be sent once `gate` is open (at once if `None`).
     Done {
@@ -106,6 +167,9 @@ pub trait StorageService: Send + Sync + 'static {
     ///
     /// Calls of one connection to one partition are evaluated in the order they are made.
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
+
+    /// Has `node` evaluate a transaction: like [`StorageService::call`], and nobody sees a part of it.
+    fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer;
 
     /// Waits until the gate opens, at most until `timeout` has passed.
     ///

@@ -5,3 +5,4 @@ pub(crate) mod connection;
 pub(crate) mod generic;
 pub(crate) mod server;
 pub(crate) mod string;
+pub(crate) mod transactions;

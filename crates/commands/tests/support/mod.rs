@@ -37,7 +37,14 @@ impl Session {
         for args in commands {
             let entry = table::lookup(&args[0]).expect("a command");
             match entry.command.run {
-                Run::Write(handler) => drop(handler(&mut txn, Args(args))),
+                Run::Write(handler) => {
+                    let mut inner = Txn::new(&txn, txn.next_version());
+                    let done = handler(&mut inner, Args(args));
+                    let effects = inner.into_effects();
+                    if done.is_ok() {
+                        txn.merge(effects);
+                    }
+                }
                 _ => panic!("only writes run together"),
             }
         }

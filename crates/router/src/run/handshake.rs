@@ -32,10 +32,16 @@ pub(super) fn reset(connection: &mut Connection) -> Result<Reply, CommandError> 
 }
 
 pub(super) fn select(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
-    let index = parse_int32(&args[1])?;
-    let table = u32::try_from(index).ok().filter(|table| *table < connection.shared.databases());
-    connection.session.select(TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?));
+    let table = table_of(&args[1], connection.shared.databases())?;
+    connection.session.select(table);
     Ok(Reply::OK)
+}
+
+/// The table that SELECT's argument names.
+pub(super) fn table_of(index: &[u8], tables: u32) -> Result<TableId, CommandError> {
+    let index = parse_int32(index)?;
+    let table = u32::try_from(index).ok().filter(|table| *table < tables);
+    table.map(TableId).ok_or(CommandError::DB_OUT_OF_RANGE)
 }
 
 pub(super) fn auth(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {

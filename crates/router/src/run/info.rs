@@ -144,6 +144,7 @@ fn os() -> String {
 fn clients(facts: &Facts<'_>, out: &mut String) {
     let all = facts.shared.clients.all();
     let largest = |of: fn(&crate::clients::Client) -> usize| all.iter().map(|c| of(c)).max();
+    let watched = || all.iter().map(|c| c.watching.load(Relaxed));
     lines(
         out,
         [
@@ -160,7 +161,9 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
             ),
             ("blocked_clients", &0),
             ("tracking_clients", &0),
+            ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
+            ("total_watched_keys", &watched().sum::<usize>()),
             ("total_blocking_keys", &0),
             ("total_blocking_keys_on_nokey", &0),
         ],

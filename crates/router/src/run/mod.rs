@@ -1,7 +1,7 @@
 //! The commands a router runs itself: on the session, the connections, the statistics.
 //!
 //! Each takes the connection and the command line (arity is checked) and answers a reply at once.
-//! WAIT and COPY between tables have to wait for others; `dispatch.rs` runs those.
+//! WAIT, WATCH, EXEC and COPY between tables have to wait for others; `dispatch.rs` runs those.
 
 mod admin;
 mod client;
@@ -13,6 +13,7 @@ mod info;
 mod latency;
 mod server;
 mod syntax;
+pub(crate) mod transaction;
 pub(crate) mod wait;
 
 use bytes::Bytes;
@@ -35,6 +36,9 @@ pub(crate) fn run(
         Session::Select => handshake::select(connection, args),
         Session::Quit => handshake::quit(connection),
         Session::Reset => handshake::reset(connection),
+        Session::Multi => transaction::multi(connection),
+        Session::Discard => transaction::discard(connection),
+        Session::Unwatch => Ok(transaction::unwatch(connection)),
         Session::ClientId => Ok(Reply::Integer(connection.session.client.id as i64)),
         Session::ClientInfo => client::info(connection),
         Session::ClientList => client::list(connection, args),
@@ -81,7 +85,7 @@ pub(crate) fn run(
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
         Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
-        // WAIT and COPY are run where they may wait; a row added later is not forgotten in silence.
+        // WAIT, WATCH, EXEC and COPY are run where they may wait; a row added later is not forgotten in silence.
         other => Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
     }
 }

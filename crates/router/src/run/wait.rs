@@ -19,11 +19,24 @@ use crate::connection::Connection;
 const ASK_EVERY_MIN: Duration = Duration::from_millis(1);
 const ASK_EVERY_MAX: Duration = Duration::from_millis(50);
 
-/// Runs WAIT.
-pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+/// How many replicas are wanted and how long they are waited for.
+fn parse(args: &[Bytes]) -> Result<(i64, u64), CommandError> {
     let wanted = parse_int(&args[1]).ok_or(CommandError::NotInteger)?;
     let timeout_ms = parse_int(&args[2]).ok_or(CommandError::PAUSE_NOT_INTEGER)?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::PAUSE_NEGATIVE)?;
+    Ok((wanted, timeout_ms))
+}
+
+/// WAIT inside a transaction: how many there are now.
+pub(super) fn now(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    parse(args)?;
+    let written = &connection.session.written;
+    Ok(Reply::Integer(replicas_holding(&*connection.shared.storage, written)))
+}
+
+/// Runs WAIT.
+pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let (wanted, timeout_ms) = parse(args)?;
     // 0 waits for ever, as in Redis.
     let deadline = (timeout_ms > 0)
         .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))

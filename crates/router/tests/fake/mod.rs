@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use commands::types::keyspace;
 use commands::{Args, MemoryView, Run, Txn, View, table};
 use memds::{ClientOptions, MemdsClient, MemdsNode};
 use parking_lot::Mutex;
 use router::{Host, RouteCache, Router, RouterOptions, Shutdown};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wire::ids::{NodeId, PartitionId, TableId, Version, Zone};
+use wire::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
 use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus, Route,
-    RouteVersion, StorageService,
+    RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
 };
 
 /// The only MemDS node, and the router as MemDS knows it.
@@ -195,28 +196,84 @@ impl Fake {
     }
 
     fn evaluate(&self, node: NodeId, call: Call<'_>) -> Answer {
+        let keys = commands::key_positions(table::entry(call.command).command, call.args);
+        let placement = keys.ok().and_then(|keys| keys.first().copied());
+        let placement = placement.map(|at| Placement::of_key(&call.args[at]));
+        let entry = table::entry(call.command);
+        let gated = self.gated.load(SeqCst);
+        self.at(node, (call.table, call.partition, placement), |partition, log| {
+            log.push(entry.full_name());
+            partition.evaluate(node, entry, call.args, gated)
+        })
+    }
+
+    fn evaluate_together(&self, node: NodeId, transaction: Transaction<'_>) -> Answer {
+        let gated = self.gated.load(SeqCst);
+        let at = (transaction.table, transaction.partition, None);
+        let epoch = transaction.epoch;
+        self.at(node, at, |partition, log| match transaction.work {
+            // Split since: the keys may lie elsewhere now.
+            _ if epoch < partition.route.version.epoch => {
+                Answer::NotHere(Some(partition.route.clone()))
+            }
+            Work::Look(keys) => {
+                log.push("look".to_owned());
+                let seen = keys.iter().map(|key| encode_seen(partition.seen(key)));
+                Answer::Done { reply: Reply::Array(seen.collect()), gate: None }
+            }
+            Work::Run { watched, commands } => {
+                let names = commands.iter().map(|(id, _)| table::entry(*id).full_name());
+                log.push(format!("({})", names.collect::<Vec<_>>().join(" ")));
+                partition.evaluate_together(node, watched, commands, gated)
+            }
+        })
+    }
+
+    /// Answers as the script says, if it says anything.
+    fn scripted(&self, evaluate: impl FnOnce() -> Answer) -> Answer {
+        self.calls.fetch_add(1, SeqCst);
+        let scripted = self.state.lock().script.pop_front();
+        match scripted {
+            None => evaluate(),
+            Some(Scripted::NotHere) => Answer::NotHere(None),
+            Some(Scripted::NotYet) => Answer::NotYet,
+            Some(Scripted::Busy(wait)) => Answer::Busy(wait),
+            Some(Scripted::Later) => {
+                let answer = evaluate();
+                Answer::Later(Box::pin(async move {
+                    tokio::task::yield_now().await;
+                    answer
+                }))
+            }
+        }
+    }
+
+    /// Has the partition do something, if it is here.
+    fn at(
+        &self,
+        node: NodeId,
+        (table, called, placement): (TableId, PartitionId, Option<Placement>),
+        work: impl FnOnce(&mut Partition, &mut Vec<String>) -> Answer,
+    ) -> Answer {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.stopped.contains(&node) {
             return Answer::NotYet;
         }
-        let keys = commands::key_positions(table::entry(call.command).command, call.args);
-        let placement = keys.ok().and_then(|keys| keys.first().copied());
-        let placement = placement.map(|at| Placement::of_key(&call.args[at]));
         let holder = state.partitions.iter_mut().find(|p| match placement {
-            Some(placement) => p.holds(call.table, placement),
-            None => p.route.partition == call.partition,
+            Some(placement) => p.holds(table, placement),
+            None => p.route.partition == called,
         });
         let Some(partition) = holder else { return Answer::NotHere(None) };
-        if partition.route.leader != Some(node) || partition.route.partition != call.partition {
+        if partition.route.leader != Some(node) || partition.route.partition != called {
             let route = self.tells_route.load(SeqCst).then(|| partition.route.clone());
             return Answer::NotHere(route);
         }
-        let entry = table::entry(call.command);
-        if state.keep_log {
-            state.log.push(entry.full_name());
+        let answer = work(partition, &mut state.log);
+        if !state.keep_log {
+            state.log.clear();
         }
-        partition.evaluate(node, entry, call.args, self.gated.load(SeqCst))
+        answer
     }
 }
 
@@ -259,23 +316,60 @@ impl Partition {
     }
 }
 
+impl Partition {
+    fn seen(&self, key: &[u8]) -> Option<Version> {
+        keyspace::read(&self.view, key).expect("sound rows").map(|header| header.version)
+    }
+
+    /// As one: nothing happens if a watched key has changed, and all effects are applied at once.
+    fn evaluate_together(
+        &mut self,
+        node: NodeId,
+        watched: &[Watched],
+        commands: &[(CommandId, &[bytes::Bytes])],
+        gated: bool,
+    ) -> Answer {
+        self.view.now_ms = now_ms();
+        if watched.iter().any(|watched| self.seen(&watched.key) != watched.seen) {
+            return Answer::Done { reply: Reply::NullArray, gate: None };
+        }
+        let index = self.view.next_index;
+        let mut txn = Txn::new(&self.view, Version { index, ordinal: 0 });
+        let mut replies = Vec::new();
+        for (id, args) in commands {
+            let done = match table::entry(*id).command.run {
+                Run::Read(handler) => handler(&txn, Args(args)),
+                Run::Write(handler) => {
+                    let mut inner = Txn::new(&txn, txn.next_version());
+                    let done = handler(&mut inner, Args(args));
+                    let effects = inner.into_effects();
+                    if done.is_ok() {
+                        txn.merge(effects);
+                    }
+                    done
+                }
+                _ => panic!("not a storage command"),
+            };
+            replies.push(done.unwrap_or_else(Into::into));
+        }
+        let effects = txn.into_effects();
+        let reply = Reply::Array(replies);
+        if effects.is_empty() {
+            return Answer::Done { reply, gate: None };
+        }
+        self.view.apply(effects);
+        let gate = Gate { node, partition: self.route.partition, index, batch: index };
+        Answer::Done { reply, gate: gated.then_some(gate) }
+    }
+}
+
 impl StorageService for Fake {
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer {
-        self.calls.fetch_add(1, SeqCst);
-        let scripted = self.state.lock().script.pop_front();
-        match scripted {
-            None => self.evaluate(node, call),
-            Some(Scripted::NotHere) => Answer::NotHere(None),
-            Some(Scripted::NotYet) => Answer::NotYet,
-            Some(Scripted::Busy(wait)) => Answer::Busy(wait),
-            Some(Scripted::Later) => {
-                let answer = self.evaluate(node, call);
-                Answer::Later(Box::pin(async move {
-                    tokio::task::yield_now().await;
-                    answer
-                }))
-            }
-        }
+        self.scripted(|| self.evaluate(node, call))
+    }
+
+    fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer {
+        self.scripted(|| self.evaluate_together(node, transaction))
     }
 
     fn wait(&self, _: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {

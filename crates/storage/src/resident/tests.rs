@@ -54,7 +54,8 @@ fn it_is_an_ordered_map() {
                 std::mem::swap(&mut from, &mut to);
             }
             let range = model.range(from.clone()..to.clone());
-            let mut expected: Vec<_> = range.map(|(key, (_, index))| (key.clone(), *index)).collect();
+            let mut expected: Vec<_> =
+                range.map(|(key, (_, index))| (key.clone(), *index)).collect();
             assert_eq!(known(&resident, &from, &to, Direction::Forward), expected);
             expected.reverse();
             assert_eq!(known(&resident, &from, &to, Direction::Backward), expected);
@@ -109,7 +110,9 @@ fn only_clean_and_cold_rows_are_evicted() {
             break;
         }
     }
-    assert!((0..2000).all(|n| resident.get(&key(n)).is_some() && resident.get(&tagged(n)).is_some()));
+    assert!(
+        (0..2000).all(|n| resident.get(&key(n)).is_some() && resident.get(&tagged(n)).is_some())
+    );
     // Everything up to 1000 is in fjall now.
     for _ in 0..10_000 {
         resident.get(&key(7));

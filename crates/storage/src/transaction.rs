@@ -1,0 +1,177 @@
+//! Transactions at a partition's leader: several commands evaluated as one, under one hold of the
+//! partition's lock, whose effects are one part of one log entry behind one gate.
+//!
+//! ```text
+//! watched keys ──changed──→ null, no effects
+//!      │ as they were seen
+//!      ▼
+//! outer Txn over the partition's view
+//!   command → inner Txn over the outer ──done──→ merged into the outer, its reply in its place
+//!                                └────refused──→ dropped, its error in its place
+//! ```
+//!
+//! *Watching without registers.* Every header row holds the version of its last write, so a client
+//! that watches a key remembers the version it saw, and EXEC compares: leaders keep nothing for
+//! clients that watch, and a change of leaders loses nothing. A key that has expired, or that a
+//! FLUSHDB swept away, counts as absent, like for any reader. What this does not see, unlike Redis:
+//! a key that was absent, came and went again.
+
+use bytes::Bytes;
+use commands::table::{self, Entry};
+use commands::types::keyspace;
+use commands::{Args, CommandError, Effects, Run, Txn, View, ViewError, key_positions, rows};
+use wire::ids::{CommandId, Version};
+use wire::resp::Reply;
+use wire::service::{Answer, Transaction, Watched, Work, encode_seen};
+
+use crate::core::{Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
+use crate::lsm::Lsm;
+use crate::node::Node;
+use crate::view::PartitionView;
+
+/// Header rows fetched at once when the first of them turns out to be cold. A transaction on more
+/// cold keys reads the others one by one.
+const FETCH_ROWS_MAX: usize = 4096;
+
+impl Node {
+    /// Evaluates a transaction; see [`wire::service::StorageService::transact`].
+    pub fn transact(&self, transaction: Transaction<'_>) -> Answer {
+        let is_write = match transaction.work {
+            Work::Look(_) => false,
+            Work::Run { commands, .. } => {
+                let writes =
+                    |(id, _): &(CommandId, _)| matches!(row(*id).command.run, Run::Write(_));
+                commands.iter().any(writes)
+            }
+        };
+        let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
+            core.evaluate_work((is_write, transaction.epoch), now, from, |view, next_version| {
+                match evaluate(view, is_write.then_some(next_version), transaction.work) {
+                    Ok((reply, effects)) => (Ok(reply), effects),
+                    Err(error) => (Err(error), None),
+                }
+            })
+        };
+        self.evaluate(transaction.partition, is_write, work, || header_rows(&transaction))
+    }
+}
+
+fn row(id: CommandId) -> &'static Entry {
+    table::entry(id)
+}
+
+/// Does the work on a view. `next_version` is that of its first write, if it may write at all.
+fn evaluate(
+    view: &PartitionView<'_>,
+    next_version: Option<Version>,
+    work: Work<'_>,
+) -> Result<(Reply, Option<Effects>), CommandError> {
+    let (watched, commands) = match work {
+        Work::Look(keys) => {
+            let seen = keys.iter().map(|key| Ok(encode_seen(seen(view, key)?)));
+            return Ok((Reply::Array(seen.collect::<Result<_, CommandError>>()?), None));
+        }
+        Work::Run { watched, commands } => (watched, commands),
+    };
+    for Watched { key, seen: before } in watched {
+        if seen(view, key)? != *before {
+            return Ok((Reply::NullArray, None));
+        }
+    }
+    match next_version {
+        Some(next_version) => write(view, next_version, commands),
+        None => Ok((Reply::Array(read(view, commands)?), None)),
+    }
+}
+
+/// Runs commands that only read: without a `Txn`, which would wait for every proposed write, as it
+/// takes over the counters that they change.
+fn read(
+    view: &PartitionView<'_>,
+    commands: &[(CommandId, &[Bytes])],
+) -> Result<Vec<Reply>, CommandError> {
+    let mut replies = Vec::with_capacity(commands.len());
+    for (id, args) in commands {
+        replies.push(run_read(view, row(*id), args));
+        if view.is_cold() {
+            return Err(ViewError::Cold.into());
+        }
+    }
+    Ok(replies)
+}
+
+fn run_read(view: &dyn View, entry: &Entry, args: &[Bytes]) -> Reply {
+    match entry.command.run {
+        Run::Read(handler) => handler(view, Args(args)).unwrap_or_else(Reply::from),
+        _ => {
+            let text = "ERR this command is not one that a partition evaluates";
+            CommandError::Text(text.into()).into()
+        }
+    }
+}
+
+/// Runs commands of which some may write.
+fn write(
+    view: &PartitionView<'_>,
+    next_version: Version,
+    commands: &[(CommandId, &[Bytes])],
+) -> Result<(Reply, Option<Effects>), CommandError> {
+    let mut txn = Txn::new(view, next_version);
+    let mut replies = Vec::with_capacity(commands.len());
+    let mut bytes = 0;
+    for (id, args) in commands {
+        let (reply, effects) = run(&txn, row(*id), args);
+        if view.is_cold() {
+            // All of this is thrown away and done again with the row at hand.
+            return Err(ViewError::Cold.into());
+        }
+        if let Some(effects) = effects {
+            bytes += effects_bytes(&effects);
+            if bytes > EFFECTS_BYTES_MAX {
+                return Err(CommandError::ExecRefused(format!(
+                    "it would change more than {EFFECTS_BYTES_MAX} bytes of rows at once"
+                )));
+            }
+            txn.merge(effects);
+        }
+        replies.push(reply);
+    }
+    Ok((Reply::Array(replies), Some(txn.into_effects())))
+}
+
+/// Runs a command on top of what those before it did.
+fn run(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply, Option<Effects>) {
+    let Run::Write(handler) = entry.command.run else { return (run_read(txn, entry, args), None) };
+    let mut inner = Txn::new(txn, txn.next_version());
+    let done = handler(&mut inner, Args(args)).and_then(|reply| {
+        let effects = inner.into_effects();
+        check_effects(&effects)?;
+        Ok((reply, effects))
+    });
+    match done {
+        Ok((reply, effects)) => (reply, Some(effects)),
+        Err(error) => (error.into(), None),
+    }
+}
+
+/// The version of a key's last write, if the key exists for clients.
+fn seen(view: &dyn View, key: &[u8]) -> Result<Option<Version>, CommandError> {
+    Ok(keyspace::read(view, key)?.map(|header| header.version))
+}
+
+/// The header rows of all keys that a transaction names, up to a limit.
+fn header_rows(transaction: &Transaction<'_>) -> Vec<Bytes> {
+    let mut keys: Vec<&Bytes> = Vec::new();
+    match transaction.work {
+        Work::Look(looked_at) => keys.extend(looked_at),
+        Work::Run { watched, commands } => {
+            keys.extend(watched.iter().map(|watched| &watched.key));
+            for (id, args) in commands {
+                let positions = key_positions(row(*id).command, args).unwrap_or_default();
+                keys.extend(positions.iter().map(|at| &args[*at]));
+            }
+        }
+    }
+    keys.truncate(FETCH_ROWS_MAX);
+    keys.into_iter().map(|key| rows::header_key(transaction.table, key)).collect()
+}

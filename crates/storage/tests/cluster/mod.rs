@@ -1,0 +1,146 @@
+//! Storage nodes in one process over real files, and commands run wherever they are taken.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::table;
+use storage::{Assignment, LocalNodes, Node, NodeOptions, Surroundings};
+use wire::ids::{NodeId, PartitionId, TableId, Version, Zone};
+use wire::peer::{LocalTransport, Transport};
+use wire::placement::PlacementRange;
+use wire::resp::Reply;
+use wire::service::{
+    Answer, Call, GateOutcome, StorageService, Transaction, Watched, Work, decode_seen,
+};
+
+/// The only partition.
+pub const PARTITION: PartitionId = PartitionId(1);
+/// Nothing takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The nodes, all of which hold the one partition of table 0.
+pub struct Cluster {
+    pub nodes: Arc<LocalNodes>,
+    pub ids: Vec<NodeId>,
+    runtime: tokio::runtime::Runtime,
+    pub leader: Mutex<NodeId>,
+}
+
+impl Cluster {
+    /// Opens the nodes; the first campaigns if it is new.
+    pub fn open(dir: &Path, replicas: u32, options: &NodeOptions) -> Cluster {
+        let transport = Arc::new(LocalTransport::default());
+        let ids: Vec<_> = (1..=replicas).map(NodeId).collect();
+        let mut nodes = LocalNodes::default();
+        for id in ids.clone() {
+            let zone = Zone(format!("zone-{id}"));
+            let dir = dir.join(format!("node-{id}"));
+            let assignments = [Assignment {
+                partition: PARTITION,
+                range: PlacementRange::whole(TableId(0)),
+                members: ids.clone(),
+            }];
+            let (transport, options, seat) = (transport.clone(), options.clone(), zone.clone());
+            let open = move || {
+                let surroundings = Surroundings {
+                    transport: transport.clone() as Arc<dyn Transport>,
+                    publish: Arc::new(|_| {}),
+                };
+                let zone = zone.clone();
+                let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
+                transport.register(id, node.frame_handler());
+                Ok(node)
+            };
+            nodes.add(id, seat, Box::new(open)).expect("a node opens");
+        }
+        let first = nodes.node(NodeId(1)).expect("just added");
+        if first.is_blank(PARTITION) {
+            first.campaign(PARTITION);
+        }
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        Cluster { nodes: Arc::new(nodes), ids, runtime, leader: Mutex::new(NodeId(1)) }
+    }
+
+    /// Runs a command wherever it is taken, and waits for its gate.
+    pub fn run(&self, words: &[&str]) -> Reply {
+        let args = line(words);
+        let command = table::lookup(&args[0]).expect("a command").id;
+        self.until_taken(&format!("{words:?}"), |node| {
+            let call =
+                Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+            self.nodes.call(node, call)
+        })
+    }
+
+    /// The version of a key's last write.
+    pub fn look(&self, key: &str) -> Option<Version> {
+        let keys = [Bytes::copy_from_slice(key.as_bytes())];
+        let reply = self.transact(Work::Look(&keys));
+        let Reply::Array(seen) = &reply else { panic!("no versions: {reply:?}") };
+        decode_seen(&seen[0]).expect("a version")
+    }
+
+    /// Runs command lines as one.
+    pub fn exec(&self, watched: &[Watched], lines: &[&[&str]]) -> Reply {
+        let lines: Vec<_> = lines.iter().map(|words| line(words)).collect();
+        let command = |line: &Vec<Bytes>| table::lookup(&line[0]).expect("a command").id;
+        let commands: Vec<_> = lines.iter().map(|line| (command(line), &line[..])).collect();
+        self.transact(Work::Run { watched, commands: &commands })
+    }
+
+    fn transact(&self, work: Work<'_>) -> Reply {
+        self.until_taken("transaction", |node| {
+            let transaction =
+                Transaction { table: TableId(0), partition: PARTITION, epoch: 1, work };
+            self.nodes.transact(node, transaction)
+        })
+    }
+
+    fn until_taken(&self, what: &str, call: impl Fn(NodeId) -> Answer) -> Reply {
+        let deadline = Instant::now() + PATIENCE;
+        let mut at = self.ids.iter().position(|id| *id == *self.leader.lock().unwrap()).unwrap();
+        while Instant::now() < deadline {
+            let node = self.ids[at % self.ids.len()];
+            match call(node) {
+                Answer::Done { reply, gate } => {
+                    *self.leader.lock().unwrap() = node;
+                    let Some(gate) = gate else { return reply };
+                    match self.runtime.block_on(self.nodes.wait(gate, PATIENCE)) {
+                        GateOutcome::Durable => return reply,
+                        GateOutcome::Lost => {}
+                        GateOutcome::Unknown => panic!("{what}: outcome unknown"),
+                    }
+                }
+                _ => {
+                    at += 1;
+                    std::thread::yield_now();
+                }
+            }
+        }
+        panic!("{what}: nobody took it")
+    }
+
+    /// What a key holds.
+    pub fn get(&self, key: &str) -> Reply {
+        self.run(&["GET", key])
+    }
+}
+
+/// A command line.
+fn line(words: &[&str]) -> Vec<Bytes> {
+    words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+/// A bulk.
+pub fn text(value: &str) -> Reply {
+    Reply::Bulk(Bytes::copy_from_slice(value.as_bytes()))
+}
+
+/// Options that flush soon.
+pub fn small() -> NodeOptions {
+    NodeOptions { memtable_bytes: 64 << 10, ..NodeOptions::default() }
+}
