@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 use commands::CommandError;
@@ -34,6 +34,7 @@ use wire::service::{Gate, GateOutcome};
 use crate::Shared;
 use crate::dispatch::Progress;
 use crate::latency::Sample;
+use crate::pending::Pending;
 use crate::route::{Answered, Caller};
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
@@ -72,6 +73,8 @@ pub(crate) struct Connection {
     decoder: Decoder,
     output: ReplyBuffer,
     gated: Vec<Gated>,
+    /// Calls of the pipeline to one partition that are made together; see `pending.rs`.
+    pub(crate) pending: Pending,
 }
 
 /// The connection is over: closed by either side, killed, or out of bounds.
@@ -96,6 +99,7 @@ impl Connection {
             decoder: Decoder::default(),
             output: ReplyBuffer::new(),
             gated: Vec::new(),
+            pending: Pending::default(),
         };
         connection.update_limits();
         connection
@@ -169,6 +173,7 @@ impl Connection {
         }
         self.decoder.detach();
         self.gated = Vec::new();
+        self.pending = Pending::default();
         self.caller.release();
         if self.output.is_empty() {
             self.output = ReplyBuffer::new();
@@ -184,12 +189,20 @@ impl Connection {
         while !self.session.closing {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(args)) => {
-                    if let Progress::Waits(slow) = self.run_command(&args) {
-                        self.run_slowly(&args, slow).await?;
+                    if let Some(args) = self.join_pending(args) {
+                        self.finish_pending().await?;
+                        if let Some(args) = self.join_pending(args)
+                            && let Progress::Waits(slow) = self.run_command(&args)
+                        {
+                            self.run_slowly(&args, slow).await?;
+                        }
                     }
                 }
                 Ok(None) => break,
-                Err(error) => self.refuse(error),
+                Err(error) => {
+                    self.finish_pending().await?;
+                    self.refuse(error);
+                }
             }
             if self.output.len() >= FLUSH_BYTES || self.gated.len() >= GATED_MAX {
                 self.flush().await?;
@@ -198,6 +211,7 @@ impl Connection {
                 self.clock = Instant::now();
             }
         }
+        self.finish_pending().await?;
         self.flush().await
     }
 
@@ -225,6 +239,17 @@ impl Connection {
         let now = Instant::now();
         let took = now - self.clock;
         self.clock = now;
+        self.finish_timed(entry, args, done, took);
+    }
+
+    /// Ends an executed command whose duration is known.
+    pub(crate) fn finish_timed(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        done: Done,
+        took: Duration,
+    ) {
         let failed = self.count_error(&done.reply);
         self.caller.tally.commands += 1;
         self.shared.stats.call(entry.id, took, failed);

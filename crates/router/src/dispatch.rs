@@ -23,6 +23,13 @@ pub(crate) enum Progress {
     Waits(Slow),
 }
 
+impl Slow {
+    /// A command whose partition did not answer at once.
+    pub(crate) fn blocked(entry: &'static Entry, obstacle: Obstacle) -> Slow {
+        Slow { entry, why: Why::Blocked(obstacle) }
+    }
+}
+
 /// A command that has to wait, and for what.
 pub(crate) struct Slow {
     entry: &'static Entry,
@@ -190,7 +197,7 @@ impl Connection {
     }
 
     /// Whether CLIENT PAUSE WRITE holds a command back.
-    fn may_write(&self, entry: &Entry) -> bool {
+    pub(crate) fn may_write(&self, entry: &Entry) -> bool {
         let has = |flag| match (&entry.command.run, &self.session.multi) {
             (Run::Session(Command::Exec), Some(multi)) => multi.has(flag),
             _ => entry.command.flags.has(flag),

@@ -23,6 +23,7 @@ mod host;
 mod latency;
 mod listener;
 mod parameters;
+mod pending;
 mod route;
 mod run;
 mod session;

@@ -127,7 +127,7 @@ impl<'a> Routed<'a> {
     }
 
     /// Whether the partition holds all keys.
-    fn is_within(&self, target: &Target) -> bool {
+    pub(crate) fn is_within(&self, target: &Target) -> bool {
         let Target { range, .. } = target;
         if let Some(batch) = self.batch {
             return batch.is_within(range);
@@ -150,19 +150,30 @@ impl Caller {
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
     pub(crate) fn call_now(&mut self, routed: &Routed<'_>) -> Attempt {
-        self.tally.routed += 1;
-        self.tally.lookups += 1;
-        let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
-        let Some(target) = known else {
+        let Some(target) = self.target(routed) else {
+            self.tally.routed += 1;
+            self.tally.lookups += 1;
             self.tally.cache_misses += 1;
             return Attempt::Blocked(Obstacle::Unknown);
         };
+        self.count_hit(routed);
+        self.call_target(routed, target)
+    }
+
+    /// Where a call is to be made, if that is known.
+    pub(crate) fn target(&mut self, routed: &Routed<'_>) -> Option<Target> {
+        self.shared.cache.get(routed.table, routed.placement, &mut self.memo)
+    }
+
+    /// Counts a call whose target was known and puts its lookup on the way.
+    pub(crate) fn count_hit(&mut self, routed: &Routed<'_>) {
+        self.tally.routed += 1;
+        self.tally.lookups += 1;
         self.tally.cache_hits += 1;
         self.mirror.push(Lookup { table: routed.table, placement: routed.placement });
         if self.mirror.len() >= MIRROR_BATCH {
             self.try_send_mirror();
         }
-        self.call_target(routed, target)
     }
 
     /// Makes a call, waiting for whatever is in the way, until the request's deadline.
@@ -314,7 +325,8 @@ impl Caller {
     }
 }
 
-fn attempt(answer: Answer, target: Target) -> Attempt {
+/// What an answer means for the call.
+pub(crate) fn attempt(answer: Answer, target: Target) -> Attempt {
     match answer {
         Answer::Done { reply, gate } => Attempt::Done(Answered { reply, gate, target }),
         Answer::NotHere(route) => Attempt::Blocked(Obstacle::NotHere(route, target.version)),

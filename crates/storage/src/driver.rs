@@ -49,6 +49,8 @@ const LEVEL0_RUNS_CALM: u64 = 8;
 const LEVEL0_RUNS_FULL: u64 = 32;
 /// The longest delay of a write's reply, in microseconds.
 const PRESSURE_US_MAX: u64 = 10_000;
+/// Memtables may hold this many times their budget before writers wait.
+const MEMORY_OVERRUN: u64 = 4;
 /// How often a flush looks whether the log has caught up with what it is to write.
 const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
@@ -186,6 +188,12 @@ impl Shared {
                 tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
             }
         }
+    }
+
+    /// Whether memtables are so far over their budget that writers must wait.
+    pub(crate) fn is_overrun(&self) -> bool {
+        let limit = self.options.memtable_bytes.saturating_mul(MEMORY_OVERRUN);
+        self.memory_bytes.load(Ordering::Relaxed) > limit
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use wire::ids::{NodeId, Zone};
 use wire::service::{
-    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, StorageService, Transaction,
+    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, StorageService,
+    Transaction,
 };
 
 use crate::node::{Node, OpenError};
@@ -77,6 +78,21 @@ impl StorageService for LocalNodes {
                 None => Answer::NotHere(None),
             },
             None => Answer::NotHere(None),
+        }
+    }
+
+    fn call_all(
+        &self,
+        node: NodeId,
+        calls: &[Call<'_>],
+        done: &mut Vec<Evaluated>,
+    ) -> Option<Answer> {
+        match self.seats.get(&node) {
+            Some(seat) => match &*seat.node.read() {
+                Some(node) => node.call_all(calls, done),
+                None => Some(Answer::NotHere(None)),
+            },
+            None => Some(Answer::NotHere(None)),
         }
     }
 

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::table;
 use commands::{key_positions, rows};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
-use wire::service::{Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
+use wire::service::{self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
 use crate::core::{Core, Evaluated, Now, Start};
 use crate::driver::{self, Publish, Shared};
@@ -28,10 +28,11 @@ use crate::wal;
 /// Evaluations of one command that may each find one cold row before the next one reads the disk
 /// under the partition's lock.
 const COLD_ROUNDS_MAX: usize = 4;
+/// Header rows fetched at once when the first of them turns out to be cold. What has more cold keys
+/// reads the others one by one.
+pub(crate) const FETCH_ROWS_MAX: usize = 4096;
 /// How long a writer waits when the memtables are far over their budget.
 const MEMORY_DELAY: Duration = Duration::from_millis(2);
-/// Memtables may hold this many times their budget before writers wait.
-const MEMORY_OVERRUN: u64 = 4;
 
 /// How a storage node is set up.
 #[derive(Clone, Debug)]
@@ -221,20 +222,58 @@ impl Node {
 
     /// Evaluates a command; see [`wire::service::StorageService::call`].
     pub fn call(&self, call: Call<'_>) -> Answer {
-        let entry = table::entry(call.command);
-        let is_write = matches!(entry.command.run, commands::Run::Write(_));
-        let work =
-            |core: &mut Core, now, from: (&Lsm, bool)| core.evaluate(entry, &call, now, from);
-        let headers = || {
-            let positions = key_positions(entry.command, call.args).unwrap_or_default();
-            positions.iter().map(|at| rows::header_key(call.table, &call.args[*at])).collect()
+        let mut done = Vec::with_capacity(1);
+        match (self.call_all(&[call], &mut done), done.pop()) {
+            (Some(answer), _) => answer,
+            (None, Some(done)) => Answer::Done { reply: done.reply, gate: done.gate },
+            (None, None) => unreachable!("a call is done, or it is not"),
+        }
+    }
+
+    /// Evaluates commands; see [`wire::service::StorageService::call_all`]. The partition's lock and
+    /// the clock are taken once for as many as go without the disk.
+    pub fn call_all(
+        &self,
+        calls: &[Call<'_>],
+        done: &mut Vec<service::Evaluated>,
+    ) -> Option<Answer> {
+        let partition = match self.partition(calls.first()?.partition) {
+            Ok(partition) => partition,
+            Err(answer) => return Some(answer),
         };
-        self.evaluate(call.partition, is_write, work, headers)
+        let shared = &*self.shared;
+        let mut cold = ColdRows::default();
+        let mut left = calls;
+        let mut core = partition.core.lock();
+        let (mut now, mut began) = (shared.clock.now(), Instant::now());
+        while let Some((call, others)) = left.split_first() {
+            let entry = table::entry(call.command);
+            if matches!(entry.command.run, commands::Run::Write(_)) && shared.is_overrun() {
+                return Some(Answer::Busy(MEMORY_DELAY));
+            }
+            match core.evaluate(entry, call, now, (&shared.lsm, cold.may_block)) {
+                Evaluated::Answer(Answer::Done { reply, gate }) => {
+                    let ended = Instant::now();
+                    now.monotonic = shared.clock.at(ended);
+                    if gate.is_none() && !core.serves(now.monotonic) {
+                        return Some(Answer::NotYet);
+                    }
+                    done.push(service::Evaluated { reply, gate, took: ended - began });
+                    (began, left, cold) = (ended, others, ColdRows::default());
+                }
+                Evaluated::Answer(answer) => return Some(answer),
+                Evaluated::Cold(row) => {
+                    core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
+                    now = shared.clock.now();
+                }
+            }
+        }
+        None
     }
 
     /// Evaluates on a partition until no cold row is in the way: `work` may be called several times
     /// and must do the same each time. With the first cold row, those of `rows` that are cold are
-    /// fetched too, so that a command of many cold keys is evaluated twice and not once for each.
+    /// fetched too.
     pub(crate) fn evaluate(
         &self,
         partition: PartitionId,
@@ -242,42 +281,37 @@ impl Node {
         mut work: impl FnMut(&mut Core, Now, (&Lsm, bool)) -> Evaluated,
         rows: impl Fn() -> Vec<Bytes>,
     ) -> Answer {
+        let partition = match self.partition(partition) {
+            Ok(partition) => partition,
+            Err(answer) => return answer,
+        };
         let shared = &*self.shared;
-        if shared.is_stopping() {
-            return Answer::NotHere(None);
-        }
-        let found = shared.partitions.read().get(&partition).cloned();
-        let Some(partition) = found else { return Answer::NotHere(None) };
-        let overrun = shared.options.memtable_bytes.saturating_mul(MEMORY_OVERRUN);
-        if is_write && shared.memory_bytes.load(Ordering::Relaxed) > overrun {
+        if is_write && shared.is_overrun() {
             return Answer::Busy(MEMORY_DELAY);
         }
-        let (mut round, mut may_block) = (0, false);
+        let mut cold = ColdRows::default();
+        let mut core = partition.core.lock();
         loop {
-            let mut core = partition.core.lock();
-            let now = shared.clock.now();
-            match work(&mut core, now, (&shared.lsm, may_block)) {
+            match work(&mut core, shared.clock.now(), (&shared.lsm, cold.may_block)) {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
                 {
                     return Answer::NotYet;
                 }
                 Evaluated::Answer(answer) => return answer,
-                Evaluated::Cold(_) if may_block => unreachable!("such a view is never cold"),
-                Evaluated::Cold(Cold::Scan) => may_block = true,
-                Evaluated::Cold(Cold::Row(row)) => {
-                    let mut cold = if round == 0 { rows() } else { Vec::new() };
-                    cold.retain(|other| *other != row && !core.is_resident(other));
-                    cold.push(row);
-                    let epoch = core.flush_epoch();
-                    drop(core);
-                    let fetched = fetch(&shared.lsm, cold);
-                    partition.core.lock().fill(epoch, &fetched);
-                    round += 1;
-                    may_block = round >= COLD_ROUNDS_MAX;
+                Evaluated::Cold(row) => {
+                    core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
                 }
             }
         }
+    }
+
+    fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, Answer> {
+        if self.shared.is_stopping() {
+            return Err(Answer::NotHere(None));
+        }
+        let found = self.shared.partitions.read().get(&id).cloned();
+        found.ok_or(Answer::NotHere(None))
     }
 
     /// Waits for a gate; see [`wire::service::StorageService::wait`].
@@ -362,10 +396,54 @@ impl Drop for Node {
     }
 }
 
-/// Reads rows from the LSM. An error shows again, as the command's own, once the view may block.
-fn fetch(lsm: &Lsm, rows: Vec<Bytes>) -> Vec<(Bytes, Option<Bytes>)> {
-    let read = |row: Bytes| lsm.get(&row).ok().map(|value| (row, value));
-    rows.into_iter().filter_map(read).collect()
+/// What evaluating one thing needed from the disk so far.
+#[derive(Default)]
+struct ColdRows {
+    rounds: usize,
+    /// The next evaluation may read the disk under the lock.
+    may_block: bool,
+}
+
+impl ColdRows {
+    /// Fetches what was cold, without the lock, and those of `rows` that are cold as well, so that a
+    /// pipeline or a command of many cold keys is not evaluated once for each.
+    fn fetch<'p>(
+        &mut self,
+        lsm: &Lsm,
+        partition: &'p Partition,
+        (core, cold): (MutexGuard<'p, Core>, Cold),
+        rows: impl Fn() -> Vec<Bytes>,
+    ) -> MutexGuard<'p, Core> {
+        assert!(!self.may_block, "a view that may block is never cold");
+        let Cold::Row(row) = cold else {
+            self.may_block = true;
+            return core;
+        };
+        let mut cold = if self.rounds == 0 { rows() } else { Vec::new() };
+        cold.retain(|other| *other != row && !core.is_resident(other));
+        cold.push(row);
+        let epoch = core.flush_epoch();
+        drop(core);
+        // An error shows again, as the command's own, once the view may block.
+        let read = |row: Bytes| lsm.get(&row).ok().map(|value| (row, value));
+        let fetched: Vec<_> = cold.into_iter().filter_map(read).collect();
+        self.rounds += 1;
+        self.may_block = self.rounds >= COLD_ROUNDS_MAX;
+        let mut core = partition.core.lock();
+        core.fill(epoch, &fetched);
+        core
+    }
+}
+
+/// The header rows of the keys that calls name, up to a limit.
+fn headers(calls: &[Call<'_>]) -> Vec<Bytes> {
+    let of_call = |call: &Call<'_>| {
+        let command = table::entry(call.command).command;
+        let positions = key_positions(command, call.args).unwrap_or_default();
+        let header = |at: &usize| rows::header_key(call.table, &call.args[*at]);
+        positions.iter().map(header).collect::<Vec<_>>()
+    };
+    calls.iter().flat_map(of_call).take(FETCH_ROWS_MAX).collect()
 }
 
 struct Receiver(std::sync::Weak<Shared>);

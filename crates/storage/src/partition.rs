@@ -34,7 +34,12 @@ impl Clock {
 
     /// The monotonic time.
     pub(crate) fn monotonic(&self) -> paxos::Instant {
-        paxos::Instant(self.origin.elapsed().as_micros() as u64)
+        self.at(Instant::now())
+    }
+
+    /// A moment as consensus counts time.
+    pub(crate) fn at(&self, instant: Instant) -> paxos::Instant {
+        paxos::Instant((instant - self.origin).as_micros() as u64)
     }
 
     /// Both times.

@@ -26,12 +26,8 @@ use wire::service::{Answer, Transaction, Watched, Work, encode_seen};
 
 use crate::core::{Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
 use crate::lsm::Lsm;
-use crate::node::Node;
+use crate::node::{FETCH_ROWS_MAX, Node};
 use crate::view::PartitionView;
-
-/// Header rows fetched at once when the first of them turns out to be cold. A transaction on more
-/// cold keys reads the others one by one.
-const FETCH_ROWS_MAX: usize = 4096;
 
 impl Node {
     /// Evaluates a transaction; see [`wire::service::StorageService::transact`].

@@ -136,6 +136,17 @@ pub enum Answer {
     Later(BoxFuture<Answer>),
 }
 
+/// A call of several that was done; see [`Answer::Done`].
+#[derive(Debug)]
+pub struct Evaluated {
+    /// The reply.
+    pub reply: Reply,
+    /// What must be durable before the reply may leave.
+    pub gate: Option<Gate>,
+    /// How long the evaluation took.
+    pub took: Duration,
+}
+
 /// A position in a group's log that a reply waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Gate {
@@ -167,6 +178,16 @@ pub trait StorageService: Send + Sync + 'static {
     ///
     /// Calls of one connection to one partition are evaluated in the order they are made.
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
+
+    /// Has `node` evaluate commands for one partition, of a pipeline, one after the other: what was
+    /// done is added to `done`. Returns the first answer that is none of `Done`, as the call after
+    /// those got it; the calls behind it are not made.
+    fn call_all(
+        &self,
+        node: NodeId,
+        calls: &[Call<'_>],
+        done: &mut Vec<Evaluated>,
+    ) -> Option<Answer>;
 
     /// Has `node` evaluate a transaction: like [`StorageService::call`], and nobody sees a part of it.
     fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer;

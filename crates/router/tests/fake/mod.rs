@@ -22,8 +22,8 @@ use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::resp::Reply;
 use wire::service::{
-    Answer, BoxFuture, Call, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus, Route,
-    RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
+    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus,
+    Route, RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
 };
 
 /// The only MemDS node, and the router as MemDS knows it.
@@ -366,6 +366,23 @@ impl Partition {
 impl StorageService for Fake {
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer {
         self.scripted(|| self.evaluate(node, call))
+    }
+
+    fn call_all(
+        &self,
+        node: NodeId,
+        calls: &[Call<'_>],
+        done: &mut Vec<Evaluated>,
+    ) -> Option<Answer> {
+        for call in calls {
+            match self.call(node, *call) {
+                Answer::Done { reply, gate } => {
+                    done.push(Evaluated { reply, gate, took: Duration::ZERO });
+                }
+                answer => return Some(answer),
+            }
+        }
+        None
     }
 
     fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer {

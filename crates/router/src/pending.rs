@@ -1,0 +1,134 @@
+//! Calls of a pipeline to one partition, made together: the partition is found and locked once for
+//! all of them. A command joins what is pending if nothing but its partition has a say in it; any
+//! other waits until the pending calls are made, so replies and effects keep the pipeline's order.
+
+use std::time::Instant;
+
+use commands::table::{self, Entry};
+use commands::{Flags, Keys, Run};
+use wire::ids::TableId;
+use wire::resp::Arguments;
+use wire::service::{Call, Evaluated};
+
+use crate::cache::Target;
+use crate::connection::{Closed, Connection};
+use crate::dispatch::Slow;
+use crate::route::{Answered, Attempt, Obstacle, Routed, attempt};
+use crate::run;
+
+/// Calls made together at most: other connections wait for the partition meanwhile.
+const CALLS_MAX: usize = 64;
+
+/// See the module's text.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// All for the target.
+    commands: Vec<(&'static Entry, Arguments)>,
+    target: Option<(TableId, Target)>,
+    /// What came of calls; kept for its memory.
+    done: Vec<Evaluated>,
+}
+
+impl Connection {
+    /// Adds a command to the pending ones. Gives it back if it must be run by itself, or after
+    /// those are done.
+    pub(crate) fn join_pending(&mut self, args: Arguments) -> Option<Arguments> {
+        let Some(entry) = table::lookup(&args[0]).filter(|entry| self.may_join(entry, &args))
+        else {
+            return Some(args);
+        };
+        let table = self.session.table;
+        let Ok(routed) = Routed::by_keys(entry, table, &args) else { return Some(args) };
+        let target = self.caller.target(&routed);
+        let is_callable = |target: &Target| target.leader.is_some() && routed.is_within(target);
+        let Some(target) = target.filter(is_callable) else { return Some(args) };
+        match &self.pending.target {
+            Some(known) if !is_same((table, &target), (known.0, &known.1)) => return Some(args),
+            Some(_) if self.pending.commands.len() >= CALLS_MAX => return Some(args),
+            Some(_) => {}
+            None => self.pending.target = Some((table, target)),
+        }
+        self.caller.count_hit(&routed);
+        self.session.client.runs(Some(entry.id));
+        self.pending.commands.push((entry, args));
+        None
+    }
+
+    /// Whether nothing but its partition has a say in a command.
+    fn may_join(&self, entry: &'static Entry, args: &Arguments) -> bool {
+        let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
+            && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+        let session = &self.session;
+        is_routed
+            && entry.command.arity.accepts(args.len())
+            && (session.authenticated || entry.command.flags.has(Flags::NO_AUTH))
+            && session.multi.is_none()
+            && !self.shared.clients.holds_back(self.may_write(entry))
+            && run::copy::is_across(entry, args, session.table, self.shared.databases())
+                == Ok(false)
+    }
+
+    /// Makes all pending calls.
+    pub(crate) async fn finish_pending(&mut self) -> Result<(), Closed> {
+        while let Err(obstacle) = self.call_pending() {
+            // Those behind the one that is blocked wait with it.
+            let (entry, args) = self.pending.commands.remove(0);
+            self.run_slowly(&args, Slow::blocked(entry, obstacle)).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the pending calls, up to the first that is not done at once.
+    fn call_pending(&mut self) -> Result<(), Obstacle> {
+        let Some((table, target)) = self.pending.target.take() else { return Ok(()) };
+        let mut commands = std::mem::take(&mut self.pending.commands);
+        let mut done = std::mem::take(&mut self.pending.done);
+        let leader = target.leader.expect("only calls to leaders are pending");
+        let stopped = match &commands[..] {
+            [] => None,
+            [one] => self.shared.storage.call_all(leader, &[call(one, table, &target)], &mut done),
+            all => {
+                let calls: Vec<_> = all.iter().map(|one| call(one, table, &target)).collect();
+                self.shared.storage.call_all(leader, &calls, &mut done)
+            }
+        };
+        for ((entry, args), Evaluated { reply, gate, took }) in
+            commands.drain(..done.len()).zip(done.drain(..))
+        {
+            let answered = self.answered(entry, Answered { reply, gate, target });
+            self.finish_timed(entry, &args, answered, took);
+        }
+        self.clock = Instant::now();
+        (self.pending.commands, self.pending.done) = (commands, done);
+        let Some(answer) = stopped else { return Ok(()) };
+        if self.pending.commands.len() > 1 {
+            self.pending.target = Some((table, target));
+        }
+        match attempt(answer, target) {
+            Attempt::Blocked(obstacle) => Err(obstacle),
+            Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),
+        }
+    }
+}
+
+fn call<'a>(
+    (entry, args): &'a (&'static Entry, Arguments),
+    table: TableId,
+    target: &Target,
+) -> Call<'a> {
+    Call {
+        command: entry.id,
+        table,
+        partition: target.partition,
+        epoch: target.version.epoch,
+        args,
+    }
+}
+
+/// Whether calls to both may be made together.
+fn is_same((table, target): (TableId, &Target), (known_table, known): (TableId, &Target)) -> bool {
+    table == known_table
+        && target.partition == known.partition
+        && target.leader == known.leader
+        && target.version == known.version
+}
