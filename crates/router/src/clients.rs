@@ -4,19 +4,21 @@
 //! its [`Client`]: atomics that the connection stores once per pipeline, names behind a mutex that is
 //! taken only by the commands that set or show them, and a wake-up for being killed.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::Relaxed,
+    Ordering::{Relaxed, SeqCst},
 };
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::table;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use wire::ids::CommandId;
 
 /// What other connections see of a connection.
@@ -47,7 +49,8 @@ pub(crate) struct Client {
     pub(crate) names: Mutex<Names>,
     killed: AtomicBool,
     draining: AtomicBool,
-    wake: Notify,
+    /// Wakes the connection's task.
+    wake: Mutex<Option<Waker>>,
 }
 
 /// What a connection says of itself.
@@ -85,7 +88,7 @@ impl Client {
             names: Mutex::new(Names::default()),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            wake: Notify::new(),
+            wake: Mutex::new(None),
         }
     }
 
@@ -96,43 +99,58 @@ impl Client {
 
     /// Tells the connection to close; it wakes from whatever it waits for.
     pub(crate) fn kill(&self) {
-        self.killed.store(true, Relaxed);
-        self.wake.notify_waiters();
-        // A connection between two waits finds this permit at the next one.
-        self.wake.notify_one();
+        self.killed.store(true, SeqCst);
+        self.wake();
     }
 
     pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Relaxed)
+        self.killed.load(SeqCst)
     }
 
     /// Resolves when the connection is killed.
     ///
-    /// *Cancel safety*: dropping the future changes nothing.
-    pub(crate) async fn killed(&self) {
-        while !self.is_killed() {
-            self.wake.notified().await;
+    /// *Cancel safety*: dropping the future changes nothing. Only the connection's own task may wait.
+    pub(crate) fn killed(&self) -> impl Future<Output = ()> {
+        self.wait_until(Client::is_killed)
+    }
+
+    fn wait_until(&self, condition: fn(&Client) -> bool) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            if condition(self) {
+                return Poll::Ready(());
+            }
+            {
+                let mut wake = self.wake.lock();
+                if !wake.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                    *wake = Some(cx.waker().clone());
+                }
+            }
+            // It may have become true before the waker was in its place.
+            if condition(self) { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.wake.lock().take() {
+            waker.wake();
         }
     }
 
     /// Tells the connection to close when it has nothing to do.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Relaxed);
-        self.wake.notify_waiters();
-        self.wake.notify_one();
+        self.draining.store(true, SeqCst);
+        self.wake();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.draining.load(SeqCst)
     }
 
     /// Resolves when an idle connection should close.
     ///
-    /// *Cancel safety*: dropping the future changes nothing.
-    pub(crate) async fn ended(&self) {
-        while !self.is_killed() && !self.is_draining() {
-            self.wake.notified().await;
-        }
+    /// *Cancel safety*: dropping the future changes nothing. Only the connection's own task may wait.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> {
+        self.wait_until(|client| client.is_killed() || client.is_draining())
     }
 
     pub(crate) fn idle(&self) -> Duration {

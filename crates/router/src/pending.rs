@@ -70,17 +70,24 @@ impl Connection {
 
     /// Makes all pending calls.
     pub(crate) async fn finish_pending(&mut self) -> Result<(), Closed> {
-        while let Err(obstacle) = self.call_pending() {
-            // Those behind the one that is blocked wait with it.
-            let (entry, args) = self.pending.commands.remove(0);
-            self.run_slowly(&args, Slow::blocked(entry, obstacle)).await?;
+        while !self.pending.commands.is_empty() {
+            if let Err(obstacle) = self.call_pending() {
+                // Those behind the one that is blocked wait with it.
+                let (entry, args) = self.pending.commands.remove(0);
+                self.run_slowly(&args, Slow::blocked(entry, obstacle)).await?;
+            } else if !self.pending.commands.is_empty() {
+                // Large replies leave before the next are made.
+                self.flush().await?;
+                self.clock = Instant::now();
+            }
         }
+        self.pending.target = None;
         Ok(())
     }
 
-    /// Makes the pending calls, up to the first that is not done at once.
+    /// Makes the pending calls, up to the first that is not done at once, or until replies are large.
     fn call_pending(&mut self) -> Result<(), Obstacle> {
-        let Some((table, target)) = self.pending.target.take() else { return Ok(()) };
+        let (table, target) = self.pending.target.expect("whatever is pending has a target");
         let mut commands = std::mem::take(&mut self.pending.commands);
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
@@ -101,9 +108,6 @@ impl Connection {
         self.clock = Instant::now();
         (self.pending.commands, self.pending.done) = (commands, done);
         let Some(answer) = stopped else { return Ok(()) };
-        if self.pending.commands.len() > 1 {
-            self.pending.target = Some((table, target));
-        }
         match attempt(answer, target) {
             Attempt::Blocked(obstacle) => Err(obstacle),
             Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),

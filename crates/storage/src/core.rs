@@ -88,6 +88,17 @@ struct OpenBatch {
     builder: BatchBuilder,
     index: u64,
     next_version: Version,
+    sealer: Sealer,
+}
+
+/// Who seals an open batch once nothing is on its way.
+enum Sealer {
+    /// Nobody waits for the batch.
+    None,
+    /// A waiting connection is to be called.
+    Waits(oneshot::Sender<()>),
+    /// It was called.
+    Called,
 }
 
 /// The partition's totals as of the newest proposed batch, and the indexes that made them so.
@@ -101,6 +112,7 @@ struct Tip {
 
 struct Waiter {
     batch: u64,
+    deadline: std::time::Instant,
     wake: oneshot::Sender<GateOutcome>,
 }
 
@@ -379,7 +391,8 @@ impl Core {
             self.next_batch_id += 1;
             let index = self.replica.next_index().0;
             let next_version = Version { index, ordinal: 0 };
-            OpenBatch { builder: BatchBuilder::new(id), index, next_version }
+            let sealer = Sealer::None;
+            OpenBatch { builder: BatchBuilder::new(id), index, next_version, sealer }
         });
         open.builder.push(&effects);
         open.next_version = effects.next_version;
@@ -426,6 +439,33 @@ impl Core {
     pub(crate) fn may_seal(&self) -> bool {
         let is_large = |open: &OpenBatch| open.builder.len() >= GROUP_BYTES;
         self.open.as_ref().is_some_and(|open| self.in_flight.is_empty() || is_large(open))
+    }
+
+    /// The first connection that waits for the open batch takes the seat of its sealer: resolves
+    /// when it is to seal.
+    pub(crate) fn take_seat(&mut self, gate: Gate) -> Option<oneshot::Receiver<()>> {
+        let open = self.open.as_mut().filter(|open| open.builder.id() == gate.batch)?;
+        if !matches!(open.sealer, Sealer::None) {
+            return None;
+        }
+        let (call, called) = oneshot::channel();
+        open.sealer = Sealer::Waits(call);
+        Some(called)
+    }
+
+    /// Has the open batch's sealer seal it soon; false if there is none, or the batch is too large
+    /// to wait for more.
+    pub(crate) fn call_sealer(&mut self) -> bool {
+        let is_small = |open: &&mut OpenBatch| open.builder.len() < GROUP_BYTES;
+        let Some(open) = self.open.as_mut().filter(is_small) else { return false };
+        match std::mem::replace(&mut open.sealer, Sealer::Called) {
+            Sealer::None => {
+                open.sealer = Sealer::None;
+                false
+            }
+            Sealer::Waits(call) => call.send(()).is_ok(),
+            Sealer::Called => true,
+        }
     }
 
     /// Closes the open batch and proposes it.
@@ -569,9 +609,12 @@ impl Core {
     }
 
     /// Waits for a gate: its outcome if it is known, else a receiver that gets it.
+    ///
+    /// The receiver fails at the deadline, at the clock's next tick.
     pub(crate) fn wait(
         &mut self,
         gate: Gate,
+        deadline: std::time::Instant,
     ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
         if gate.index <= self.applied.index {
             let first = self.applied.index + 1 - self.recent.len() as u64;
@@ -579,9 +622,17 @@ impl Core {
             return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
         }
         let (wake, receiver) = oneshot::channel();
-        let waiter = Waiter { batch: gate.batch, wake };
+        let waiter = Waiter { batch: gate.batch, deadline, wake };
         self.waiters.entry(gate.index).or_default().push(waiter);
         Err(receiver)
+    }
+
+    /// Ends the waits whose deadline has passed.
+    pub(crate) fn end_waits(&mut self, now: std::time::Instant) {
+        self.waiters.retain(|_, waiters| {
+            waiters.retain(|waiter| waiter.deadline > now);
+            !waiters.is_empty()
+        });
     }
 
     /// Ends all waits: the node stops.

@@ -9,8 +9,9 @@
 //!
 //! One log thread per node is the group commit: while it syncs, everything that arrives for any
 //! partition waits in line, and the next sync takes it all. A batch is sealed by the connection that
-//! waits for it if nothing is on its way, else by whichever thread applies what was on its way
-//! ([`Shared::with`]): no thread is woken for it. Accepts leave before the sync begins, so that the
+//! waits for it if nothing is on its way. Else the first connection that waits for it is called when
+//! what was on its way is applied ([`Core::call_sealer`]): by then its thread has woken the others,
+//! and what they send joins the batch. Accepts leave before the sync begins, so that the
 //! peers' disks and ours work at the same time. Whoever receives a frame handles it on its own
 //! thread; no lock is held while anything is sent.
 
@@ -94,7 +95,7 @@ impl Shared {
             let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
-            if core.may_seal() && !self.is_stopping() {
+            if core.may_seal() && !core.call_sealer() && !self.is_stopping() {
                 core.seal(self.clock.now(), &mut actions);
                 core.drain(&mut actions);
             }
@@ -106,6 +107,15 @@ impl Shared {
         };
         self.carry_out(partition, actions);
         result
+    }
+
+    /// Proposes what is open, if nothing holds it back.
+    pub(crate) fn seal(&self, partition: &Arc<Partition>) {
+        self.with(partition, |core, actions| {
+            if core.may_seal() && !self.is_stopping() {
+                core.seal(self.clock.now(), actions);
+            }
+        });
     }
 
     fn enqueue(&self, partition: &Arc<Partition>, actions: &mut Actions) {
@@ -303,6 +313,11 @@ pub(crate) fn run_clock(shared: &Shared) {
                     actions.publish = Some(core.route());
                 }
                 core.make_room();
+                core.end_waits(instant);
+                if core.may_seal() && !shared.is_stopping() {
+                    // Whoever was to seal it is gone.
+                    core.seal(now, actions);
+                }
                 core.take_flushed_away()
             });
             drop(flushed_away);

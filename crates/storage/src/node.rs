@@ -31,6 +31,8 @@ const COLD_ROUNDS_MAX: usize = 4;
 /// Header rows fetched at once when the first of them turns out to be cold. What has more cold keys
 /// reads the others one by one.
 pub(crate) const FETCH_ROWS_MAX: usize = 4096;
+/// When replies of calls made together add up to more bytes, they leave before others are made.
+const REPLY_BYTES_MAX: usize = 256 << 10;
 /// How long a writer waits when the memtables are far over their budget.
 const MEMORY_DELAY: Duration = Duration::from_millis(2);
 
@@ -243,6 +245,7 @@ impl Node {
         };
         let shared = &*self.shared;
         let mut cold = ColdRows::default();
+        let mut reply_bytes = 0;
         let mut left = calls;
         let mut core = partition.core.lock();
         let (mut now, mut began) = (shared.clock.now(), Instant::now());
@@ -258,7 +261,11 @@ impl Node {
                     if gate.is_none() && !core.serves(now.monotonic) {
                         return Some(Answer::NotYet);
                     }
+                    reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
+                    if reply_bytes > REPLY_BYTES_MAX {
+                        return None;
+                    }
                     (began, left, cold) = (ended, others, ColdRows::default());
                 }
                 Evaluated::Answer(answer) => return Some(answer),
@@ -320,33 +327,38 @@ impl Node {
         let Some(partition) = found else {
             return Box::pin(std::future::ready(GateOutcome::Unknown));
         };
-        let (waiting, may_seal) = {
+        let (waiting, sealing) = {
             let mut core = partition.core.lock();
-            (core.wait(gate), core.may_seal())
+            let waiting = core.wait(gate, Instant::now() + timeout);
+            // A gate that is open now has nothing to seal.
+            let may_seal = waiting.is_err() && core.may_seal();
+            let sealer = if may_seal { None } else { core.take_seat(gate) };
+            (waiting, (may_seal, sealer))
         };
         let receiver = match waiting {
             Ok(outcome) => return Box::pin(std::future::ready(outcome)),
             Err(receiver) => receiver,
         };
+        let (may_seal, called) = sealing;
         let held_back = Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
         let shared = Arc::downgrade(&self.shared);
         Box::pin(async move {
-            if may_seal {
+            let is_called = match called {
+                Some(called) => called.await.is_ok(),
+                None => may_seal,
+            };
+            if is_called {
                 // Commands that other connections of this thread have ready join the batch.
                 tokio::task::yield_now().await;
                 if let Some(shared) = shared.upgrade() {
-                    // It seals what is open.
-                    shared.with(&partition, |_, _| ());
+                    shared.seal(&partition);
                 }
             }
-            let outcome = tokio::time::timeout(timeout, receiver).await;
+            let outcome = receiver.await.unwrap_or(GateOutcome::Unknown);
             if !held_back.is_zero() {
                 tokio::time::sleep(held_back).await;
             }
-            match outcome {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) | Err(_) => GateOutcome::Unknown,
-            }
+            outcome
         })
     }
 

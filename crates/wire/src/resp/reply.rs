@@ -47,6 +47,31 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Bytes of the texts in it: about what it takes to hold.
+    pub fn text_bytes(&self) -> usize {
+        let sum = |replies: &[Reply]| replies.iter().map(Reply::text_bytes).sum();
+        match self {
+            Reply::Status(text)
+            | Reply::Error(text)
+            | Reply::Bulk(text)
+            | Reply::BigNumber(text)
+            | Reply::Verbatim { text, .. } => text.len(),
+            Reply::Array(items)
+            | Reply::Set(items)
+            | Reply::Push(items)
+            | Reply::Sequence(items) => sum(items),
+            Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.text_bytes() + v.text_bytes()).sum(),
+            Reply::Simple(_)
+            | Reply::Integer(_)
+            | Reply::Null
+            | Reply::NullArray
+            | Reply::Double(_)
+            | Reply::Boolean(_) => 0,
+        }
+    }
+}
+
+impl Reply {
     /// `+OK`
     pub const OK: Reply = Reply::Simple("OK");
 
