@@ -377,7 +377,11 @@ impl StorageService for Fake {
         for call in calls {
             match self.call(node, *call) {
                 Answer::Done { reply, gate } => {
+                    let is_large = reply.text_bytes() > 64 << 10;
                     done.push(Evaluated { reply, gate, took: Duration::ZERO });
+                    if is_large {
+                        return None;
+                    }
                 }
                 answer => return Some(answer),
             }
