@@ -136,6 +136,7 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "string", category: Some("string"), docs: STRING },
+    DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
@@ -166,6 +167,17 @@ const STRING: &[Doc] = &[
     doc("SETRANGE", "2.2.0", "O(N) where N is the length of the resulting string", "key offset:integer value", "Overwrites a part of a string."),
     doc("STRLEN", "2.2.0", "O(1)", "key", "Returns the length of a string."),
     doc("SUBSTR", "1.0.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
+];
+
+#[rustfmt::skip]
+const BITMAP: &[Doc] = &[
+    doc("BITCOUNT", "2.6.0", "O(N) where N is the length of the range", "key [start:integer end:integer [BYTE | BIT]]", "Counts the set bits of a string."),
+    doc("BITFIELD", "3.2.0", "O(N) where N is the number of operations; a write costs the string's length, too", "key [GET encoding offset:integer | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset:integer value:integer | INCRBY encoding offset:integer increment:integer>]...", "Reads and writes integers of any width in a string."),
+    doc("BITFIELD_RO", "6.0.0", "O(N) where N is the number of operations", "key [GET encoding offset:integer]...", "Reads integers of any width in a string."),
+    doc("BITOP", "2.6.0", "O(N) where N is the length of all strings", "<AND | OR | XOR | NOT> destkey:key key...", "Joins the bits of strings and stores the result."),
+    doc("BITPOS", "2.8.7", "O(N) where N is the length of the range", "key bit:integer [start:integer [end:integer [BYTE | BIT]]]", "Finds the first set or clear bit of a string."),
+    doc("GETBIT", "2.2.0", "O(1)", "key offset:integer", "Returns a bit of a string."),
+    doc("SETBIT", "2.2.0", "O(N) where N is the length of the string", "key offset:integer value:integer", "Sets or clears a bit of a string."),
 ];
 
 #[rustfmt::skip]

@@ -56,6 +56,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["COMMAND GETKEYS", "COMMAND GETKEYSANDFLAGS"], same: |e| e.command.len() == 3
             && e.reference.value.error_text().starts_with("ERR wrong number of arguments for 'command|getkeys"),
         why: "since 7.2 a name alone may be asked about" },
+    Difference { on: &["BITCOUNT", "BITPOS"], same: |e| e.target.value.is_error() && matches!(e.reference.value, Value::Int(0 | -1)),
+        why: "since 7.2 a wrong range is refused also if there is no such key" },
     // Evenkeel's own ways.
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },

@@ -12,6 +12,8 @@
 //! endless pause). The others are, now and then: an argument lost, doubled, added, swapped for a
 //! hostile one.
 
+mod transactions;
+
 use super::{Action, Atom, Command, DATABASES, KEYS};
 use crate::rng::Rng;
 
@@ -55,6 +57,16 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "SETRANGE <key> <offset> <val>"),
     (5, "STRLEN <key>"),
     (4, "SUBSTR <key> <idx> <idx>"),
+    // Bitmaps. A mutation could ask Redis for a string of 256 MB.
+    (5, "!SETBIT <key> <bit> (0|1|0|1|2|abc)"),
+    (4, "GETBIT <key> <bit>"),
+    (5, "BITCOUNT <key> [<idx> <idx> [BIT|BYTE|x]|<idx>]"),
+    (6, "BITPOS <key> (0|1|0|1|2|abc) [<idx> [<idx> [BIT|BYTE|x]]]"),
+    (5, "BITOP (AND|OR|XOR|x) <key> <key>+"),
+    (4, "BITOP NOT <key> <key> [<key>]"),
+    (4, "!BITFIELD <key> (GET <field> <bit>|SET <field> <bit> <int>|INCRBY <field> <bit> <int>|OVERFLOW (WRAP|SAT|FAIL))+"),
+    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <field> <bit> <int>|INCRBY <field> <bit> <int>)+"),
+    (3, "!BITFIELD_RO <key> (GET <field> <bit>)+ [SET u8 0 1]"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -243,6 +255,41 @@ const OFFSETS: &[&str] = &[
     "1.5",
 ];
 
+/// Offsets of bits: small, or beyond all limits.
+const BITS: &[&str] = &[
+    "0",
+    "1",
+    "5",
+    "7",
+    "8",
+    "9",
+    "15",
+    "16",
+    "63",
+    "64",
+    "100",
+    "1000",
+    "20000",
+    "#0",
+    "#1",
+    "#2",
+    "-1",
+    "#-1",
+    "4294967296",
+    "9223372036854775807",
+    "#9223372036854775807",
+    "abc",
+    "",
+    "#",
+    "1.5",
+];
+
+/// Types of BITFIELD's numbers.
+const FIELDS: &[&str] = &[
+    "u1", "u2", "u4", "u8", "u8", "u16", "u32", "u63", "i1", "i2", "i5", "i8", "i8", "i16", "i33",
+    "i63", "i64", "u64", "i65", "u0", "x8", "", "U8",
+];
+
 /// For a time to live: what is refused, and what ends the key's life at once.
 const TTLS_ODD: &[&str] = &[
     "0",
@@ -282,6 +329,8 @@ impl Generator {
             "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
             "offset" => self.rng.pick(OFFSETS).as_bytes().to_vec(),
+            "bit" => self.rng.pick(BITS).as_bytes().to_vec(),
+            "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "pattern" => self.rng.pick(PATTERNS).as_bytes().to_vec(),
             "name" => self.rng.pick(NAMES).as_bytes().to_vec(),
             "count" => {
@@ -381,6 +430,7 @@ impl Generator {
                     self.single(&mut atoms, Action::ScanAll(options));
                 }
                 2 => self.single(&mut atoms, Action::RandomKey),
+                3..=12 => self.transaction(&mut atoms),
                 _ => {}
             }
         }
