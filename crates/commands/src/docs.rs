@@ -228,6 +228,7 @@ const CONNECTION: &[Doc] = &[
     doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
     doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
     doc("CLIENT|GETNAME", "2.6.9", "O(1)", "", "Returns the name of the connection."),
+    doc("CLIENT|GETREDIR", "6.0.0", "O(1)", "", "Returns the connection that invalidations go to: -1, as nothing is tracked."),
     doc("CLIENT|HELP", "5.0.0", "O(1)", "", HELP),
     doc("CLIENT|ID", "5.0.0", "O(1)", "", "Returns the number of the connection."),
     doc("CLIENT|INFO", "6.2.0", "O(1)", "", "Describes the connection."),
@@ -239,6 +240,7 @@ const CONNECTION: &[Doc] = &[
     doc("CLIENT|REPLY", "3.2.0", "O(1)", "<ON | OFF | SKIP>", "Says whether replies are sent."),
     doc("CLIENT|SETINFO", "7.2.0", "O(1)", "<LIB-NAME libname | LIB-VER libver>", "Says which client library this is."),
     doc("CLIENT|SETNAME", "2.6.9", "O(1)", "connection-name", "Names the connection."),
+    doc("CLIENT|UNBLOCK", "5.0.0", "O(1)", "client-id:integer [TIMEOUT | ERROR]", "Ends the waiting of a connection that a command blocks."),
     doc("CLIENT|UNPAUSE", "6.2.0", "O(1)", "", "Ends CLIENT PAUSE."),
     doc("ECHO", "1.0.0", "O(1)", "message", "Returns its argument."),
     doc("HELLO", "6.0.0", "O(1)", "[protover:integer [AUTH username password] [SETNAME clientname]]", "Chooses the protocol version, and authenticates and names the connection."),
@@ -282,6 +284,11 @@ const SERVER: &[Doc] = &[
     doc("LATENCY|HISTORY", "2.8.13", "O(1)", "event", "Returns the samples of a latency event."),
     doc("LATENCY|LATEST", "2.8.13", "O(1)", "", "Returns the newest sample of each latency event."),
     doc("LATENCY|RESET", "2.8.13", "O(1)", "[event...]", "Forgets latency events."),
+    doc("MEMORY", "4.0.0", BY_SUBCOMMAND, "", "Looks at what memory is used for."),
+    doc("MEMORY|DOCTOR", "4.0.0", "O(N) where N is the number of nodes", "", "Says in plain words what is wrong with the memory in use."),
+    doc("MEMORY|HELP", "4.0.0", "O(1)", "", HELP),
+    doc("MEMORY|STATS", "4.0.0", "O(N) where N is the number of nodes", "", "Returns what memory is used for."),
+    doc("MEMORY|USAGE", "4.0.0", "O(1)", "key [SAMPLES count]", "Returns the bytes of a key's rows."),
     doc("SHUTDOWN", "1.0.0", "O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server."),
     doc("SLOWLOG", "2.2.12", BY_SUBCOMMAND, "", "Looks at slow commands."),
     doc("SLOWLOG|GET", "2.2.12", "O(N) where N is the number of entries returned", "[count]", "Returns slow commands."),
@@ -300,6 +307,9 @@ const MULTI_SHARD_SUM: &[&str] = &["request_policy:multi_shard", "response_polic
 const EACH_NODE: &[&str] =
     &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
 
+const EACH_SHARD: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+
 #[rustfmt::skip]
 static TIPS: &[(&str, &[&str])] = &[
     ("CLIENT|INFO", CHANGES),
@@ -315,7 +325,7 @@ static TIPS: &[(&str, &[&str])] = &[
     ("EXISTS", MULTI_SHARD_SUM),
     ("FLUSHALL", ALL_SHARDS_OK),
     ("FLUSHDB", ALL_SHARDS_OK),
-    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("INFO", EACH_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
     ("LATENCY|DOCTOR", EACH_NODE),
     ("LATENCY|GRAPH", EACH_NODE),
@@ -323,6 +333,8 @@ static TIPS: &[(&str, &[&str])] = &[
     ("LATENCY|HISTORY", EACH_NODE),
     ("LATENCY|LATEST", EACH_NODE),
     ("LATENCY|RESET", ALL_NODES_OK),
+    ("MEMORY|DOCTOR", EACH_SHARD),
+    ("MEMORY|STATS", EACH_SHARD),
     ("MGET", &["request_policy:multi_shard"]),
     ("MSET", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("MSETNX", &["request_policy:multi_shard", "response_policy:agg_min"]),

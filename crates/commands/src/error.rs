@@ -193,6 +193,10 @@ impl CommandError {
         CommandError::text("ERR client-id should be greater than 0");
     pub const MAXAGE: CommandError =
         CommandError::text("ERR maxage is not an integer or out of range");
+    pub const UNBLOCK_REASON: CommandError =
+        CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    pub const UNBLOCKED: CommandError =
+        CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
     pub const NO_SUCH_CLIENT: CommandError = CommandError::text("ERR No such client");
     pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
     pub const PAUSE_NOT_INTEGER: CommandError =

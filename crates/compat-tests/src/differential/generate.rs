@@ -64,8 +64,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (6, "BITPOS <key> (0|1|0|1|2|abc) [<idx> [<idx> [BIT|BYTE|x]]]"),
     (5, "BITOP (AND|OR|XOR|x) <key> <key>+"),
     (4, "BITOP NOT <key> <key> [<key>]"),
-    (4, "!BITFIELD <key> (GET <field> <bit>|SET <field> <bit> <int>|INCRBY <field> <bit> <int>|OVERFLOW (WRAP|SAT|FAIL))+"),
-    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <field> <bit> <int>|INCRBY <field> <bit> <int>)+"),
+    (4, "!BITFIELD <key> (GET <field> <bit>|SET <field> <bit> <number>|INCRBY <field> <bit> <number>|OVERFLOW (WRAP|SAT|FAIL))+"),
+    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <field> <bit> <number>|INCRBY <field> <bit> <number>)+"),
     (3, "!BITFIELD_RO <key> (GET <field> <bit>)+ [SET u8 0 1]"),
     // Keys of any type.
     (8, "DEL <key>+"),
@@ -114,6 +114,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (2, "!CLIENT REPLY (ON|SKIP|OFF|maybe)"),
     (1, "!CLIENT PAUSE (1|2|5|0|abc|-1) [WRITE|ALL|x]"),
     (1, "CLIENT UNPAUSE"),
+    (1, "CLIENT UNBLOCK (999999999|0|-1|abc) [TIMEOUT|ERROR|x]"),
+    (1, "CLIENT GETREDIR"),
     (1, "CLIENT NO-EVICT (on|off|x)"),
     (1, "CLIENT NO-TOUCH (on|off|x)"),
     (1, "CLIENT HELP"),
@@ -134,6 +136,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "CONFIG RESETSTAT"),
     (1, "CONFIG REWRITE"),
     (1, "CONFIG (HELP|nosuch|GET|SET x)"),
+    (2, "MEMORY USAGE <key> [SAMPLES (0|5|-1|abc)|x]"),
+    (1, "MEMORY (HELP|nosuch|USAGE|DOCTOR|STATS)"),
     (4, "DBSIZE"),
     (1, "FLUSHDB [ASYNC|SYNC|x]"),
     (1, "FLUSHALL [ASYNC|SYNC|x|ASYNC SYNC]"),
@@ -311,7 +315,7 @@ const TIMED: &[&str] =
     &["SET", "SETEX", "PSETEX", "GETEX", "RESTORE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"];
 
 /// Options that are also commands of Redis which Evenkeel does not have; a mutation can put one first.
-const NAMES_OF_REDIS: &[&str] = &["SYNC", "MEMORY"];
+const NAMES_OF_REDIS: &[&str] = &["SYNC"];
 
 const PATTERNS: &[&str] = &[
     "*", "*", "?", "[a-c]", "[^a]", "user:*", "{t}*", "*n", "a", "", "nosuch*", "[", "[a-", "\\*",
@@ -330,6 +334,11 @@ impl Generator {
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
             "offset" => self.rng.pick(OFFSETS).as_bytes().to_vec(),
             "bit" => self.rng.pick(BITS).as_bytes().to_vec(),
+            // Redis's saturation takes the lowest number for one that is too high.
+            "number" => match self.fill("int") {
+                lowest if lowest == b"-9223372036854775808" => b"-129".to_vec(),
+                number => number,
+            },
             "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "pattern" => self.rng.pick(PATTERNS).as_bytes().to_vec(),
             "name" => self.rng.pick(NAMES).as_bytes().to_vec(),
