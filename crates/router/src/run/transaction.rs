@@ -233,13 +233,20 @@ pub(crate) enum Looking {
     Apart,
 }
 
+impl Looking {
+    /// Whether it is hardly ever in the way for long.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(self, Looking::Obstacle(obstacle) if obstacle.is_short())
+    }
+}
+
 impl Connection {
     /// Runs WATCH if that takes no waiting.
     pub(crate) fn watch_now(
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
-    ) -> Result<Done, Looking> {
+    ) -> Result<Done, Box<Looking>> {
         if self.session.multi.is_some() {
             return Ok(Done::from(Reply::from(CommandError::WATCH_IN_MULTI)));
         }
@@ -248,11 +255,13 @@ impl Connection {
             return Ok(Done::from(Reply::OK));
         }
         match self.caller.call_now(&routed(entry, self.session.table, &look(&keys))) {
-            Attempt::Done(answered) if answered.gate.is_some() => Err(Looking::Gate(answered)),
+            Attempt::Done(answered) if answered.gate.is_some() => {
+                Err(Box::new(Looking::Gate(answered)))
+            }
             Attempt::Done(answered) => Ok(Done::from(self.watch(keys, &answered.reply))),
-            Attempt::Refused(error) if is_apart(&error) => Err(Looking::Apart),
+            Attempt::Refused(error) if is_apart(&error) => Err(Box::new(Looking::Apart)),
             Attempt::Refused(error) => Ok(Done::from(Reply::from(error))),
-            Attempt::Blocked(obstacle) => Err(Looking::Obstacle(obstacle)),
+            Attempt::Blocked(obstacle) => Err(Box::new(Looking::Obstacle(obstacle))),
         }
     }
 
@@ -261,11 +270,11 @@ impl Connection {
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
-        looking: Looking,
+        looking: Box<Looking>,
     ) -> Result<Done, CommandError> {
         let keys = self.not_yet_watched(&args[1..]);
         let table = self.session.table;
-        let answered = match looking {
+        let answered = match *looking {
             Looking::Gate(answered) => Ok(answered),
             Looking::Obstacle(obstacle) => {
                 self.caller.call_until(&routed(entry, table, &look(&keys)), obstacle).await
