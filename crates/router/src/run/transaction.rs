@@ -118,11 +118,11 @@ impl crate::session::Session {
     /// Whether a command waits for EXEC instead of being run.
     pub(crate) fn queues(&self, entry: &Entry) -> bool {
         use Command::{Discard, Exec, Multi, Quit, Reset, Watch};
-        let at_once = matches!(
-            entry.command.run,
-            Run::Session(Discard | Exec | Multi | Quit | Reset | Watch)
-        );
-        self.multi.is_some() && !at_once
+        self.multi.is_some()
+            && !matches!(
+                entry.command.run,
+                Run::Session(Discard | Exec | Multi | Quit | Reset | Watch)
+            )
     }
 }
 
