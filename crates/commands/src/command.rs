@@ -97,6 +97,15 @@ pub enum Keys {
     },
     /// Two keys, at positions 1 and 2, of which different things become (RENAME, COPY).
     Pair(KeyFlags, KeyFlags),
+    /// A target at `target`, and from there to the end the keys that it is made of (BITOP).
+    Into {
+        /// Position of the target.
+        target: u16,
+        /// What becomes of it.
+        into: KeyFlags,
+        /// What is done with the others.
+        from: KeyFlags,
+    },
     /// A number at `at` says how many keys follow it.
     Counted {
         /// Position of the number.
@@ -237,6 +246,8 @@ pub enum Session {
     ClientReply,
     ClientPause,
     ClientUnpause,
+    ClientUnblock,
+    ClientGetredir,
     ClientNoEvict,
     ClientNoTouch,
     ClientHelp,
@@ -266,6 +277,9 @@ pub enum Session {
     LatencyDoctor,
     LatencyHelp,
     ObjectHelp,
+    MemoryDoctor,
+    MemoryStats,
+    MemoryHelp,
     AdminStatus,
     AdminPartitions,
     AdminCacheFlush,

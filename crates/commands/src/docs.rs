@@ -136,6 +136,7 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "string", category: Some("string"), docs: STRING },
+    DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
@@ -166,6 +167,17 @@ const STRING: &[Doc] = &[
     doc("SETRANGE", "2.2.0", "O(N) where N is the length of the resulting string", "key offset:integer value", "Overwrites a part of a string."),
     doc("STRLEN", "2.2.0", "O(1)", "key", "Returns the length of a string."),
     doc("SUBSTR", "1.0.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
+];
+
+#[rustfmt::skip]
+const BITMAP: &[Doc] = &[
+    doc("BITCOUNT", "2.6.0", "O(N) where N is the length of the range", "key [start:integer end:integer [BYTE | BIT]]", "Counts the set bits of a string."),
+    doc("BITFIELD", "3.2.0", "O(N) where N is the number of operations; a write costs the string's length, too", "key [GET encoding offset:integer | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset:integer value:integer | INCRBY encoding offset:integer increment:integer>]...", "Reads and writes integers of any width in a string."),
+    doc("BITFIELD_RO", "6.0.0", "O(N) where N is the number of operations", "key [GET encoding offset:integer]...", "Reads integers of any width in a string."),
+    doc("BITOP", "2.6.0", "O(N) where N is the length of all strings", "<AND | OR | XOR | NOT> destkey:key key...", "Joins the bits of strings and stores the result."),
+    doc("BITPOS", "2.8.7", "O(N) where N is the length of the range", "key bit:integer [start:integer [end:integer [BYTE | BIT]]]", "Finds the first set or clear bit of a string."),
+    doc("GETBIT", "2.2.0", "O(1)", "key offset:integer", "Returns a bit of a string."),
+    doc("SETBIT", "2.2.0", "O(N) where N is the length of the string", "key offset:integer value:integer", "Sets or clears a bit of a string."),
 ];
 
 #[rustfmt::skip]
@@ -216,6 +228,7 @@ const CONNECTION: &[Doc] = &[
     doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
     doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
     doc("CLIENT|GETNAME", "2.6.9", "O(1)", "", "Returns the name of the connection."),
+    doc("CLIENT|GETREDIR", "6.0.0", "O(1)", "", "Returns the connection that invalidations go to: -1, as nothing is tracked."),
     doc("CLIENT|HELP", "5.0.0", "O(1)", "", HELP),
     doc("CLIENT|ID", "5.0.0", "O(1)", "", "Returns the number of the connection."),
     doc("CLIENT|INFO", "6.2.0", "O(1)", "", "Describes the connection."),
@@ -227,6 +240,7 @@ const CONNECTION: &[Doc] = &[
     doc("CLIENT|REPLY", "3.2.0", "O(1)", "<ON | OFF | SKIP>", "Says whether replies are sent."),
     doc("CLIENT|SETINFO", "7.2.0", "O(1)", "<LIB-NAME libname | LIB-VER libver>", "Says which client library this is."),
     doc("CLIENT|SETNAME", "2.6.9", "O(1)", "connection-name", "Names the connection."),
+    doc("CLIENT|UNBLOCK", "5.0.0", "O(1)", "client-id:integer [TIMEOUT | ERROR]", "Ends the waiting of a connection that a command blocks."),
     doc("CLIENT|UNPAUSE", "6.2.0", "O(1)", "", "Ends CLIENT PAUSE."),
     doc("ECHO", "1.0.0", "O(1)", "message", "Returns its argument."),
     doc("HELLO", "6.0.0", "O(1)", "[protover:integer [AUTH username password] [SETNAME clientname]]", "Chooses the protocol version, and authenticates and names the connection."),
@@ -270,6 +284,11 @@ const SERVER: &[Doc] = &[
     doc("LATENCY|HISTORY", "2.8.13", "O(1)", "event", "Returns the samples of a latency event."),
     doc("LATENCY|LATEST", "2.8.13", "O(1)", "", "Returns the newest sample of each latency event."),
     doc("LATENCY|RESET", "2.8.13", "O(1)", "[event...]", "Forgets latency events."),
+    doc("MEMORY", "4.0.0", BY_SUBCOMMAND, "", "Looks at what memory is used for."),
+    doc("MEMORY|DOCTOR", "4.0.0", "O(N) where N is the number of nodes", "", "Says in plain words what is wrong with the memory in use."),
+    doc("MEMORY|HELP", "4.0.0", "O(1)", "", HELP),
+    doc("MEMORY|STATS", "4.0.0", "O(N) where N is the number of nodes", "", "Returns what memory is used for."),
+    doc("MEMORY|USAGE", "4.0.0", "O(1)", "key [SAMPLES count]", "Returns the bytes of a key's rows."),
     doc("SHUTDOWN", "1.0.0", "O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server."),
     doc("SLOWLOG", "2.2.12", BY_SUBCOMMAND, "", "Looks at slow commands."),
     doc("SLOWLOG|GET", "2.2.12", "O(N) where N is the number of entries returned", "[count]", "Returns slow commands."),
@@ -288,6 +307,9 @@ const MULTI_SHARD_SUM: &[&str] = &["request_policy:multi_shard", "response_polic
 const EACH_NODE: &[&str] =
     &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"];
 
+const EACH_SHARD: &[&str] =
+    &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"];
+
 #[rustfmt::skip]
 static TIPS: &[(&str, &[&str])] = &[
     ("CLIENT|INFO", CHANGES),
@@ -303,7 +325,7 @@ static TIPS: &[(&str, &[&str])] = &[
     ("EXISTS", MULTI_SHARD_SUM),
     ("FLUSHALL", ALL_SHARDS_OK),
     ("FLUSHDB", ALL_SHARDS_OK),
-    ("INFO", &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    ("INFO", EACH_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
     ("LATENCY|DOCTOR", EACH_NODE),
     ("LATENCY|GRAPH", EACH_NODE),
@@ -311,6 +333,8 @@ static TIPS: &[(&str, &[&str])] = &[
     ("LATENCY|HISTORY", EACH_NODE),
     ("LATENCY|LATEST", EACH_NODE),
     ("LATENCY|RESET", ALL_NODES_OK),
+    ("MEMORY|DOCTOR", EACH_SHARD),
+    ("MEMORY|STATS", EACH_SHARD),
     ("MGET", &["request_policy:multi_shard"]),
     ("MSET", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("MSETNX", &["request_policy:multi_shard", "response_policy:agg_min"]),

@@ -123,6 +123,21 @@ pub enum CommandError {
 impl CommandError {
     pub const KEYS_UNKNOWN: CommandError =
         CommandError::text("ERR Invalid arguments specified for command");
+    pub const BIT_OFFSET: CommandError =
+        CommandError::text("ERR bit offset is not an integer or out of range");
+    pub const BIT_VALUE: CommandError =
+        CommandError::text("ERR bit is not an integer or out of range");
+    pub const BIT_WANTED: CommandError = CommandError::text("ERR The bit argument must be 1 or 0.");
+    pub const BITOP_NOT: CommandError =
+        CommandError::text("ERR BITOP NOT must be called with a single source key.");
+    pub const BITFIELD_TYPE: CommandError = CommandError::text(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but \
+         i64 is.",
+    );
+    pub const BITFIELD_OVERFLOW: CommandError =
+        CommandError::text("ERR Invalid OVERFLOW type specified");
+    pub const BITFIELD_RO: CommandError =
+        CommandError::text("ERR BITFIELD_RO only supports the GET subcommand");
     pub const EXPIRE_NX_CONFLICT: CommandError =
         CommandError::text("ERR NX and XX, GT or LT options at the same time are not compatible");
     pub const EXPIRE_GT_LT_CONFLICT: CommandError =
@@ -178,6 +193,10 @@ impl CommandError {
         CommandError::text("ERR client-id should be greater than 0");
     pub const MAXAGE: CommandError =
         CommandError::text("ERR maxage is not an integer or out of range");
+    pub const UNBLOCK_REASON: CommandError =
+        CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    pub const UNBLOCKED: CommandError =
+        CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
     pub const NO_SUCH_CLIENT: CommandError = CommandError::text("ERR No such client");
     pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
     pub const PAUSE_NOT_INTEGER: CommandError =

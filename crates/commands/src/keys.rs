@@ -31,6 +31,7 @@ pub fn key_positions(
                 (first..end).step_by(usize::from(step).max(1)).collect()
             }
         }
+        Keys::Into { target, .. } => (usize::from(target)..args.len()).collect(),
         Keys::Pair(..) => (1..args.len().min(3)).collect(),
         Keys::Counted { at, .. } => {
             let at = usize::from(at);
@@ -56,6 +57,7 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
         Keys::Range { flags, .. } | Keys::Counted { flags, .. } | Keys::Find(_, flags) => {
             Some(flags)
         }
+        Keys::Into { into, from, .. } => Some(if nth == 0 { into } else { from }),
         Keys::Pair(first, second) => Some(if nth == 0 { first } else { second }),
     }
 }
@@ -82,6 +84,8 @@ mod tests {
         assert_eq!(positions(range(1, -1, 1), "DEL a b c"), Ok(vec![1, 2, 3]));
         assert_eq!(positions(range(1, -1, 2), "MSET a 1 b 2"), Ok(vec![1, 3]));
         assert_eq!(positions(range(1, -2, 1), "BLPOP a b 0"), Ok(vec![1, 2]));
+        let into = Keys::Into { target: 2, into: KeyFlags::OW, from: KeyFlags::RO };
+        assert_eq!(positions(into, "BITOP AND to a b"), Ok(vec![2, 3, 4]));
         // Arity forbids these; they must not panic all the same.
         assert_eq!(positions(range(1, 1, 1), "GET"), Ok(vec![]));
         assert_eq!(positions(range(1, -2, 1), "BLPOP"), Ok(vec![]));

@@ -11,6 +11,7 @@ use crate::families;
 /// Every family's rows.
 static FAMILIES: &[&[Command]] = &[
     families::string::COMMANDS,
+    families::bitmap::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
     families::connection::COMMANDS,
@@ -152,6 +153,9 @@ mod tests {
                 Keys::Range { first, last, step, .. } => {
                     assert!(first >= 1 && step >= 1, "{name}");
                     assert!(i64::from(first) < least && i64::from(last) < least, "{name}");
+                }
+                Keys::Into { target, .. } => {
+                    assert!(target >= 1 && i64::from(target) + 1 < least, "{name}");
                 }
                 Keys::Pair(..) => assert!(least >= 3, "{name}"),
                 Keys::Counted { at, .. } => assert!(at >= 1 && i64::from(at) < least, "{name}"),

@@ -109,7 +109,7 @@ fn sorted(reply: &Reply) -> Vec<String> {
 fn golden_scripts_are_answered_alike() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
     let mut compared = 0;
-    for family in ["string", "generic"] {
+    for family in ["string", "generic", "bitmap"] {
         for entry in std::fs::read_dir(root.join(family)).expect("a directory") {
             let path = entry.expect("an entry").path();
             println!("{}", path.display());

@@ -67,6 +67,22 @@ fn line(text: &str) -> Option<Record> {
     (!fields.is_empty()).then_some(fields)
 }
 
+/// The replicas of all partitions that have a leader, as ADMIN PARTITIONS tells them.
+pub fn partitions(client: &mut Client) -> Result<Vec<Record>> {
+    let rows = records(&client.line("ADMIN PARTITIONS")?)?;
+    Ok(rows.into_iter().filter(|row| row.contains_key("leader")).collect())
+}
+
+/// The node that leads the most partitions.
+pub fn leading_node(client: &mut Client) -> Result<String> {
+    let leaders: Vec<String> = partitions(client)?
+        .iter()
+        .filter_map(|row| row.get("leader").filter(|leader| !leader.is_empty()).cloned())
+        .collect();
+    let count = |node: &String| leaders.iter().filter(|leader| *leader == node).count();
+    leaders.iter().max_by_key(|node| count(node)).cloned().context("no partition has a leader")
+}
+
 /// A number in the named section of INFO.
 pub fn info_number(client: &mut Client, section: &str, field: &str) -> Result<u64> {
     let reply = client.call(&["INFO", section])?;

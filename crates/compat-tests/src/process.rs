@@ -190,10 +190,10 @@ impl Server {
     /// to the first reply.
     pub fn launch(&mut self) -> Result<Duration> {
         ensure!(self.child.is_none(), "already running");
+        // May build the binary first: that is not the server's time.
+        let mut command = self.options.command(self.port, self.dir.path())?;
         let start = Instant::now();
-        let mut child = self
-            .options
-            .command(self.port, self.dir.path())?
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

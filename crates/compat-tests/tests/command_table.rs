@@ -11,15 +11,18 @@ use compat_tests::resp::{Client, Value};
 /// The commands that must be there. Those that Redis 7.0.15 does not know are checked for presence.
 const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr incrby incrbyfloat \
     lcs mget mset msetnx psetex set setex setnx setrange strlen substr \
+    setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
     rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
     object|idletime object|help dump restore \
+    multi exec discard watch unwatch \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
-    client|getname client|setinfo client|kill client|reply client|pause client|unpause client|no-evict \
+    client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \
     info command command|count command|docs command|info command|list command|getkeys \
     command|getkeysandflags command|help config config|get config|set config|resetstat config|rewrite \
     config|help dbsize flushdb flushall time slowlog slowlog|get slowlog|len slowlog|reset slowlog|help \
+    memory memory|doctor memory|help memory|stats memory|usage \
     latency latency|latest latency|history latency|reset latency|histogram latency|graph latency|doctor \
     latency|help wait shutdown";
 

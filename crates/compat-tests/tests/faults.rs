@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use compat_tests::admin::{Record, records};
+use compat_tests::admin::{leading_node, partitions};
 use compat_tests::load::{Load, Writer};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::Client;
@@ -18,21 +18,6 @@ const REPLICAS: usize = 3;
 const RESUME_WITHIN: Duration = Duration::from_secs(3);
 /// A returned node has this long to catch up.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
-
-fn partitions(client: &mut Client) -> Result<Vec<Record>> {
-    let rows = records(&client.line("ADMIN PARTITIONS")?)?;
-    Ok(rows.into_iter().filter(|row| row.contains_key("leader")).collect())
-}
-
-/// The node that leads the most partitions.
-fn leading_node(client: &mut Client) -> Result<String> {
-    let leaders: Vec<String> = partitions(client)?
-        .iter()
-        .filter_map(|row| row.get("leader").filter(|leader| !leader.is_empty()).cloned())
-        .collect();
-    let count = |node: &String| leaders.iter().filter(|leader| *leader == node).count();
-    leaders.iter().max_by_key(|node| count(node)).cloned().context("no partition has a leader")
-}
 
 /// For each partition the applied indexes of its replicas.
 fn applied(client: &mut Client) -> Result<BTreeMap<String, Vec<u64>>> {

@@ -7,9 +7,9 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
 };
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) table: AtomicU32,
     pub(crate) protocol: AtomicU8,
     last_command: AtomicU16,
+    blocking: AtomicU8,
+    unblock: Notify,
     /// Commands queued since MULTI; -1 outside a transaction.
     pub(crate) queued: AtomicI64,
     pub(crate) queued_bytes: AtomicUsize,
@@ -64,7 +66,72 @@ pub(crate) struct Names {
 /// No command was run yet, or the last one does not exist.
 const NO_COMMAND: u16 = u16::MAX;
 
+/// States of a connection as CLIENT UNBLOCK sees it.
+const NOT_BLOCKED: u8 = 0;
+const BLOCKED: u8 = 1;
+const UNBLOCKED_BY_TIMEOUT: u8 = 2;
+const UNBLOCKED_BY_ERROR: u8 = 3;
+
+/// How CLIENT UNBLOCK ends a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unblock {
+    /// As if its time were up.
+    Timeout,
+    /// With an error.
+    Error,
+}
+
+/// A connection that a command blocks; not any more once this is dropped.
+#[derive(Debug)]
+pub(crate) struct Blocked<'a>(&'a Client);
+
+impl Blocked<'_> {
+    /// Resolves when CLIENT UNBLOCK ends the wait.
+    ///
+    /// *Cancel safety*: dropping the future changes nothing.
+    pub(crate) async fn unblocked(&self) -> Unblock {
+        loop {
+            match self.0.blocking.load(Acquire) {
+                UNBLOCKED_BY_TIMEOUT => return Unblock::Timeout,
+                UNBLOCKED_BY_ERROR => return Unblock::Error,
+                _ => self.0.unblock.notified().await,
+            }
+        }
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.blocking.store(NOT_BLOCKED, Release);
+    }
+}
+
 impl Client {
+    /// Marks the connection as blocked by a command: CLIENT UNBLOCK reaches it from now on.
+    pub(crate) fn block(&self) -> Blocked<'_> {
+        self.blocking.store(BLOCKED, Release);
+        Blocked(self)
+    }
+
+    /// Whether a command blocks the connection.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocking.load(Relaxed) != NOT_BLOCKED
+    }
+
+    /// Ends a wait; false if the connection is not blocked.
+    pub(crate) fn end_block(&self, how: Unblock) -> bool {
+        let to = match how {
+            Unblock::Timeout => UNBLOCKED_BY_TIMEOUT,
+            Unblock::Error => UNBLOCKED_BY_ERROR,
+        };
+        let ended = self.blocking.compare_exchange(BLOCKED, to, AcqRel, Relaxed).is_ok();
+        if ended {
+            // There is one waiter at most; if it is not there yet it finds this permit.
+            self.unblock.notify_one();
+        }
+        ended
+    }
+
     pub(crate) fn new(id: u64, peer: SocketAddr, local: SocketAddr, socket: i64) -> Client {
         Client {
             id,
@@ -76,6 +143,8 @@ impl Client {
             table: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             last_command: AtomicU16::new(NO_COMMAND),
+            blocking: AtomicU8::new(NOT_BLOCKED),
+            unblock: Notify::new(),
             queued: AtomicI64::new(-1),
             queued_bytes: AtomicUsize::new(0),
             watching: AtomicUsize::new(0),
@@ -191,6 +260,7 @@ impl Client {
 
     fn flags(&self) -> String {
         let flags = [
+            ('b', self.is_blocked()),
             ('x', self.queued.load(Relaxed) >= 0),
             ('c', self.closing.load(Relaxed) || self.is_killed()),
             ('e', self.no_evict.load(Relaxed)),

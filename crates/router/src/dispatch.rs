@@ -48,7 +48,7 @@ enum Why {
     /// WAIT.
     Wait,
     /// WATCH, and what is in its way.
-    Watch(Looking),
+    Watch(Box<Looking>),
     /// EXEC, and what is in its way.
     Exec(Box<Exec>, Option<Obstacle>),
 }
@@ -219,13 +219,11 @@ impl Connection {
     async fn run_slowly_inner(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
         let Slow { entry, mut why } = slow;
         // Replies before this one need not wait with it. (A missing route is had too soon to tell.)
-        use Obstacle::{Later, Unknown};
-        let is_soon = matches!(
-            why,
-            Why::Blocked(Unknown | Later(..))
-                | Why::Exec(_, Some(Unknown | Later(..)))
-                | Why::Watch(Looking::Obstacle(Unknown | Later(..)))
-        );
+        let is_soon = match &why {
+            Why::Blocked(obstacle) | Why::Exec(_, Some(obstacle)) => obstacle.is_short(),
+            Why::Watch(looking) => looking.is_short(),
+            _ => false,
+        };
         if !is_soon {
             self.flush().await?;
         }

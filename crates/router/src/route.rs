@@ -85,6 +85,13 @@ pub(crate) enum Obstacle {
     Later(BoxFuture<Answer>, Target),
 }
 
+impl Obstacle {
+    /// Whether it is hardly ever in the way for long.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(self, Obstacle::Unknown | Obstacle::Later(..))
+    }
+}
+
 /// Routes the calls of one connection.
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,

@@ -242,3 +242,40 @@ async fn wait_is_honest() {
     running.fake.set_applied_on_followers(1);
     assert_eq!(client.replies(1).await, ["2"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_unblock_ends_a_wait() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    let mut operator = Client::connect(running.port).await;
+    assert_eq!(client.run("SET k 1").await, "OK");
+    let id = client.run("CLIENT ID").await;
+    for how in ["", " TIMEOUT", " error"] {
+        let unblock = format!("CLIENT UNBLOCK {id}{how}");
+        assert_eq!(operator.run(&unblock).await, "0", "nothing blocks it yet");
+        client.send_lines(&["WAIT 3 0"]).await;
+        while operator.run(&unblock).await == "0" {
+            tokio::task::yield_now().await;
+        }
+        let reply = client.replies(1).await.remove(0);
+        let expected =
+            if how == " error" { "UNBLOCKED client unblocked via CLIENT UNBLOCK" } else { "1" };
+        assert_eq!(reply, expected);
+        assert!(!client.run("CLIENT INFO").await.contains("flags=b"));
+    }
+    client.send_lines(&["WAIT 3 0"]).await;
+    while !operator.run("CLIENT LIST").await.contains(" flags=b ") {
+        tokio::task::yield_now().await;
+    }
+    assert!(operator.run("INFO clients").await.contains("blocked_clients:1"));
+    assert_eq!(operator.run(&format!("CLIENT UNBLOCK {id}")).await, "1");
+    assert_eq!(operator.run("CLIENT UNBLOCK 99999").await, "0");
+    assert_eq!(operator.run("CLIENT UNBLOCK -1").await, "0");
+    assert_eq!(
+        operator.run("CLIENT UNBLOCK x").await,
+        "ERR value is not an integer or out of range"
+    );
+    let reason = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+    assert_eq!(operator.run("CLIENT UNBLOCK 1 maybe").await, reason);
+    assert_eq!(operator.run("CLIENT GETREDIR").await, "-1");
+}

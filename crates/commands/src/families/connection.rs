@@ -42,6 +42,8 @@ const CLIENT_ROWS: &[Command] = &[
     session("REPLY",    exactly(3),  CLIENT,       Keys::None, Session::ClientReply),
     session("PAUSE",    at_least(3), CLIENT_ADMIN, Keys::None, Session::ClientPause),
     session("UNPAUSE",  exactly(2),  CLIENT_ADMIN, Keys::None, Session::ClientUnpause),
+    session("UNBLOCK",  at_least(3), CLIENT_ADMIN, Keys::None, Session::ClientUnblock),
+    session("GETREDIR", exactly(2),  CLIENT,       Keys::None, Session::ClientGetredir),
     session("NO-EVICT", exactly(3),  CLIENT_ADMIN, Keys::None, Session::ClientNoEvict),
     session("NO-TOUCH", exactly(3),  CLIENT,       Keys::None, Session::ClientNoTouch),
     session("HELP",     exactly(2),  ANYTIME,      Keys::None, Session::ClientHelp),

@@ -1,6 +1,7 @@
 //! One file per family: rows first, handlers below.
 
 pub(crate) mod admin;
+pub(crate) mod bitmap;
 pub(crate) mod connection;
 pub(crate) mod generic;
 pub(crate) mod server;

@@ -431,7 +431,7 @@ fn incrbyfloat(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError>
 
 // --- Shared
 
-fn read_text(view: &dyn View, key: &[u8]) -> Result<Option<Bytes>, CommandError> {
+pub(super) fn read_text(view: &dyn View, key: &[u8]) -> Result<Option<Bytes>, CommandError> {
     match keyspace::read(view, key)? {
         None => Ok(None),
         Some(Header { value: Value::String { text, .. }, .. }) => Ok(Some(text)),
@@ -439,7 +439,7 @@ fn read_text(view: &dyn View, key: &[u8]) -> Result<Option<Bytes>, CommandError>
     }
 }
 
-fn text_of(found: &Found) -> Result<Option<&Bytes>, CommandError> {
+pub(super) fn text_of(found: &Found) -> Result<Option<&Bytes>, CommandError> {
     match found.header().map(|header| &header.value) {
         None => Ok(None),
         Some(Value::String { text, .. }) => Ok(Some(text)),

@@ -1,5 +1,6 @@
 //! The types over rows: what a header holds, how a value is laid out.
 
+pub(crate) mod bits;
 pub(crate) mod dump;
 pub(crate) mod encoding;
 pub mod header;

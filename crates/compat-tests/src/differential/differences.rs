@@ -48,14 +48,19 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["LATENCY LATEST", "LATENCY HISTORY", "LATENCY HISTOGRAM", "LATENCY DOCTOR", "LATENCY GRAPH"],
         same: same_shape, why: "what was slow" },
     Difference { on: &["LATENCY RESET"], same: |e| both(e, |v| matches!(v, Value::Int(0..))), why: "how many events were slow" },
+    Difference { on: &["MEMORY USAGE"], same: |e| matches!(e.reference.value, Value::Int(1..)) && matches!(e.target.value, Value::Int(1..) | Value::Nil),
+        why: "bytes of rows, bytes of objects; Redis also weighs a key that has expired, until a command meets it" },
+    Difference { on: &["MEMORY DOCTOR", "MEMORY STATS"], same: same_shape, why: "what memory is used for" },
     // Redis 7.0.15 is the measure, 7.2 and later the aim.
     Difference { on: &["CLIENT SETINFO", "CLIENT NO-TOUCH"], same: |e| e.reference.value.is_error(),
         why: "came with 7.2: 7.0 does not know them" },
-    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "OBJECT HELP", "SLOWLOG HELP"],
+    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "MEMORY HELP", "OBJECT HELP", "SLOWLOG HELP"],
         same: both_helps, why: "texts change with each version" },
     Difference { on: &["COMMAND GETKEYS", "COMMAND GETKEYSANDFLAGS"], same: |e| e.command.len() == 3
             && e.reference.value.error_text().starts_with("ERR wrong number of arguments for 'command|getkeys"),
         why: "since 7.2 a name alone may be asked about" },
+    Difference { on: &["BITCOUNT", "BITPOS"], same: |e| e.target.value.is_error() && matches!(e.reference.value, Value::Int(0 | -1)),
+        why: "since 7.2 a wrong range is refused also if there is no such key" },
     // Evenkeel's own ways.
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },

@@ -12,6 +12,8 @@
 //! endless pause). The others are, now and then: an argument lost, doubled, added, swapped for a
 //! hostile one.
 
+mod transactions;
+
 use super::{Action, Atom, Command, DATABASES, KEYS};
 use crate::rng::Rng;
 
@@ -55,6 +57,16 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "SETRANGE <key> <offset> <val>"),
     (5, "STRLEN <key>"),
     (4, "SUBSTR <key> <idx> <idx>"),
+    // Bitmaps. A mutation could ask Redis for a string of 256 MB.
+    (5, "!SETBIT <key> <bit> (0|1|0|1|2|abc)"),
+    (4, "GETBIT <key> <bit>"),
+    (5, "BITCOUNT <key> [<idx> <idx> [BIT|BYTE|x]|<idx>]"),
+    (6, "BITPOS <key> (0|1|0|1|2|abc) [<idx> [<idx> [BIT|BYTE|x]]]"),
+    (5, "BITOP (AND|OR|XOR|x) <key> <key>+"),
+    (4, "BITOP NOT <key> <key> [<key>]"),
+    (4, "!BITFIELD <key> (GET <field> <bit>|SET <field> <bit> <number>|INCRBY <field> <bit> <number>|OVERFLOW (WRAP|SAT|FAIL))+"),
+    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <field> <bit> <number>|INCRBY <field> <bit> <number>)+"),
+    (3, "!BITFIELD_RO <key> (GET <field> <bit>)+ [SET u8 0 1]"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -102,6 +114,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (2, "!CLIENT REPLY (ON|SKIP|OFF|maybe)"),
     (1, "!CLIENT PAUSE (1|2|5|0|abc|-1) [WRITE|ALL|x]"),
     (1, "CLIENT UNPAUSE"),
+    (1, "CLIENT UNBLOCK (999999999|0|-1|abc) [TIMEOUT|ERROR|x]"),
+    (1, "CLIENT GETREDIR"),
     (1, "CLIENT NO-EVICT (on|off|x)"),
     (1, "CLIENT NO-TOUCH (on|off|x)"),
     (1, "CLIENT HELP"),
@@ -122,6 +136,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "CONFIG RESETSTAT"),
     (1, "CONFIG REWRITE"),
     (1, "CONFIG (HELP|nosuch|GET|SET x)"),
+    (2, "MEMORY USAGE <key> [SAMPLES (0|5|-1|abc)|x]"),
+    (1, "MEMORY (HELP|nosuch|USAGE|DOCTOR|STATS)"),
     (4, "DBSIZE"),
     (1, "FLUSHDB [ASYNC|SYNC|x]"),
     (1, "FLUSHALL [ASYNC|SYNC|x|ASYNC SYNC]"),
@@ -243,6 +259,41 @@ const OFFSETS: &[&str] = &[
     "1.5",
 ];
 
+/// Offsets of bits: small, or beyond all limits.
+const BITS: &[&str] = &[
+    "0",
+    "1",
+    "5",
+    "7",
+    "8",
+    "9",
+    "15",
+    "16",
+    "63",
+    "64",
+    "100",
+    "1000",
+    "20000",
+    "#0",
+    "#1",
+    "#2",
+    "-1",
+    "#-1",
+    "4294967296",
+    "9223372036854775807",
+    "#9223372036854775807",
+    "abc",
+    "",
+    "#",
+    "1.5",
+];
+
+/// Types of BITFIELD's numbers.
+const FIELDS: &[&str] = &[
+    "u1", "u2", "u4", "u8", "u8", "u16", "u32", "u63", "i1", "i2", "i5", "i8", "i8", "i16", "i33",
+    "i63", "i64", "u64", "i65", "u0", "x8", "", "U8",
+];
+
 /// For a time to live: what is refused, and what ends the key's life at once.
 const TTLS_ODD: &[&str] = &[
     "0",
@@ -264,7 +315,7 @@ const TIMED: &[&str] =
     &["SET", "SETEX", "PSETEX", "GETEX", "RESTORE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"];
 
 /// Options that are also commands of Redis which Evenkeel does not have; a mutation can put one first.
-const NAMES_OF_REDIS: &[&str] = &["SYNC", "MEMORY"];
+const NAMES_OF_REDIS: &[&str] = &["SYNC"];
 
 const PATTERNS: &[&str] = &[
     "*", "*", "?", "[a-c]", "[^a]", "user:*", "{t}*", "*n", "a", "", "nosuch*", "[", "[a-", "\\*",
@@ -282,6 +333,13 @@ impl Generator {
             "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
             "offset" => self.rng.pick(OFFSETS).as_bytes().to_vec(),
+            "bit" => self.rng.pick(BITS).as_bytes().to_vec(),
+            // Redis's saturation takes the lowest number for one that is too high.
+            "number" => match self.fill("int") {
+                lowest if lowest == b"-9223372036854775808" => b"-129".to_vec(),
+                number => number,
+            },
+            "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "pattern" => self.rng.pick(PATTERNS).as_bytes().to_vec(),
             "name" => self.rng.pick(NAMES).as_bytes().to_vec(),
             "count" => {
@@ -381,6 +439,7 @@ impl Generator {
                     self.single(&mut atoms, Action::ScanAll(options));
                 }
                 2 => self.single(&mut atoms, Action::RandomKey),
+                3..=12 => self.transaction(&mut atoms),
                 _ => {}
             }
         }

@@ -409,6 +409,10 @@ impl Seat {
             }
             encode(&command, &mut bytes);
         }
+        if commands.iter().any(|command| is(command, "MULTI")) {
+            // A transaction that was cut short would queue the marker.
+            encode(&["DISCARD"], &mut bytes);
+        }
         encode(&[&b"CLIENT"[..], b"REPLY", b"ON"], &mut bytes);
         encode(&[b"ECHO", MARKER], &mut bytes);
         self.open(connection)?.send_raw(&bytes)

@@ -9,7 +9,7 @@ use commands::{CommandError, Echo, parse_int};
 use wire::resp::Reply;
 
 use super::verbatim;
-use crate::clients::{Client, PauseMode};
+use crate::clients::{Client, PauseMode, Unblock};
 use crate::connection::Connection;
 use crate::session::ReplyMode;
 
@@ -21,6 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub(super) const HELP: &[&str] = &[
     "GETNAME",
     "    Return the name of this connection.",
+    "GETREDIR",
+    "    Return the number of the connection that invalidations go to: -1, as nothing is tracked.",
     "ID",
     "    Return the number of this connection.",
     "INFO",
@@ -50,6 +52,8 @@ pub(super) const HELP: &[&str] = &[
     "    Say which client library this is.",
     "SETNAME <name>",
     "    Name this connection.",
+    "UNBLOCK <client-id> [TIMEOUT|ERROR]",
+    "    End the waiting of a connection that a command blocks, by its timeout or an error.",
     "UNPAUSE",
     "    End a pause.",
 ];
@@ -251,6 +255,23 @@ pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
     let until = Instant::now() + Duration::from_millis(timeout_ms).min(PAUSE_MAX);
     connection.shared.clients.pause(mode, until);
     Ok(Reply::OK)
+}
+
+/// Nothing is tracked, so no invalidations are sent anywhere.
+pub(super) const REDIRECTION: Reply = Reply::Integer(-1);
+
+pub(super) fn unblock(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let how = match args {
+        [_, _, _] => Unblock::Timeout,
+        [_, _, _, how] if how.eq_ignore_ascii_case(b"TIMEOUT") => Unblock::Timeout,
+        [_, _, _, how] if how.eq_ignore_ascii_case(b"ERROR") => Unblock::Error,
+        [_, _, _, _] => return Err(CommandError::UNBLOCK_REASON),
+        _ => return Err(CommandError::SubcommandSyntax(Echo::new(&args[1]), "CLIENT")),
+    };
+    let id = parse_int(&args[2]).ok_or(CommandError::NotInteger)?;
+    let client = u64::try_from(id).ok().and_then(|id| connection.shared.clients.get(id));
+    let ended = client.is_some_and(|client| client.end_block(how));
+    Ok(Reply::Integer(i64::from(ended)))
 }
 
 pub(super) fn unpause(connection: &Connection) -> Result<Reply, CommandError> {

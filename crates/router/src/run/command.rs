@@ -130,6 +130,7 @@ fn describe(entry: &Entry) -> Reply {
     let command = entry.command;
     let (first, last, step) = match command.keys {
         Keys::Range { first, last, step, .. } => (i64::from(first), i64::from(last), step),
+        Keys::Into { target, .. } => (i64::from(target), -1, 1),
         Keys::Pair(..) => (1, 2, 1),
         _ => (0, 0, 0),
     };
@@ -224,6 +225,12 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             // The spec counts the last key from the first one, unless it counts from the end.
             let last = if last < 0 { last } else { last - first as i16 };
             vec![key_spec(flags, at(first), range(i64::from(last), step))]
+        }
+        Keys::Into { target, into, from } => {
+            vec![
+                key_spec(into, at(target), range(0, 1)),
+                key_spec(from, at(target + 1), range(-1, 1)),
+            ]
         }
         Keys::Pair(first, second) => {
             vec![key_spec(first, at(1), range(0, 1)), key_spec(second, at(2), range(0, 1))]

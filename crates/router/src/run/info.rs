@@ -159,7 +159,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
                 "client_recent_max_output_buffer",
                 &largest(|c| c.output_bytes.load(Relaxed)).unwrap_or(0),
             ),
-            ("blocked_clients", &0),
+            ("blocked_clients", &all.iter().filter(|c| c.is_blocked()).count()),
             ("tracking_clients", &0),
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
@@ -171,7 +171,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
 }
 
 /// The bytes that a file of /proc names so (`VmRSS:  1024 kB`).
-fn bytes_of(file: &str, name: &str) -> u64 {
+pub(super) fn bytes_of(file: &str, name: &str) -> u64 {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kb = value.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());

@@ -11,6 +11,7 @@ pub(crate) mod copy;
 mod handshake;
 mod info;
 mod latency;
+mod memory;
 mod server;
 mod syntax;
 pub(crate) mod transaction;
@@ -49,6 +50,8 @@ pub(crate) fn run(
         Session::ClientReply => client::reply(connection, args),
         Session::ClientPause => client::pause(connection, args),
         Session::ClientUnpause => client::unpause(connection),
+        Session::ClientUnblock => client::unblock(connection, args),
+        Session::ClientGetredir => Ok(client::REDIRECTION),
         Session::ClientNoEvict => client::no_evict(connection, args),
         Session::ClientNoTouch => client::no_touch(connection, args),
         Session::ClientHelp => Ok(help("CLIENT", client::HELP)),
@@ -66,6 +69,9 @@ pub(crate) fn run(
         Session::ConfigRewrite => config::rewrite(connection),
         Session::ConfigHelp => Ok(help("CONFIG", config::HELP)),
         Session::Info => Ok(info::info(connection, args)),
+        Session::MemoryDoctor => Ok(memory::doctor(connection)),
+        Session::MemoryStats => Ok(memory::stats(connection)),
+        Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::ObjectHelp => Ok(commands::object_help()),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),

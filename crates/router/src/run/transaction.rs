@@ -118,11 +118,11 @@ impl crate::session::Session {
     /// Whether a command waits for EXEC instead of being run.
     pub(crate) fn queues(&self, entry: &Entry) -> bool {
         use Command::{Discard, Exec, Multi, Quit, Reset, Watch};
-        let at_once = matches!(
-            entry.command.run,
-            Run::Session(Discard | Exec | Multi | Quit | Reset | Watch)
-        );
-        self.multi.is_some() && !at_once
+        self.multi.is_some()
+            && !matches!(
+                entry.command.run,
+                Run::Session(Discard | Exec | Multi | Quit | Reset | Watch)
+            )
     }
 }
 
@@ -227,10 +227,17 @@ fn is_apart(error: &CommandError) -> bool {
 pub(crate) enum Looking {
     /// A write that one of the keys was seen at, which is not durable yet. It may be lost still, and
     /// another write could then come to stand at the same version.
-    Gate(Box<Answered>),
+    Gate(Answered),
     Obstacle(Obstacle),
     /// The keys lie in several partitions.
     Apart,
+}
+
+impl Looking {
+    /// Whether it is hardly ever in the way for long.
+    pub(crate) fn is_short(&self) -> bool {
+        matches!(self, Looking::Obstacle(obstacle) if obstacle.is_short())
+    }
 }
 
 impl Connection {
@@ -239,7 +246,7 @@ impl Connection {
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
-    ) -> Result<Done, Looking> {
+    ) -> Result<Done, Box<Looking>> {
         if self.session.multi.is_some() {
             return Ok(Done::from(Reply::from(CommandError::WATCH_IN_MULTI)));
         }
@@ -249,12 +256,12 @@ impl Connection {
         }
         match self.caller.call_now(&routed(entry, self.session.table, &look(&keys))) {
             Attempt::Done(answered) if answered.gate.is_some() => {
-                Err(Looking::Gate(Box::new(answered)))
+                Err(Box::new(Looking::Gate(answered)))
             }
             Attempt::Done(answered) => Ok(Done::from(self.watch(keys, &answered.reply))),
-            Attempt::Refused(error) if is_apart(&error) => Err(Looking::Apart),
+            Attempt::Refused(error) if is_apart(&error) => Err(Box::new(Looking::Apart)),
             Attempt::Refused(error) => Ok(Done::from(Reply::from(error))),
-            Attempt::Blocked(obstacle) => Err(Looking::Obstacle(obstacle)),
+            Attempt::Blocked(obstacle) => Err(Box::new(Looking::Obstacle(obstacle))),
         }
     }
 
@@ -263,12 +270,12 @@ impl Connection {
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
-        looking: Looking,
+        looking: Box<Looking>,
     ) -> Result<Done, CommandError> {
         let keys = self.not_yet_watched(&args[1..]);
         let table = self.session.table;
-        let answered = match looking {
-            Looking::Gate(answered) => Ok(*answered),
+        let answered = match *looking {
+            Looking::Gate(answered) => Ok(answered),
             Looking::Obstacle(obstacle) => {
                 self.caller.call_until(&routed(entry, table, &look(&keys)), obstacle).await
             }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use wire::resp::Reply;
 use wire::service::{Gate, StorageService};
 
+use crate::clients::Unblock;
 use crate::connection::Connection;
 
 /// How often storage nodes are asked, at first and at most.
@@ -41,14 +42,23 @@ pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply
     let deadline = (timeout_ms > 0)
         .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))
         .flatten();
+    let blocked = connection.session.client.block();
+    let mut is_over = false;
     let mut every = ASK_EVERY_MIN;
     loop {
         let held = replicas_holding(&*connection.shared.storage, &connection.session.written);
-        if held >= wanted || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        is_over |= deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if held >= wanted || is_over {
             return Ok(Reply::Integer(held));
         }
         let left = deadline.map_or(every, |d| d.saturating_duration_since(Instant::now()));
-        sleep(every.min(left)).await;
+        tokio::select! {
+            () = sleep(every.min(left)) => {}
+            how = blocked.unblocked() => match how {
+                Unblock::Timeout => is_over = true,
+                Unblock::Error => return Err(CommandError::UNBLOCKED),
+            },
+        }
         every = (every * 2).min(ASK_EVERY_MAX);
     }
 }
