@@ -11,6 +11,7 @@ use crate::families;
 /// Every family's rows.
 static FAMILIES: &[&[Command]] = &[
     families::string::COMMANDS,
+    families::hash::COMMANDS,
     families::generic::COMMANDS,
     families::connection::COMMANDS,
     families::server::COMMANDS,

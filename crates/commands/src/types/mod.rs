@@ -2,6 +2,10 @@
 
 pub(crate) mod dump;
 pub(crate) mod encoding;
+pub(crate) mod hash;
+pub(crate) mod hash_edit;
+pub(crate) mod hash_inline;
+pub(crate) mod hash_walk;
 pub mod header;
 pub mod keyspace;
 pub(crate) mod lcs;

@@ -24,6 +24,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// `%n` in RESP3, a flat array in RESP2.
     Map(Vec<(Reply, Reply)>),
+    /// `*n` of `*2` in RESP3, a flat array in RESP2 (what WITHVALUES asks for).
+    Pairs(Vec<(Reply, Reply)>),
     /// `~n` in RESP3, an array in RESP2.
     Set(Vec<Reply>),
     /// `>n` in RESP3, an array in RESP2.
