@@ -58,11 +58,6 @@ impl<'k> HashEdit<'k> {
         Ok(HashEdit { key, found, fields, count, bytes, meta, changed: false })
     }
 
-    /// Whether the key exists for clients.
-    pub(crate) fn exists(&self) -> bool {
-        self.found.exists()
-    }
-
     /// Redis makes a table of a hash that is given so many fields at once, known ones or not.
     pub(crate) fn will_put(&mut self, fields: usize) {
         self.meta.is_table |= fields as u64 > LISTPACK_FIELDS_MAX;
