@@ -189,7 +189,7 @@ fn times(session: &mut Session, key: &str) -> Vec<String> {
 fn the_encoding_told_is_that_of_redis() {
     let mut session = Session::new(START_MS);
     let encoding = |session: &mut Session| print(&session.run_line("OBJECT ENCODING h"));
-    filled(&mut session, "h", 128);
+    filled(&mut session, "h", 512);
     assert_eq!(encoding(&mut session), "\"listpack\"");
     assert!(stored_as_rows(&session), "whatever it is called");
     session.run_line("HEXPIRE h 100 FIELDS 1 f1");
@@ -198,7 +198,7 @@ fn the_encoding_told_is_that_of_redis() {
     assert_eq!(encoding(&mut session), "\"hashtable\"");
     session.run_line("HDEL h more f1 f2 f3");
     assert_eq!(encoding(&mut session), "\"hashtable\"", "there is no way back");
-    for (pairs, expected) in [(128, "\"listpack\""), (129, "\"hashtable\"")] {
+    for (pairs, expected) in [(512, "\"listpack\""), (513, "\"hashtable\"")] {
         session.run_line("DEL h");
         session.run(&split(&format!("HSET h{}", " same v".repeat(pairs))));
         assert_eq!(encoding(&mut session), expected, "so many pairs of one field");

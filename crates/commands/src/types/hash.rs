@@ -41,7 +41,7 @@ pub(crate) const INLINE_FIELDS_MAX: u64 = 64;
 /// Most bytes of the entries of a hash that lives in its header row.
 pub(crate) const INLINE_BYTES_MAX: usize = 1 << 10;
 /// Redis's `hash-max-listpack-entries`: with more fields it answers `hashtable`.
-pub(crate) const LISTPACK_FIELDS_MAX: u64 = 128;
+pub(crate) const LISTPACK_FIELDS_MAX: u64 = 512;
 /// Redis's `hash-max-listpack-value`, in bytes: with a longer field or value likewise.
 pub(crate) const LISTPACK_TEXT_BYTES_MAX: usize = 64;
 

@@ -177,7 +177,7 @@ mod tests {
     use crate::testing::Random;
 
     fn some_dump(random: &mut Random) -> HashDump {
-        let count = 1 + random.below(200);
+        let count = 1 + random.below(700);
         let timed = random.below(2) == 0;
         let long = random.below(4) == 0;
         let entries: Vec<Entry> = (0..count)
@@ -192,7 +192,7 @@ mod tests {
                     .then(|| 1 + random.next() % EXPIRE_AT_MS_MAX),
             })
             .collect();
-        let is_table = count > 128 || entries.iter().any(|entry| entry.value.len() > 64);
+        let is_table = count > 512 || entries.iter().any(|entry| entry.value.len() > 64);
         let is_timed = entries.iter().any(|entry| entry.expire_at_ms.is_some());
         HashDump { entries, is_table, is_timed }
     }

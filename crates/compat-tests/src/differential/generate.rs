@@ -55,6 +55,24 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "SETRANGE <key> <offset> <val>"),
     (5, "STRLEN <key>"),
     (4, "SUBSTR <key> <idx> <idx>"),
+    // Hashes.
+    (6, "HDEL <key> <field>+"),
+    (5, "HEXISTS <key> <field>"),
+    (8, "HGET <key> <field>"),
+    (6, "HGETALL <key>"),
+    (7, "HINCRBY <key> <field> <int>"),
+    (7, "HINCRBYFLOAT <key> <field> <float>"),
+    (4, "HKEYS <key>"),
+    (5, "HLEN <key>"),
+    (6, "HMGET <key> <field>+"),
+    (4, "HMSET <key> (<field> <val>)+"),
+    (3, "!HRANDFIELD <key> [<drawn>|<drawn> WITHVALUES|<drawn> x]"),
+    (4, "HSCAN <key> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
+    (20, "HSET <key> (<field> <val>)+"),
+    (2, "HSET <key> <field>+"),
+    (5, "HSETNX <key> <field> <val>"),
+    (4, "HSTRLEN <key> <field>"),
+    (4, "HVALS <key>"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -73,7 +91,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "RENAMENX <key> <key>"),
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
-    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list]"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash]"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
@@ -271,6 +289,38 @@ const PATTERNS: &[&str] = &[
     "**", "k*k", "?*?", "[]", "[c-a]", "\\", "*\\",
 ];
 
+/// Of hashes. One is too long for Redis's small encoding.
+const FIELDS: &[&str] = &[
+    "a",
+    "b",
+    "c",
+    "n",
+    "field",
+    "1",
+    "-300",
+    "",
+    "\0\r\n",
+    "ünï",
+    "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+];
+
+/// How many fields HRANDFIELD draws. No large negative number: Redis would send so many.
+const DRAWN: &[&str] = &[
+    "0",
+    "1",
+    "3",
+    "100",
+    "-1",
+    "-3",
+    "-100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "abc",
+    "",
+    "1.0",
+];
+
 const NAMES: &[&str] = &["me", "conn-1", "", "with space", "with\nline", "x.y:z", "ünï"];
 
 impl Generator {
@@ -278,6 +328,8 @@ impl Generator {
         match kind {
             "key" => self.rng.pick(KEYS).to_vec(),
             "val" => self.value(),
+            "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
+            "drawn" => self.rng.pick(DRAWN).as_bytes().to_vec(),
             "int" => self.rng.pick(INTS).as_bytes().to_vec(),
             "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
