@@ -524,11 +524,11 @@ mod tests {
         assert!(!same("HMGET h 1 3", flat, other));
         assert!(same("HRANDFIELD h", b"$1\r\na\r\n", b"$1\r\nb\r\n"));
         assert!(!same("HRANDFIELD h 2", b"*1\r\n$1\r\na\r\n", b"*0\r\n"));
-        let scan = |cursor, field| format!("*2\r\n$1\r\n{cursor}\r\n*2\r\n$1\r\n{field}\r\n:1\r\n");
-        let same_scan = |one: (u8, &str), two: (u8, &str)| {
-            same("HSCAN h 0", scan(one.0, one.1).as_bytes(), scan(two.0, two.1).as_bytes())
+        let scan = |(cursor, field): (u8, char)| {
+            format!("*2\r\n$1\r\n{cursor}\r\n*2\r\n$1\r\n{field}\r\n:1\r\n")
         };
-        assert!(same_scan((7, "a"), (0, "b")) && !same_scan((0, "a"), (0, "b")));
+        let same_scan = |one, two| same("HSCAN h 0", scan(one).as_bytes(), scan(two).as_bytes());
+        assert!(same_scan((7, 'a'), (0, 'b')) && !same_scan((0, 'a'), (0, 'b')));
         assert!(same("client id", b":7\r\n", b":9\r\n"));
     }
 }
