@@ -135,12 +135,45 @@ const HELP: &str = "Lists the subcommands.";
 const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
+    DocGroup { name: "hash", category: Some("hash"), docs: HASH },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
     DocGroup { name: "server", category: None, docs: SERVER },
+];
+
+#[rustfmt::skip]
+const HASH: &[Doc] = &[
+    doc("HDEL", "2.0.0", "O(N) where N is the number of fields", "key field:string...", "Deletes fields of a hash, and the hash if none remains."),
+    doc("HEXISTS", "2.0.0", "O(1)", "key field:string", "Tells whether a hash has a field."),
+    doc("HEXPIRE", "7.4.0", "O(N) where N is the number of fields", "key seconds [NX | XX | GT | LT] <FIELDS numfields:integer field:string...>", "Sets the time to live of fields in seconds."),
+    doc("HEXPIREAT", "7.4.0", "O(N) where N is the number of fields", "key unix-time-seconds [NX | XX | GT | LT] <FIELDS numfields:integer field:string...>", "Sets when fields cease to exist, as a Unix time in seconds."),
+    doc("HEXPIRETIME", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns when fields cease to exist, as a Unix time in seconds."),
+    doc("HGET", "2.0.0", "O(1)", "key field:string", "Returns the value of a field."),
+    doc("HGETALL", "2.0.0", "O(N) where N is the size of the hash", "key", "Returns all fields and values of a hash."),
+    doc("HGETDEL", "8.0.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns the values of fields and deletes them."),
+    doc("HGETEX", "8.0.0", "O(N) where N is the number of fields", "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] <FIELDS numfields:integer field:string...>", "Returns the values of fields and sets or removes their time to live."),
+    doc("HINCRBY", "2.0.0", "O(1)", "key field:string increment:integer", "Adds to the integer in a field, 0 if there is none."),
+    doc("HINCRBYFLOAT", "2.6.0", "O(1)", "key field:string increment", "Adds to the number in a field, 0 if there is none."),
+    doc("HKEYS", "2.0.0", "O(N) where N is the size of the hash", "key", "Returns all fields of a hash."),
+    doc("HLEN", "2.0.0", "O(1)", "key", "Returns the number of fields of a hash."),
+    doc("HMGET", "2.0.0", "O(N) where N is the number of fields", "key field:string...", "Returns the values of several fields."),
+    doc("HMSET", "2.0.0", "O(N) where N is the number of fields", "key <field:string value>...", "Sets several fields."),
+    doc("HPERSIST", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Removes the time to live of fields."),
+    doc("HPEXPIRE", "7.4.0", "O(N) where N is the number of fields", "key milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field:string...>", "Sets the time to live of fields in milliseconds."),
+    doc("HPEXPIREAT", "7.4.0", "O(N) where N is the number of fields", "key unix-time-milliseconds [NX | XX | GT | LT] <FIELDS numfields:integer field:string...>", "Sets when fields cease to exist, as a Unix time in milliseconds."),
+    doc("HPEXPIRETIME", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns when fields cease to exist, as a Unix time in milliseconds."),
+    doc("HPTTL", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns the time to live of fields in milliseconds."),
+    doc("HRANDFIELD", "6.2.0", "O(N) where N is the number of fields returned", "key [count [WITHVALUES]]", "Returns random fields of a hash."),
+    doc("HSCAN", "2.8.0", "O(1) a call, O(N) for all fields of the hash", "key cursor:integer [MATCH pattern] [COUNT count] [NOVALUES]", "Iterates over the fields and values of a hash."),
+    doc("HSET", "2.0.0", "O(N) where N is the number of fields", "key <field:string value>...", "Sets fields of a hash, making it if it does not exist."),
+    doc("HSETEX", "8.0.0", "O(N) where N is the number of fields", "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] <FIELDS numfields:integer <field:string value>...>", "Sets fields of a hash and their time to live."),
+    doc("HSETNX", "2.0.0", "O(1)", "key field:string value", "Sets a field if it does not exist."),
+    doc("HSTRLEN", "3.2.0", "O(1)", "key field:string", "Returns the length of the value of a field."),
+    doc("HTTL", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns the time to live of fields in seconds."),
+    doc("HVALS", "2.0.0", "O(N) where N is the size of the hash", "key", "Returns all values of a hash."),
 ];
 
 #[rustfmt::skip]
@@ -325,6 +358,13 @@ static TIPS: &[(&str, &[&str])] = &[
     ("EXISTS", MULTI_SHARD_SUM),
     ("FLUSHALL", ALL_SHARDS_OK),
     ("FLUSHDB", ALL_SHARDS_OK),
+    ("HGETALL", UNORDERED),
+    ("HKEYS", UNORDERED),
+    ("HPTTL", CHANGES),
+    ("HRANDFIELD", CHANGES),
+    ("HSCAN", CHANGES),
+    ("HTTL", CHANGES),
+    ("HVALS", UNORDERED),
     ("INFO", EACH_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
     ("LATENCY|DOCTOR", EACH_NODE),

@@ -51,6 +51,9 @@ pub enum CommandError {
     /// EXPIRE was given an option it does not know.
     #[error("ERR Unsupported option {0}")]
     UnsupportedOption(Echo),
+    /// HSETEX was given an option it does not know.
+    #[error("ERR unknown argument: {0}")]
+    UnknownArgument(Echo),
     /// SCAN was given no cursor.
     #[error("ERR invalid cursor")]
     InvalidCursor,
@@ -169,6 +172,33 @@ impl CommandError {
         CommandError::text("ERR Invalid FREQ value, must be >= 0 and <= 255");
     pub const RESTORE_CHECKSUM: CommandError =
         CommandError::text("ERR DUMP payload version or checksum are wrong");
+
+    pub const HASH_NOT_INTEGER: CommandError =
+        CommandError::text("ERR hash value is not an integer");
+    pub const HASH_NOT_FLOAT: CommandError = CommandError::text("ERR hash value is not a float");
+    pub const NAN_OR_INFINITY: CommandError = CommandError::text("ERR value is NaN or Infinity");
+    pub const OUT_OF_RANGE: CommandError = CommandError::text("ERR value is out of range");
+    pub const RANDOM_COUNT_RANGE: CommandError = CommandError::text(
+        "ERR value is out of range, value must between -9223372036854775807 and \
+         9223372036854775807",
+    );
+    pub const FIELDS_MISSING: CommandError =
+        CommandError::text("ERR Mandatory argument FIELDS is missing or not at the right position");
+    pub const FIELDS_NOT_POSITIVE: CommandError =
+        CommandError::text("ERR Number of fields must be a positive integer");
+    pub const FIELDS_NOT_ABOVE_ZERO: CommandError =
+        CommandError::text("ERR Parameter `numFields` should be greater than 0");
+    pub const FIELDS_INVALID: CommandError = CommandError::text("ERR invalid number of fields");
+    pub const FIELDS_COUNT: CommandError =
+        CommandError::text("ERR The `numfields` parameter must match the number of arguments");
+    pub const FIELD_TIME_NEGATIVE: CommandError =
+        CommandError::text("ERR invalid expire time, must be >= 0");
+    pub const EXPIRE_TIME_MISSING: CommandError = CommandError::text("ERR missing expire time");
+    pub const HSETEX_ONE_CONDITION: CommandError =
+        CommandError::text("ERR Only one of FXX or FNX arguments can be specified");
+    pub const HSETEX_ONE_TIME: CommandError = CommandError::text(
+        "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+    );
 
     pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
     pub const NOAUTH_HELLO: CommandError = CommandError::text(

@@ -12,6 +12,7 @@ use crate::families;
 static FAMILIES: &[&[Command]] = &[
     families::string::COMMANDS,
     families::bitmap::COMMANDS,
+    families::hash::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
     families::connection::COMMANDS,

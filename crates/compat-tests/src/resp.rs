@@ -187,7 +187,13 @@ impl Client {
         self.taken = 0;
         let old = self.buffer.len();
         self.buffer.resize(old + 64 * 1024, 0);
-        let outcome = self.stream.read(&mut self.buffer[old..]);
+        // A process that was stopped and goes on finds its wait interrupted.
+        let outcome = loop {
+            match self.stream.read(&mut self.buffer[old..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => break outcome,
+            }
+        };
         self.buffer.truncate(old + *outcome.as_ref().unwrap_or(&0));
         match outcome {
             Ok(count) => Ok(count > 0),

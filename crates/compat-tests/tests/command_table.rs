@@ -16,6 +16,9 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
     object|idletime object|help dump restore \
     multi exec discard watch unwatch \
+    hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
+    hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \
+    httl hvals \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

@@ -68,13 +68,21 @@ fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// DUMPs of strings in each of Redis's forms: short, long and compressed, and the integers' sizes.
+/// DUMPs of strings in each of Redis's forms (short, long and compressed, and the integers' sizes)
+/// and of hashes (a listpack, long and compressed ones, a table).
 fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     let mut client = redis.client()?;
     let long = "compressible ".repeat(50);
     let mut payloads = Vec::new();
     for value in ["", "hello", "7", "-300", "70000", "5000000000", "1.5", &long] {
         client.call(&["SET", "payload", value])?;
+        let reply = client.call(&["DUMP", "payload"])?;
+        payloads.push(reply.text().context("DUMP")?.to_vec());
+    }
+    let many: String = (0..100).map(|field| format!(" f{field} 1")).collect();
+    for fields in [" a 1 b two", &many, &format!(" a {}", "x".repeat(65))] {
+        client.call(&["DEL", "payload"])?;
+        client.line(&format!("HSET payload{fields}"))?;
         let reply = client.call(&["DUMP", "payload"])?;
         payloads.push(reply.text().context("DUMP")?.to_vec());
     }
@@ -105,6 +113,11 @@ const PLANTED: &[(&str, Tamper)] = &[
             if (1_000..10_000_000).contains(&ttl) {
                 command[2] = (ttl + 100).to_string().into_bytes();
             }
+        }
+    }),
+    ("HDEL deletes one field only", |command| {
+        if name(command) == b"HDEL" {
+            command.truncate(3);
         }
     }),
     ("MSET loses its last pair, silently", |command| {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use commands::table;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use wire::ids::CommandId;
 
 /// What other connections see of a connection.

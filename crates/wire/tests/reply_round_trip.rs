@@ -30,7 +30,7 @@ fn random_double(rng: &mut StdRng) -> f64 {
 }
 
 fn random_reply(rng: &mut StdRng, depth: usize) -> Reply {
-    let kinds = if depth == 0 { 11 } else { 15 };
+    let kinds = if depth == 0 { 11 } else { 16 };
     match rng.random_range(0..kinds) {
         0 => Reply::OK,
         1 => Reply::Status(random_text(rng)),
@@ -46,6 +46,7 @@ fn random_reply(rng: &mut StdRng, depth: usize) -> Reply {
         11 => Reply::Array(random_replies(rng, depth - 1)),
         12 => Reply::Set(vec![random_reply(rng, 0)]),
         13 => Reply::Map(vec![(random_reply(rng, 0), random_reply(rng, depth - 1))]),
+        14 => Reply::Pairs(vec![(random_reply(rng, 0), random_reply(rng, depth - 1))]),
         _ => Reply::BigNumber(Bytes::from(rng.random::<u128>().to_string())),
     }
 }
@@ -71,9 +72,15 @@ fn as_read(reply: &Reply, version: RespVersion) -> Reply {
         Reply::Set(items) => Reply::Set(all(items)),
         Reply::Push(items) if resp2 => Reply::Array(all(items)),
         Reply::Push(items) => Reply::Push(all(items)),
-        Reply::Map(pairs) if resp2 => {
+        Reply::Map(pairs) | Reply::Pairs(pairs) if resp2 => {
             let flat = pairs.iter().flat_map(|(key, value)| [key, value]);
             Reply::Array(flat.map(|item| as_read(item, version)).collect())
+        }
+        Reply::Pairs(pairs) => {
+            let read = |(key, value): &(Reply, Reply)| {
+                Reply::Array(vec![as_read(key, version), as_read(value, version)])
+            };
+            Reply::Array(pairs.iter().map(read).collect())
         }
         Reply::Map(pairs) => {
             let read = |(key, value)| (as_read(key, version), as_read(value, version));

@@ -300,7 +300,7 @@ fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 fn dump_key(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     match keyspace::read(view, args.bytes(1)?)? {
         None => Ok(Reply::Null),
-        Some(header) => Ok(Reply::Bulk(dump::serialize(&header.value)?)),
+        Some(header) => Ok(Reply::Bulk(dump::serialize(view, args.bytes(1)?, &header.value)?)),
     }
 }
 
@@ -337,7 +337,7 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if ttl < 0 {
         return Err(CommandError::RESTORE_TTL);
     }
-    let value = dump::deserialize(args.bytes(3)?)?;
+    let restored = dump::deserialize(args.bytes(3)?)?;
     let form = if absolute { TimeForm::PXAT } else { TimeForm::PX };
     let deadline = match ttl {
         0 => None,
@@ -350,7 +350,10 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         Some(at) if at <= txn.now_ms() => {
             keyspace::remove(txn, key, found);
         }
-        _ => keyspace::store(txn, key, found, value, deadline),
+        _ => {
+            let value = restored.into_value(txn, key)?;
+            keyspace::store(txn, key, found, value, deadline);
+        }
     }
     Ok(Reply::OK)
 }

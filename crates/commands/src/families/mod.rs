@@ -4,6 +4,8 @@ pub(crate) mod admin;
 pub(crate) mod bitmap;
 pub(crate) mod connection;
 pub(crate) mod generic;
+pub(crate) mod hash;
+pub(crate) mod hash_expiry;
 pub(crate) mod server;
 pub(crate) mod string;
 pub(crate) mod transactions;

@@ -3,7 +3,7 @@
 //! ```text
 //! payload = type:u8 value version:u16 crc64:u64      the last two little-endian; the checksum
 //!                                                    covers all before it
-//! type    = 0 string
+//! type    = 0 string | those of types/hash_dump.rs
 //! string  = length bytes | 0xc0 i8 | 0xc1 i16 | 0xc2 i32 (little-endian)
 //!         | 0xc3 packed_length length lzf
 //! length  = 00 and 6 bits | 01 and 14 bits | 0x80 u32 | 0x81 u64 (big-endian)
@@ -18,11 +18,16 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::args::{VALUE_BYTES_MAX, parse_int};
 use crate::error::CommandError;
-use crate::types::header::Value;
+use crate::txn::Txn;
+use crate::types::hash::Hash;
+use crate::types::hash_dump::{self, HashDump};
+use crate::types::hash_edit;
+use crate::types::header::{Kind, Value};
+use crate::view::{View, ViewError};
 
 /// The version written: that of Redis 7.0, so that its payloads go both ways.
 const VERSION_WRITTEN: u16 = 10;
-/// The newest version read: that of Redis 7.4.
+/// The newest version read, and written where only it has the type: that of Redis 7.4.
 const VERSION_MAX: u16 = 12;
 const FOOTER_BYTES: usize = 10;
 const TYPE_STRING: u8 = 0;
@@ -32,15 +37,46 @@ const INT_TEXT_BYTES_MAX: usize = 11;
 /// An LZF item of 3 bytes makes 264 at most.
 const LZF_GROWTH_MAX: usize = 88;
 
-/// The payload of a value.
+/// What a payload holds.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Restored {
+    /// A string.
+    String(Bytes),
+    /// A hash.
+    Hash(HashDump),
+}
+
+impl Restored {
+    /// The value, for the key at which it is about to be stored.
+    pub(crate) fn into_value(self, txn: &mut Txn<'_>, key: &[u8]) -> Result<Value, ViewError> {
+        match self {
+            Restored::String(text) => Ok(Value::string(text)),
+            Restored::Hash(dump) => {
+                hash_edit::build(txn, key, &dump.entries, (dump.is_table, dump.is_timed))
+            }
+        }
+    }
+}
+
+/// The payload of a key's value.
 ///
-/// *Errors*: a type whose payload is not known.
-pub(crate) fn serialize(value: &Value) -> Result<Bytes, CommandError> {
-    let Value::String { text, .. } = value else { return Err(CommandError::NOT_DUMPABLE) };
-    let mut out = BytesMut::with_capacity(text.len() + FOOTER_BYTES + 10);
-    out.put_u8(TYPE_STRING);
-    put_string(&mut out, text);
-    out.put_u16_le(VERSION_WRITTEN);
+/// *Errors*: a type whose payload is not known; rows that cannot be read.
+pub(crate) fn serialize(view: &dyn View, key: &[u8], value: &Value) -> Result<Bytes, CommandError> {
+    let mut out = BytesMut::new();
+    let version = match value {
+        Value::String { text, .. } => {
+            out.reserve(text.len() + FOOTER_BYTES + 10);
+            out.put_u8(TYPE_STRING);
+            put_string(&mut out, text);
+            VERSION_WRITTEN
+        }
+        _ if value.kind() == Kind::Hash => {
+            let dump = HashDump::of(&Hash::of(view, key, value)?)?;
+            if dump.write(&mut out) { VERSION_MAX } else { VERSION_WRITTEN }
+        }
+        _ => return Err(CommandError::NOT_DUMPABLE),
+    };
+    out.put_u16_le(version);
     let checksum = crc64(&out);
     out.put_u64_le(checksum);
     Ok(out.freeze())
@@ -49,17 +85,14 @@ pub(crate) fn serialize(value: &Value) -> Result<Bytes, CommandError> {
 /// The value of a payload.
 ///
 /// *Errors*: `RESTORE_CHECKSUM` if the footer is not right, `BadDataFormat` if the rest is not.
-pub(crate) fn deserialize(payload: &[u8]) -> Result<Value, CommandError> {
+pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
     let content = verified_content(payload).ok_or(CommandError::RESTORE_CHECKSUM)?;
     let (kind, mut input) = content.split_first().ok_or(CommandError::BadDataFormat)?;
-    if *kind != TYPE_STRING {
-        return Err(CommandError::BadDataFormat);
-    }
-    let text = read_string(&mut input).ok_or(CommandError::BadDataFormat)?;
-    if !input.is_empty() {
-        return Err(CommandError::BadDataFormat);
-    }
-    Ok(Value::string(text))
+    let restored = match *kind {
+        TYPE_STRING => read_string(&mut input).map(Restored::String),
+        kind => hash_dump::read(kind, &mut input).map(Restored::Hash),
+    };
+    restored.filter(|_| input.is_empty()).ok_or(CommandError::BadDataFormat)
 }
 
 fn verified_content(payload: &[u8]) -> Option<&[u8]> {
@@ -70,7 +103,8 @@ fn verified_content(payload: &[u8]) -> Option<&[u8]> {
     right.then_some(content)
 }
 
-fn put_string(out: &mut BytesMut, text: &[u8]) {
+/// Writes a string.
+pub(super) fn put_string(out: &mut BytesMut, text: &[u8]) {
     let int = if text.len() <= INT_TEXT_BYTES_MAX { parse_int(text) } else { None };
     if let Some(int) = int.and_then(|int| i32::try_from(int).ok()) {
         match (i8::try_from(int), i16::try_from(int)) {
@@ -86,7 +120,13 @@ fn put_string(out: &mut BytesMut, text: &[u8]) {
         }
         return;
     }
-    match text.len() {
+    put_length(out, text.len() as u64);
+    out.put_slice(text);
+}
+
+/// Writes a length, or what else Redis writes like one.
+pub(super) fn put_length(out: &mut BytesMut, length: u64) {
+    match length {
         length @ 0..0x40 => out.put_u8(length as u8),
         length @ 0x40..0x4000 => out.put_u16(0x4000 | length as u16),
         length => match u32::try_from(length) {
@@ -96,14 +136,14 @@ fn put_string(out: &mut BytesMut, text: &[u8]) {
             }
             Err(_) => {
                 out.put_u8(0x81);
-                out.put_u64(length as u64);
+                out.put_u64(length);
             }
         },
     }
-    out.put_slice(text);
 }
 
-fn read_string(input: &mut &[u8]) -> Option<Bytes> {
+/// Reads a string.
+pub(super) fn read_string(input: &mut &[u8]) -> Option<Bytes> {
     let int = |value: i32| Bytes::from(value.to_string());
     match *input.first()? {
         0xc0 => take::<2>(input).map(|[_, b]| int(i32::from(b as i8))),
@@ -123,21 +163,25 @@ fn read_string(input: &mut &[u8]) -> Option<Bytes> {
 }
 
 /// Reads a length that a value may have.
-fn read_length(input: &mut &[u8]) -> Option<usize> {
-    let first = *input.first()?;
-    let length = match first >> 6 {
-        0 => take::<1>(input).map(|_| u64::from(first))?,
-        1 => take::<2>(input).map(|b| u64::from(u16::from_be_bytes(b) & 0x3fff))?,
-        2 if first == 0x80 => {
-            take::<5>(input).map(|[_, b @ ..]| u64::from(u32::from_be_bytes(b)))?
-        }
-        2 if first == 0x81 => take::<9>(input).map(|[_, b @ ..]| u64::from_be_bytes(b))?,
-        _ => return None,
-    };
-    usize::try_from(length).ok().filter(|length| *length <= VALUE_BYTES_MAX)
+pub(super) fn read_length(input: &mut &[u8]) -> Option<usize> {
+    let length = usize::try_from(read_number(input)?).ok()?;
+    (length <= VALUE_BYTES_MAX).then_some(length)
 }
 
-fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
+/// Reads what Redis writes like a length.
+pub(super) fn read_number(input: &mut &[u8]) -> Option<u64> {
+    let first = *input.first()?;
+    match first >> 6 {
+        0 => take::<1>(input).map(|_| u64::from(first)),
+        1 => take::<2>(input).map(|b| u64::from(u16::from_be_bytes(b) & 0x3fff)),
+        2 if first == 0x80 => take::<5>(input).map(|[_, b @ ..]| u64::from(u32::from_be_bytes(b))),
+        2 if first == 0x81 => take::<9>(input).map(|[_, b @ ..]| u64::from_be_bytes(b)),
+        _ => None,
+    }
+}
+
+/// Takes so many bytes.
+pub(super) fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, rest) = input.split_first_chunk::<N>()?;
     *input = rest;
     Some(*taken)
@@ -203,6 +247,7 @@ const fn crc64_table() -> [u64; 256] {
 mod tests {
     use super::*;
     use crate::testing::Random;
+    use crate::view::MemoryView;
 
     fn sealed(content: &[u8], version: u16) -> Vec<u8> {
         let mut payload = content.to_vec();
@@ -222,9 +267,10 @@ mod tests {
         let numbers =
             ["0", "-1", "127", "128", "-32768", "32768", "2147483647", "2147483648", "01", "-0"];
         for text in long.iter().map(String::as_str).chain(numbers) {
-            let value = Value::string(Bytes::copy_from_slice(text.as_bytes()));
-            let payload = serialize(&value).expect("a string");
-            assert_eq!(deserialize(&payload), Ok(value));
+            let text = Bytes::copy_from_slice(text.as_bytes());
+            let value = Value::string(text.clone());
+            let payload = serialize(&MemoryView::new(0), b"", &value).expect("a string");
+            assert_eq!(deserialize(&payload), Ok(Restored::String(text)));
         }
     }
 
@@ -232,7 +278,7 @@ mod tests {
     fn lzf_of_a_real_server_is_read() {
         // DUMP of 100 times `a` by Redis 7.0.15.
         let payload = b"\x00\xc3\t@d\x01aa\xe0W\x00\x01aa\n\x00\xe8\xa3\xb5\x07\xb0m\xf2q";
-        assert_eq!(deserialize(payload), Ok(Value::string(Bytes::from("a".repeat(100)))));
+        assert_eq!(deserialize(payload), Ok(Restored::String(Bytes::from("a".repeat(100)))));
     }
 
     #[test]

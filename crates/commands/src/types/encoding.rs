@@ -1,6 +1,7 @@
 //! What OBJECT ENCODING says: Redis's names for how *it* would hold the value.
 
 use crate::args::parse_int;
+use crate::types::hash;
 use crate::types::header::{Kind, TextForm, Value};
 
 /// Longest string that Redis keeps beside its object, in bytes.
@@ -12,6 +13,9 @@ pub(crate) fn name(value: &Value) -> &'static str {
         Value::String { text, form } => text_name(text, *form),
         Value::Inline { kind: Kind::Stream, .. } | Value::Rows { kind: Kind::Stream, .. } => {
             "stream"
+        }
+        Value::Inline { kind: Kind::Hash, .. } | Value::Rows { kind: Kind::Hash, .. } => {
+            hash::meta_of(value).unwrap_or_default().encoding()
         }
         Value::Inline { .. } => "listpack",
         Value::Rows { kind: Kind::List, .. } => "quicklist",

@@ -6,7 +6,8 @@
 //! place that keeps four things in step with it:
 //!
 //! - the header row;
-//! - the row of the TTL index, if the key has a time to live;
+//! - the row of the TTL index, if the key or fields of its hash have a time to live: one row, at the
+//!   soonest of them ([`due_ms`]);
 //! - the counters (a hidden *expired* key still counts, as in Redis; a flushed one does not, since
 //!   the flush set the counters to zero);
 //! - the generation of a collection that ceases to exist.
@@ -21,6 +22,8 @@ use wire::placement::Placement;
 
 use crate::rows::{self, RowKind};
 use crate::txn::Txn;
+use crate::types::hash;
+use crate::types::hash_edit::HashEdit;
 use crate::types::header::{Header, Value};
 use crate::view::{Direction, View, ViewError};
 
@@ -37,6 +40,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// What is found where nothing lies.
+    pub(crate) fn nothing(view: &dyn View, key: &[u8]) -> Found {
+        Found { row: rows::header_key(view.table(), key), stored: None, live: false }
+    }
+
     /// The key's header, if the key exists for clients.
     pub fn header(&self) -> Option<&Header> {
         if self.live { self.stored.as_ref() } else { None }
@@ -95,7 +103,7 @@ fn has_expired(view: &dyn View, header: &Header) -> bool {
 pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_at_ms: Option<u64>) {
     let old = found.stored.as_ref();
     let old_expire = old.and_then(|header| header.expire_at_ms);
-    change_ttl_row(txn, key, old_expire, expire_at_ms);
+    change_ttl_row(txn, key, old.and_then(due_ms), sooner(expire_at_ms, &value));
     let old_generation = old.and_then(|header| header.value.generation());
     if let Some(generation) = old_generation
         && value.generation() != Some(generation)
@@ -129,7 +137,7 @@ pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
 /// Removes a header, and leaves the data rows it named to whoever names them now.
 fn remove_header(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
     let Some(old) = found.stored else { return false };
-    change_ttl_row(txn, key, old.expire_at_ms, None);
+    change_ttl_row(txn, key, due_ms(&old), None);
     let counters = txn.counters_mut();
     counters.keys = counters.keys.saturating_sub(1);
     if old.expire_at_ms.is_some() {
@@ -198,6 +206,18 @@ fn forget_bytes(bytes: &mut u64, key: &[u8], old: &Header) {
     *bytes = bytes.saturating_sub(charge(key, &old.value));
 }
 
+/// When the leader has to look at the key: it ceases to exist, or fields of its hash do.
+pub fn due_ms(header: &Header) -> Option<u64> {
+    sooner(header.expire_at_ms, &header.value)
+}
+
+fn sooner(expire_at_ms: Option<u64>, value: &Value) -> Option<u64> {
+    match (expire_at_ms, hash::fields_due_ms(value)) {
+        (Some(key), Some(fields)) => Some(key.min(fields)),
+        (key, fields) => key.or(fields),
+    }
+}
+
 fn change_ttl_row(txn: &mut Txn<'_>, key: &[u8], old: Option<u64>, new: Option<u64>) {
     if old == new {
         return;
@@ -214,36 +234,53 @@ fn change_ttl_row(txn: &mut Txn<'_>, key: &[u8], old: Option<u64>, new: Option<u
 /// What [`expire_due`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expired {
-    /// Keys removed.
+    /// Keys removed, those that lost their last field included.
     pub removed: usize,
+    /// Fields of hashes removed.
+    pub fields: usize,
     /// No key is due before this time, in ms since the epoch; `None` if none has a time to live.
     /// In the past if the limit was reached: call again.
     pub next_due_ms: Option<u64>,
 }
 
-/// Removes up to `limit` keys of the partition whose time has come, soonest first.
+/// Removes up to `limit` keys and fields of the partition whose time has come, soonest first.
 ///
 /// An index row whose key has meanwhile another time to live, or went with a FLUSHDB, is stale and
-/// is deleted, too; it counts towards the limit.
+/// is deleted, too; it counts towards the limit. A hash with more due fields than the limit leaves
+/// keeps its index row, so that the next call goes on with it.
 pub fn expire_due(txn: &mut Txn<'_>, limit: usize) -> Result<Expired, ViewError> {
     let now = txn.now_ms();
-    let (due, rest_due) = due_rows(txn, now, limit)?;
-    let mut removed = 0;
+    let (due, mut rest_due) = due_rows(txn, now, limit)?;
+    let mut expired = Expired { removed: 0, fields: 0, next_due_ms: None };
+    let mut left = limit;
     for (row, at, key) in due {
+        if left == 0 {
+            rest_due = Some(at);
+            break;
+        }
+        left -= 1;
         let found = lookup(txn, &key)?;
-        let agrees = found.stored.as_ref().is_some_and(|header| header.expire_at_ms == Some(at));
-        if agrees {
-            remove(txn, &key, found);
-            removed += 1;
-        } else {
+        let agrees = found.stored.as_ref().is_some_and(|header| due_ms(header) == Some(at));
+        if !agrees {
             txn.delete(row);
+        } else if found.live {
+            let mut hash = HashEdit::of(txn, &key, found)?;
+            let deleted = hash.delete_due(txn, left + 1)?;
+            expired.fields += deleted;
+            left = (left + 1).saturating_sub(deleted.max(1));
+            let due_again = hash.earliest_ms().filter(|next| *next <= now);
+            rest_due = due_again.or(rest_due);
+            expired.removed += usize::from(hash.finish(txn)?);
+        } else {
+            remove(txn, &key, found);
+            expired.removed += 1;
         }
     }
-    let next_due_ms = match rest_due {
+    expired.next_due_ms = match rest_due {
         Some(at) => Some(at),
         None => next_due(txn, now.saturating_add(1))?,
     };
-    Ok(Expired { removed, next_due_ms })
+    Ok(expired)
 }
 
 /// A row of the TTL index: its key, when it is due, the client's key.

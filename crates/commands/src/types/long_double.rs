@@ -58,6 +58,11 @@ impl LongDouble {
         Some(LongDouble { negative, ..magnitude })
     }
 
+    /// Whether it is `inf` or `-inf`.
+    pub(crate) fn is_infinite(self) -> bool {
+        self.infinite
+    }
+
     /// The sum; `None` if it is infinite or NaN.
     pub(crate) fn add(self, other: LongDouble) -> Option<LongDouble> {
         if self.infinite || other.infinite {

@@ -3,8 +3,15 @@
 pub(crate) mod bits;
 pub(crate) mod dump;
 pub(crate) mod encoding;
+pub(crate) mod hash;
+pub(crate) mod hash_dump;
+pub(crate) mod hash_edit;
+pub(crate) mod hash_inline;
+pub(crate) mod hash_walk;
 pub mod header;
 pub mod keyspace;
 pub(crate) mod lcs;
+pub(crate) mod listpack;
 pub(crate) mod long_double;
 pub(crate) mod walk;
+pub(crate) mod ziplist;

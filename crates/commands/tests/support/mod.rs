@@ -178,6 +178,13 @@ fn print_at(reply: &Reply, indent: &str, out: &mut String) {
             }
             out.truncate(out.trim_end().len());
         }
+        Reply::Pairs(pairs) => {
+            let nested: Vec<_> = pairs
+                .iter()
+                .map(|(key, value)| Reply::Array(vec![key.clone(), value.clone()]))
+                .collect();
+            print_at(&Reply::Array(nested), indent, out);
+        }
         other => write!(out, "{other:?}").expect("a String"),
     }
 }

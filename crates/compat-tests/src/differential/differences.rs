@@ -34,6 +34,11 @@ pub struct Difference {
 pub const DIFFERENCES: &[Difference] = &[
     // Inherent: no two servers, nor two runs of one, agree here.
     Difference { on: &["KEYS"], same: unordered, why: "the order of keys is the hash table's" },
+    Difference { on: &["HGETALL"], same: |e| unordered_by(e, 2), why: "the order of fields is the hash table's" },
+    Difference { on: &["HKEYS", "HVALS"], same: unordered, why: "the same" },
+    Difference { on: &["HSCAN"], same: field_scans,
+        why: "cursors and order are each server's own; what comes in one call is compared as a set" },
+    Difference { on: &["HRANDFIELD"], same: as_many, why: "random; the number of fields is compared" },
     Difference { on: &["SCAN"], same: both_scans,
         why: "cursors and order are each server's own; whole scans are compared as sets" },
     Difference { on: &["TTL", "EXPIRETIME"], same: |e| near(e, 2), why: "the clock runs on between the servers (s)" },
@@ -73,6 +78,9 @@ pub const DIFFERENCES: &[Difference] = &[
             && matches!((e.reference.value.text(), e.target.value.text()),
                 (Some(b"raw"), Some(b"embstr" | b"int")) | (Some(b"embstr"), Some(b"int"))),
         why: "a copy in another database is made of a DUMP, which does not say how a short string came to be" },
+    Difference { on: &["OBJECT ENCODING"], same: |e| e.copies_across
+            && (e.reference.value.text(), e.target.value.text()) == (Some(b"hashtable"), Some(b"listpack")),
+        why: "the same of a hash that had been larger: RESTORE makes it small, in Redis too" },
     Difference { on: &["CONFIG SET"], same: fewer_choices, why: "nothing is ever evicted: noeviction is the only choice" },
     Difference { on: &["COMMAND", "COMMAND COUNT", "COMMAND LIST", "COMMAND INFO", "COMMAND DOCS"], same: same_shape,
         why: "Evenkeel has fewer commands and some of its own; command_table.rs compares the rows" },
@@ -152,13 +160,52 @@ fn both(exchange: &Exchange<'_>, holds: fn(&Value) -> bool) -> bool {
 }
 
 fn unordered(exchange: &Exchange<'_>) -> bool {
-    let sorted = |value: &Value| {
-        let mut items = value.items()?.to_vec();
-        items.sort();
-        Some(items)
+    unordered_by(exchange, 1)
+}
+
+/// The same items in another order, so many at a time; a map's are pairs in any case.
+fn unordered_by(exchange: &Exchange<'_>, size: usize) -> bool {
+    let (reference, target) = (&exchange.reference.value, &exchange.target.value);
+    let same_type = std::mem::discriminant(reference) == std::mem::discriminant(target);
+    let sorted = [reference, target].map(|value| sorted(value, size));
+    same_type && sorted[0].is_some() && sorted[0] == sorted[1]
+}
+
+fn sorted(value: &Value, size: usize) -> Option<Vec<Vec<Value>>> {
+    let mut groups: Vec<Vec<Value>> = match value {
+        Value::Map(pairs) => {
+            pairs.iter().map(|(key, value)| vec![key.clone(), value.clone()]).collect()
+        }
+        _ => value.items()?.chunks(size).map(<[Value]>::to_vec).collect(),
     };
-    let (reference, target) = (sorted(&exchange.reference.value), sorted(&exchange.target.value));
-    reference.is_some() && reference == target
+    groups.sort();
+    Some(groups)
+}
+
+/// Of two HSCANs that began at 0 and came to the end at once, the fields and values are the same;
+/// else only their shape is.
+fn field_scans(exchange: &Exchange<'_>) -> bool {
+    let parts = [exchange.reference, exchange.target].map(|reply| match reply.value.items() {
+        Some([cursor, fields]) => Some((cursor.text()?.to_vec(), sorted(fields, 2)?)),
+        _ => None,
+    });
+    let [Some((their_cursor, theirs)), Some((our_cursor, ours))] = parts else { return false };
+    let from_start = exchange.command.get(2).is_some_and(|cursor| cursor == b"0");
+    let at_once = from_start && their_cursor == b"0" && our_cursor == b"0";
+    !at_once || theirs == ours
+}
+
+/// One item each, or as many of them.
+fn as_many(exchange: &Exchange<'_>) -> bool {
+    let shape = |value: &Value| match value {
+        Value::Bulk(_) => Some(None),
+        value => {
+            let items = value.items()?;
+            Some(Some((items.len(), items.first().map(std::mem::discriminant))))
+        }
+    };
+    let reference = shape(&exchange.reference.value);
+    reference.is_some() && reference == shape(&exchange.target.value)
 }
 
 fn both_scans(exchange: &Exchange<'_>) -> bool {
@@ -476,6 +523,17 @@ mod tests {
         assert!(!same("TTL a", b":10\r\n", b"-ERR no\r\n"));
         assert!(!same("GET a", b"$-1\r\n", b"_\r\n"));
         assert!(!same("COMMAND COUNT", b":240\r\n", b"-ERR no\r\n"));
+        let (flat, other) = (b"*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n", b"*4\r\n:3\r\n:4\r\n:1\r\n:2\r\n");
+        assert!(same("HGETALL h", flat, other));
+        assert!(!same("HGETALL h", flat, b"*4\r\n:1\r\n:4\r\n:3\r\n:2\r\n"));
+        assert!(!same("HMGET h 1 3", flat, other));
+        assert!(same("HRANDFIELD h", b"$1\r\na\r\n", b"$1\r\nb\r\n"));
+        assert!(!same("HRANDFIELD h 2", b"*1\r\n$1\r\na\r\n", b"*0\r\n"));
+        let scan = |(cursor, field): (u8, char)| {
+            format!("*2\r\n$1\r\n{cursor}\r\n*2\r\n$1\r\n{field}\r\n:1\r\n")
+        };
+        let same_scan = |one, two| same("HSCAN h 0", scan(one).as_bytes(), scan(two).as_bytes());
+        assert!(same_scan((7, 'a'), (0, 'b')) && !same_scan((0, 'a'), (0, 'b')));
         assert!(same("client id", b":7\r\n", b":9\r\n"));
     }
 }

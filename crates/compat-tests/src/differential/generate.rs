@@ -64,9 +64,27 @@ const TEMPLATES: &[(usize, &str)] = &[
     (6, "BITPOS <key> (0|1|0|1|2|abc) [<idx> [<idx> [BIT|BYTE|x]]]"),
     (5, "BITOP (AND|OR|XOR|x) <key> <key>+"),
     (4, "BITOP NOT <key> <key> [<key>]"),
-    (4, "!BITFIELD <key> (GET <field> <bit>|SET <field> <bit> <number>|INCRBY <field> <bit> <number>|OVERFLOW (WRAP|SAT|FAIL))+"),
-    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <field> <bit> <number>|INCRBY <field> <bit> <number>)+"),
-    (3, "!BITFIELD_RO <key> (GET <field> <bit>)+ [SET u8 0 1]"),
+    (4, "!BITFIELD <key> (GET <integer> <bit>|SET <integer> <bit> <number>|INCRBY <integer> <bit> <number>|OVERFLOW (WRAP|SAT|FAIL))+"),
+    (4, "!BITFIELD <key> OVERFLOW (SAT|FAIL|x) (SET <integer> <bit> <number>|INCRBY <integer> <bit> <number>)+"),
+    (3, "!BITFIELD_RO <key> (GET <integer> <bit>)+ [SET u8 0 1]"),
+    // Hashes.
+    (6, "HDEL <key> <field>+"),
+    (5, "HEXISTS <key> <field>"),
+    (8, "HGET <key> <field>"),
+    (6, "HGETALL <key>"),
+    (7, "HINCRBY <key> <field> <int>"),
+    (7, "HINCRBYFLOAT <key> <field> <float>"),
+    (4, "HKEYS <key>"),
+    (5, "HLEN <key>"),
+    (6, "HMGET <key> <field>+"),
+    (4, "HMSET <key> (<field> <val>)+"),
+    (3, "!HRANDFIELD <key> [<drawn>|<drawn> WITHVALUES|<drawn> x]"),
+    (4, "HSCAN <key> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
+    (20, "HSET <key> (<field> <val>)+"),
+    (2, "HSET <key> <field>+"),
+    (5, "HSETNX <key> <field> <val>"),
+    (4, "HSTRLEN <key> <field>"),
+    (4, "HVALS <key>"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -85,7 +103,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "RENAMENX <key> <key>"),
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
-    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list]"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash]"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
@@ -289,7 +307,7 @@ const BITS: &[&str] = &[
 ];
 
 /// Types of BITFIELD's numbers.
-const FIELDS: &[&str] = &[
+const INTEGERS: &[&str] = &[
     "u1", "u2", "u4", "u8", "u8", "u16", "u32", "u63", "i1", "i2", "i5", "i8", "i8", "i16", "i33",
     "i63", "i64", "u64", "i65", "u0", "x8", "", "U8",
 ];
@@ -322,6 +340,38 @@ const PATTERNS: &[&str] = &[
     "**", "k*k", "?*?", "[]", "[c-a]", "\\", "*\\",
 ];
 
+/// Of hashes. One is too long for Redis's small encoding.
+const FIELDS: &[&str] = &[
+    "a",
+    "b",
+    "c",
+    "n",
+    "field",
+    "1",
+    "-300",
+    "",
+    "\0\r\n",
+    "ünï",
+    "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+];
+
+/// How many fields HRANDFIELD draws. No large negative number: Redis would send so many.
+const DRAWN: &[&str] = &[
+    "0",
+    "1",
+    "3",
+    "100",
+    "-1",
+    "-3",
+    "-100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "abc",
+    "",
+    "1.0",
+];
+
 const NAMES: &[&str] = &["me", "conn-1", "", "with space", "with\nline", "x.y:z", "ünï"];
 
 impl Generator {
@@ -329,6 +379,8 @@ impl Generator {
         match kind {
             "key" => self.rng.pick(KEYS).to_vec(),
             "val" => self.value(),
+            "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
+            "drawn" => self.rng.pick(DRAWN).as_bytes().to_vec(),
             "int" => self.rng.pick(INTS).as_bytes().to_vec(),
             "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
@@ -339,7 +391,7 @@ impl Generator {
                 lowest if lowest == b"-9223372036854775808" => b"-129".to_vec(),
                 number => number,
             },
-            "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
+            "integer" => self.rng.pick(INTEGERS).as_bytes().to_vec(),
             "pattern" => self.rng.pick(PATTERNS).as_bytes().to_vec(),
             "name" => self.rng.pick(NAMES).as_bytes().to_vec(),
             "count" => {

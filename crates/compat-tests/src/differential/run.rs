@@ -227,6 +227,7 @@ impl Runner {
             lines.push(vec![b"SELECT".to_vec(), database.as_bytes().to_vec()]);
             for key in KEYS {
                 lines.push(vec![b"GET".to_vec(), key.to_vec()]);
+                lines.push(vec![b"HGETALL".to_vec(), key.to_vec()]);
                 lines.push(vec![b"PTTL".to_vec(), key.to_vec()]);
                 lines.push(vec![b"OBJECT".to_vec(), b"ENCODING".to_vec(), key.to_vec()]);
             }

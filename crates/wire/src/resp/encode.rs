@@ -25,7 +25,24 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
         Reply::Array(items) => aggregate(b'*', items, version, out),
         Reply::Set(items) => aggregate(if resp3 { b'~' } else { b'*' }, items, version, out),
         Reply::Push(items) => aggregate(if resp3 { b'>' } else { b'*' }, items, version, out),
-        Reply::Map(pairs) => map(pairs, version, out),
+        Reply::Map(pairs) => {
+            match version {
+                RespVersion::Resp2 => header(b'*', 2 * pairs.len(), out),
+                RespVersion::Resp3 => header(b'%', pairs.len(), out),
+            }
+            pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
+        }
+        Reply::Pairs(pairs) if resp3 => {
+            header(b'*', pairs.len(), out);
+            for (key, value) in pairs {
+                header(b'*', 2, out);
+                pair(key, value, version, out);
+            }
+        }
+        Reply::Pairs(pairs) => {
+            header(b'*', 2 * pairs.len(), out);
+            pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
+        }
         Reply::Double(value) => {
             let mut digits = [0; DOUBLE_BYTES_MAX];
             let digits = format_double(*value, &mut digits);
@@ -49,15 +66,9 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
     }
 }
 
-fn map(pairs: &[(Reply, Reply)], version: RespVersion, out: &mut ReplyBuffer) {
-    match version {
-        RespVersion::Resp2 => header(b'*', 2 * pairs.len(), out),
-        RespVersion::Resp3 => header(b'%', pairs.len(), out),
-    }
-    for (key, value) in pairs {
-        encode(key, version, out);
-        encode(value, version, out);
-    }
+fn pair(key: &Reply, value: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
+    encode(key, version, out);
+    encode(value, version, out);
 }
 
 fn aggregate(kind: u8, items: &[Reply], version: RespVersion, out: &mut ReplyBuffer) {
@@ -138,6 +149,11 @@ mod tests {
                 Reply::Map(vec![(Reply::OK, Reply::Double(1.5))]),
                 r"*2\r\n+OK\r\n$3\r\n1.5\r\n",
                 r"%1\r\n+OK\r\n,1.5\r\n",
+            ),
+            (
+                Reply::Pairs(vec![(Reply::OK, Reply::Null)]),
+                r"*2\r\n+OK\r\n$-1\r\n",
+                r"*1\r\n*2\r\n+OK\r\n_\r\n",
             ),
             (Reply::Set(vec![Reply::OK]), r"*1\r\n+OK\r\n", r"~1\r\n+OK\r\n"),
             (Reply::Push(vec![Reply::OK]), r"*1\r\n+OK\r\n", r">1\r\n+OK\r\n"),

@@ -24,6 +24,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// `%n` in RESP3, a flat array in RESP2.
     Map(Vec<(Reply, Reply)>),
+    /// `*n` of `*2` in RESP3, a flat array in RESP2 (what WITHVALUES asks for).
+    Pairs(Vec<(Reply, Reply)>),
     /// `~n` in RESP3, an array in RESP2.
     Set(Vec<Reply>),
     /// `>n` in RESP3, an array in RESP2.
@@ -60,7 +62,9 @@ impl Reply {
             | Reply::Set(items)
             | Reply::Push(items)
             | Reply::Sequence(items) => sum(items),
-            Reply::Map(pairs) => pairs.iter().map(|(k, v)| k.text_bytes() + v.text_bytes()).sum(),
+            Reply::Map(pairs) | Reply::Pairs(pairs) => {
+                pairs.iter().map(|(k, v)| k.text_bytes() + v.text_bytes()).sum()
+            }
             Reply::Simple(_)
             | Reply::Integer(_)
             | Reply::Null
