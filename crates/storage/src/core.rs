@@ -119,6 +119,8 @@ pub(crate) struct Core {
     active_bytes: u64,
     /// No key is due before this time; `None`: none has a time to live.
     next_due_ms: Option<u64>,
+    /// Expired keys whose deletion this replica proposed since its node started.
+    expired_keys: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
 }
@@ -158,6 +160,7 @@ impl Core {
             flushed_index: start.applied.index,
             active_bytes: 0,
             next_due_ms: Some(0),
+            expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
         };
@@ -179,6 +182,10 @@ impl Core {
 
     pub(crate) fn tip_counters(&self) -> Counters {
         self.tip.counters
+    }
+
+    pub(crate) fn expired_keys(&self) -> u64 {
+        self.expired_keys
     }
 
     pub(crate) fn has_open_batch(&self) -> bool {
@@ -341,6 +348,7 @@ impl Core {
             }
             self.memory.propose(write.row.clone(), index, write.value.clone());
         }
+        self.expired_keys += effects.expired;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {
