@@ -2,11 +2,24 @@
 //! so that it cannot rot.
 //!
 //! - `benches/*.rs`: Criterion, one file per layer: `cargo bench -p benches --bench decode`.
-//! - `cargo run -p benches --release -- side-by-side`: the whole server beside Redis.
+//! - `cargo run -p benches --release -- <name>`: the whole server, over its socket.
 //!
-//! | bench | question |
+//! | name | question |
 //! |---|---|
 //! | side-by-side | What does a client see of throughput and latency, on this machine, next to Redis without persistence and next to Redis that syncs each write? |
+//! | cold-cache | Does emptying every route cache at load change what clients see, or what MemDS sees? |
+//! | load | Can a large amount be written at a steady rate without a stall, what does it cost in memory, and how long is the way back after a crash? |
+//! | ycsb | How do latencies grow with the load, up to and beyond what the server can do? |
+//! | soak | Does anything grow that should not, or get slower, under full load for a long time? |
 
+pub mod chart;
+pub mod client;
+pub mod cold_cache;
+pub mod driver;
+pub mod keys;
+pub mod load;
+pub mod process;
 pub mod servers;
 pub mod side_by_side;
+pub mod soak;
+pub mod ycsb;

@@ -1,43 +1,138 @@
-//! `cargo run -p benches --release -- side-by-side [--replicas 1|3] [--rounds N] [--tiny]`
+//! `cargo run -p benches --release -- <bench> [--tiny] [--option value …]`
 
-use anyhow::{Context, Result, bail};
-use benches::side_by_side::{self, Plan};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use benches::{cold_cache, load, side_by_side, soak, ycsb};
 
 const USAGE: &str = "\
-side-by-side                  Evenkeel with three replicas beside Redis, by redis-benchmark
-    --replicas 1|3            how many replicas; given twice, both are measured
+side-by-side                  Evenkeel beside Redis, by redis-benchmark: about six minutes
+    --replicas N              copies that Evenkeel keeps (3)
     --rounds N                rounds, of which the median counts (3)
-    --tiny                    a few thousand commands: shows that it runs, measures nothing";
+cold-cache                    latency and MemDS lookups while route caches are emptied: 1.5 minutes
+    --rate N --rounds N       commands a second (20000), rounds (8)
+load                          a large load at a steady rate, memory, restart: 4 minutes
+    --keys N --rate N         keys written (10000000), writes a second (50000)
+    --value-bytes N           bytes of a value (100)
+    --replicas N              copies (3)
+ycsb                          latency against rate, workloads A and B: 6 minutes, docs/ycsb.svg
+    --keys N --seconds N      keys (500000), seconds for each rate (5)
+    --replicas N --svg PATH   copies (3), where the chart goes
+soak                          full load for a long time: memory, descriptors, latency, files
+    --minutes N --replicas N  how long (10), copies (3)
 
-fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1);
-    match args.next().as_deref() {
-        Some("side-by-side") => side_by_side::run(&plan(args)?),
-        Some("--help" | "help") => {
-            println!("{USAGE}");
-            Ok(())
+All take --tiny: the same path in seconds, which shows that it runs and measures nothing.";
+
+/// What follows the bench's name. Each option is taken once; what is left over is unknown.
+struct Options {
+    tiny: bool,
+    values: BTreeMap<String, String>,
+}
+
+impl Options {
+    fn parse(args: impl Iterator<Item = String>) -> Result<Options> {
+        let mut options = Options { tiny: false, values: BTreeMap::new() };
+        let mut args = args.peekable();
+        while let Some(arg) = args.next() {
+            let name = arg.strip_prefix("--").with_context(|| format!("{arg}?\n{USAGE}"))?;
+            if name == "tiny" {
+                options.tiny = true;
+                continue;
+            }
+            let value = args.next().with_context(|| format!("{arg} takes a value"))?;
+            options.values.insert(name.to_owned(), value);
         }
-        other => bail!("unknown bench {other:?}\n{USAGE}"),
+        Ok(options)
+    }
+
+    /// Overwrites what the plan says if the option is given.
+    fn set<T: FromStr>(&mut self, name: &str, to: &mut T) -> Result<()> {
+        if let Some(text) = self.values.remove(name) {
+            let Ok(value) = text.parse() else { bail!("--{name} {text} is not understood") };
+            *to = value;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        let unknown = self.values.keys().next();
+        ensure!(unknown.is_none(), "unknown option --{}\n{USAGE}", unknown.map_or("", |name| name));
+        Ok(())
     }
 }
 
-fn plan(mut args: impl Iterator<Item = String>) -> Result<Plan> {
-    let mut plan = Plan::full();
-    let mut replicas = Vec::new();
-    while let Some(arg) = args.next() {
-        let mut number = || -> Result<usize> {
-            let text = args.next().with_context(|| format!("{arg} takes a number"))?;
-            text.parse().with_context(|| format!("{arg} {text}"))
-        };
-        match arg.as_str() {
-            "--replicas" => replicas.push(u8::try_from(number()?)?),
-            "--rounds" => plan.rounds = number()?.max(1),
-            "--tiny" => plan = Plan::tiny(),
-            other => bail!("unknown option {other}\n{USAGE}"),
-        }
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    if matches!(name.as_str(), "--help" | "help") {
+        println!("{USAGE}");
+        return Ok(());
     }
-    if !replicas.is_empty() {
-        plan.replicas = replicas;
+    let mut options = Options::parse(args)?;
+    match name.as_str() {
+        "side-by-side" => run_side_by_side(&mut options),
+        "cold-cache" => run_cold_cache(&mut options),
+        "load" => run_load(&mut options),
+        "ycsb" => run_ycsb(&mut options),
+        "soak" => run_soak(&mut options),
+        _ => bail!("unknown bench {name:?}\n{USAGE}"),
     }
-    Ok(plan)
+}
+
+fn run_side_by_side(options: &mut Options) -> Result<()> {
+    use side_by_side::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("replicas", &mut plan.replicas)?;
+    options.set("rounds", &mut plan.rounds)?;
+    ensure!(plan.rounds > 0, "--rounds 0 measures nothing");
+    options.end()?;
+    run(&plan)
+}
+
+fn run_cold_cache(options: &mut Options) -> Result<()> {
+    use cold_cache::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("rate", &mut plan.rate)?;
+    options.set("rounds", &mut plan.rounds)?;
+    ensure!(plan.rounds > 0 && plan.rate >= 1.0, "that measures nothing");
+    options.end()?;
+    run(&plan)
+}
+
+fn run_load(options: &mut Options) -> Result<()> {
+    use load::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("keys", &mut plan.keys)?;
+    options.set("rate", &mut plan.rate)?;
+    options.set("value-bytes", &mut plan.value_bytes)?;
+    options.set("replicas", &mut plan.replicas)?;
+    ensure!(plan.keys > 0 && plan.rate >= 1.0, "that measures nothing");
+    options.end()?;
+    run(&plan)
+}
+
+fn run_ycsb(options: &mut Options) -> Result<()> {
+    use ycsb::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    let mut seconds = plan.step.as_secs_f64();
+    options.set("keys", &mut plan.keys)?;
+    options.set("seconds", &mut seconds)?;
+    options.set("replicas", &mut plan.replicas)?;
+    options.set("svg", &mut plan.svg)?;
+    ensure!(plan.keys > 1 && seconds > 0.0, "that measures nothing");
+    plan.step = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    options.end()?;
+    run(&plan)
+}
+
+fn run_soak(options: &mut Options) -> Result<()> {
+    use soak::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("minutes", &mut plan.minutes)?;
+    options.set("replicas", &mut plan.replicas)?;
+    ensure!(plan.minutes > 0.0 && plan.minutes < 1e6, "--minutes is not sensible");
+    options.end()?;
+    run(&plan)
 }

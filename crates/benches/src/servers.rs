@@ -1,15 +1,20 @@
 //! Servers to measure: launched on a free port in a directory of their own, killed when dropped.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::client::Client;
+use crate::driver::{self, Outcome, Until};
+use crate::keys;
+
 /// A server that does not answer within this time of its start has failed.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// Loading keys before a measurement may take so long.
+const LOAD_WITHIN: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(5);
 
 /// What is measured.
@@ -45,7 +50,7 @@ impl Seat {
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
         if let Seat::Evenkeel(replicas) = self {
-            command.args(["--replicas", &replicas.to_string()]);
+            command.args(["--replicas", &replicas.to_string(), "--loglevel", "warn"]);
         }
         command.args(own);
         Ok(command)
@@ -82,7 +87,7 @@ pub struct Server {
     /// Where it listens.
     pub port: u16,
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -90,59 +95,70 @@ impl Server {
     pub fn start(seat: Seat) -> Result<Server> {
         let dir = tempfile::Builder::new().prefix("evenkeel-bench-").tempdir()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let child = seat
-            .command(port, dir.path())?
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("launch {}", seat.name()))?;
-        let mut server = Server { seat, port, child, _dir: dir };
-        let start = Instant::now();
-        while server.send(b"PING\r\n", 1).is_err() {
-            if let Some(status) = server.child.try_wait()? {
-                bail!("{} ended at its start: {status}", seat.name());
-            }
-            ensure!(start.elapsed() < READY_WITHIN, "{} does not answer", seat.name());
-            std::thread::sleep(POLL);
-        }
+        let child = launch(seat, port, dir.path())?;
+        let mut server = Server { seat, port, child, dir };
+        server.wait_ready()?;
         Ok(server)
     }
 
-    /// Sends bytes and waits for so many one-line replies, none of which is an error.
-    fn send(&self, bytes: &[u8], replies: usize) -> Result<()> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(READY_WITHIN))?;
-        stream.write_all(bytes)?;
-        let (mut seen, mut line_start) = (0, true);
-        let mut buffer = vec![0; 64 * 1024];
-        while seen < replies {
-            let count = stream.read(&mut buffer)?;
-            ensure!(count > 0, "closed after {seen} of {replies} replies");
-            for byte in &buffer[..count] {
-                ensure!(!line_start || *byte != b'-', "a command failed");
-                line_start = *byte == b'\n';
-                seen += usize::from(line_start);
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its data is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A connection for commands around the measurement.
+    pub fn client(&self) -> Result<Client> {
+        Client::connect(self.port).with_context(|| self.seat.name())
+    }
+
+    /// Kills it (SIGKILL), starts it again on its data, and returns how long it took from the start
+    /// to the first reply that is no error to a read.
+    pub fn kill_and_restart(&mut self) -> Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = launch(self.seat, self.port, self.dir.path())?;
+        self.wait_ready()?;
+        Ok(start.elapsed())
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while self.client().and_then(|mut client| client.call("EXISTS ready")).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended at its start: {status}", self.seat.name());
             }
+            ensure!(start.elapsed() < READY_WITHIN, "{} does not answer", self.seat.name());
+            std::thread::sleep(POLL);
         }
         Ok(())
     }
 
     /// Writes the keys that redis-benchmark reads with `-r keys`, so that every GET hits.
-    pub fn load(&self, keys: usize, value_bytes: usize) -> Result<()> {
-        const BATCH: usize = 5_000;
-        let value = "x".repeat(value_bytes);
-        for first in (0..keys).step_by(BATCH) {
-            let last = keys.min(first + BATCH);
-            let mut bytes = String::new();
-            for key in first..last {
-                bytes.push_str(&format!(
-                    "*3\r\n$3\r\nSET\r\n$16\r\nkey:{key:012}\r\n${value_bytes}\r\n{value}\r\n"
-                ));
-            }
-            self.send(bytes.as_bytes(), last - first).with_context(|| self.seat.name())?;
-        }
+    pub fn load(&self, keys: u64, value_bytes: usize) -> Result<()> {
+        const CONNECTIONS: usize = 4;
+        const PIPELINE: usize = 250;
+        let generators = keys::fill(keys, value_bytes, CONNECTIONS);
+        let until = Until { steps: keys, elapsed: LOAD_WITHIN };
+        let outcome = driver::closed(self.port, generators, PIPELINE, until, 1)
+            .and_then(Outcome::without_errors)
+            .with_context(|| format!("load {}", self.seat.name()))?;
+        ensure!(outcome.done == keys, "{} of {keys} keys loaded in time", outcome.done);
         Ok(())
     }
+}
+
+fn launch(seat: Seat, port: u16, dir: &Path) -> Result<Child> {
+    seat.command(port, dir)?
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .with_context(|| format!("launch {}", seat.name()))
 }
 
 impl Drop for Server {

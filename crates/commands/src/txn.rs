@@ -40,6 +40,9 @@ pub struct Effects {
     pub flushed_through: Option<Version>,
     /// The partition's counters after this transaction.
     pub counters: Counters,
+    /// Keys among the changed ones that had expired and were still there. Not replicated: who
+    /// evaluates counts them.
+    pub expired: u64,
     /// The version the next transaction of the same batch starts with.
     pub next_version: Version,
 }
@@ -59,6 +62,7 @@ pub struct Txn<'a> {
     dropped: Vec<Version>,
     flushed_through: Option<Version>,
     counters: Counters,
+    expired: u64,
     next_version: Version,
 }
 
@@ -133,6 +137,7 @@ impl<'a> Txn<'a> {
             dropped: Vec::new(),
             flushed_through: None,
             counters: base.counters(),
+            expired: 0,
             next_version,
         }
     }
@@ -178,6 +183,7 @@ impl<'a> Txn<'a> {
         }
         self.dropped.extend(effects.dropped);
         self.counters = effects.counters;
+        self.expired += effects.expired;
         self.next_version = effects.next_version;
     }
 
@@ -191,6 +197,11 @@ impl<'a> Txn<'a> {
         &mut self.counters
     }
 
+    /// Counts a key that had expired and is now deleted or replaced.
+    pub fn count_expired(&mut self) {
+        self.expired += 1;
+    }
+
     /// Ends the transaction.
     pub fn into_effects(self) -> Effects {
         Effects {
@@ -198,6 +209,7 @@ impl<'a> Txn<'a> {
             dropped: self.dropped,
             flushed_through: self.flushed_through,
             counters: self.counters,
+            expired: self.expired,
             next_version: self.next_version,
         }
     }

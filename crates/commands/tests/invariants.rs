@@ -181,6 +181,25 @@ fn counters_and_ttl_index_follow_the_headers() {
     }
 }
 
+#[test]
+fn an_expired_key_is_counted_once_by_whoever_ends_it() {
+    let mut session = Session::new(START_MS);
+    for key in ["a", "b", "c", "d"] {
+        session.run_line(&format!("SET {key} v PX 5"));
+    }
+    assert_eq!(session.effects_of("DEL a").expired, 0, "it lives");
+    assert_eq!(session.effects_of("PEXPIRE a -1").expired, 0, "a client's deletion");
+    session.view.now_ms += 5;
+    for (line, expired) in [("DEL a", 1), ("MSET b 1 c 2 b 3", 2), ("SET b 4", 0), ("DEL a", 0)] {
+        let effects = session.effects_of(line);
+        assert_eq!(effects.expired, expired, "{line}");
+        session.view.apply(effects);
+    }
+    let mut txn = session.begin();
+    keyspace::expire_due(&mut txn, usize::MAX).expect("readable");
+    assert_eq!(txn.into_effects().expired, 1, "d");
+}
+
 /// Puts a collection with data rows at a key, as its type will.
 fn put_collection(session: &mut Session, key: &str, subs: &[&str]) -> Version {
     let mut txn = session.begin();

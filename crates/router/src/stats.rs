@@ -153,6 +153,8 @@ pub(crate) struct Stats {
 #[derive(Default, Debug)]
 struct Base {
     counters: Counters,
+    /// What the storage nodes had counted.
+    expired_keys: u64,
     commands: BTreeMap<u16, CommandStats>,
 }
 
@@ -241,10 +243,17 @@ impl Stats {
         Some(sum)
     }
 
-    /// Starts counting anew (CONFIG RESETSTAT).
-    pub(crate) fn reset(&self) {
+    /// Of the expired keys that storage nodes counted since they started, those since the last
+    /// reset. (A node that was restarted began anew, so the sum may be below what it was.)
+    pub(crate) fn expired_keys(&self, total: u64) -> u64 {
+        total.saturating_sub(self.base.lock().expired_keys)
+    }
+
+    /// Starts counting anew (CONFIG RESETSTAT), from these expired keys on.
+    pub(crate) fn reset(&self, expired_keys: u64) {
         let mut base = self.base.lock();
         base.counters = self.totals();
+        base.expired_keys = expired_keys;
         base.commands = table::entries()
             .iter()
             .filter_map(|entry| Some((entry.id.0, self.command_total(entry.id)?)))
@@ -441,7 +450,8 @@ mod tests {
         assert_eq!(sum.histogram.cumulative_us(), vec![(4, 4000)]);
         assert!((3.0..4.0).contains(&sum.histogram.percentile_us(50.0)));
         assert_eq!(stats.counters().commands, 4000);
-        stats.reset();
+        stats.reset(3);
+        assert_eq!((stats.expired_keys(5), stats.expired_keys(1)), (2, 0));
         assert!(stats.command(get).is_none());
         assert_eq!(stats.counters().commands, 0);
         assert_eq!(stats.totals().commands, 4000);

@@ -9,6 +9,9 @@ use fake::start;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Nothing in these tests takes longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Sends bytes and reads until the router closes; what it said.
 async fn say(port: u16, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
@@ -16,7 +19,7 @@ async fn say(port: u16, bytes: &[u8]) -> String {
     let mut said = Vec::new();
     let reading = stream.read_to_end(&mut said);
     // A reset counts as closed; what was said before is kept.
-    let _ = tokio::time::timeout(Duration::from_secs(20), reading).await.expect("it closes");
+    let _ = tokio::time::timeout(PATIENCE, reading).await.expect("it closes");
     String::from_utf8_lossy(&said).into_owned()
 }
 
@@ -77,6 +80,16 @@ async fn promises_cost_no_memory() {
     assert!(most < 100_000, "{most} bytes held for 3 received");
 }
 
+/// Waits for a condition that the router tells of, with a bound.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
 /// How many bytes wait for a connection, by CLIENT LIST; `None` if it is gone.
 async fn waiting(operator: &mut Client, id: &str) -> Option<u64> {
     let line = operator.run(&format!("CLIENT LIST ID {id}")).await;
@@ -93,17 +106,13 @@ async fn a_client_that_does_not_read_stops_itself_alone() {
     let id = glutton.run("CLIENT ID").await;
     // Four gigabytes of replies are asked for, and none read.
     glutton.send("GET big\r\n".repeat(4000)).await;
-    while waiting(&mut operator, &id).await == Some(0) {
-        tokio::task::yield_now().await;
-    }
+    until("replies wait", async || waiting(&mut operator, &id).await != Some(0)).await;
     for _ in 0..100 {
         let held = waiting(&mut operator, &id).await.expect("it is not cut off");
         assert!(held < 2 << 20, "{held} bytes are held for it");
     }
     drop(glutton);
-    while waiting(&mut operator, &id).await.is_some() {
-        tokio::task::yield_now().await;
-    }
+    until("it is gone", async || waiting(&mut operator, &id).await.is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,11 +126,9 @@ async fn large_replies_must_be_read_in_time() {
         let mut slow = Client::connect(running.port).await;
         let id = slow.run("CLIENT ID").await;
         slow.send_lines(&[&mget]).await;
-        while waiting(&mut operator, &id).await.is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("it is cut off", async || waiting(&mut operator, &id).await.is_none()).await;
         let reader = async { while slow.reply().await.is_some() {} };
-        tokio::time::timeout(Duration::from_secs(20), reader).await.expect("cut off");
+        tokio::time::timeout(PATIENCE, reader).await.expect("cut off");
     }
 }
 
@@ -134,7 +141,5 @@ async fn broken_connections_leave_nothing_behind() {
         stream.write_all(&bytes[..round % bytes.len()]).await.expect("it reads");
     }
     let mut client = Client::connect(running.port).await;
-    while client.run("CLIENT LIST").await.lines().count() > 1 {
-        tokio::task::yield_now().await;
-    }
+    until("all are gone", async || client.run("CLIENT LIST").await.lines().count() == 1).await;
 }

@@ -195,6 +195,7 @@ async fn statistics_tell_what_happened() {
     for line in ["SET k v", "GET k", "GET none", "INCR k", "GET", "CLIENT ID", "nope"] {
         client.run(line).await;
     }
+    running.fake.set_expired_keys(7);
     let info = client.run("INFO everything").await;
     for expected in [
         "cmdstat_get:calls=2,",
@@ -209,6 +210,7 @@ async fn statistics_tell_what_happened() {
         "redis_version:7.4.0",
         "aof_enabled:1",
         "maxmemory_policy:noeviction",
+        "expired_keys:7\r\n",
         "db0:keys=1,expires=0",
     ] {
         assert!(info.contains(expected), "{expected} is not in\n{info}");
@@ -218,6 +220,9 @@ async fn statistics_tell_what_happened() {
     let info = client.run("INFO everything").await;
     assert!(!info.contains("cmdstat_get") && !info.contains("errorstat_"), "{info}");
     assert!(info.contains("total_error_replies:0"), "{info}");
+    assert!(info.contains("expired_keys:0\r\n"), "{info}");
+    running.fake.set_expired_keys(9);
+    assert!(client.run("INFO stats").await.contains("expired_keys:2\r\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,6 +142,8 @@ pub(crate) struct Core {
     flushed_index: u64,
     /// No key is due before this time; `None`: none has a time to live.
     next_due_ms: Option<u64>,
+    /// Expired keys whose deletion this replica proposed since its node started.
+    expired_keys: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
 }
@@ -184,6 +186,7 @@ impl Core {
             flush_epoch: 0,
             flushed_index: start.applied.index,
             next_due_ms: Some(0),
+            expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
         };
@@ -205,6 +208,10 @@ impl Core {
 
     pub(crate) fn tip_counters(&self) -> Counters {
         self.tip.counters
+    }
+
+    pub(crate) fn expired_keys(&self) -> u64 {
+        self.expired_keys
     }
 
     pub(crate) fn has_frozen(&self) -> bool {
@@ -411,6 +418,7 @@ impl Core {
             resident.put(write.row, write.value, index);
         }
         resident.make_room(self.flushed_index);
+        self.expired_keys += effects.expired;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {

@@ -580,5 +580,6 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         keys: counters.keys,
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
+        expired_keys: core.expired_keys(),
     }
 }

@@ -103,4 +103,8 @@ fn keys_expire_in_the_log_too() {
         assert!(Instant::now() < deadline, "expired keys are never deleted");
         std::thread::yield_now();
     }
+    cluster.run(&["SET", "lives", "v", "PX", "100000"]);
+    cluster.run(&["DEL", "lives"]);
+    let replica = cluster.nodes.status()[0].replicas[0].clone();
+    assert_eq!(replica.expired_keys, 50, "each once, and not what a client deleted");
 }

@@ -285,4 +285,7 @@ pub struct ReplicaStatus {
     pub volatile_keys: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+    /// Keys this replica deleted because their time had come, while it led, since its node
+    /// started.
+    pub expired_keys: u64,
 }

@@ -12,6 +12,9 @@ use anyhow::{Context, Result, ensure};
 /// Seeds of the simulation that every check runs; a longer search is run by hand.
 const SIM_SEEDS: &str = "0..200";
 
+/// Measurements of the whole server: each runs in its tiny form.
+const BENCHES: &[&str] = &["side-by-side", "cold-cache", "load", "ycsb", "soak"];
+
 /// Tests counted in the output of test runners.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct Tally {
@@ -55,7 +58,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     cargo(&format!("run --release --quiet --package sim -- --seeds {SIM_SEEDS}"))?;
     cargo("test --release --package compat-tests -- --test-threads=1 --nocapture")?;
     cargo("test --release --quiet --package benches --benches --bins --lib")?;
-    cargo("run --release --quiet --package benches -- side-by-side --tiny")?;
+    for bench in BENCHES {
+        cargo(&format!("run --release --quiet --package benches -- {bench} --tiny"))?;
+    }
     println!(
         "test result: ok. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out; finished in {:.2}s",
         tally.passed,

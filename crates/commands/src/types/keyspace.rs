@@ -55,6 +55,12 @@ impl Found {
         self.live
     }
 
+    /// Whether a key lies here that clients no longer see. A write that meets it ends it, as the
+    /// leader's expiry would have: INFO counts both.
+    fn has_expired(&self) -> bool {
+        self.stored.is_some() && !self.live
+    }
+
     /// The key's time to live, if the key exists and has one.
     pub fn expire_at_ms(&self) -> Option<u64> {
         self.header().and_then(|header| header.expire_at_ms)
@@ -101,6 +107,9 @@ fn has_expired(view: &dyn View, header: &Header) -> bool {
 ///
 /// A collection that keeps its generation keeps its data rows; any other generation is dropped.
 pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_at_ms: Option<u64>) {
+    if found.has_expired() {
+        txn.count_expired();
+    }
     let old = found.stored.as_ref();
     let old_expire = old.and_then(|header| header.expire_at_ms);
     change_ttl_row(txn, key, old.and_then(due_ms), sooner(expire_at_ms, &value));
@@ -136,6 +145,9 @@ pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
 
 /// Removes a header, and leaves the data rows it named to whoever names them now.
 fn remove_header(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
+    if found.has_expired() {
+        txn.count_expired();
+    }
     let Some(old) = found.stored else { return false };
     change_ttl_row(txn, key, due_ms(&old), None);
     let counters = txn.counters_mut();

@@ -46,7 +46,8 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
 
 pub(super) fn resetstat(connection: &mut Connection) -> Reply {
     connection.caller.count();
-    connection.shared.stats.reset();
+    let expired_keys = super::info::expired_keys(&connection.shared.storage.status());
+    connection.shared.stats.reset(expired_keys);
     Reply::OK
 }
 

@@ -66,6 +66,7 @@ struct State {
     log: Vec<String>,
     keep_log: bool,
     applied_on_followers: u64,
+    expired_keys: u64,
 }
 
 /// The nodes 1, 2 and 3, and MemDS.
@@ -98,6 +99,7 @@ impl Fake {
             log: Vec::new(),
             keep_log: true,
             applied_on_followers: 0,
+            expired_keys: 0,
         };
         let fake = Fake {
             state: Mutex::new(state),
@@ -193,6 +195,11 @@ impl Fake {
 
     pub fn set_applied_on_followers(&self, index: u64) {
         self.state.lock().applied_on_followers = index;
+    }
+
+    /// Has the first partition's leader say that it deleted so many expired keys.
+    pub fn set_expired_keys(&self, keys: u64) {
+        self.state.lock().expired_keys = keys;
     }
 
     fn evaluate(&self, node: NodeId, call: Call<'_>) -> Answer {
@@ -415,8 +422,10 @@ impl StorageService for Fake {
 
     fn status(&self) -> Vec<NodeStatus> {
         let state = self.state.lock();
+        let first = state.partitions.first().map(|partition| partition.route.partition);
         let replica = |node: NodeId, partition: &Partition| {
             let leads = partition.route.leader == Some(node);
+            let counts = leads && first == Some(partition.route.partition);
             let counters = partition.view.counters();
             let last = partition.view.next_index - 1;
             ReplicaStatus {
@@ -431,6 +440,7 @@ impl StorageService for Fake {
                 keys: counters.keys,
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
+                expired_keys: if counts { state.expired_keys } else { 0 },
             }
         };
         let node = |id: u32| NodeStatus {

@@ -1,0 +1,137 @@
+//! What a server takes of the machine: memory, descriptors and files, as /proc and its folder say.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// Resident memory of a process, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    Ok(kib.context("no VmRSS")? * 1024)
+}
+
+/// Open descriptors of a process.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
+/// Files and bytes of a folder, by the kind that `kind_of` tells of a file's path in it.
+pub fn files(
+    folder: &Path,
+    kind_of: fn(&[String]) -> String,
+) -> Result<BTreeMap<String, (u64, u64)>> {
+    let mut found = BTreeMap::new();
+    walk(folder, &mut Vec::new(), &mut |path, bytes| {
+        let (files, sum): &mut (u64, u64) = found.entry(kind_of(path)).or_default();
+        *files += 1;
+        *sum += bytes;
+    })?;
+    Ok(found)
+}
+
+/// Bytes of all files of a folder.
+pub fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    walk(folder, &mut Vec::new(), &mut |_, bytes| sum += bytes)?;
+    Ok(sum)
+}
+
+fn walk(
+    folder: &Path,
+    path: &mut Vec<String>,
+    visit: &mut dyn FnMut(&[String], u64),
+) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A file may go between its listing and its reading: compaction deletes.
+        let Ok(metadata) = entry.metadata() else { continue };
+        path.push(entry.file_name().to_string_lossy().into_owned());
+        if metadata.is_dir() {
+            match walk(&entry.path(), path, visit) {
+                Err(error) if entry.path().exists() => return Err(error),
+                _ => {}
+            }
+        } else {
+            visit(path, metadata.len());
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// Resident memory over time, sampled on a thread of its own.
+#[derive(Debug)]
+pub struct MemoryCurve {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<(Duration, u64)>>,
+}
+
+impl MemoryCurve {
+    /// Samples now and each time `every` has passed, until stopped or the process is gone.
+    pub fn start(pid: u32, every: Duration) -> MemoryCurve {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (start, mut samples) = (Instant::now(), Vec::new());
+            while let Ok(bytes) = resident_bytes(pid) {
+                samples.push((start.elapsed(), bytes));
+                let next = start + every * samples.len() as u32;
+                while Instant::now() < next {
+                    if asked.load(Ordering::Relaxed) {
+                        return samples;
+                    }
+                    std::thread::sleep(POLL.min(next.saturating_duration_since(Instant::now())));
+                }
+            }
+            samples
+        });
+        MemoryCurve { stop, thread }
+    }
+
+    /// The samples: time since the start, bytes.
+    pub fn stop(self) -> Result<Vec<(Duration, u64)>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let Ok(samples) = self.thread.join() else { bail!("the sampling thread panicked") };
+        Ok(samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_measured() {
+        let pid = std::process::id();
+        assert!(resident_bytes(pid).unwrap() > 1 << 20);
+        let before = descriptors(pid).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(descriptors(pid).unwrap() > before);
+        drop(file);
+        let curve = MemoryCurve::start(pid, Duration::from_millis(1));
+        let samples = curve.stop().unwrap();
+        assert!(!samples.is_empty());
+    }
+
+    #[test]
+    fn files_are_counted_by_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("node-1/log")).unwrap();
+        std::fs::write(dir.path().join("node-1/log/a"), b"123").unwrap();
+        std::fs::write(dir.path().join("node-1/log/b"), b"4").unwrap();
+        std::fs::write(dir.path().join("lock"), b"").unwrap();
+        let found = files(dir.path(), |path| path[..path.len().min(2)].join("/")).unwrap();
+        let expected = [("lock".to_owned(), (1, 0)), ("node-1/log".to_owned(), (2, 4))];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(folder_bytes(dir.path()).unwrap(), 4);
+    }
+}
