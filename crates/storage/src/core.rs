@@ -362,7 +362,7 @@ impl Core {
             return;
         };
         for (row, value) in rows {
-            resident.fill(row, value.as_deref());
+            resident.fill(row, value.as_ref());
         }
         resident.make_room(self.flushed_index);
     }
@@ -415,7 +415,7 @@ impl Core {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
                 self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
             }
-            resident.put(write.row, write.value, index);
+            resident.put(&write.row, write.value.as_ref(), index);
         }
         resident.make_room(self.flushed_index);
         self.expired_keys += effects.expired;
@@ -685,7 +685,7 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
     batch.for_each(|effect| {
         if let Effect::Write { row, sealed } = effect {
             let value = sealed.map(|sealed| Bytes::copy_from_slice(row::body_of(sealed)));
-            resident.put(Bytes::copy_from_slice(row), value, index);
+            resident.put(row, value.as_ref(), index);
         }
     })
 }

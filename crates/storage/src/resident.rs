@@ -20,11 +20,17 @@
 //! A segment doubles its buckets by itself, so that growth never stops the partition for long. A
 //! tree of all rows in its place took some 20 comparisons and 6 cache misses a look.
 //!
+//! What a look costs is the memory it has to wait for. So the prefixes that tell a bucket's rows
+//! apart lie side by side, and key and value are one allocation; a small value is copied out, since
+//! counting references to it would touch one place more.
+//!
 //! Eviction goes round the buckets like a clock's hand: a clean row that was not read since the
 //! hand last passed goes. Only leaders have residents; followers keep batches ([`crate::backlog`]).
 
+use std::borrow::Borrow;
 use std::cell::Cell;
-use std::collections::{BTreeMap, btree_map};
+use std::cmp::Ordering as Order;
+use std::collections::{BTreeSet, btree_set};
 use std::ops::Bound;
 use std::slice;
 use std::sync::Arc;
@@ -45,7 +51,9 @@ const BUCKET_ROWS: usize = 8;
 const FEW_ROWS_MAX: usize = 64;
 /// What a row costs beside its bytes, about: its entry, its share of a bucket's free space, and
 /// what the allocator adds.
-const ROW_BYTES: u64 = 160;
+const ROW_BYTES: u64 = 96;
+/// A value of more bytes is shared with whoever reads it; a smaller one is copied.
+const SMALL_VALUE_BYTES: usize = 1024;
 /// Buckets that the hand passes at most when a row comes in; the clock thread does the rest.
 const EVICT_BUCKETS: usize = 16;
 /// Rows of a tree that the hand looks at in one step.
@@ -77,36 +85,149 @@ impl RowBudget {
 /// A row in memory.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Bytes 4 to 12 of the key as a number: tells most rows of a table apart.
-    prefix: u64,
-    pub(crate) key: Bytes,
-    /// The opened value; `None`: the row does not exist.
-    pub(crate) value: Option<Bytes>,
+    /// The key, and behind it the value if it is small.
+    data: Box<[u8]>,
+    large: Option<Box<Bytes>>,
     /// The log index of the batch that made it so; 0 if fjall said it.
     pub(crate) index: u64,
+    key_bytes: u16,
+    /// False: the row does not exist.
+    exists: bool,
     /// Read since the hand last passed.
     warm: Cell<bool>,
 }
 
 impl Row {
+    fn new(key: &[u8], value: Option<&Bytes>, index: u64) -> Row {
+        let small = value.filter(|value| value.len() <= SMALL_VALUE_BYTES);
+        let mut data = Vec::with_capacity(key.len() + small.map_or(0, Bytes::len));
+        data.extend_from_slice(key);
+        data.extend_from_slice(small.map_or(&[][..], |value| value));
+        let large = value.filter(|_| small.is_none());
+        Row {
+            data: data.into_boxed_slice(),
+            large: large.map(|value| Box::new(value.clone())),
+            index,
+            key_bytes: u16::try_from(key.len()).expect("row keys are bounded"),
+            exists: value.is_some(),
+            warm: Cell::new(true),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.data[..usize::from(self.key_bytes)]
+    }
+
+    /// The opened value; `None`: the row does not exist.
+    pub(crate) fn value(&self) -> Option<Bytes> {
+        match &self.large {
+            Some(value) => Some(Bytes::clone(value)),
+            None if self.exists => {
+                Some(Bytes::copy_from_slice(&self.data[usize::from(self.key_bytes)..]))
+            }
+            None => None,
+        }
+    }
+
     fn bytes(&self) -> u64 {
-        row_bytes(&self.key, self.value.as_ref())
-    }
-
-    fn is_at(&self, prefix: u64, key: &[u8]) -> std::cmp::Ordering {
-        self.prefix.cmp(&prefix).then_with(|| (*self.key).cmp(key))
+        ROW_BYTES + (self.data.len() + self.large.as_ref().map_or(0, |value| value.len())) as u64
     }
 }
 
-fn row_bytes(key: &Bytes, value: Option<&Bytes>) -> u64 {
-    ROW_BYTES + (key.len() + value.map_or(0, Bytes::len)) as u64
+/// Rows in a tree are found by their keys.
+impl Borrow<[u8]> for Row {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
 }
+
+impl Ord for Row {
+    fn cmp(&self, other: &Row) -> Order {
+        self.key().cmp(other.key())
+    }
+}
+
+impl PartialOrd for Row {
+    fn partial_cmp(&self, other: &Row) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Row) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Row {}
 
 #[derive(Debug)]
 enum Bucket {
-    /// In the order of keys.
-    Few(Vec<Row>),
-    Many(BTreeMap<Bytes, Row>),
+    Few(Few),
+    Many(BTreeSet<Row>),
+}
+
+/// Rows in the order of keys.
+#[derive(Debug, Default)]
+struct Few {
+    /// Of each row, bytes 4 to 12 of the key as a number: it tells most rows of a table apart.
+    prefixes: Vec<u64>,
+    rows: Vec<Row>,
+}
+
+impl Few {
+    fn find(&self, prefix: u64, key: &[u8]) -> Result<usize, usize> {
+        let mut at = self.prefixes.partition_point(|known| *known < prefix);
+        while self.prefixes.get(at) == Some(&prefix) {
+            match self.rows[at].key().cmp(key) {
+                Order::Less => at += 1,
+                Order::Equal => return Ok(at),
+                Order::Greater => break,
+            }
+        }
+        Err(at)
+    }
+
+    fn insert(&mut self, at: usize, prefix: u64, row: Row) {
+        // Buckets are many and short: they grow by little.
+        if self.rows.len() == self.rows.capacity() {
+            let more = self.rows.len() / 2 + 2;
+            self.prefixes.reserve_exact(more);
+            self.rows.reserve_exact(more);
+        }
+        self.prefixes.insert(at, prefix);
+        self.rows.insert(at, row);
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(&Row) -> bool) {
+        let mut at = 0;
+        while at < self.rows.len() {
+            if stays(&self.rows[at]) {
+                at += 1;
+            } else {
+                self.prefixes.remove(at);
+                self.rows.remove(at);
+            }
+        }
+        if self.rows.len() * 4 < self.rows.capacity() {
+            self.prefixes.shrink_to_fit();
+            self.rows.shrink_to_fit();
+        }
+    }
+
+    fn split_off(&mut self, at: usize) -> Few {
+        let high = Few { prefixes: self.prefixes.split_off(at), rows: self.rows.split_off(at) };
+        self.prefixes.shrink_to_fit();
+        self.rows.shrink_to_fit();
+        high
+    }
+}
+
+impl FromIterator<Row> for Few {
+    fn from_iter<I: IntoIterator<Item = Row>>(rows: I) -> Few {
+        let rows: Vec<Row> = rows.into_iter().collect();
+        Few { prefixes: rows.iter().map(|row| prefix_of(row.key())).collect(), rows }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -127,7 +248,7 @@ pub(crate) struct Resident {
     shift: u32,
     segments: Vec<Segment>,
     /// The rows of the TTL index: they are ordered by time, not by placement.
-    index_rows: BTreeMap<Bytes, Row>,
+    index_rows: BTreeSet<Row>,
     bytes: u64,
     budget: Arc<RowBudget>,
     hand: Hand,
@@ -139,7 +260,7 @@ struct Hand {
     segment: usize,
     bucket: usize,
     /// Inside a tree: behind this row.
-    behind: Option<Bytes>,
+    behind: Option<Box<[u8]>>,
 }
 
 impl Drop for Resident {
@@ -157,7 +278,7 @@ impl Resident {
             first,
             shift: SCALE_BITS - span_bits.min(SCALE_BITS),
             segments: (0..1 << SEGMENT_BITS).map(|_| Segment::default()).collect(),
-            index_rows: BTreeMap::new(),
+            index_rows: BTreeSet::new(),
             bytes: 0,
             budget,
             hand: Hand::default(),
@@ -170,11 +291,7 @@ impl Resident {
             let scaled = self.scaled(key);
             let segment = &self.segments[segment_of(scaled)];
             match segment.buckets.get(segment.bucket_of(scaled))? {
-                Bucket::Few(rows) => {
-                    let prefix = prefix_of(key);
-                    let at = rows.binary_search_by(|row| row.is_at(prefix, key)).ok()?;
-                    &rows[at]
-                }
+                Bucket::Few(few) => &few.rows[few.find(prefix_of(key), key).ok()?],
                 Bucket::Many(rows) => rows.get(key)?,
             }
         } else {
@@ -185,26 +302,28 @@ impl Resident {
     }
 
     /// Puts what the batch of this index makes of a row.
-    pub(crate) fn put(&mut self, key: Bytes, value: Option<Bytes>, index: u64) {
-        let added = row_bytes(&key, value.as_ref());
-        let prefix = prefix_of(&key);
-        let row = Row { prefix, key, value, index, warm: Cell::new(true) };
+    pub(crate) fn put(&mut self, key: &[u8], value: Option<&Bytes>, index: u64) {
+        let row = Row::new(key, value, index);
+        let added = row.bytes();
         let old = self.insert(row);
         self.account(added, old.map_or(0, |old| old.bytes()));
     }
 
     /// Takes over what fjall said of a row, unless memory knows better.
-    pub(crate) fn fill(&mut self, key: &[u8], value: Option<&[u8]>) {
+    pub(crate) fn fill(&mut self, key: &[u8], value: Option<&Bytes>) {
         if self.get(key).is_none() {
-            self.put(Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice), 0);
+            // What fjall answers is a slice of a block, which a row must not keep in memory.
+            let copy = value.filter(|value| value.len() > SMALL_VALUE_BYTES);
+            let copy = copy.map(|value| Bytes::copy_from_slice(value));
+            self.put(key, copy.as_ref().or(value), 0);
         }
     }
 
     fn insert(&mut self, row: Row) -> Option<Row> {
-        if !self.is_placed(&row.key) {
-            return self.index_rows.insert(row.key.clone(), row);
+        if !self.is_placed(row.key()) {
+            return self.index_rows.replace(row);
         }
-        let scaled = self.scaled(&row.key);
+        let scaled = self.scaled(row.key());
         let (table, first, shift) = (self.table, self.first, self.shift);
         let segment = &mut self.segments[segment_of(scaled)];
         if segment.few >= segment.buckets.len() * BUCKET_ROWS {
@@ -213,19 +332,20 @@ impl Resident {
         let at = segment.bucket_of(scaled);
         let bucket = &mut segment.buckets[at];
         match bucket {
-            Bucket::Few(rows) => {
-                match rows.binary_search_by(|known| known.is_at(row.prefix, &row.key)) {
-                    Ok(at) => return Some(std::mem::replace(&mut rows[at], row)),
-                    Err(at) => rows.insert(at, row),
+            Bucket::Few(few) => {
+                let prefix = prefix_of(row.key());
+                match few.find(prefix, row.key()) {
+                    Ok(at) => return Some(std::mem::replace(&mut few.rows[at], row)),
+                    Err(at) => few.insert(at, prefix, row),
                 }
                 segment.few += 1;
-                if rows.len() > FEW_ROWS_MAX {
-                    segment.few -= rows.len();
-                    *bucket = many(std::mem::take(rows));
+                if few.rows.len() > FEW_ROWS_MAX {
+                    segment.few -= few.rows.len();
+                    *bucket = Bucket::Many(std::mem::take(few).rows.into_iter().collect());
                 }
                 None
             }
-            Bucket::Many(rows) => rows.insert(row.key.clone(), row),
+            Bucket::Many(rows) => rows.replace(row),
         }
     }
 
@@ -238,7 +358,7 @@ impl Resident {
     /// Fjall holds everything up to this index. Index rows of the past need not stay.
     pub(crate) fn flushed(&mut self, through: u64) {
         let mut freed = 0;
-        self.index_rows.retain(|_, row| {
+        self.index_rows.retain(|row| {
             let stays = row.index > through;
             freed += if stays { 0 } else { row.bytes() };
             stays
@@ -270,28 +390,25 @@ impl Resident {
         let segment = &mut self.segments[*at];
         match segment.buckets.get_mut(*bucket) {
             None => {}
-            Some(Bucket::Few(rows)) => {
-                let before = rows.len();
-                rows.retain(|row| !leaves(row));
-                segment.few -= before - rows.len();
-                if rows.len() * 4 < rows.capacity() {
-                    rows.shrink_to(rows.len() * 2);
-                }
+            Some(Bucket::Few(few)) => {
+                let before = few.rows.len();
+                few.retain(|row| !leaves(row));
+                segment.few -= before - few.rows.len();
             }
             Some(Bucket::Many(rows)) => {
                 let from = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 let step = rows.range::<[u8], _>((from, Bound::Unbounded)).take(EVICT_ROWS);
                 let (mut last, mut gone) = (None, Vec::new());
-                for (nth, (key, row)) in step.enumerate() {
-                    last = Some(key.clone()).filter(|_| nth == EVICT_ROWS - 1);
+                for (nth, row) in step.enumerate() {
+                    last = Some(row.key()).filter(|_| nth == EVICT_ROWS - 1);
                     if leaves(row) {
-                        gone.push(key.clone());
+                        gone.push(Box::<[u8]>::from(row.key()));
                     }
                 }
+                *behind = last.map(Box::from);
                 for key in &gone {
-                    rows.remove(key);
+                    rows.remove(&key[..]);
                 }
-                *behind = last;
             }
         }
         if behind.is_none() {
@@ -366,10 +483,6 @@ fn segment_of(scaled: u64) -> usize {
     (scaled >> BUCKET_BITS) as usize
 }
 
-fn many(rows: Vec<Row>) -> Bucket {
-    Bucket::Many(rows.into_iter().map(|row| (row.key.clone(), row)).collect())
-}
-
 impl Segment {
     fn bucket_of(&self, scaled: u64) -> usize {
         bucket_of(scaled, self.buckets.len())
@@ -379,7 +492,7 @@ impl Segment {
     fn double(&mut self, scaled: &dyn Fn(&[u8]) -> u64) {
         let old = std::mem::take(&mut self.buckets);
         if old.is_empty() {
-            self.buckets.push(Bucket::Few(Vec::new()));
+            self.buckets.push(Bucket::Few(Few::default()));
             return;
         }
         let count = old.len() * 2;
@@ -389,20 +502,21 @@ impl Segment {
             let right = self.buckets.len() + 1;
             let is_left = |key: &[u8]| bucket_of(scaled(key), count) < right;
             let (low, high) = match bucket {
-                Bucket::Few(mut rows) => {
-                    let middle = rows.partition_point(|row| is_left(&row.key));
-                    let high = rows.split_off(middle);
-                    (Bucket::Few(rows), Bucket::Few(high))
+                Bucket::Few(mut few) => {
+                    let middle = few.rows.partition_point(|row| is_left(row.key()));
+                    let high = few.split_off(middle);
+                    (Bucket::Few(few), Bucket::Few(high))
                 }
                 Bucket::Many(mut rows) => {
-                    let high = match (rows.first_key_value(), rows.last_key_value()) {
+                    let high = match (rows.first(), rows.last()) {
                         // Mostly one placement, or one collection, makes a tree.
-                        (_, Some((last, _))) if is_left(last) => BTreeMap::new(),
-                        (Some((first, _)), _) if !is_left(first) => std::mem::take(&mut rows),
-                        _ => match rows.keys().find(|key| !is_left(key)).cloned() {
-                            Some(middle) => rows.split_off(&middle),
-                            None => BTreeMap::new(),
-                        },
+                        (_, Some(last)) if is_left(last.key()) => BTreeSet::new(),
+                        (Some(first), _) if !is_left(first.key()) => std::mem::take(&mut rows),
+                        _ => {
+                            let middle = rows.iter().map(Row::key).find(|key| !is_left(key));
+                            let middle = middle.map(Box::<[u8]>::from).unwrap_or_default();
+                            rows.split_off(&middle[..])
+                        }
                     };
                     (self.shrunk(rows), self.shrunk(high))
                 }
@@ -412,12 +526,12 @@ impl Segment {
     }
 
     /// A tree that became small as a plain bucket.
-    fn shrunk(&mut self, rows: BTreeMap<Bytes, Row>) -> Bucket {
+    fn shrunk(&mut self, rows: BTreeSet<Row>) -> Bucket {
         if rows.len() > FEW_ROWS_MAX / 2 {
             return Bucket::Many(rows);
         }
         self.few += rows.len();
-        Bucket::Few(rows.into_values().collect())
+        Bucket::Few(rows.into_iter().collect())
     }
 }
 
@@ -440,7 +554,7 @@ pub(crate) struct Scan<'a> {
 
 enum Rows<'a> {
     Few(slice::Iter<'a, Row>),
-    Many(btree_map::Range<'a, Bytes, Row>),
+    Many(btree_set::Range<'a, Row>),
 }
 
 impl<'a> Scan<'a> {
@@ -448,10 +562,10 @@ impl<'a> Scan<'a> {
     fn enter(&mut self) {
         let segment = &self.resident.segments[self.at.0];
         self.rows = segment.buckets.get(self.at.1).map(|bucket| match bucket {
-            Bucket::Few(rows) => {
-                let first = rows.partition_point(|row| *row.key < *self.from);
-                let last = rows.partition_point(|row| *row.key < *self.to);
-                Rows::Few(rows[first..last].iter())
+            Bucket::Few(few) => {
+                let first = few.rows.partition_point(|row| row.key() < self.from);
+                let last = few.rows.partition_point(|row| row.key() < self.to);
+                Rows::Few(few.rows[first..last].iter())
             }
             Bucket::Many(rows) => {
                 let range = (Bound::Included(self.from), Bound::Excluded(self.to));
@@ -487,8 +601,8 @@ impl<'a> Iterator for Scan<'a> {
                 None => None,
                 Some(Rows::Few(rows)) if backward => rows.next_back(),
                 Some(Rows::Few(rows)) => rows.next(),
-                Some(Rows::Many(rows)) if backward => rows.next_back().map(|(_, row)| row),
-                Some(Rows::Many(rows)) => rows.next().map(|(_, row)| row),
+                Some(Rows::Many(rows)) if backward => rows.next_back(),
+                Some(Rows::Many(rows)) => rows.next(),
             };
             if next.is_some() {
                 return next;

@@ -56,11 +56,11 @@ impl PartitionView<'_> {
     }
 
     /// The value of a row in memory; whoever reads a proposed one waits for it.
-    fn value_of<'r>(&self, row: &'r Row) -> Option<&'r Bytes> {
+    fn value_of(&self, row: &Row) -> Option<Bytes> {
         if row.index > self.applied {
             self.wait_for(row.index);
         }
-        row.value.as_ref()
+        row.value()
     }
 }
 
@@ -79,7 +79,7 @@ impl View for PartitionView<'_> {
 
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
         if let Some(known) = self.resident.get(row) {
-            return Ok(self.value_of(known).cloned());
+            return Ok(self.value_of(known));
         }
         if !self.may_block {
             *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
@@ -107,17 +107,17 @@ impl View for PartitionView<'_> {
         self.lsm.scan(from, to, direction, &mut |row, value| {
             while let Some(next) = above.peek() {
                 let after = match direction {
-                    Direction::Forward => next.key > row,
-                    Direction::Backward => next.key < row,
+                    Direction::Forward => *next.key() > *row,
+                    Direction::Backward => *next.key() < *row,
                 };
                 if after {
                     break;
                 }
                 // A deleted row is passed over, yet waited for.
-                let shadows = next.key == row;
+                let shadows = *next.key() == *row;
                 let next = above.next().expect("just peeked");
                 if let Some(value) = self.value_of(next)
-                    && visit(&next.key, value).is_break()
+                    && visit(&Bytes::copy_from_slice(next.key()), &value).is_break()
                 {
                     stopped = true;
                     return ControlFlow::Break(());
@@ -135,7 +135,7 @@ impl View for PartitionView<'_> {
         }
         for row in above {
             if let Some(value) = self.value_of(row)
-                && visit(&row.key, value).is_break()
+                && visit(&Bytes::copy_from_slice(row.key()), &value).is_break()
             {
                 break;
             }

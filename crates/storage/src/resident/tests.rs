@@ -4,6 +4,8 @@ use rand::{RngExt, SeedableRng};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 const TABLE: TableId = TableId(3);
@@ -27,7 +29,10 @@ fn some_key(random: &mut StdRng) -> Bytes {
 }
 
 fn known(resident: &Resident, from: &[u8], to: &[u8], direction: Direction) -> Vec<(Bytes, u64)> {
-    resident.scan(from, to, direction).map(|row| (row.key.clone(), row.index)).collect()
+    resident
+        .scan(from, to, direction)
+        .map(|row| (Bytes::copy_from_slice(row.key()), row.index))
+        .collect()
 }
 
 #[test]
@@ -38,11 +43,12 @@ fn it_is_an_ordered_map() {
         let mut model = BTreeMap::new();
         for index in 1..20_000 {
             let key = some_key(random);
-            let value = random.random_bool(0.8).then(|| Bytes::from(vec![1; index as usize % 9]));
-            resident.put(key.clone(), value.clone(), index);
+            let value =
+                random.random_bool(0.8).then(|| Bytes::from(vec![1; index as usize % 9 * 200]));
+            resident.put(&key, value.as_ref(), index);
             model.insert(key, (value, index));
             let sought = some_key(random);
-            let found = resident.get(&sought).map(|row| (row.value.clone(), row.index));
+            let found = resident.get(&sought).map(|row| (row.value(), row.index));
             assert_eq!(found, model.get(&sought).cloned());
         }
         for _ in 0..200 {
@@ -64,7 +70,10 @@ fn it_is_an_ordered_map() {
         let all = model.range(from.clone()..to.clone()).count();
         assert_eq!(known(&resident, &from, &to, Direction::Forward).len(), all);
         assert_eq!(known(&resident, &from, &to, Direction::Backward).len(), all);
-        let bytes: u64 = model.iter().map(|(key, (value, _))| row_bytes(key, value.as_ref())).sum();
+        let of_row = |(key, (value, _)): (&Bytes, &(Option<Bytes>, u64))| {
+            ROW_BYTES + (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64
+        };
+        let bytes: u64 = model.iter().map(of_row).sum();
         assert_eq!((resident.bytes, resident.budget.used_bytes()), (bytes, bytes));
     }
 }
@@ -82,13 +91,13 @@ fn a_part_of_the_placements_spreads_over_the_segments() {
         })
         .collect();
     for key in &keys {
-        resident.put(key.clone(), None, 1);
+        resident.put(key, None, 1);
     }
     let used = resident.segments.iter().filter(|segment| segment.few > 0).count();
     assert_eq!(used, resident.segments.len());
     let scanned = |direction| -> Vec<_> {
         let (from, to) = (&keys[0], &rows::headers_end(TABLE, last)[..]);
-        resident.scan(from, to, direction).map(|row| row.key.clone()).collect()
+        resident.scan(from, to, direction).map(|row| Bytes::copy_from_slice(row.key())).collect()
     };
     let backward = scanned(Direction::Backward);
     assert_eq!(scanned(Direction::Forward), keys);
@@ -98,12 +107,12 @@ fn a_part_of_the_placements_spreads_over_the_segments() {
 
 #[test]
 fn only_clean_and_cold_rows_are_evicted() {
-    let mut resident = resident(20_000);
+    let mut resident = resident(13_000);
     let key = |n: u64| rows::header_key(TABLE, format!("k{n}").as_bytes());
     let tagged = |n: u64| rows::header_key(TABLE, format!("{{t}}{n}").as_bytes());
     for n in 0..2000 {
-        resident.put(key(n), Some(Bytes::from("v")), n + 1);
-        resident.put(tagged(n), Some(Bytes::from("v")), n + 1);
+        resident.put(&key(n), Some(&Bytes::from("v")), n + 1);
+        resident.put(&tagged(n), Some(&Bytes::from("v")), n + 1);
     }
     while resident.make_room(0) {
         if resident.hand.segment == 0 && resident.hand.bucket == 0 && resident.bytes > 0 {
@@ -138,13 +147,13 @@ fn what_is_known_is_not_overwritten_by_what_was_read() {
     let mut resident = resident(u64::MAX);
     let key = rows::header_key(TABLE, b"k");
     resident.fill(&key, None);
-    assert_eq!(resident.get(&key).map(|row| (row.index, row.value.clone())), Some((0, None)));
-    resident.put(key.clone(), Some(Bytes::from("new")), 5);
-    resident.fill(&key, Some(b"old"));
+    assert_eq!(resident.get(&key).map(|row| (row.index, row.value())), Some((0, None)));
+    resident.put(&key, Some(&Bytes::from("new")), 5);
+    resident.fill(&key, Some(&Bytes::from("old")));
     let row = resident.get(&key).expect("known");
-    assert_eq!((row.index, row.value.as_deref()), (5, Some(&b"new"[..])));
+    assert_eq!((row.index, row.value()), (5, Some(Bytes::from("new"))));
     let ttl = rows::ttl_key(TABLE, 1, b"k");
-    resident.put(ttl.clone(), Some(Bytes::new()), 5);
+    resident.put(&ttl, Some(&Bytes::new()), 5);
     resident.flushed(4);
     assert!(resident.get(&ttl).is_some());
     resident.flushed(5);
