@@ -81,6 +81,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     at_start("bind", Text, "127.0.0.1 -::1"),
     at_start("port", Integer(0, 65535), "6379"),
     at_start("tcp-backlog", Integer(0, MAX_I32), "511"),
+    at_start("memory", Memory(1 << 20, i64::MAX), "1073741824"),
     at_start("databases", Integer(1, 1 << 20), "16"),
     real("maxclients", Integer(1, MAX_U32), "20000"),
     real("timeout", Integer(0, MAX_I32), "0"),

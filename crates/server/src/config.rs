@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::memory::{self, MEMORY_BYTES_MIN};
+
 /// Every option: name, what its value is, and what it means. `--help` prints this table.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("port", "NUMBER", "port for clients (default 6379)"),
@@ -11,8 +13,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
-    ("memtable-mb", "MIB", "effects in memory per node before they are flushed (default 64)"),
-    ("cache-mb", "MIB", "row and block cache per node, MiB (default 512)"),
+    ("memory", "SIZE", "memory to use, like 512mb or 4gb (default: a quarter of the machine)"),
     ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
@@ -27,8 +28,8 @@ pub(crate) struct Config {
     pub(crate) databases: u32,
     pub(crate) maxclients: usize,
     pub(crate) requirepass: Option<String>,
-    pub(crate) memtable_mb: u64,
-    pub(crate) cache_mb: u64,
+    /// In bytes; see [`crate::memory`].
+    pub(crate) memory: u64,
     pub(crate) loglevel: String,
     pub(crate) enable_faults: bool,
 }
@@ -43,8 +44,7 @@ impl Default for Config {
             databases: 16,
             maxclients: 20_000,
             requirepass: None,
-            memtable_mb: 64,
-            cache_mb: 512,
+            memory: memory::default_bytes(),
             loglevel: "info".to_owned(),
             enable_faults: false,
         }
@@ -59,6 +59,7 @@ impl Config {
             ("bind", self.bind.join(" ")),
             ("dir", absolute(&self.dir)),
             ("databases", self.databases.to_string()),
+            ("memory", self.memory.to_string()),
             ("maxclients", self.maxclients.to_string()),
             ("requirepass", self.requirepass.clone().unwrap_or_default()),
         ]
@@ -123,8 +124,13 @@ fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
         "databases" => config.databases = number(name, &value, 1, 4_096)? as u32,
         "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
         "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
-        "memtable-mb" => config.memtable_mb = number(name, &value, 1, 65_536)?,
-        "cache-mb" => config.cache_mb = number(name, &value, 1, 1_048_576)?,
+        "memory" => {
+            let bytes = memory::parse_bytes(&value).filter(|bytes| *bytes >= MEMORY_BYTES_MIN);
+            config.memory = bytes.ok_or(format!(
+                "--memory takes a size of at least {}mb, like 512mb or 4gb, not '{value}'",
+                MEMORY_BYTES_MIN >> 20
+            ))?;
+        }
         "loglevel" => match value.as_str() {
             "error" | "warn" | "info" | "debug" | "trace" => config.loglevel = value,
             _ => return Err(format!("--loglevel does not know '{value}'")),
@@ -165,6 +171,7 @@ mod tests {
             let args: &[&str] = match *value {
                 "" => &[],
                 "LEVEL" => &["debug"],
+                "SIZE" => &["1gb"],
                 _ => &["1"],
             };
             let name = format!("--{name}");
@@ -182,6 +189,8 @@ mod tests {
             (&["serve"], "unexpected argument 'serve'"),
             (&["--replicas", "2"], "takes 1 or 3"),
             (&["--loglevel", "loud"], "does not know 'loud'"),
+            (&["--memory", "1mb"], "at least 64mb"),
+            (&["--memory", "much"], "not 'much'"),
         ] {
             let error = run(args).expect_err("refused");
             assert!(error.contains(text), "{args:?}: {error}");

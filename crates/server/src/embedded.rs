@@ -15,6 +15,7 @@ use wire::service::StorageService;
 
 use crate::config::Config;
 use crate::folder::Folder;
+use crate::memory::Division;
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
 /// Ids of the MemDS nodes.
@@ -154,12 +155,12 @@ fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]
 }
 
 fn node_options(config: &Config) -> NodeOptions {
+    let division = Division::of(config.memory, config.replicas);
     let mut options = NodeOptions {
-        memtable_bytes: config.memtable_mb << 20,
-        // Half for rows, half for blocks.
-        rows: RowBudget::new(config.cache_mb << 19),
+        memtable_bytes: division.memtable,
+        rows: RowBudget::new(division.rows),
         ..NodeOptions::default()
     };
-    options.lsm.cache_bytes = config.cache_mb << 19;
+    options.lsm.cache_bytes = division.blocks;
     options
 }

@@ -4,6 +4,7 @@ mod config;
 mod embedded;
 mod folder;
 mod host;
+mod memory;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -18,6 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use config::{Config, Invocation};
 use embedded::Embedded;
 use host::ServerHost;
+
+/// Chosen by measurement: SET takes 6 to 7% less CPU time than with the system's allocator or with
+/// mimalloc, reads are alike (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How long connections may take to finish what they are doing when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
