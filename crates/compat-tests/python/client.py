@@ -86,6 +86,30 @@ def check_pipelines(r):
     assert results == [x for i in range(2_000) for x in (True, str(i).encode())]
 
 
+def check_transactions(r):
+    with r.pipeline() as pipe:
+        assert pipe.set("t", 1).incr("t").get("t").execute() == [True, 2, b"2"]
+        results = pipe.set("t", "x").incr("t").get("t").execute(raise_on_error=False)
+        assert results[0] is True and results[2] == b"x"
+        assert isinstance(results[1], redis.ResponseError)
+        pipe.watch("t")
+        r.set("t", 5)
+        pipe.multi()
+        pipe.incr("t")
+        try:
+            pipe.execute()
+            raise AssertionError("a changed key was not noticed")
+        except redis.WatchError:
+            pass
+        pipe.execute_command("nosuch")
+        try:
+            pipe.execute()
+            raise AssertionError("an unknown command was executed")
+        except redis.exceptions.ResponseError:
+            pass
+    assert r.transaction(lambda pipe: pipe.multi() or pipe.incr("t"), "t") == [6]
+
+
 def check_threads(pool):
     def add():
         mine = redis.Redis(connection_pool=pool)
@@ -103,7 +127,7 @@ def check_threads(pool):
 for protocol in (2, 3):
     client = redis.Redis(host="127.0.0.1", port=PORT, protocol=protocol, client_name="check")
     client.flushall()
-    for check in (check_strings, check_keys, check_server, check_pipelines):
+    for check in (check_strings, check_keys, check_server, check_pipelines, check_transactions):
         check(client)
     check_threads(client.connection_pool)
     other = redis.Redis(host="127.0.0.1", port=PORT, db=5, protocol=protocol, decode_responses=True)

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use commands::Session;
 use wire::resp::Reply;
 use wire::service::{NodeStatus, ReplicaStatus};
 
@@ -27,6 +28,12 @@ pub(super) const HELP: &[&str] = &[
     "USAGE <key> [SAMPLES <count>]",
     "    Return the bytes of <key>'s rows on one replica. Nothing is sampled.",
 ];
+
+/// MEMORY STATS or DOCTOR.
+pub(super) fn run(what: Session, connection: &Connection) -> Reply {
+    let facts = facts(connection);
+    if what == Session::MemoryStats { stats(connection, &facts) } else { doctor(&facts) }
+}
 
 struct Facts {
     allocated: u64,
@@ -53,8 +60,7 @@ impl Facts {
 }
 
 /// Redis's names where they mean the same here, and what is ours under names of its own.
-pub(super) fn stats(connection: &Connection) -> Reply {
-    let facts = facts(connection);
+fn stats(connection: &Connection, facts: &Facts) -> Reply {
     let sum = |of: fn(&NodeStatus) -> u64| facts.nodes.iter().map(of).sum::<u64>();
     let keys: u64 = facts.leaders().map(|replica| replica.keys).sum();
     let dataset: u64 = facts.leaders().map(|replica| replica.bytes).sum();
@@ -88,8 +94,7 @@ pub(super) fn stats(connection: &Connection) -> Reply {
     Reply::Map(fields)
 }
 
-pub(super) fn doctor(connection: &Connection) -> Reply {
-    let facts = facts(connection);
+fn doctor(facts: &Facts) -> Reply {
     let mut findings = Vec::new();
     for node in facts.nodes.iter().filter(|node| node.running) {
         if node.frozen_memtables >= FROZEN_MANY {
