@@ -287,10 +287,12 @@ impl From<ViewError> for CommandError {
 impl From<CommandError> for Reply {
     fn from(error: CommandError) -> Reply {
         let line = error.to_string();
+        let byte = |c: char| u8::try_from(c).unwrap_or(b'?');
         Reply::Error(match error {
             // No client's bytes, and their own text may be of any script.
             CommandError::Storage(_) | CommandError::Operator(_) => Bytes::from(line),
-            _ => line.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
+            // As Redis does: a line's end at the end goes, one within becomes blanks when written.
+            _ => line.trim_end_matches(['\r', '\n']).chars().map(byte).collect(),
         })
     }
 }
@@ -331,6 +333,9 @@ mod tests {
             Reply::from(error),
             Reply::Error(Bytes::from_static(b"ERR No such user '\xff\xc3\xa9x'"))
         );
+        let error = CommandError::UnknownArgument(Echo::new(b"a\rb\r\n"));
+        let trimmed = Bytes::from_static(b"ERR unknown argument: a\rb");
+        assert_eq!(Reply::from(error), Reply::Error(trimmed));
         let error = CommandError::Operator("caf\u{e9}".to_owned());
         assert_eq!(Reply::from(error), Reply::Error(Bytes::from("ERR caf\u{e9}")));
     }

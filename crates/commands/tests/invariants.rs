@@ -83,7 +83,10 @@ fn random_write(random: &mut Random) -> Vec<Bytes> {
 }
 
 /// A write to a hash that is inline at first and has rows after a while.
-fn random_hash_write(random: &mut Random, key: &str) -> Vec<Bytes> {
+fn random_hash_write(random: &mut Random, other: &str) -> Vec<Bytes> {
+    // Mostly one that lives long enough to grow.
+    let own = format!("{{0}}hash{}", random.below(2));
+    let key = if random.below(4) == 0 { other } else { &own };
     let field = |random: &mut Random| format!("f{}", random.below(90));
     let (one, two) = (field(random), field(random));
     let ms = 1 + random.below(400);
@@ -92,7 +95,7 @@ fn random_hash_write(random: &mut Random, key: &str) -> Vec<Bytes> {
             let pairs = (0..1 + random.below(40)).map(|_| format!(" {} v", field(random)));
             format!("HSET {key}{}", pairs.collect::<String>())
         }
-        3 => format!("HSET {key} {one} {}", "x".repeat(random.below(200))),
+        3 => format!("HSET {key} {one} {}", "x".repeat(random.below(2_000))),
         4 => format!("HPEXPIRE {key} {ms} FIELDS 2 {one} {two}"),
         5 => format!("HPEXPIRE {key} {ms} LT FIELDS 2 {one} {two}"),
         6 => format!("HPERSIST {key} FIELDS 2 {one} {two}"),
@@ -106,9 +109,9 @@ fn random_hash_write(random: &mut Random, key: &str) -> Vec<Bytes> {
     split(&line)
 }
 
-/// What a hash's header says of its data rows, compared with the rows.
-fn assert_hash_rows(session: &Session, key: &Bytes, header: &Header) {
-    let Value::Rows { generation, count, bytes, .. } = &header.value else { return };
+/// What a hash's header says of its data rows, compared with the rows; how many have times.
+fn assert_hash_rows(session: &Session, key: &Bytes, header: &Header) -> usize {
+    let Value::Rows { generation, count, bytes, .. } = &header.value else { return 0 };
     let (mut fields, mut times) = (BTreeMap::new(), BTreeSet::new());
     let mut stored = 0;
     let (start, end) = rows::generation_range(TableId(0), Placement::of_key(key), *generation);
@@ -133,10 +136,12 @@ fn assert_hash_rows(session: &Session, key: &Bytes, header: &Header) {
     assert_eq!(times, timed, "{key:?}");
     let soonest = timed.iter().map(|(_, at)| *at).min();
     assert!(soonest.is_none_or(|at| keyspace::due_ms(header).is_some_and(|due| due <= at)));
+    times.len()
 }
 
 #[test]
 fn counters_and_ttl_index_follow_the_headers() {
+    let mut times_in_rows = 0;
     for seed in 0..20 {
         let mut random = Random::new(seed);
         let mut session = Session::new(START_MS);
@@ -161,7 +166,8 @@ fn counters_and_ttl_index_follow_the_headers() {
             }
             assert_eq!(session.view.counters, recount(&session), "seed {seed} step {step}");
             let headers = headers(&session);
-            headers.iter().for_each(|(key, header)| assert_hash_rows(&session, key, header));
+            let timed = headers.iter().map(|(key, header)| assert_hash_rows(&session, key, header));
+            times_in_rows += timed.sum::<usize>();
             let expected: BTreeSet<(u64, Bytes)> = headers
                 .into_iter()
                 .filter_map(|(key, header)| Some((keyspace::due_ms(&header)?, key)))
@@ -179,6 +185,7 @@ fn counters_and_ttl_index_follow_the_headers() {
         assert_eq!(session.view.counters.volatile, 0);
         assert!(ttl_rows(&session).is_empty(), "stale rows are swept up when they come due");
     }
+    assert!(times_in_rows > 10_000, "only {times_in_rows} times of fields in rows met");
 }
 
 #[test]

@@ -146,6 +146,9 @@ fn compare_script(script: &str) -> usize {
     compared
 }
 
+/// A server before 8.0 does not know these.
+const OF_REDIS_8: &[&str] = &["HGETDEL", "HGETEX", "HSETEX"];
+
 #[test]
 #[ignore = "needs a Redis server on REDIS_PORT"]
 fn rows_of_the_table_say_what_command_info_says() {
@@ -162,7 +165,10 @@ fn rows_of_the_table_say_what_command_info_says() {
         let Reply::Array(infos) = server.run(&[b("COMMAND"), b("INFO"), b(&name)]) else {
             panic!("an array of commands")
         };
-        let Some(Reply::Array(info)) = infos.first() else { panic!("{name} is unknown") };
+        let Some(Reply::Array(info)) = infos.first() else {
+            assert!(OF_REDIS_8.contains(&&*name), "{name} is unknown");
+            continue;
+        };
         assert_eq!(info[1], Reply::Integer(entry.command.arity.as_redis()), "{name}");
         assert_eq!(sorted_set(&info[2]), our_flags(entry.command.flags), "{name}");
         let specs = spec_flags(&info[8]);
@@ -312,7 +318,7 @@ fn random_commands_are_answered_alike() {
         let name = args[0].as_ref();
         let tag = match name {
             b"PTTL" | b"TTL" | b"EXPIRETIME" | b"PEXPIRETIME" => "time",
-            b"SCAN" | b"KEYS" => "sorted",
+            b"SCAN" | b"KEYS" | b"HSCAN" => "sorted",
             _ => "",
         };
         compare(&mut session, &mut server, &args, tag);
@@ -458,6 +464,23 @@ const COMMANDS: &[&str] = &[
     "TYPE",
     "UNLINK",
     "OBJECT",
+    "HDEL",
+    "HEXISTS",
+    "HGET",
+    "HGETALL",
+    "HINCRBY",
+    "HINCRBYFLOAT",
+    "HKEYS",
+    "HLEN",
+    "HMGET",
+    "HMSET",
+    "HSCAN",
+    "HSET",
+    "HSET",
+    "HSET",
+    "HSETNX",
+    "HSTRLEN",
+    "HVALS",
 ];
 
 fn word(random: &mut Random, of: &[&str]) -> Bytes {

@@ -108,3 +108,29 @@ fn keys_expire_in_the_log_too() {
     let replica = cluster.nodes.status()[0].replicas[0].clone();
     assert_eq!(replica.expired_keys, 50, "each once, and not what a client deleted");
 }
+
+#[test]
+fn fields_of_hashes_expire_in_the_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    let fields: Vec<String> = (0..3_000).map(|field| format!("field:{field}")).collect();
+    for fields in fields.chunks(500) {
+        let pairs = fields.iter().flat_map(|field| [&field[..], "value"]);
+        cluster.run(&["HSET", "h"].into_iter().chain(pairs).collect::<Vec<_>>());
+    }
+    cluster.run(&["HSET", "h", "stays", "value"]);
+    cluster.run(&["HSET", "small", "a", "1", "b", "2"]);
+    cluster.run(&["HPEXPIRE", "small", "30", "FIELDS", "2", "a", "b"]);
+    let hidden = [&["HPEXPIRE", "h", "30", "FIELDS", "3000"][..]].concat();
+    let line = hidden.into_iter().chain(fields.iter().map(|field| &field[..]));
+    cluster.run(&line.collect::<Vec<_>>());
+    let deadline = Instant::now() + PATIENCE;
+    // More fields than one step deletes; and a hash that lost its last one is no key.
+    while cluster.run(&["HLEN", "h"]) != Reply::Integer(1)
+        || cluster.run(&["DBSIZE"]) != Reply::Integer(1)
+    {
+        assert!(Instant::now() < deadline, "expired fields are never deleted");
+        std::thread::yield_now();
+    }
+    assert_eq!(cluster.run(&["HGET", "h", "stays"]), text("value"));
+}
