@@ -13,7 +13,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memtable-mb", "MIB", "effects in memory per node before they are flushed (default 64)"),
     ("cache-mb", "MIB", "row and block cache per node, MiB (default 512)"),
-    ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
+    ("loglevel", "LEVEL", "error, warn, info, debug, trace, or Redis's names (default info)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
 
@@ -61,9 +61,20 @@ impl Config {
             ("databases", self.databases.to_string()),
             ("maxclients", self.maxclients.to_string()),
             ("requirepass", self.requirepass.clone().unwrap_or_default()),
+            ("loglevel", redis_log_level(&self.loglevel).to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
+    }
+}
+
+/// The level as CONFIG GET tells it, in the nearest of Redis's words.
+fn redis_log_level(level: &str) -> &str {
+    match level {
+        "error" | "warn" | "warning" => "warning",
+        "debug" | "trace" => "debug",
+        "verbose" => "verbose",
+        _ => "notice",
     }
 }
 
@@ -127,6 +138,7 @@ fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
         "cache-mb" => config.cache_mb = number(name, &value, 1, 1_048_576)?,
         "loglevel" => match value.as_str() {
             "error" | "warn" | "info" | "debug" | "trace" => config.loglevel = value,
+            "verbose" | "notice" | "warning" => config.loglevel = value,
             _ => return Err(format!("--loglevel does not know '{value}'")),
         },
         _ => unreachable!("every option of the table has its arm"),
@@ -185,6 +197,14 @@ mod tests {
         ] {
             let error = run(args).expect_err("refused");
             assert!(error.contains(text), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn log_levels_have_our_names_and_those_of_redis() {
+        for (word, told) in [("warn", "warning"), ("warning", "warning"), ("info", "notice")] {
+            let Ok(Invocation::Run(config)) = run(&["--loglevel", word]) else { panic!("{word}") };
+            assert!(config.parameters().contains(&("loglevel".to_owned(), told.to_owned())));
         }
     }
 
