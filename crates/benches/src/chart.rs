@@ -5,7 +5,9 @@ use std::fmt::Write;
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 280.0;
 /// Space around the plot: left, top, right, bottom.
-const MARGIN: (f64, f64, f64, f64) = (52.0, 30.0, 12.0, 42.0);
+const MARGIN: (f64, f64, f64, f64) = (52.0, 52.0, 12.0, 42.0);
+const LEGEND_Y: f64 = 36.0;
+const LEGEND_STEP: f64 = 88.0;
 /// Told apart in colour and, printed in grey, in lightness.
 const COLOURS: [&str; 4] = ["#7fb3e6", "#0b4f9e", "#f2a65a", "#b0410e"];
 
@@ -83,7 +85,7 @@ impl Chart {
             text(out, x_of(x), HEIGHT - bottom + 15.0, "middle", &short(x));
         }
         text(out, x_of(x_max / 2.0), HEIGHT - 8.0, "middle", &self.x_label);
-        text(out, left - 40.0, top - 6.0, "start", &self.y_label);
+        text(out, left - 5.0, LEGEND_Y, "end", &self.y_label);
         for (line, colour) in self.lines.iter().zip(COLOURS) {
             let mut path = String::new();
             for (at, (x, y)) in line.points.iter().enumerate() {
@@ -96,13 +98,13 @@ impl Chart {
             );
         }
         for (at, (line, colour)) in self.lines.iter().zip(COLOURS).enumerate() {
-            let y = top + 12.0 + 14.0 * at as f64;
+            let x = left + LEGEND_STEP * at as f64;
             let _ = writeln!(
                 out,
-                "<path d=\"M{:.1} {y:.1}h16\" stroke=\"{colour}\" stroke-width=\"3\"/>",
-                left + 8.0
+                "<path d=\"M{x:.1} {:.1}h12\" stroke=\"{colour}\" stroke-width=\"3\"/>",
+                LEGEND_Y - 4.0
             );
-            text(out, left + 29.0, y + 4.0, "start", &line.name);
+            text(out, x + 15.0, LEGEND_Y, "start", &line.name);
         }
     }
 }

@@ -417,3 +417,65 @@ fn pace(mut senders: Vec<Sender>, rate: f64, duration: Duration) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::client::encode;
+
+    const PING_BYTES: usize = b"*1\r\n$4\r\nPING\r\n".len();
+    const PAUSE: Duration = Duration::from_millis(400);
+
+    /// A server that answers PINGs, but nothing for [`PAUSE`] once so many were answered.
+    fn pausing_server(pause_after: usize) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let (mut bytes, mut answered) = (0, 0);
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                bytes += count;
+                let due = bytes / PING_BYTES - answered;
+                if (answered..answered + due).contains(&pause_after) {
+                    std::thread::sleep(PAUSE);
+                }
+                answered += due;
+                stream.write_all(&b"+PONG\r\n".repeat(due)).expect("it reads");
+            }
+        });
+        port
+    }
+
+    fn pings() -> Vec<Generator> {
+        let ping = |out: &mut BytesMut| {
+            encode(&["PING"], out);
+            Step::ONE
+        };
+        vec![Box::new(ping)]
+    }
+
+    #[test]
+    fn an_open_loop_counts_a_pause_against_all_who_were_due_in_it() {
+        let port = pausing_server(200);
+        let outcome = open(port, pings(), 1_000.0, Duration::from_secs(1), 1).expect("it runs");
+        assert!((990..=1_000).contains(&outcome.done), "{}", outcome.done);
+        // 400 of 1,000 were due while the server was silent; half of those waited 200 ms or more.
+        assert!(outcome.quantile_ms(0.85) > 100.0, "{}", outcome.quantile_ms(0.85));
+        assert_eq!(outcome.stalls.len(), 1, "{:?}", outcome.stalls);
+        let (at, length) = outcome.stalls[0];
+        assert!(at >= Duration::from_millis(150) && length > PAUSE / 2, "{:?}", outcome.stalls);
+    }
+
+    #[test]
+    fn a_closed_loop_asks_nothing_meanwhile() {
+        let port = pausing_server(200);
+        let until = Until { steps: 1_000, elapsed: Duration::from_secs(30) };
+        let outcome = closed(port, pings(), 1, until, 1).expect("it runs");
+        assert_eq!((outcome.done, outcome.errors), (1_000, 0));
+        assert!(outcome.quantile_ms(0.99) < 100.0 && outcome.quantile_ms(1.0) > 350.0);
+    }
+}

@@ -14,7 +14,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memory", "SIZE", "memory to use, like 512mb or 4gb (default: a quarter of the machine)"),
-    ("loglevel", "LEVEL", "error, warn, info, debug or trace (default info)"),
+    ("loglevel", "LEVEL", "error, warn, info, debug, trace, or Redis's names (default info)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
 
@@ -62,9 +62,20 @@ impl Config {
             ("memory", self.memory.to_string()),
             ("maxclients", self.maxclients.to_string()),
             ("requirepass", self.requirepass.clone().unwrap_or_default()),
+            ("loglevel", redis_log_level(&self.loglevel).to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
+    }
+}
+
+/// The level as CONFIG GET tells it, in the nearest of Redis's words.
+fn redis_log_level(level: &str) -> &str {
+    match level {
+        "error" | "warn" | "warning" => "warning",
+        "debug" | "trace" => "debug",
+        "verbose" => "verbose",
+        _ => "notice",
     }
 }
 
@@ -133,6 +144,7 @@ fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
         }
         "loglevel" => match value.as_str() {
             "error" | "warn" | "info" | "debug" | "trace" => config.loglevel = value,
+            "verbose" | "notice" | "warning" => config.loglevel = value,
             _ => return Err(format!("--loglevel does not know '{value}'")),
         },
         _ => unreachable!("every option of the table has its arm"),
@@ -194,6 +206,14 @@ mod tests {
         ] {
             let error = run(args).expect_err("refused");
             assert!(error.contains(text), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn log_levels_have_our_names_and_those_of_redis() {
+        for (word, told) in [("warn", "warning"), ("warning", "warning"), ("info", "notice")] {
+            let Ok(Invocation::Run(config)) = run(&["--loglevel", word]) else { panic!("{word}") };
+            assert!(config.parameters().contains(&("loglevel".to_owned(), told.to_owned())));
         }
     }
 
