@@ -88,6 +88,8 @@ struct OpenBatch {
     builder: BatchBuilder,
     index: u64,
     next_version: Version,
+    /// Writes that joined it.
+    writes: u64,
     sealer: Sealer,
 }
 
@@ -399,10 +401,11 @@ impl Core {
             let index = self.replica.next_index().0;
             let next_version = Version { index, ordinal: 0 };
             let sealer = Sealer::None;
-            OpenBatch { builder: BatchBuilder::new(id), index, next_version, sealer }
+            OpenBatch { builder: BatchBuilder::new(id), index, next_version, writes: 0, sealer }
         });
         open.builder.push(&effects);
         open.next_version = effects.next_version;
+        open.writes += 1;
         let (index, batch) = (open.index, open.builder.id());
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
@@ -474,6 +477,12 @@ impl Core {
             Sealer::Waits(call) => call.send(()).is_ok(),
             Sealer::Called => true,
         }
+    }
+
+    /// How many writes the open batch holds, if it may be sealed and is not too large to wait.
+    pub(crate) fn gathered(&self) -> Option<u64> {
+        let open = self.open.as_ref().filter(|open| open.builder.len() < GROUP_BYTES)?;
+        self.may_seal().then_some(open.writes)
     }
 
     /// Closes the open batch and proposes it.
