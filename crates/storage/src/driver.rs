@@ -149,7 +149,7 @@ impl Shared {
             self.send_from_log(partition.id, &read);
         }
         let in_memory = self.memory_bytes.load(Ordering::Relaxed);
-        if actions.applied_bytes > 0 && in_memory >= self.options.memtable_bytes {
+        if actions.applied_bytes > 0 && in_memory >= self.flush_at_bytes() {
             *self.flush_due.lock() = true;
             self.flush_ready.notify_one();
         }
@@ -198,6 +198,13 @@ impl Shared {
                 tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
             }
         }
+    }
+
+    /// When this node flushes: nodes apply the same batches, and were they to flush at the same
+    /// moment, all disks of a partition would be busy at once.
+    fn flush_at_bytes(&self) -> u64 {
+        let budget = self.options.memtable_bytes;
+        budget - budget / 5 * u64::from(self.id.0 % 3)
     }
 
     /// Whether memtables are so far over their budget that writers must wait.
@@ -370,6 +377,7 @@ fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
 
 /// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
 pub(crate) fn run_flush(shared: &Shared) {
+    yield_to_foreground();
     loop {
         {
             let mut due = shared.flush_due.lock();
@@ -387,6 +395,14 @@ pub(crate) fn run_flush(shared: &Shared) {
             return;
         }
     }
+}
+
+/// Has the system prefer other threads to this one: flushes and compactions have time, clients
+/// wait. Where that is not allowed, things go on as they are.
+pub(crate) fn yield_to_foreground() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: no memory is passed; on Linux 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 /// Freezes all partitions' memtables and writes them to fjall as one sorted run.

@@ -59,7 +59,10 @@ impl Compactor {
             .name("lsm-compactor".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.run()
+                move || {
+                    crate::driver::yield_to_foreground();
+                    shared.run();
+                }
             })
             .map_err(|error| LsmError::Io {
                 action: "start the compactor",
