@@ -1,11 +1,13 @@
 //! The thread that compacts: after each run it works until nothing is left to do.
 //!
 //! fjall would compact once per run, and its worker ends for good at the first damaged block. This
-//! one goes on until the levels are in shape, and after an error tries again with the next run.
+//! one goes on until the levels are in shape, and after an error tries again with the next run. It
+//! also has what was replaced deleted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fjall::AbstractTree;
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +17,11 @@ use super::{LsmError, Options, from_fjall};
 /// Target size of tables of a compaction of everything, in bytes.
 const MAJOR_TABLE_BYTES: u64 = 64 << 20;
 
+/// fjall looks for a higher watermark when so many snapshots were closed.
+const SNAPSHOTS_PER_WATERMARK: usize = 10_000;
+/// How often it is looked for replaced tables when no run comes in.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+
 pub(super) struct Compactor {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -23,6 +30,8 @@ pub(super) struct Compactor {
 struct Shared {
     database: fjall::Database,
     rows: fjall::Keyspace,
+    /// Held while a run is written.
+    ingesting: Arc<Mutex<()>>,
     strategy: Arc<fjall::compaction::Leveled>,
     /// Whether a run came in since the thread last looked.
     work: Mutex<bool>,
@@ -38,6 +47,7 @@ impl Compactor {
     pub(super) fn start(
         database: fjall::Database,
         rows: fjall::Keyspace,
+        ingesting: Arc<Mutex<()>>,
         options: Options,
         stopping: Arc<AtomicBool>,
     ) -> Result<Compactor, LsmError> {
@@ -47,6 +57,7 @@ impl Compactor {
         let shared = Arc::new(Shared {
             database,
             rows,
+            ingesting,
             strategy: Arc::new(strategy),
             work: Mutex::new(true), // what a crash interrupted
             wake: Condvar::new(),
@@ -107,17 +118,20 @@ impl Drop for Compactor {
 impl Shared {
     fn run(&self) {
         loop {
-            {
+            let woken = {
                 let mut work = self.work.lock();
-                while !*work {
-                    self.wake.wait(&mut work);
+                if !*work {
+                    self.wake.wait_for(&mut work, RELEASE_INTERVAL);
                 }
-                *work = false;
+                std::mem::take(&mut *work)
+            };
+            if woken {
+                while !self.stopping.load(Ordering::SeqCst) && self.step() {}
             }
-            while !self.stopping.load(Ordering::SeqCst) && self.step() {}
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
+            self.release();
         }
     }
 
@@ -140,6 +154,34 @@ impl Shared {
                 *self.error.lock() = Some(error.to_string());
                 false
             }
+        }
+    }
+
+    /// Lets go of the tables that compactions replaced, if there are any. fjall keeps them until its
+    /// watermark has passed the compaction, and moves the watermark with the next run only: a node
+    /// without writes would keep twice and more of what it stores.
+    ///
+    /// So the watermark is moved here: past the last compaction with a sequence number of no write,
+    /// then by as many closed snapshots as make fjall look (a snapshot costs a fraction of a
+    /// microsecond). If a run is being written or a snapshot is open there is a next time.
+    fn release(&self) {
+        let Some(_no_run) = self.ingesting.try_lock() else { return };
+        let supervisor = &self.database.supervisor;
+        let in_use = supervisor.snapshot_tracker.open_snapshots() > 0;
+        if in_use || self.rows.tree.get_version_history_lock().len() == 1 {
+            return;
+        }
+        supervisor.snapshot_tracker.publish(supervisor.seqno.next());
+        let before = self.watermark();
+        for _ in 0..SNAPSHOTS_PER_WATERMARK {
+            drop(self.database.snapshot());
+            if self.watermark() > before {
+                break;
+            }
+        }
+        let mut history = self.rows.tree.get_version_history_lock();
+        if let Err(error) = history.maintenance(self.rows.path(), self.watermark()) {
+            tracing::warn!(%error, "replaced tables could not be deleted");
         }
     }
 

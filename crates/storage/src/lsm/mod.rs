@@ -135,7 +135,7 @@ pub struct Lsm {
     rows: fjall::Keyspace,
     database: fjall::Database,
     /// Runs become visible in the order of the calls.
-    ingesting: Mutex<()>,
+    ingesting: Arc<Mutex<()>>,
 }
 
 impl std::fmt::Debug for Lsm {
@@ -174,8 +174,10 @@ impl Lsm {
         for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
             sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         }
-        let compactor = Compactor::start(database.clone(), rows.clone(), options, stopping)?;
-        Ok(Lsm { compactor, rows, database, ingesting: Mutex::new(()) })
+        let ingesting = Arc::new(Mutex::new(()));
+        let compactor =
+            Compactor::start(database.clone(), rows.clone(), ingesting.clone(), options, stopping)?;
+        Ok(Lsm { compactor, rows, database, ingesting })
     }
 
     /// The opened body of a row.
@@ -227,7 +229,7 @@ impl Lsm {
         &self,
         rows: impl Iterator<Item = (B, Option<B>)>,
     ) -> Result<u64, LsmError> {
-        let _in_order = self.ingesting.lock();
+        let in_order = self.ingesting.lock();
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
             return Ok(0); // an empty run would leave an empty file behind
@@ -254,6 +256,7 @@ impl Lsm {
         }
         // Syncs the tables, their directory, the manifest and its directory.
         run.finish().map_err(from_fjall("finish a run"))?;
+        drop(in_order); // what compaction replaces is deleted under it
         self.compactor.wake();
         Ok(count)
     }
