@@ -10,7 +10,12 @@
 //!
 //! Redis's peculiarities are kept, since patterns in the field rely on them: an unclosed `[` is
 //! closed by the end of the pattern, a reversed range is turned round, a final `\` stands for
-//! itself, and the empty text matches the empty pattern alone.
+//! itself, the empty text matches the empty pattern alone, and behind [`STARS_MAX`] stars there is
+//! no match any more.
+
+/// Most stars of a pattern that matches anything, runs of them counted once and one at its end not
+/// at all. It is how deep Redis recurses (since 7.2.6 and 7.4.1).
+const STARS_MAX: usize = 1_000;
 
 /// Whether `text` as a whole matches `pattern`.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
@@ -20,10 +25,15 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut rest) = (0, pattern);
     // Where to resume: behind the last star, one byte further right.
     let mut resume: Option<(usize, &[u8])> = None;
+    let mut stars = 0;
     loop {
         if let [b'*', behind @ ..] = rest {
             rest = behind;
             resume = Some((at, rest));
+            stars += usize::from(!matches!(rest, [] | [b'*', ..]));
+            if stars > STARS_MAX {
+                return false;
+            }
         } else if at == text.len() {
             // Whatever is left would need a byte, and starting further right leaves fewer.
             return rest.is_empty();
@@ -147,9 +157,17 @@ mod tests {
     #[test]
     fn many_stars_stay_cheap() {
         // Exponential if every star were tried with every other.
-        let pattern = "a*".repeat(5_000);
+        let pattern = "a*".repeat(STARS_MAX);
         let text = "a".repeat(20_000) + "b";
         assert!(!matches((pattern.clone() + "c").as_bytes(), text.as_bytes()));
         assert!(matches(pattern.as_bytes(), text.as_bytes()));
+    }
+
+    #[test]
+    fn stars_beyond_the_limit_match_nothing() {
+        let text = "a".repeat(2 * STARS_MAX + 2);
+        let matches = |pattern: String| matches(pattern.as_bytes(), text.as_bytes());
+        assert!(matches("*?".repeat(STARS_MAX)) && !matches("*?".repeat(STARS_MAX + 1)));
+        assert!(matches("***?".repeat(STARS_MAX) + "**"));
     }
 }

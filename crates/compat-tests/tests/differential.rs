@@ -144,11 +144,13 @@ fn planted_differences_are_found_and_reduced() {
             .find_map(|_| {
                 let atoms = generator.sequence();
                 let divergence = runner.run(&atoms).expect("run")?;
-                Some(shrink(&mut runner, &atoms, divergence).expect("shrink"))
+                let finding = shrink(&mut runner, &atoms, divergence).expect("shrink");
+                // What hangs on timing is a second that has passed on one of the servers only
+                // (OBJECT IDLETIME), not what was planted.
+                finding.repeatable.then_some(finding)
             })
             .unwrap_or_else(|| panic!("not found: {what}"));
         println!("{what}:\n{}", finding.script(0));
-        assert!(finding.repeatable, "{what}");
         assert!(finding.atoms.len() <= 4, "{what}: not reduced:\n{}", finding.script(0));
         assert!(finding.atoms.iter().any(|atom| matches!(atom.action, Action::Send(_))));
     }
