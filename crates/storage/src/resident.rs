@@ -489,6 +489,7 @@ impl Segment {
     }
 
     /// Splits every bucket in two.
+    #[allow(clippy::mutable_key_type, reason = "what changes in a row is no part of its order")]
     fn double(&mut self, scaled: &dyn Fn(&[u8]) -> u64) {
         let old = std::mem::take(&mut self.buckets);
         if old.is_empty() {
@@ -526,6 +527,7 @@ impl Segment {
     }
 
     /// A tree that became small as a plain bucket.
+    #[allow(clippy::mutable_key_type, reason = "what changes in a row is no part of its order")]
     fn shrunk(&mut self, rows: BTreeSet<Row>) -> Bucket {
         if rows.len() > FEW_ROWS_MAX / 2 {
             return Bucket::Many(rows);
