@@ -108,7 +108,8 @@ impl Connection {
     /// Serves the client until the connection ends.
     pub(crate) async fn run(&mut self) {
         while self.read().await.is_ok() {
-            if self.run_pipeline().await.is_err() || self.session.closing {
+            // On the heap as long as it runs: an idle connection does not keep room for it.
+            if Box::pin(self.run_pipeline()).await.is_err() || self.session.closing {
                 break;
             }
             if self.session.client.is_draining() {
