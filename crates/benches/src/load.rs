@@ -25,6 +25,8 @@ const SAMPLE_KEYS: u64 = 1_000;
 pub struct Plan {
     /// Copies that Evenkeel keeps.
     pub replicas: u8,
+    /// Its `--memory`, in MiB.
+    pub memory_mb: u32,
     /// Keys written.
     pub keys: u64,
     /// Writes a second.
@@ -38,7 +40,14 @@ pub struct Plan {
 impl Plan {
     /// The measurement: about four minutes.
     pub fn full() -> Plan {
-        Plan { replicas: 3, keys: 10_000_000, rate: 50_000.0, connections: 32, value_bytes: 100 }
+        Plan {
+            replicas: 3,
+            memory_mb: 1024,
+            keys: 10_000_000,
+            rate: 50_000.0,
+            connections: 32,
+            value_bytes: 100,
+        }
     }
 
     /// The same path with little work.
@@ -51,7 +60,7 @@ impl Plan {
 ///
 /// *Errors*: a write failed, or a key is missing after the restart.
 pub fn run(plan: &Plan) -> Result<()> {
-    let mut server = Server::start(Seat::Evenkeel(plan.replicas))?;
+    let mut server = Server::start(Seat::EvenkeelWithin(plan.replicas, plan.memory_mb))?;
     let empty = resident_bytes(server.pid())?;
     let duration = Duration::from_secs_f64(plan.keys as f64 / plan.rate);
     let curve = MemoryCurve::start(server.pid(), duration / (CURVE_POINTS as u32 * 4));

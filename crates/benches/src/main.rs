@@ -14,6 +14,7 @@ side-by-side                  Evenkeel beside Redis, by redis-benchmark: about s
 cold-cache                    latency and MemDS lookups while route caches are emptied: 1.5 minutes
     --rate N --rounds N       commands a second (20000), rounds (8)
 load                          a large load at a steady rate, memory, restart: 4 minutes
+    --memory-mb N             Evenkeel's --memory (1024)
     --keys N --rate N         keys written (10000000), writes a second (50000)
     --value-bytes N           bytes of a value (100)
     --replicas N              copies (3)
@@ -107,6 +108,7 @@ fn run_load(options: &mut Options) -> Result<()> {
     options.set("keys", &mut plan.keys)?;
     options.set("rate", &mut plan.rate)?;
     options.set("value-bytes", &mut plan.value_bytes)?;
+    options.set("memory-mb", &mut plan.memory_mb)?;
     options.set("replicas", &mut plan.replicas)?;
     ensure!(plan.keys > 0 && plan.rate >= 1.0, "that measures nothing");
     options.end()?;

@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(5);
 pub enum Seat {
     /// Evenkeel with so many replicas of each partition.
     Evenkeel(u8),
+    /// The same, with so many MiB of memory to use.
+    EvenkeelWithin(u8, u32),
     /// Redis that keeps nothing.
     RedisMemory,
     /// Redis that syncs its append-only file before each reply.
@@ -32,7 +34,9 @@ impl Seat {
     /// For the head of a column.
     pub fn name(self) -> String {
         match self {
-            Seat::Evenkeel(replicas) => format!("Evenkeel ×{replicas}"),
+            Seat::Evenkeel(replicas) | Seat::EvenkeelWithin(replicas, _) => {
+                format!("Evenkeel ×{replicas}")
+            }
             Seat::RedisMemory => "Redis".to_owned(),
             Seat::RedisSynced => "Redis, fsync always".to_owned(),
         }
@@ -40,7 +44,7 @@ impl Seat {
 
     fn command(self, port: u16, dir: &Path) -> Result<Command> {
         let (program, own): (PathBuf, &[&str]) = match self {
-            Seat::Evenkeel(_) => (evenkeel_binary()?, &[]),
+            Seat::Evenkeel(_) | Seat::EvenkeelWithin(..) => (evenkeel_binary()?, &[]),
             Seat::RedisMemory => ("redis-server".into(), &["--save", "", "--appendonly", "no"]),
             Seat::RedisSynced => (
                 "redis-server".into(),
@@ -49,8 +53,11 @@ impl Seat {
         };
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
-        if let Seat::Evenkeel(replicas) = self {
+        if let Seat::Evenkeel(replicas) | Seat::EvenkeelWithin(replicas, _) = self {
             command.args(["--replicas", &replicas.to_string(), "--loglevel", "warn"]);
+        }
+        if let Seat::EvenkeelWithin(_, memory_mb) = self {
+            command.arg(format!("--memory={memory_mb}mb"));
         }
         command.args(own);
         Ok(command)
