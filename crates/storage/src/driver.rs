@@ -377,7 +377,6 @@ fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
 
 /// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
 pub(crate) fn run_flush(shared: &Shared) {
-    yield_to_foreground();
     loop {
         {
             let mut due = shared.flush_due.lock();
@@ -395,14 +394,6 @@ pub(crate) fn run_flush(shared: &Shared) {
             return;
         }
     }
-}
-
-/// Has the system prefer other threads to this one: flushes and compactions have time, clients
-/// wait. Where that is not allowed, things go on as they are.
-pub(crate) fn yield_to_foreground() {
-    const NICE: libc::c_int = 10;
-    // SAFETY: no memory is passed; on Linux 0 is the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 /// Freezes all partitions' memtables and writes them to fjall as one sorted run.

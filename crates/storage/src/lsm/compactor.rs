@@ -70,10 +70,7 @@ impl Compactor {
             .name("lsm-compactor".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || {
-                    crate::driver::yield_to_foreground();
-                    shared.run();
-                }
+                move || shared.run()
             })
             .map_err(|error| LsmError::Io {
                 action: "start the compactor",
