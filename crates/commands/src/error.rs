@@ -223,6 +223,7 @@ impl CommandError {
         CommandError::text("ERR client-id should be greater than 0");
     pub const MAXAGE: CommandError =
         CommandError::text("ERR maxage is not an integer or out of range");
+    pub const MAXAGE_ZERO: CommandError = CommandError::text("ERR maxage should be greater than 0");
     pub const UNBLOCK_REASON: CommandError =
         CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
     pub const UNBLOCKED: CommandError =

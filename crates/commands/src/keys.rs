@@ -62,6 +62,36 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
     }
 }
 
+/// What this command line does with its `nth` key. The row of a command with `VARIABLE_FLAGS` says
+/// the most that a line may do; this says what it does.
+pub fn key_flags_of_line(command: &Command, nth: usize, args: &[Bytes]) -> Option<KeyFlags> {
+    let flags = key_flags(command, nth)?;
+    if flags.0 & KeyFlags::VARIABLE_FLAGS.0 == 0 {
+        return Some(flags);
+    }
+    let options = args.iter().skip(3);
+    Some(match command.name {
+        "SET" if !options.into_iter().any(|option| option.eq_ignore_ascii_case(b"GET")) => {
+            KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)
+        }
+        "BITFIELD" if only_reads_fields(args) => KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0),
+        _ => KeyFlags(flags.0 & !KeyFlags::VARIABLE_FLAGS.0),
+    })
+}
+
+/// Whether all subcommands of a BITFIELD are GET; what is no subcommand counts as a write.
+fn only_reads_fields(args: &[Bytes]) -> bool {
+    let mut rest = args.get(2..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [] => return true,
+            [name, _, _, behind @ ..] if name.eq_ignore_ascii_case(b"GET") => behind,
+            [name, _, behind @ ..] if name.eq_ignore_ascii_case(b"OVERFLOW") => behind,
+            _ => return false,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +131,31 @@ mod tests {
         }
         let huge = "ZUNION 9223372036854775807 a";
         assert_eq!(positions(counted, huge), Err(CommandError::KEYS_UNKNOWN));
+    }
+
+    #[test]
+    fn flags_of_a_line() {
+        let flags = |line: &str| {
+            let args: Vec<Bytes> =
+                line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
+            let entry = crate::table::lookup(&args[0]).expect("a command");
+            key_flags_of_line(entry.command, 0, &args).expect("has a key")
+        };
+        let reads = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
+        let overwrites = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
+        let changes = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0);
+        for (line, expected) in [
+            ("GET k", reads),
+            ("SET k get", overwrites),
+            ("SET k v EX 1", overwrites),
+            ("SET k v NX GEt", changes),
+            ("BITFIELD k", reads),
+            ("BITFIELD k get u8 0 overflow wrap GET u8 8", reads),
+            ("BITFIELD k GET u8 0 SET u8 0 1", changes),
+            ("BITFIELD k foo", changes),
+        ] {
+            assert_eq!(flags(line), expected, "{line}");
+        }
     }
 
     #[test]

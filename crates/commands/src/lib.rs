@@ -29,6 +29,6 @@ pub use command::{
 };
 pub use error::{CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, object_help};
-pub use keys::{key_flags, key_positions};
+pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

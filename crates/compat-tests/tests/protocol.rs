@@ -229,6 +229,23 @@ fn client_pause_holds_others_back() {
 }
 
 #[test]
+fn who_is_held_back_counts_as_blocked() {
+    let target = Server::start(Options::evenkeel()).unwrap();
+    let (mut one, mut other) = (target.client().unwrap(), target.client().unwrap());
+    let Value::Int(id) = other.line("CLIENT ID").unwrap() else { panic!("no id") };
+    one.line("CLIENT PAUSE 60000 WRITE").unwrap();
+    other.send_raw(b"SET a b\r\n").unwrap();
+    let blocked = |client: &mut Client| {
+        Ok(client.line("INFO clients")?.to_text().contains("blocked_clients:1\r\n"))
+    };
+    wait_until("the writer is held back", Duration::from_secs(5), || blocked(&mut one)).unwrap();
+    assert_eq!(one.line(&format!("CLIENT UNBLOCK {id}")).unwrap(), Value::Int(0));
+    one.line("CLIENT UNPAUSE").unwrap();
+    assert_eq!(other.read().unwrap().unwrap().value, Value::Simple(b"OK".into()));
+    assert!(!blocked(&mut one).unwrap());
+}
+
+#[test]
 fn dumps_cross_over() {
     let redis = Server::start(Options::redis()).unwrap();
     let target = Server::start(Options::evenkeel()).unwrap();

@@ -71,6 +71,8 @@ const NOT_BLOCKED: u8 = 0;
 const BLOCKED: u8 = 1;
 const UNBLOCKED_BY_TIMEOUT: u8 = 2;
 const UNBLOCKED_BY_ERROR: u8 = 3;
+/// Held back by CLIENT PAUSE: told as blocked, but CLIENT UNBLOCK does not reach it.
+const HELD: u8 = 4;
 
 /// How CLIENT UNBLOCK ends a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +115,13 @@ impl Client {
         Blocked(self)
     }
 
-    /// Whether a command blocks the connection.
+    /// Marks the connection as held back by a pause.
+    pub(crate) fn hold(&self) -> Blocked<'_> {
+        self.blocking.store(HELD, Release);
+        Blocked(self)
+    }
+
+    /// Whether a command blocks the connection, or a pause holds one back.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocking.load(Relaxed) != NOT_BLOCKED
     }

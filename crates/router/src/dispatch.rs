@@ -230,7 +230,10 @@ impl Connection {
         self.clock = std::time::Instant::now();
         if matches!(why, Why::Paused) {
             let may_write = self.may_write(entry);
+            let client = self.session.client.clone();
+            let held = client.hold();
             self.shared.clone().clients.unpaused(may_write).await;
+            drop(held);
             self.clock = std::time::Instant::now();
             match self.run_entry(entry, args) {
                 Progress::Finished => return Ok(()),

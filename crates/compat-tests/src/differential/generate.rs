@@ -146,7 +146,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (2, "COMMAND INFO [get|set nosuch|config|config|get|mget del|object]"),
     (1, "COMMAND DOCS [get|nosuch|set mget]"),
     (3, "COMMAND GETKEYS (GET <key>|MSET <key> <val> <key> <val>|COPY <key> <key>|LCS <key> <key>|OBJECT ENCODING <key>|PING|nosuch|GET|SET <key> <val> GET|DEL <key>+|SCAN 0)"),
-    (2, "COMMAND GETKEYSANDFLAGS (GET <key>|MSET <key> <val>|COPY <key> <key>|SET <key> <val> GET|GETEX <key>|PING|nosuch)"),
+    (2, "COMMAND GETKEYSANDFLAGS (GET <key>|SET <key> <val>|BITFIELD <key> GET u8 0|BITFIELD <key> SET u8 0 1|MSET <key> <val>|COPY <key> <key>|SET <key> <val> GET|GETEX <key>|PING|nosuch)"),
     (1, "COMMAND HELP"),
     (2, "CONFIG GET (save|appendonly|maxmemory|maxmemory-policy|databases|slowlog-*|nosuch|slowlog-log-slower-than|SLOWLOG-MAX-LEN|latency-monitor-threshold|timeout|requirepass|save appendonly)"),
     (1, "CONFIG GET *"),

@@ -167,8 +167,9 @@ impl Victims {
                     return Err(CommandError::NoSuchUser(Echo::new(value)));
                 }
                 b"maxage" => {
-                    let age = parse_int(value).and_then(|age| u64::try_from(age).ok());
-                    victims.age_min = Duration::from_secs(age.ok_or(CommandError::MAXAGE)?);
+                    let age = parse_int(value).ok_or(CommandError::MAXAGE)?;
+                    let age = u64::try_from(age).ok().filter(|age| *age > 0);
+                    victims.age_min = Duration::from_secs(age.ok_or(CommandError::MAXAGE_ZERO)?);
                 }
                 b"skipme" if value.eq_ignore_ascii_case(b"yes") => victims.skip_me = true,
                 b"skipme" if value.eq_ignore_ascii_case(b"no") => victims.skip_me = false,
@@ -295,4 +296,25 @@ pub(super) fn no_evict(connection: &Connection, args: &[Bytes]) -> Result<Reply,
 pub(super) fn no_touch(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     connection.session.client.no_touch.store(on_or_off(&args[2])?, Relaxed);
     Ok(Reply::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_of_victims() {
+        let age_min = |age: &'static str| {
+            Victims::parse(&["maxage", age].map(Bytes::from)).map(|victims| victims.age_min)
+        };
+        assert_eq!(age_min("7"), Ok(Duration::from_secs(7)));
+        for (age, error) in [
+            ("0", CommandError::MAXAGE_ZERO),
+            ("-1", CommandError::MAXAGE_ZERO),
+            ("str", CommandError::MAXAGE),
+            ("9999999999999999999", CommandError::MAXAGE),
+        ] {
+            assert_eq!(age_min(age), Err(error), "{age}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use commands::docs;
 use commands::table::{self, Entry};
-use commands::{CommandError, Flags, KeyFlags, Keys, Run, glob, key_flags, key_positions};
+use commands::{CommandError, Flags, KeyFlags, Keys, Run, glob, key_flags_of_line, key_positions};
 use wire::resp::Reply;
 
 use super::{syntax, text, word};
@@ -56,7 +56,7 @@ pub(super) fn docs(args: &[Bytes]) -> Reply {
 
 pub(super) fn list(args: &[Bytes]) -> Result<Reply, CommandError> {
     let chosen: Vec<&Entry> = match &args[2..] {
-        [] => top_level().collect(),
+        [] => table::entries().iter().collect(),
         [filterby, kind, value] if filterby.eq_ignore_ascii_case(b"FILTERBY") => {
             let value = value.to_ascii_lowercase();
             let all = table::entries().iter();
@@ -103,7 +103,7 @@ fn keys_of(line: &[Bytes]) -> Result<Vec<(Bytes, KeyFlags)>, CommandError> {
         return Err(CommandError::COMMAND_NO_KEYS);
     }
     let key = |(nth, at): (usize, &usize)| {
-        let flags = key_flags(entry.command, nth).unwrap_or(KeyFlags(0));
+        let flags = key_flags_of_line(entry.command, nth, line).unwrap_or(KeyFlags(0));
         (line[*at].clone(), flags)
     };
     Ok(positions.iter().enumerate().map(key).collect())
@@ -292,6 +292,17 @@ mod tests {
 
     fn line(text: &str) -> Vec<Bytes> {
         text.split(' ').map(|arg| Bytes::from(arg.to_owned())).collect()
+    }
+
+    #[test]
+    fn lists_have_the_subcommands() {
+        let names = |text: &str| match list(&line(text)) {
+            Ok(Reply::Array(names)) => names,
+            other => panic!("{other:?}"),
+        };
+        let all = names("COMMAND LIST");
+        assert!(all.contains(&text("set")) && all.contains(&text("client|list")));
+        assert_eq!(names("COMMAND LIST FILTERBY PATTERN client|l*"), [text("client|list")]);
     }
 
     #[test]
