@@ -200,6 +200,7 @@ fn kind_of(path: &[String]) -> String {
         ["CLUSTER" | "LOCK"] => "the cluster's own",
         [_, "log", name] if name.starts_with("wal-") && name.ends_with(".seg") => SEGMENTS,
         [_, "log", name] if name.starts_with("spare-") => "log segments to be used again",
+        [_, "log", name] if name.starts_with("making-") => "log segments being made",
         [_, "log", name] if name.ends_with(".idx") => "indexes of log segments",
         [_, "log" | "lsm", "lock"] => "locks",
         [_, "lsm", "keyspaces", _, "tables", _] => TABLES,

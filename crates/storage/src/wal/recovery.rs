@@ -153,6 +153,8 @@ impl Files {
                 indexes.push((seq, path));
             } else if parse_name(name, "spare-", ".seg").is_some() {
                 files.spares.push(path);
+            } else if parse_name(name, "making-", ".seg").is_some() {
+                std::fs::remove_file(&path).map_err(io_error("remove half a segment", &path))?;
             }
         }
         files.used.sort_by_key(|file| file.seq);
@@ -173,8 +175,8 @@ impl Files {
         let headers = read_headers(&file, &path)?;
         let valid = || headers.into_iter().flatten();
         let header = valid().find(|header| header.used && header.seq == seq);
-        // A blank header, or one of the segment that the file was before it was recycled. A crash
-        // in the middle of making a segment also leaves a file that is too short for a header.
+        // A blank header, or one of the segment that the file was before it was recycled. What is
+        // too short for a header holds nothing.
         let length = file.metadata().map_err(io_error("inspect segment", &path))?.len();
         let is_blank = valid().next().is_some() || length < u64::from(RECORDS_START);
         if header.is_none() && is_blank {

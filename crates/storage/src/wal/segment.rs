@@ -53,6 +53,11 @@ pub(super) fn spare_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("spare-{number:016x}.seg"))
 }
 
+/// The path of a segment that is being made: a crash leaves it in any state.
+pub(super) fn making_path(dir: &Path, seq: u64) -> PathBuf {
+    dir.join(format!("making-{seq:016x}.seg"))
+}
+
 /// The number in a file name made of a prefix, 16 hexadecimal digits and a suffix.
 pub(super) fn parse_name(name: &str, prefix: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
@@ -61,13 +66,16 @@ pub(super) fn parse_name(name: &str, prefix: &str, suffix: &str) -> Option<u64> 
 
 impl Blank {
     /// Makes the segment `seq`, out of a spare file if there is one. Durable when it returns.
+    ///
+    /// It gets its name when it is whole: half of one would look like a segment whose header was
+    /// lost, and what that held nobody could tell.
     pub(super) fn make(
         dir: &Path,
         seq: u64,
         capacity: u32,
         spare: Option<PathBuf>,
     ) -> Result<Blank, WalError> {
-        let path = segment_path(dir, seq);
+        let path = making_path(dir, seq);
         if let Some(spare) = &spare {
             std::fs::rename(spare, &path).map_err(io_error("recycle segment", spare))?;
         }
@@ -79,12 +87,15 @@ impl Blank {
             .open(&path)
             .map_err(io_error("create segment", &path))?;
         let length = file.metadata().map_err(io_error("inspect segment", &path))?.len();
-        let blank = Blank { seq, file, path, capacity };
+        let mut blank = Blank { seq, file, path, capacity };
         blank.fill(length.min(capacity.into()) as u32)?;
         blank.file.set_len(capacity.into()).map_err(io_error("size segment", &blank.path))?;
         let header = SegmentHeader { used: false, seq, salt: 0, previous_end: 0 };
         write_header(&blank.file, &blank.path, header)?;
         blank.file.sync_all().map_err(io_error("sync new segment", &blank.path))?;
+        let name = segment_path(dir, seq);
+        std::fs::rename(&blank.path, &name).map_err(io_error("name segment", &blank.path))?;
+        blank.path = name;
         sync_dir(dir)?;
         Ok(blank)
     }

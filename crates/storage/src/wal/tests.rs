@@ -368,6 +368,38 @@ fn truncated_segments_are_used_again() {
 }
 
 #[test]
+fn a_segment_has_its_name_when_it_is_whole() {
+    use super::segment::{Blank, making_path, read_headers};
+    let dir = temp_dir();
+    // What a crash left of an earlier attempt is no part of the log.
+    std::fs::write(making_path(dir.path(), 9), vec![0; 3 << 20]).unwrap();
+    drop(reopen(dir.path()));
+    assert!(!making_path(dir.path(), 9).exists());
+    let done = AtomicBool::new(false);
+    let mut seen = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seq in 100..130 {
+                Blank::make(dir.path(), seq, 4 << 20, None).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            // At any moment a process may be killed: what it leaves must be readable.
+            for path in segment_files(dir.path()) {
+                let file = std::fs::File::open(&path).unwrap();
+                let headers = read_headers(&file, &path).unwrap();
+                assert!(headers.iter().any(Option::is_some), "{} has no header", path.display());
+                seen += 1;
+            }
+        }
+    });
+    assert!(seen > 0);
+    let (_, _, recovered) = reopen(dir.path());
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+}
+
+#[test]
 fn one_idle_group_keeps_its_segment() {
     let dir = temp_dir();
     let (mut writer, log, _) = reopen(dir.path());
