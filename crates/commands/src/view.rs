@@ -37,7 +37,7 @@ pub enum ViewError {
 }
 
 /// A partition's state at one moment: a sorted map of rows, with the time and the randomness that a
-/// command may use. Implemented by `storage` over memtable, row cache and LSM, by [`crate::Txn`]
+/// command may use. Implemented by `storage` over resident rows and LSM, by [`crate::Txn`]
 /// over another view, and by [`MemoryView`] for tests.
 pub trait View {
     /// The leader's time for this command, in ms since the epoch; never goes back.

@@ -111,6 +111,10 @@ impl BatchBuilder {
         }
         let checksum = crc32c::crc32c(&self.buffer);
         self.buffer.put_u32(checksum);
+        if self.buffer.len() * 2 < self.buffer.capacity() {
+            // A batch stays in memory until it is flushed: free space behind it would, too.
+            return Bytes::copy_from_slice(&self.buffer);
+        }
         self.buffer.freeze()
     }
 }

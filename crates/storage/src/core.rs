@@ -127,7 +127,8 @@ pub(crate) struct Core {
     pub(crate) replica: Replica,
     /// The rows in memory; while this replica leads.
     resident: Option<Resident>,
-    flushed_away: Option<Resident>,
+    /// Tables that are not used any more, to be dropped where nobody waits for it.
+    discarded: Vec<Resident>,
     budget: Arc<RowBudget>,
     backlog: Backlog,
     open: Option<OpenBatch>,
@@ -174,7 +175,7 @@ impl Core {
             members: start.members,
             replica: start.replica,
             resident: None,
-            flushed_away: None,
+            discarded: Vec::new(),
             budget: start.budget,
             backlog: Backlog::default(),
             open: None,
@@ -388,9 +389,9 @@ impl Core {
         }
     }
 
-    /// What a FLUSHDB left behind in memory, to be dropped where nobody waits for it.
-    pub(crate) fn take_flushed_away(&mut self) -> Option<Resident> {
-        self.flushed_away.take()
+    /// What FLUSHDB and the end of leadership left behind in memory, to be dropped without the lock.
+    pub(crate) fn take_discarded(&mut self) -> Vec<Resident> {
+        std::mem::take(&mut self.discarded)
     }
 
     /// Adds effects to the open batch and to the proposed state.
@@ -411,7 +412,7 @@ impl Core {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
             let empty = Resident::new(self.range, Arc::clone(&self.budget));
-            self.flushed_away = self.resident.replace(empty);
+            self.discarded.extend(self.resident.replace(empty));
         }
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
@@ -492,7 +493,7 @@ impl Core {
             Ok(()) => {}
             Err(ProposeError::WindowFull) => {
                 // The batch grows on and goes when the window moves.
-                self.open = Some(open);
+                self.open = Some(OpenBatch { sealer: Sealer::None, ..open });
                 return;
             }
             Err(ProposeError::NotLeader) => {
@@ -544,7 +545,7 @@ impl Core {
             self.resident = Some(self.recall());
             return;
         }
-        self.resident = None;
+        self.discarded.extend(self.resident.take());
         self.in_flight.clear();
         self.reset_tip();
         if let Some(open) = self.open.take() {
@@ -675,6 +676,8 @@ impl Core {
         self.flushed_index = through;
         if let Some(resident) = &mut self.resident {
             resident.flushed(through);
+            // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
+            self.next_due_ms = Some(0);
         }
         self.replica.set_flushed(paxos::Index(through));
     }

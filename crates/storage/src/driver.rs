@@ -40,6 +40,8 @@ const EXPIRE_INTERVAL: Duration = Duration::from_millis(20);
 const EXPIRE_KEYS_MAX: usize = 256;
 /// Steps of expiry in one round of a partition.
 const EXPIRE_STEPS_MAX: usize = 16;
+/// How long eviction may go on in one round of a partition.
+const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
 /// How often a leader tells its route again to a MemDS node that may have missed it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
@@ -312,22 +314,22 @@ pub(crate) fn run_clock(shared: &Shared) {
         let expire = instant >= next_expiry;
         let publish = instant >= next_publish;
         for partition in shared.all_partitions() {
-            let flushed_away = shared.with(&partition, |core, actions| {
+            let discarded = shared.with(&partition, |core, actions| {
                 if core.replica.next_deadline() <= now.monotonic {
                     core.replica.handle_tick(now.monotonic);
                 }
                 if publish && core.serves(now.monotonic) {
                     actions.publish = Some(core.route());
                 }
-                core.make_room();
                 core.end_waits(instant);
                 if core.may_seal() && !shared.is_stopping() {
                     // Whoever was to seal it is gone.
                     core.seal(now, actions);
                 }
-                core.take_flushed_away()
+                core.take_discarded()
             });
-            drop(flushed_away);
+            drop(discarded);
+            make_room(&partition);
             if expire {
                 expire_keys(shared, &partition, now);
             }
@@ -343,6 +345,13 @@ pub(crate) fn run_clock(shared: &Shared) {
             next_publish = instant + PUBLISH_INTERVAL;
         }
     }
+}
+
+/// Evicts rows while their budget is exceeded, in steps that each hold the lock for a moment. The
+/// partition that writes evicts its own; those that do not give memory back here.
+fn make_room(partition: &Partition) {
+    let started = Instant::now();
+    while partition.core.lock().make_room() && started.elapsed() < EVICT_TIME_MAX {}
 }
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.

@@ -331,13 +331,17 @@ impl Node {
         };
         let (waiting, sealing) = {
             let mut core = partition.core.lock();
+            if self.shared.is_stopping() {
+                // The threads that would end the wait may be gone.
+                return Box::pin(std::future::ready(GateOutcome::Unknown));
+            }
             let waiting = core.wait(gate, Instant::now() + timeout);
             // A gate that is open now has nothing to seal.
             let may_seal = waiting.is_err() && core.may_seal();
             let sealer = if may_seal { None } else { core.take_seat(gate) };
             (waiting, (may_seal, sealer))
         };
-        let receiver = match waiting {
+        let mut receiver = match waiting {
             Ok(outcome) => return Box::pin(std::future::ready(outcome)),
             Err(receiver) => receiver,
         };
@@ -346,7 +350,12 @@ impl Node {
         let shared = Arc::downgrade(&self.shared);
         Box::pin(async move {
             let is_called = match called {
-                Some(called) => called.await.is_ok(),
+                // The wait may end without a call: at its deadline, or when the node stops.
+                Some(called) => tokio::select! {
+                    biased;
+                    outcome = &mut receiver => return outcome.unwrap_or(GateOutcome::Unknown),
+                    called = called => called.is_ok(),
+                },
                 None => may_seal,
             };
             if is_called {
@@ -449,7 +458,9 @@ impl ColdRows {
             return core;
         };
         let mut cold = if self.rounds == 0 { rows() } else { Vec::new() };
-        cold.retain(|other| *other != row && !core.is_resident(other));
+        cold.retain(|other| {
+            *other != row && other.len() <= lsm::ROW_KEY_BYTES_MAX && !core.is_resident(other)
+        });
         cold.push(row);
         let epoch = core.flush_epoch();
         drop(core);

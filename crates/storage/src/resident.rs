@@ -370,7 +370,7 @@ impl Resident {
     /// may have more to do.
     pub(crate) fn make_room(&mut self, flushed: u64) -> bool {
         for _ in 0..EVICT_BUCKETS {
-            if !self.budget.is_exceeded() {
+            if self.bytes == 0 || !self.budget.is_exceeded() {
                 return false;
             }
             self.evict_bucket(flushed);
@@ -389,8 +389,10 @@ impl Resident {
         let Hand { segment: at, bucket, behind } = &mut self.hand;
         let segment = &mut self.segments[*at];
         match segment.buckets.get_mut(*bucket) {
-            None => {}
+            // Where the hand was inside a tree, the segment may have doubled since.
+            None => *behind = None,
             Some(Bucket::Few(few)) => {
+                *behind = None;
                 let before = few.rows.len();
                 few.retain(|row| !leaves(row));
                 segment.few -= before - few.rows.len();

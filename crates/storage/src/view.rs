@@ -12,7 +12,7 @@ use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
-use crate::lsm::Lsm;
+use crate::lsm::{Lsm, ROW_KEY_BYTES_MAX};
 use crate::resident::{Resident, Row};
 
 /// See the module's text.
@@ -78,6 +78,12 @@ impl View for PartitionView<'_> {
     }
 
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        // A FLUSHDB that is not chosen yet has emptied memory: what is absent may come back.
+        self.wait_for(self.flushed_index);
+        if row.len() > ROW_KEY_BYTES_MAX {
+            // Nobody could have stored it; who tries to is refused.
+            return Ok(None);
+        }
         if let Some(known) = self.resident.get(row) {
             return Ok(self.value_of(known));
         }
@@ -95,6 +101,7 @@ impl View for PartitionView<'_> {
         direction: Direction,
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
+        self.wait_for(self.flushed_index);
         if from >= to {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use cluster::{Cluster, PATIENCE, small, text};
 use wire::ids::NodeId;
 use wire::resp::Reply;
-use wire::service::{NodeFault, StorageService};
+use wire::service::{GateOutcome, NodeFault, StorageService};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart_without_goodbye() {
@@ -133,4 +133,62 @@ fn fields_of_hashes_expire_in_the_log_too() {
         std::thread::yield_now();
     }
     assert_eq!(cluster.run(&["HGET", "h", "stays"]), text("value"));
+}
+
+#[test]
+fn a_flush_that_is_not_chosen_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    assert_eq!(cluster.run(&["SET", "k", "v"]), Reply::OK);
+    let leader = *cluster.leader.lock().unwrap();
+    for other in cluster.ids.iter().filter(|id| **id != leader) {
+        cluster.nodes.fault(NodeFault::Stop(*other)).expect("it runs");
+    }
+    let (_, flush) = cluster.evaluate(&["FLUSHDB"]).expect("the lease lives on for a while");
+    let flush = flush.expect("nothing is chosen without a quorum");
+    for read in [&["GET", "k"][..], &["EXISTS", "k"], &["SCAN", "0"], &["DBSIZE"], &["MGET", "x"]] {
+        let (reply, gate) = cluster.evaluate(read).expect("it is evaluated");
+        assert_eq!(gate, Some(flush), "{read:?} answers {reply:?} at once");
+    }
+}
+
+#[test]
+fn every_wait_ends_when_the_node_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    assert_eq!(cluster.run(&["SET", "k", "v"]), Reply::OK);
+    let leader = *cluster.leader.lock().unwrap();
+    for other in cluster.ids.iter().filter(|id| **id != leader) {
+        cluster.nodes.fault(NodeFault::Stop(*other)).expect("it runs");
+    }
+    // The first is sealed; of the others one is to seal the batch behind it.
+    let mut waits = Vec::new();
+    for i in 0..10 {
+        let (_, gate) = cluster.evaluate(&["SET", &format!("k:{i}"), "v"]).expect("evaluated");
+        waits.push(cluster.wait(gate.expect("a write has a gate")));
+    }
+    cluster.nodes.fault(NodeFault::Stop(leader)).expect("it runs");
+    for wait in waits {
+        let outcome = wait.recv_timeout(PATIENCE).expect("the wait ends");
+        assert_ne!(outcome, GateOutcome::Durable);
+    }
+}
+
+#[test]
+fn keys_that_no_row_can_have_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    for length in [65_000, 65_500, 65_523, 65_524, 65_536, 1 << 20] {
+        let key = "k".repeat(length);
+        assert_eq!(cluster.run(&["GET", &key]), Reply::Null, "{length}");
+        assert_eq!(
+            cluster.run(&["MGET", "a", &key]),
+            Reply::Array(vec![Reply::Null, Reply::Null]),
+            "{length}"
+        );
+        let stored = cluster.run(&["SET", &key, "v"]);
+        let fits = length + 12 <= storage::lsm::ROW_KEY_BYTES_MAX;
+        assert_eq!(stored == Reply::OK, fits, "{length}: {stored:?}");
+        assert_eq!(cluster.get(&key), if fits { text("v") } else { Reply::Null }, "{length}");
+    }
 }

@@ -193,7 +193,8 @@ pub trait StorageService: Send + Sync + 'static {
     /// Has `node` evaluate a transaction: like [`StorageService::call`], and nobody sees a part of it.
     fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer;
 
-    /// Waits until the gate opens, at most until `timeout` has passed.
+    /// Waits until the gate opens, at most until `timeout` has passed (and a tick of the node's clock:
+    /// 20 ms).
     ///
     /// *Cancel safety*: dropping the future forgets the wait and changes nothing else.
     fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome>;

@@ -5,7 +5,7 @@
 //! fjall's memtable and journal stay empty (its journal is one sparse file that is never written).
 //!
 //! ```text
-//!  frozen memtables --ingest--> level 0 runs --compactor thread--> levels 1..6
+//!  frozen backlogs --ingest--> level 0 runs --compactor thread--> levels 1..6
 //!                                                  |
 //!                        dead generations and headers behind a fence go here ([`DeadSet`])
 //! ```

@@ -143,6 +143,31 @@ fn only_clean_and_cold_rows_are_evicted() {
 }
 
 #[test]
+fn the_hand_leaves_a_tree_that_is_no_more() {
+    let mut resident = resident(50_000);
+    let tagged = |n: u64| rows::header_key(TABLE, format!("{{t}}{n}").as_bytes());
+    for n in 0..5_000 {
+        resident.put(&tagged(n), Some(&Bytes::from("v")), 1);
+    }
+    while resident.hand.behind.is_none() {
+        resident.evict_bucket(0);
+    }
+    // The tree's segment doubles while the hand is inside the tree: whatever has the bucket's number
+    // now, the hand must get on.
+    let tree = resident.hand.segment;
+    for n in 0..400_000u64 {
+        let key = rows::header_key(TABLE, format!("k{n}").as_bytes());
+        if segment_of(resident.scaled(&key)) == tree {
+            resident.put(&key, Some(&Bytes::from("v")), 1);
+        }
+    }
+    for _ in 0..40_000 {
+        resident.make_room(1);
+    }
+    assert!(!resident.budget.is_exceeded());
+}
+
+#[test]
 fn what_is_known_is_not_overwritten_by_what_was_read() {
     let mut resident = resident(u64::MAX);
     let key = rows::header_key(TABLE, b"k");

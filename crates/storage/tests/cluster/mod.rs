@@ -14,7 +14,7 @@ use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{
-    Answer, Call, GateOutcome, StorageService, Transaction, Watched, Work, decode_seen,
+    Answer, Call, Gate, GateOutcome, StorageService, Transaction, Watched, Work, decode_seen,
 };
 
 /// The only partition.
@@ -74,6 +74,29 @@ impl Cluster {
                 Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
             self.nodes.call(node, call)
         })
+    }
+
+    /// Has the leader evaluate a command; `None` if it does not. Waits for nothing.
+    pub fn evaluate(&self, words: &[&str]) -> Option<(Reply, Option<Gate>)> {
+        let args = line(words);
+        let command = table::lookup(&args[0]).expect("a command").id;
+        let call = Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+        let leader = *self.leader.lock().unwrap();
+        match self.nodes.call(leader, call) {
+            Answer::Done { reply, gate } => Some((reply, gate)),
+            _ => None,
+        }
+    }
+
+    /// Waits for a gate, on a thread of its own.
+    pub fn wait(&self, gate: Gate) -> std::sync::mpsc::Receiver<GateOutcome> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiting = self.nodes.wait(gate, PATIENCE);
+        self.runtime.spawn(async move {
+            // The test may have ended.
+            let _ = tell.send(waiting.await);
+        });
+        told
     }
 
     /// The version of a key's last write.
