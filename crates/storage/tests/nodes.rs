@@ -161,12 +161,19 @@ fn every_wait_ends_when_the_node_stops() {
     for other in cluster.ids.iter().filter(|id| **id != leader) {
         cluster.nodes.fault(NodeFault::Stop(*other)).expect("it runs");
     }
-    // The first is sealed; of the others one is to seal the batch behind it.
-    let mut waits = Vec::new();
-    for i in 0..10 {
-        let (_, gate) = cluster.evaluate(&["SET", &format!("k:{i}"), "v"]).expect("evaluated");
-        waits.push(cluster.wait(gate.expect("a write has a gate")));
+    let write = || cluster.evaluate(&["SET", "k", "w"]).expect("it is evaluated").1;
+    let first = write().expect("a write has a gate");
+    let mut waits = vec![cluster.wait(first)];
+    // Once the first is sealed, whoever waits next is to seal the batch behind it.
+    let deadline = Instant::now() + PATIENCE;
+    let mut next = write();
+    while next.is_some_and(|gate| gate.index == first.index) && Instant::now() < deadline {
+        std::thread::yield_now();
+        next = write();
     }
+    let next = next.expect("a write has a gate");
+    assert!(next.index > first.index, "the first batch is sealed");
+    waits.extend([cluster.wait(next), cluster.wait(next)]);
     cluster.nodes.fault(NodeFault::Stop(leader)).expect("it runs");
     for wait in waits {
         let outcome = wait.recv_timeout(PATIENCE).expect("the wait ends");
