@@ -675,7 +675,7 @@ impl Core {
         self.flush_epoch += 1;
         self.flushed_index = through;
         if let Some(resident) = &mut self.resident {
-            resident.flushed(through);
+            resident.flushed();
             // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
             self.next_due_ms = Some(0);
         }

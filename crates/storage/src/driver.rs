@@ -25,6 +25,7 @@ use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
+use crate::background;
 use crate::backlog::{self, Run};
 use crate::core::{Actions, Core, Frozen, LogRead};
 use crate::lsm::{Lsm, LsmError};
@@ -420,7 +421,7 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
         return Ok(());
     }
     let started = Instant::now();
-    let rows = ingest(&shared.lsm, &frozen)?;
+    let rows = background::run(|| ingest(&shared.lsm, &frozen))?;
     for (partition, frozen) in &frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }

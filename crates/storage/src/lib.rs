@@ -17,6 +17,7 @@
 //!
 //! This crate reads clocks and files. It never imports `router`; only it names fjall.
 
+mod background;
 mod backlog;
 mod batch;
 mod core;

@@ -58,6 +58,8 @@ const SMALL_VALUE_BYTES: usize = 1024;
 const EVICT_BUCKETS: usize = 16;
 /// Rows of a tree that the hand looks at in one step.
 const EVICT_ROWS: usize = 64;
+/// Rows of the TTL index that are looked at in one step.
+const INDEX_ROWS: usize = 16;
 
 /// Memory for resident rows, shared by the partitions that name it.
 #[derive(Debug)]
@@ -249,9 +251,19 @@ pub(crate) struct Resident {
     segments: Vec<Segment>,
     /// The rows of the TTL index: they are ordered by time, not by placement.
     index_rows: BTreeSet<Row>,
+    sweep: Sweep,
     bytes: u64,
     budget: Arc<RowBudget>,
     hand: Hand,
+}
+
+/// Takes clean rows out of the TTL index, a few at a time: what fjall holds need not stay.
+#[derive(Debug, Default)]
+enum Sweep {
+    #[default]
+    Done,
+    /// Goes on at the first row not before this key.
+    At(Box<[u8]>),
 }
 
 /// Where eviction goes on.
@@ -279,6 +291,7 @@ impl Resident {
             shift: SCALE_BITS - span_bits.min(SCALE_BITS),
             segments: (0..1 << SEGMENT_BITS).map(|_| Segment::default()).collect(),
             index_rows: BTreeSet::new(),
+            sweep: Sweep::Done,
             bytes: 0,
             budget,
             hand: Hand::default(),
@@ -355,27 +368,46 @@ impl Resident {
         self.budget.used_bytes.fetch_sub(removed, Ordering::Relaxed);
     }
 
-    /// Fjall holds everything up to this index. Index rows of the past need not stay.
-    pub(crate) fn flushed(&mut self, through: u64) {
-        let mut freed = 0;
-        self.index_rows.retain(|row| {
-            let stays = row.index > through;
-            freed += if stays { 0 } else { row.bytes() };
-            stays
-        });
-        self.account(0, freed);
+    /// Fjall holds more than before: rows of the TTL index may go.
+    pub(crate) fn flushed(&mut self) {
+        self.sweep = Sweep::At(Box::default());
     }
 
-    /// While the budget is exceeded: lets the hand go on, for a bounded time. Returns whether it
-    /// may have more to do.
+    /// Takes out rows that fjall holds, for a bounded time: those of the TTL index after a flush,
+    /// others while the budget is exceeded. Returns whether it may have more to do.
     pub(crate) fn make_room(&mut self, flushed: u64) -> bool {
+        let swept = self.sweep_index(flushed);
         for _ in 0..EVICT_BUCKETS {
             if self.bytes == 0 || !self.budget.is_exceeded() {
-                return false;
+                return !swept;
             }
             self.evict_bucket(flushed);
         }
         true
+    }
+
+    /// One step of the sweep. Returns whether it is done.
+    fn sweep_index(&mut self, flushed: u64) -> bool {
+        let Sweep::At(from) = std::mem::take(&mut self.sweep) else { return true };
+        let (mut next, mut gone) = (None, Vec::new());
+        let rows = self.index_rows.range::<[u8], _>((Bound::Included(&*from), Bound::Unbounded));
+        for (nth, row) in rows.enumerate() {
+            if nth == INDEX_ROWS {
+                next = Some(Box::from(row.key()));
+                break;
+            }
+            if row.index <= flushed {
+                gone.push(Box::<[u8]>::from(row.key()));
+            }
+        }
+        let mut freed = 0;
+        for key in &gone {
+            freed += self.index_rows.take(&**key).map_or(0, |row| row.bytes());
+        }
+        self.account(0, freed);
+        let Some(next) = next else { return true };
+        self.sweep = Sweep::At(next);
+        false
     }
 
     /// Evicts from the bucket (or the part of a tree) under the hand and moves on.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use fjall::AbstractTree;
 use parking_lot::{Condvar, Mutex};
 
+use super::reader::Reader;
+use super::writeback::Writeback;
 use super::{LsmError, Options, from_fjall};
 
 /// Target size of tables of a compaction of everything, in bytes.
@@ -27,11 +29,18 @@ pub(super) struct Compactor {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    database: fjall::Database,
-    rows: fjall::Keyspace,
+/// What the compactor works on.
+pub(super) struct Files {
+    pub(super) database: fjall::Database,
+    pub(super) rows: fjall::Keyspace,
+    pub(super) reader: Arc<Reader>,
+    pub(super) writeback: Arc<Writeback>,
     /// Held while a run is written.
-    ingesting: Arc<Mutex<()>>,
+    pub(super) ingesting: Arc<Mutex<()>>,
+}
+
+struct Shared {
+    files: Files,
     strategy: Arc<fjall::compaction::Leveled>,
     /// Whether a run came in since the thread last looked.
     work: Mutex<bool>,
@@ -45,9 +54,7 @@ struct Shared {
 
 impl Compactor {
     pub(super) fn start(
-        database: fjall::Database,
-        rows: fjall::Keyspace,
-        ingesting: Arc<Mutex<()>>,
+        files: Files,
         options: Options,
         stopping: Arc<AtomicBool>,
     ) -> Result<Compactor, LsmError> {
@@ -55,9 +62,7 @@ impl Compactor {
             .with_l0_threshold(options.level0_runs)
             .with_table_target_size(options.table_bytes);
         let shared = Arc::new(Shared {
-            database,
-            rows,
-            ingesting,
+            files,
             strategy: Arc::new(strategy),
             work: Mutex::new(true), // what a crash interrupted
             wake: Condvar::new(),
@@ -70,7 +75,10 @@ impl Compactor {
             .name("lsm-compactor".into())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.run()
+                move || {
+                    crate::background::yield_to_foreground();
+                    shared.run();
+                }
             })
             .map_err(|error| LsmError::Io {
                 action: "start the compactor",
@@ -87,11 +95,10 @@ impl Compactor {
 
     pub(super) fn compact_all(&self) -> Result<(), LsmError> {
         let shared = &self.shared;
-        shared
-            .rows
-            .tree
-            .major_compact(MAJOR_TABLE_BYTES, shared.watermark())
-            .map_err(|error| from_fjall("compact all tables")(error.into()))
+        let _writing = shared.files.writeback.writing();
+        let done = shared.files.rows.tree.major_compact(MAJOR_TABLE_BYTES, shared.watermark());
+        shared.files.reader.renew();
+        done.map_err(|error| from_fjall("compact all tables")(error.into()))
     }
 
     /// Compactions running, compactions done, and why the last failed.
@@ -134,14 +141,17 @@ impl Shared {
 
     /// Compacts once. Whether there may be more to do.
     fn step(&self) -> bool {
-        let before = self.rows.tree.current_version().id();
+        let before = self.files.rows.tree.current_version().id();
+        let writing = self.files.writeback.writing();
         self.running.store(1, Ordering::Relaxed);
-        let result = self.rows.tree.compact(self.strategy.clone(), self.watermark());
+        let result = self.files.rows.tree.compact(self.strategy.clone(), self.watermark());
         self.running.store(0, Ordering::Relaxed);
+        drop(writing);
+        self.files.reader.renew();
         match result {
             Ok(()) => {
                 *self.error.lock() = None;
-                let changed = self.rows.tree.current_version().id() != before;
+                let changed = self.files.rows.tree.current_version().id() != before;
                 self.done.fetch_add(u64::from(changed), Ordering::Relaxed);
                 changed
             }
@@ -162,28 +172,33 @@ impl Shared {
     /// then by as many closed snapshots as make fjall look (a snapshot costs a fraction of a
     /// microsecond). If a run is being written or a snapshot is open there is a next time.
     fn release(&self) {
-        let Some(_no_run) = self.ingesting.try_lock() else { return };
-        let supervisor = &self.database.supervisor;
+        let Some(_no_run) = self.files.ingesting.try_lock() else { return };
+        let supervisor = &self.files.database.supervisor;
         let in_use = supervisor.snapshot_tracker.open_snapshots() > 0;
-        if in_use || self.rows.tree.get_version_history_lock().len() == 1 {
+        if in_use {
             return;
+        }
+        if self.files.rows.tree.version_free_list_len() == 0 {
+            return self.files.reader.let_go();
         }
         supervisor.snapshot_tracker.publish(supervisor.seqno.next());
         let before = self.watermark();
         for _ in 0..SNAPSHOTS_PER_WATERMARK {
-            drop(self.database.snapshot());
+            drop(self.files.database.snapshot());
             if self.watermark() > before {
                 break;
             }
         }
-        let mut history = self.rows.tree.get_version_history_lock();
-        if let Err(error) = history.maintenance(self.rows.path(), self.watermark()) {
+        let mut history = self.files.rows.tree.get_version_history_lock();
+        if let Err(error) = history.maintenance(self.files.rows.path(), self.watermark()) {
             tracing::warn!(%error, "replaced tables could not be deleted");
         }
+        drop(history);
+        self.files.reader.let_go();
     }
 
     /// Superseded rows older than this are in no snapshot.
     fn watermark(&self) -> u64 {
-        self.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc()
+        self.files.database.supervisor.snapshot_tracker.get_seqno_safe_to_gc()
     }
 }

@@ -20,8 +20,10 @@
 
 mod compactor;
 mod dead;
+mod reader;
 #[cfg(test)]
 mod tests;
+mod writeback;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -38,6 +40,8 @@ pub use dead::{DeadSet, HeaderVersion};
 
 use crate::row::{Damaged, open_row, verify_row};
 use compactor::Compactor;
+use reader::Reader;
+use writeback::Writeback;
 
 /// The longest key of a row, in bytes.
 pub const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
@@ -133,6 +137,8 @@ pub struct Lsm {
     /// Dropped first: it ends its thread.
     compactor: Compactor,
     rows: fjall::Keyspace,
+    reader: Arc<Reader>,
+    writeback: Arc<Writeback>,
     database: fjall::Database,
     /// Runs become visible in the order of the calls.
     ingesting: Arc<Mutex<()>>,
@@ -175,14 +181,23 @@ impl Lsm {
             sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         }
         let ingesting = Arc::new(Mutex::new(()));
-        let compactor =
-            Compactor::start(database.clone(), rows.clone(), ingesting.clone(), options, stopping)?;
-        Ok(Lsm { compactor, rows, database, ingesting })
+        let reader = Arc::new(Reader::new(rows.clone()));
+        let writeback = Arc::new(Writeback::start(rows.clone())?);
+        let files = compactor::Files {
+            database: database.clone(),
+            rows: rows.clone(),
+            reader: Arc::clone(&reader),
+            writeback: Arc::clone(&writeback),
+            ingesting: Arc::clone(&ingesting),
+        };
+        let compactor = Compactor::start(files, options, stopping)?;
+        Ok(Lsm { compactor, rows, reader, writeback, database, ingesting })
     }
 
-    /// The opened body of a row.
+    /// The opened body of a row, as of the last [`Lsm::ingest`] that returned. Does not wait for one
+    /// that is under way.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
-        let value = self.rows.get(key).map_err(from_fjall("read a row"))?;
+        let value = self.reader.get(key).map_err(|error| from_fjall("read a row")(error.into()))?;
         open_value(key, value)
     }
 
@@ -234,6 +249,7 @@ impl Lsm {
         if rows.peek().is_none() {
             return Ok(0); // an empty run would leave an empty file behind
         }
+        let _writing = self.writeback.writing();
         let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
         let mut last = fjall::Slice::empty();
         let mut count = 0;
@@ -256,6 +272,7 @@ impl Lsm {
         }
         // Syncs the tables, their directory, the manifest and its directory.
         run.finish().map_err(from_fjall("finish a run"))?;
+        self.reader.renew();
         drop(in_order); // what compaction replaces is deleted under it
         self.compactor.wake();
         Ok(count)
@@ -269,6 +286,7 @@ impl Lsm {
             return Ok(());
         }
         let dropped = self.rows.tree.drop_range(from..to);
+        self.reader.renew();
         dropped.map_err(|error| from_fjall("drop tables")(error.into()))
     }
 
@@ -279,16 +297,17 @@ impl Lsm {
 
     /// Runs in level 0: reads look into each, so many of them must slow writers.
     pub fn level0_runs(&self) -> usize {
-        self.rows.tree.l0_run_count()
+        self.reader.shape().level0_runs
     }
 
     /// What the rows take and do now.
     pub fn stats(&self) -> Stats {
         let (compactions_running, compactions_done, compaction_error) = self.compactor.state();
+        let shape = self.reader.shape();
         Stats {
-            level0_runs: self.level0_runs() as u64,
-            tables: self.rows.table_count() as u64,
-            disk_bytes: self.rows.disk_space(),
+            level0_runs: shape.level0_runs as u64,
+            tables: shape.tables as u64,
+            disk_bytes: shape.disk_bytes,
             compactions_running,
             compactions_done,
             compaction_error,

@@ -178,6 +178,20 @@ fn replaced_tables_leave_the_disk_without_another_run() {
 }
 
 #[test]
+fn point_reads_do_not_wait_for_a_new_version() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    lsm.ingest([put(b"a", b"1"), put(b"b", b"1")].into_iter()).unwrap();
+    lsm.ingest([put(b"a", b"2"), delete(b"b")].into_iter()).unwrap();
+    // What fjall holds while it writes a version: a read that needed it would never return.
+    let writing = lsm.rows.tree.get_version_history_lock();
+    assert_eq!(lsm.get(b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!((lsm.get(b"b").unwrap(), lsm.get(b"c").unwrap()), (None, None));
+    assert!(lsm.level0_runs() > 0);
+    drop(writing);
+}
+
+#[test]
 fn a_scan_stops_when_told() {
     let dir = TempDir::new().unwrap();
     let lsm = open(dir.path());

@@ -177,10 +177,25 @@ fn what_is_known_is_not_overwritten_by_what_was_read() {
     resident.fill(&key, Some(&Bytes::from("old")));
     let row = resident.get(&key).expect("known");
     assert_eq!((row.index, row.value()), (5, Some(Bytes::from("new"))));
-    let ttl = rows::ttl_key(TABLE, 1, b"k");
-    resident.put(&ttl, Some(&Bytes::new()), 5);
-    resident.flushed(4);
-    assert!(resident.get(&ttl).is_some());
-    resident.flushed(5);
-    assert!(resident.get(&ttl).is_none() && resident.get(&key).is_some());
+}
+
+#[test]
+fn index_rows_that_fjall_holds_go_a_few_at_a_time() {
+    let mut resident = resident(u64::MAX);
+    let row = |n: u64| rows::ttl_key(TABLE, n, b"k");
+    for n in 0..100 {
+        resident.put(&row(n), Some(&Bytes::new()), n);
+    }
+    let left = |resident: &Resident| (0..100).filter(|n| resident.get(&row(*n)).is_some()).count();
+    assert!(!resident.make_room(49), "nothing was flushed: nothing to do");
+    resident.flushed();
+    assert!(resident.make_room(49));
+    assert_eq!(left(&resident), 100 - INDEX_ROWS);
+    while resident.make_room(49) {}
+    assert_eq!(left(&resident), 50);
+    assert!((50..100).all(|n| resident.get(&row(n)).is_some()));
+    // What comes in behind the sweep's place stays; the next sweep begins anew.
+    resident.flushed();
+    while resident.make_room(99) {}
+    assert_eq!((left(&resident), resident.bytes), (0, 0));
 }

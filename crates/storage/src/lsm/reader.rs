@@ -1,0 +1,93 @@
+//! Point reads that never wait for fjall to write.
+//!
+//! fjall answers a read from its newest version, and whoever makes a new one (a run that comes in, a
+//! compaction that ends) holds the lock of the versions over some five syncs of files and folders:
+//! tens of milliseconds on a busy disk, in which every read of a row that is not in memory would
+//! stop. So a version is held here, and renewed once the next one is there. The one held lacks at
+//! most what a run that is being written brings, and that is still in memory.
+//!
+//! The versions before it are kept until [`Reader::let_go`]: the tables that only they know are
+//! deleted then, by whoever has time, and not under a lock of fjall's.
+
+use std::sync::Arc;
+
+use fjall::AbstractTree;
+use lsm_tree::SeqNo;
+use lsm_tree::table::filter::standard_bloom::Builder as Bloom;
+use parking_lot::{Mutex, RwLock};
+
+/// Reads the stored value of a row.
+type Read = dyn Fn(&[u8]) -> lsm_tree::Result<Option<fjall::Slice>> + Send + Sync;
+
+/// One version of the tables. Its type in `lsm_tree` has no public name, hence the closure.
+struct Version {
+    read: Box<Read>,
+    shape: Shape,
+}
+
+/// What a version consists of.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) level0_runs: usize,
+    pub(super) tables: usize,
+    pub(super) disk_bytes: u64,
+}
+
+/// Reads rows of the version that it holds.
+pub(super) struct Reader {
+    rows: fjall::Keyspace,
+    version: RwLock<Arc<Version>>,
+    replaced: Mutex<Vec<Arc<Version>>>,
+}
+
+impl Reader {
+    /// A reader of the newest version.
+    pub(super) fn new(rows: fjall::Keyspace) -> Reader {
+        let version = RwLock::new(newest(&rows));
+        Reader { rows, version, replaced: Mutex::default() }
+    }
+
+    /// Goes over to the newest version. Whoever made one calls this.
+    pub(super) fn renew(&self) {
+        let mut replaced = self.replaced.lock(); // one at a time, so that the newest stays
+        let newest = newest(&self.rows);
+        replaced.push(std::mem::replace(&mut *self.version.write(), newest));
+    }
+
+    /// Lets go of the versions before the one held. fjall must have let go of them already if their
+    /// tables are to be deleted here.
+    pub(super) fn let_go(&self) {
+        let replaced = std::mem::take(&mut *self.replaced.lock());
+        drop(replaced);
+    }
+
+    /// The stored value of a row.
+    pub(super) fn get(&self, key: &[u8]) -> lsm_tree::Result<Option<fjall::Slice>> {
+        let version = Arc::clone(&self.version.read());
+        (version.read)(key)
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.version.read().shape
+    }
+}
+
+fn newest(rows: &fjall::Keyspace) -> Arc<Version> {
+    let version = rows.tree.current_version();
+    let shape = Shape {
+        level0_runs: version.l0().run_count(),
+        tables: version.table_count(),
+        disk_bytes: version.iter_levels().map(|level| level.size()).sum(),
+    };
+    let read = Box::new(move |key: &[u8]| {
+        let hash = Bloom::get_hash(key);
+        let runs = version.iter_levels().flat_map(|level| level.iter());
+        for table in runs.filter_map(|run| run.get_for_key(key)) {
+            if let Some(found) = table.get(key, SeqNo::MAX, hash)? {
+                return Ok((!found.is_tombstone()).then_some(found.value));
+            }
+        }
+        Ok(None)
+    });
+    Arc::new(Version { read, shape })
+}
