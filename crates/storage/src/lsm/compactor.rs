@@ -135,7 +135,9 @@ impl Shared {
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
-            self.release();
+            if self.forget_versions() {
+                self.files.reader.let_go(&self.stopping);
+            }
         }
     }
 
@@ -164,22 +166,22 @@ impl Shared {
         }
     }
 
-    /// Lets go of the tables that compactions replaced, if there are any. fjall keeps them until its
+    /// Has fjall let go of the tables that compactions replaced. It keeps them until its
     /// watermark has passed the compaction, and moves the watermark with the next run only: a node
     /// without writes would keep twice and more of what it stores.
     ///
     /// So the watermark is moved here: past the last compaction with a sequence number of no write,
     /// then by as many closed snapshots as make fjall look (a snapshot costs a fraction of a
-    /// microsecond). If a run is being written or a snapshot is open there is a next time.
-    fn release(&self) {
-        let Some(_no_run) = self.files.ingesting.try_lock() else { return };
+    /// microsecond). If a run is being written or a snapshot is open there is a next time: false.
+    fn forget_versions(&self) -> bool {
+        let Some(_no_run) = self.files.ingesting.try_lock() else { return false };
         let supervisor = &self.files.database.supervisor;
         let in_use = supervisor.snapshot_tracker.open_snapshots() > 0;
         if in_use {
-            return;
+            return false;
         }
         if self.files.rows.tree.version_free_list_len() == 0 {
-            return self.files.reader.let_go();
+            return true;
         }
         supervisor.snapshot_tracker.publish(supervisor.seqno.next());
         let before = self.watermark();
@@ -193,8 +195,7 @@ impl Shared {
         if let Err(error) = history.maintenance(self.files.rows.path(), self.watermark()) {
             tracing::warn!(%error, "replaced tables could not be deleted");
         }
-        drop(history);
-        self.files.reader.let_go();
+        true
     }
 
     /// Superseded rows older than this are in no snapshot.

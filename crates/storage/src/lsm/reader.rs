@@ -9,12 +9,19 @@
 //! The versions before it are kept until [`Reader::let_go`]: the tables that only they know are
 //! deleted then, by whoever has time, and not under a lock of fjall's.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fjall::AbstractTree;
-use lsm_tree::SeqNo;
 use lsm_tree::table::filter::standard_bloom::Builder as Bloom;
+use lsm_tree::{SeqNo, Table};
 use parking_lot::{Mutex, RwLock};
+
+/// Between two tables that are deleted: a disk that is told of free blocks takes some 15 ms for one
+/// of 64 MiB, in which no log syncs.
+const DELETE_INTERVAL: Duration = Duration::from_millis(25);
 
 /// Reads the stored value of a row.
 type Read = dyn Fn(&[u8]) -> lsm_tree::Result<Option<fjall::Slice>> + Send + Sync;
@@ -22,6 +29,7 @@ type Read = dyn Fn(&[u8]) -> lsm_tree::Result<Option<fjall::Slice>> + Send + Syn
 /// One version of the tables. Its type in `lsm_tree` has no public name, hence the closure.
 struct Version {
     read: Box<Read>,
+    tables: Vec<Table>,
     shape: Shape,
 }
 
@@ -54,11 +62,25 @@ impl Reader {
         replaced.push(std::mem::replace(&mut *self.version.write(), newest));
     }
 
-    /// Lets go of the versions before the one held. fjall must have let go of them already if their
-    /// tables are to be deleted here.
-    pub(super) fn let_go(&self) {
-        let replaced = std::mem::take(&mut *self.replaced.lock());
-        drop(replaced);
+    /// Lets go of the versions before the one held, table by table, until `stopping`. fjall must have
+    /// let go of them already if their tables are to be deleted here.
+    pub(super) fn let_go(&self, stopping: &AtomicBool) {
+        let (replaced, current) = {
+            let mut replaced = self.replaced.lock();
+            (std::mem::take(&mut *replaced), Arc::clone(&self.version.read()))
+        };
+        let current: HashSet<_> = current.tables.iter().map(Table::id).collect();
+        let mut gone = HashMap::new();
+        for version in replaced {
+            let tables = version.tables.iter().filter(|table| !current.contains(&table.id()));
+            gone.extend(tables.map(|table| (table.id(), table.clone())));
+        }
+        for (_, table) in gone {
+            drop(table); // the last to know it, unless a read is under way
+            if !stopping.load(Ordering::SeqCst) {
+                std::thread::sleep(DELETE_INTERVAL);
+            }
+        }
     }
 
     /// The stored value of a row.
@@ -74,6 +96,7 @@ impl Reader {
 
 fn newest(rows: &fjall::Keyspace) -> Arc<Version> {
     let version = rows.tree.current_version();
+    let tables = version.iter_tables().cloned().collect();
     let shape = Shape {
         level0_runs: version.l0().run_count(),
         tables: version.table_count(),
@@ -89,5 +112,5 @@ fn newest(rows: &fjall::Keyspace) -> Arc<Version> {
         }
         Ok(None)
     });
-    Arc::new(Version { read, shape })
+    Arc::new(Version { read, tables, shape })
 }
