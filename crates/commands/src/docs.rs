@@ -136,6 +136,7 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "hash", category: Some("hash"), docs: HASH },
+    DocGroup { name: "set", category: Some("set"), docs: SET },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
@@ -174,6 +175,27 @@ const HASH: &[Doc] = &[
     doc("HSTRLEN", "3.2.0", "O(1)", "key field:string", "Returns the length of the value of a field."),
     doc("HTTL", "7.4.0", "O(N) where N is the number of fields", "key <FIELDS numfields:integer field:string...>", "Returns the time to live of fields in seconds."),
     doc("HVALS", "2.0.0", "O(N) where N is the size of the hash", "key", "Returns all values of a hash."),
+];
+
+#[rustfmt::skip]
+const SET: &[Doc] = &[
+    doc("SADD", "1.0.0", "O(N) where N is the number of members given", "key member:string...", "Adds members to a set, making it if it does not exist."),
+    doc("SCARD", "1.0.0", "O(1)", "key", "Returns the number of members of a set."),
+    doc("SDIFF", "1.0.0", "O(N) where N is the number of members of all sets", "key...", "Returns the members of a set that others do not have."),
+    doc("SDIFFSTORE", "1.0.0", "O(N) where N is the number of members of all sets", "destination:key key...", "Stores the members of a set that others do not have."),
+    doc("SINTER", "1.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "key...", "Returns the members that all sets have."),
+    doc("SINTERCARD", "7.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "numkeys:integer key... [LIMIT limit:integer]", "Counts the members that all sets have."),
+    doc("SINTERSTORE", "1.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "destination:key key...", "Stores the members that all sets have."),
+    doc("SISMEMBER", "1.0.0", "O(1)", "key member:string", "Tells whether a set has a member."),
+    doc("SMEMBERS", "1.0.0", "O(N) where N is the size of the set", "key", "Returns all members of a set."),
+    doc("SMISMEMBER", "6.2.0", "O(N) where N is the number of members given", "key member:string...", "Tells for several members whether a set has them."),
+    doc("SMOVE", "1.0.0", "O(1)", "source:key destination:key member:string", "Moves a member from one set to another."),
+    doc("SPOP", "1.0.0", "O(N) where N is the number of members returned", "key [count]", "Returns random members of a set and deletes them."),
+    doc("SRANDMEMBER", "1.0.0", "O(N) where N is the number of members returned", "key [count]", "Returns random members of a set."),
+    doc("SREM", "1.0.0", "O(N) where N is the number of members given", "key member:string...", "Deletes members of a set, and the set if none remains."),
+    doc("SSCAN", "2.8.0", "O(1) a call, O(N) for all members of the set", "key cursor:integer [MATCH pattern] [COUNT count]", "Iterates over the members of a set."),
+    doc("SUNION", "1.0.0", "O(N) where N is the number of members of all sets", "key...", "Returns the members that any of the sets has."),
+    doc("SUNIONSTORE", "1.0.0", "O(N) where N is the number of members of all sets", "destination:key key...", "Stores the members that any of the sets has."),
 ];
 
 #[rustfmt::skip]
@@ -386,9 +408,16 @@ static TIPS: &[(&str, &[&str])] = &[
     ("PTTL", CHANGES),
     ("RANDOMKEY", &["request_policy:all_shards", "nondeterministic_output"]),
     ("SCAN", &["nondeterministic_output", "request_policy:special"]),
+    ("SDIFF", UNORDERED),
+    ("SINTER", UNORDERED),
     ("SLOWLOG|GET", &["request_policy:all_nodes", "nondeterministic_output"]),
     ("SLOWLOG|LEN", &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"]),
     ("SLOWLOG|RESET", ALL_NODES_OK),
+    ("SMEMBERS", UNORDERED),
+    ("SPOP", CHANGES),
+    ("SRANDMEMBER", CHANGES),
+    ("SSCAN", CHANGES),
+    ("SUNION", UNORDERED),
     ("TIME", CHANGES),
     ("TOUCH", MULTI_SHARD_SUM),
     ("TTL", CHANGES),

@@ -200,6 +200,14 @@ impl CommandError {
         "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
     );
 
+    pub const NOT_POSITIVE: CommandError =
+        CommandError::text("ERR value is out of range, must be positive");
+    pub const NUMKEYS_NOT_POSITIVE: CommandError =
+        CommandError::text("ERR numkeys should be greater than 0");
+    pub const NUMKEYS_TOO_MANY: CommandError =
+        CommandError::text("ERR Number of keys can't be greater than number of args");
+    pub const LIMIT_NEGATIVE: CommandError = CommandError::text("ERR LIMIT can't be negative");
+
     pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
     pub const NOAUTH_HELLO: CommandError = CommandError::text(
         "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \

@@ -9,6 +9,7 @@
 
 mod args;
 mod command;
+mod cursor;
 pub mod docs;
 mod error;
 mod expiry;

@@ -13,6 +13,7 @@ static FAMILIES: &[&[Command]] = &[
     families::string::COMMANDS,
     families::bitmap::COMMANDS,
     families::hash::COMMANDS,
+    families::set::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
     families::connection::COMMANDS,

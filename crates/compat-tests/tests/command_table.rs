@@ -19,6 +19,8 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
     hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \
     httl hvals \
+    sadd scard sdiff sdiffstore sinter sintercard sinterstore sismember smembers smismember smove spop \
+    srandmember srem sscan sunion sunionstore \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

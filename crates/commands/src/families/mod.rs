@@ -7,5 +7,6 @@ pub(crate) mod generic;
 pub(crate) mod hash;
 pub(crate) mod hash_expiry;
 pub(crate) mod server;
+pub(crate) mod set;
 pub(crate) mod string;
 pub(crate) mod transactions;

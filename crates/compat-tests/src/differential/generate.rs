@@ -85,6 +85,25 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "HSETNX <key> <field> <val>"),
     (4, "HSTRLEN <key> <field>"),
     (4, "HVALS <key>"),
+    // Sets.
+    (18, "SADD <key> <member>+"),
+    (4, "SADD <key> <member>+ <member>+ <member>+"),
+    (6, "SREM <key> <member>+"),
+    (5, "SISMEMBER <key> <member>"),
+    (5, "SMISMEMBER <key> <member>+"),
+    (6, "SMEMBERS <key>"),
+    (4, "SCARD <key>"),
+    (2, "!SPOP <key> (0|1000|-1|abc|1000 x|9223372036854775808)"),
+    (3, "!SRANDMEMBER <key> [<drawn>|1 x]"),
+    (6, "SMOVE <key> <key> <member>"),
+    (5, "SINTER <key>+"),
+    (5, "SINTERCARD (1 <key>|2 <key> <key>|3 <key> <key>|0 <key>|abc <key>|2 <key> <key> LIMIT <count>)"),
+    (5, "SINTERSTORE <key> <key>+"),
+    (5, "SUNION <key>+"),
+    (5, "SUNIONSTORE <key> <key>+"),
+    (5, "SDIFF <key>+"),
+    (5, "SDIFFSTORE <key> <key>+"),
+    (4, "SSCAN <key> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -103,7 +122,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "RENAMENX <key> <key>"),
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
-    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash]"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set]"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
@@ -355,6 +374,24 @@ const FIELDS: &[&str] = &[
     "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
 ];
 
+/// Of sets: texts, and numbers of all widths.
+const MEMBERS: &[&str] = &[
+    "a",
+    "b",
+    "c",
+    "1",
+    "2",
+    "3",
+    "-300",
+    "70000",
+    "9223372036854775807",
+    "9223372036854775808",
+    "01",
+    "",
+    "\0\r\n",
+    "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm",
+];
+
 /// How many fields HRANDFIELD draws. No large negative number: Redis would send so many.
 const DRAWN: &[&str] = &[
     "0",
@@ -379,6 +416,7 @@ impl Generator {
         match kind {
             "key" => self.rng.pick(KEYS).to_vec(),
             "val" => self.value(),
+            "member" => self.rng.pick(MEMBERS).as_bytes().to_vec(),
             "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "drawn" => self.rng.pick(DRAWN).as_bytes().to_vec(),
             "int" => self.rng.pick(INTS).as_bytes().to_vec(),
