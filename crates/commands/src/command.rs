@@ -277,6 +277,7 @@ pub enum Session {
     LatencyDoctor,
     LatencyHelp,
     ObjectHelp,
+    PfSelftest,
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,

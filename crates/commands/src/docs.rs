@@ -137,6 +137,7 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "hash", category: Some("hash"), docs: HASH },
     DocGroup { name: "set", category: Some("set"), docs: SET },
+    DocGroup { name: "hyperloglog", category: Some("hyperloglog"), docs: HYPERLOGLOG },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
@@ -196,6 +197,15 @@ const SET: &[Doc] = &[
     doc("SSCAN", "2.8.0", "O(1) a call, O(N) for all members of the set", "key cursor:integer [MATCH pattern] [COUNT count]", "Iterates over the members of a set."),
     doc("SUNION", "1.0.0", "O(N) where N is the number of members of all sets", "key...", "Returns the members that any of the sets has."),
     doc("SUNIONSTORE", "1.0.0", "O(N) where N is the number of members of all sets", "destination:key key...", "Stores the members that any of the sets has."),
+];
+
+#[rustfmt::skip]
+const HYPERLOGLOG: &[Doc] = &[
+    doc("PFADD", "2.8.9", "O(N) where N is the number of elements given", "key [element:string...]", "Adds elements to a HyperLogLog, making it if it does not exist."),
+    doc("PFCOUNT", "2.8.9", "O(N) where N is the number of keys", "key...", "Estimates how many different elements were added."),
+    doc("PFDEBUG", "2.8.9", "O(1)", "subcommand key", "Looks into a HyperLogLog, for tests."),
+    doc("PFMERGE", "2.8.9", "O(N) where N is the number of keys", "destkey:key [sourcekey:key...]", "Merges HyperLogLogs into one."),
+    doc("PFSELFTEST", "2.8.9", "O(1)", "", "Tests HyperLogLogs themselves."),
 ];
 
 #[rustfmt::skip]

@@ -99,6 +99,12 @@ pub enum CommandError {
     /// LATENCY GRAPH asks for an event without samples.
     #[error("ERR No samples available for event '{0}'")]
     NoLatencySamples(Echo),
+    /// PFDEBUG was given a subcommand that it does not know.
+    #[error("ERR Unknown PFDEBUG subcommand '{0}'")]
+    PfdebugUnknown(Echo),
+    /// PFSELFTEST found something wrong.
+    #[error("ERR TESTFAILED {0}")]
+    SelfTestFailed(String),
     /// EXEC itself was refused, and the transaction with it; why, without the prefix.
     #[error("EXECABORT Transaction discarded because of: {0}")]
     ExecRefused(String),
@@ -200,6 +206,14 @@ impl CommandError {
         "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
     );
 
+    pub const NOT_HLL: CommandError =
+        CommandError::text("WRONGTYPE Key is not a valid HyperLogLog string value.");
+    pub const CORRUPTED_HLL: CommandError =
+        CommandError::text("INVALIDOBJ Corrupted HLL object detected");
+    pub const PFDEBUG_NO_KEY: CommandError =
+        CommandError::text("ERR The specified key does not exist");
+    pub const PFDEBUG_NOT_SPARSE: CommandError =
+        CommandError::text("ERR HLL encoding is not sparse");
     pub const NOT_POSITIVE: CommandError =
         CommandError::text("ERR value is out of range, must be positive");
     pub const NUMKEYS_NOT_POSITIVE: CommandError =

@@ -107,7 +107,8 @@ fn sorted(reply: &Reply) -> Vec<String> {
 /// Those that `REDIS_FAMILIES` names, else all: what a server answers depends on its version, and
 /// the times to live of fields (7.4) came when some texts of other families had changed.
 fn families() -> Vec<String> {
-    let named = std::env::var("REDIS_FAMILIES").unwrap_or("string generic hash set".to_owned());
+    let named =
+        std::env::var("REDIS_FAMILIES").unwrap_or("string generic hash set hyperloglog".to_owned());
     named.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -548,6 +549,37 @@ fn random_set_commands_are_answered_alike() {
             }
         }
         compare_dumps(&mut session, &mut server);
+    }
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn hyperloglogs_are_the_same_bytes() {
+    let (mut session, mut server) = start();
+    let mut random = Random::new(9);
+    for _ in 0..3_000 {
+        let key = |random: &mut Random| format!("h{}", random.below(8));
+        let (one, two) = (key(&mut random), key(&mut random));
+        let most = *random.pick(&[3, 30, 300, 2_000]);
+        let elements: String =
+            (0..random.below(most)).map(|_| format!(" {}", random.next() % 100_000)).collect();
+        let line = match random.below(9) {
+            0..4 => format!("PFADD {one}{elements}"),
+            4 => format!("PFMERGE {one} {two} {}", key(&mut random)),
+            5 => format!("PFCOUNT {one} {two}"),
+            6 => format!("PFDEBUG DECODE {one}"),
+            7 if random.below(30) == 0 => format!("PFDEBUG TODENSE {one}"),
+            7 if random.below(5) == 0 => format!("DEL {one}"),
+            _ => format!("PFDEBUG GETREG {one}"),
+        };
+        // GETREG makes it dense; most shall stay sparse.
+        if !line.contains("GETREG") || random.below(20) == 0 {
+            compare(&mut session, &mut server, &split(&line), "");
+        }
+        compare(&mut session, &mut server, &split(&format!("GET {one}")), "");
+        // PFCOUNT writes in Redis: asked of a copy.
+        compare(&mut session, &mut server, &split(&format!("COPY {one} copy REPLACE")), "");
+        compare(&mut session, &mut server, &split("PFCOUNT copy"), "");
     }
 }
 

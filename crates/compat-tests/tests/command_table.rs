@@ -21,6 +21,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     httl hvals \
     sadd scard sdiff sdiffstore sinter sintercard sinterstore sismember smembers smismember smove spop \
     srandmember srem sscan sunion sunionstore \
+    pfadd pfcount pfdebug pfmerge pfselftest \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

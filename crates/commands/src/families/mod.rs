@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod generic;
 pub(crate) mod hash;
 pub(crate) mod hash_expiry;
+pub(crate) mod hyperloglog;
 pub(crate) mod server;
 pub(crate) mod set;
 pub(crate) mod string;

@@ -9,6 +9,7 @@ pub(crate) mod hash_edit;
 pub(crate) mod hash_inline;
 pub(crate) mod hash_walk;
 pub mod header;
+pub(crate) mod hyperloglog;
 pub mod keyspace;
 pub(crate) mod lcs;
 pub(crate) mod listpack;

@@ -104,6 +104,14 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "SDIFF <key>+"),
     (5, "SDIFFSTORE <key> <key>+"),
     (4, "SSCAN <key> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
+    // HyperLogLogs.
+    (8, "PFADD <key> <val>+"),
+    (2, "PFADD <key>"),
+    // Of one key, Redis writes the answer into the string.
+    (6, "!PFCOUNT <key> <key>+"),
+    (5, "PFMERGE <key> <key>+"),
+    (2, "PFMERGE <key>"),
+    (2, "PFDEBUG (ENCODING|DECODE|TODENSE|GETREG|nosuch) <key>"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),

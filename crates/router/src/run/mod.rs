@@ -72,6 +72,7 @@ pub(crate) fn run(
         Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::ObjectHelp => Ok(commands::object_help()),
+        Session::PfSelftest => Ok(commands::hyperloglog_self_test(0)),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),
         Session::SlowlogGet => server::slowlog_get(connection, args),
