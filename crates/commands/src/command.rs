@@ -113,6 +113,17 @@ pub enum Keys {
         /// What is done with them.
         flags: KeyFlags,
     },
+    /// A number at `at` says how many pairs of a key and a value follow it (MSETEX).
+    CountedPairs {
+        /// Position of the number.
+        at: u16,
+        /// What is done with the keys.
+        flags: KeyFlags,
+    },
+    /// Behind the word STREAMS, the first half of what is left (XREAD).
+    AfterStreams(KeyFlags),
+    /// One at position 1, and the target of the last STORE (SORT).
+    Sort,
     /// None, and every partition of the session's table is asked.
     Table(Gather),
     /// None, and every partition of every table is asked.

@@ -89,8 +89,15 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
         ("blocking", flags.has(Flags::BLOCKING)),
         ("dangerous", flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS)),
     ];
-    let has =
-        |name: &str| family == Some(name) || of_flags.iter().any(|(flag, is)| *is && *flag == name);
+    // What is sorted may be any of these.
+    let of_sort = |name: &str| {
+        entry.command.name.starts_with("SORT") && ["set", "sortedset", "list"].contains(&name)
+    };
+    let has = |name: &str| {
+        family == Some(name)
+            || of_sort(name)
+            || of_flags.iter().any(|(flag, is)| *is && *flag == name)
+    };
     CATEGORIES.iter().copied().filter(|name| has(name)).collect()
 }
 
@@ -101,6 +108,7 @@ fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
     }
     match (entry.group.map_or(command.name, |group| group.name), command.name) {
         ("WAIT" | "COMMAND", _) => Some("connection"),
+        ("SORT" | "SORT_RO", _) => None,
         ("DBSIZE" | "FLUSHDB" | "FLUSHALL", _) => Some("keyspace"),
         _ => of(entry)?.0.category,
     }
@@ -216,6 +224,8 @@ const STRING: &[Doc] = &[
     doc("GET", "1.0.0", "O(1)", "key", "Returns a string."),
     doc("GETDEL", "6.2.0", "O(1)", "key", "Returns a string and deletes its key."),
     doc("GETEX", "6.2.0", "O(1)", "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]", "Returns a string and sets or removes its time to live."),
+    doc("DELEX", "8.4.0", "O(N) where N is the length of the string", "key [IFEQ ifeq-value:string | IFNE ifne-value:string | IFDEQ ifdeq-digest:string | IFDNE ifdne-digest:string]", "Deletes a key, if its string or the digest of it is as expected."),
+    doc("DIGEST", "8.4.0", "O(N) where N is the length of the string", "key", "Returns a digest of a string: XXH3 as 16 hexadecimal digits."),
     doc("GETRANGE", "2.4.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
     doc("GETSET", "1.0.0", "O(1)", "key value", "Sets a string and returns the one before."),
     doc("INCR", "1.0.0", "O(1)", "key", "Adds one to an integer."),
@@ -224,9 +234,10 @@ const STRING: &[Doc] = &[
     doc("LCS", "7.0.0", "O(N*M) where N and M are the lengths of the strings", "key1:key key2:key [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]", "Finds the longest common subsequence of two strings."),
     doc("MGET", "1.0.0", "O(N) where N is the number of keys", "key...", "Returns several strings."),
     doc("MSET", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings at once."),
+    doc("MSETEX", "8.4.0", "O(N) where N is the number of keys", "numkeys:integer <key value>... [NX | XX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets several strings and their time to live."),
     doc("MSETNX", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings if none of the keys exists."),
     doc("PSETEX", "2.6.0", "O(1)", "key milliseconds value", "Sets a string with a time to live in milliseconds."),
-    doc("SET", "1.0.0", "O(1)", "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets a string, whatever the key held before."),
+    doc("SET", "1.0.0", "O(1)", "key value [NX | XX | IFEQ ifeq-value:string | IFNE ifne-value:string | IFDEQ ifdeq-digest:string | IFDNE ifdne-digest:string] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets a string, whatever the key held before."),
     doc("SETEX", "2.0.0", "O(1)", "key seconds value", "Sets a string with a time to live in seconds."),
     doc("SETNX", "1.0.0", "O(1)", "key value", "Sets a string if the key does not exist."),
     doc("SETRANGE", "2.2.0", "O(N) where N is the length of the resulting string", "key offset:integer value", "Overwrites a part of a string."),
@@ -272,6 +283,8 @@ const GENERIC: &[Doc] = &[
     doc("RENAMENX", "1.0.0", "O(1)", "key newkey:key", "Renames a key if the new name does not exist."),
     doc("RESTORE", "2.6.0", "O(N) where N is the size of the value", "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency:integer]", "Makes a key from what DUMP returned."),
     doc("SCAN", "2.8.0", "O(1) a call, O(N) for all keys of the table", "cursor:integer [MATCH pattern] [COUNT count] [TYPE type:string]", "Iterates over the keys of a table."),
+    doc("SORT", "1.0.0", "O(N+M*log(M)) where N is the number of elements and M that of those returned", "key [BY by-pattern:pattern] [LIMIT offset:integer count:integer] [GET get-pattern:pattern]... [ASC | DESC] [ALPHA] [STORE destination:key]", "Sorts the elements of a list, a set or a sorted set."),
+    doc("SORT_RO", "7.0.0", "O(N+M*log(M)) where N is the number of elements and M that of those returned", "key [BY by-pattern:pattern] [LIMIT offset:integer count:integer] [GET get-pattern:pattern]... [ASC | DESC] [ALPHA]", "Sorts the elements of a list, a set or a sorted set, and stores nothing."),
     doc("TOUCH", "3.2.1", "O(N) where N is the number of keys", "key...", "Counts how many of the keys exist and marks them as used."),
     doc("TTL", "1.0.0", "O(1)", "key", "Returns the time to live of a key in seconds."),
     doc("TYPE", "1.0.0", "O(1)", "key", "Returns the type of a value."),

@@ -206,6 +206,17 @@ impl CommandError {
         "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
     );
 
+    pub const SORT_NUMBER: CommandError =
+        CommandError::text("ERR One or more scores can't be converted into double");
+    pub const SORT_STORE: CommandError =
+        CommandError::text("ERR SORT cannot STORE yet: there are no lists");
+    pub const DIGEST_LENGTH: CommandError =
+        CommandError::text("ERR must be exactly 16 hexadecimal characters");
+    pub const DELEX_CONDITION: CommandError =
+        CommandError::text("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE");
+    pub const MSETEX_NUMKEYS: CommandError = CommandError::text("ERR invalid numkeys value");
+    pub const MSETEX_PAIRS: CommandError =
+        CommandError::text("ERR wrong number of key-value pairs");
     pub const NOT_HLL: CommandError =
         CommandError::text("WRONGTYPE Key is not a valid HyperLogLog string value.");
     pub const CORRUPTED_HLL: CommandError =

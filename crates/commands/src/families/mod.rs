@@ -9,5 +9,6 @@ pub(crate) mod hash_expiry;
 pub(crate) mod hyperloglog;
 pub(crate) mod server;
 pub(crate) mod set;
+pub(crate) mod sort;
 pub(crate) mod string;
 pub(crate) mod transactions;

@@ -21,7 +21,6 @@ const FAST: Flags = Flags::FAST;
 const DENYOOM: Flags = Flags::DENYOOM;
 const GROWS: Flags = Flags::DENYOOM.and(Flags::FAST);
 const NONE: Flags = Flags::NONE;
-const MOVABLE: Flags = Flags::MOVABLEKEYS;
 
 const RO_ACCESS_FLAGS: KeyFlags = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
 const RW_INSERT_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::INSERT.0);
@@ -48,11 +47,11 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("SDIFF",       at_least(2), NONE,    ALL_ACCESS, sdiff),
     write("SDIFFSTORE",  at_least(3), DENYOOM, STORE,      sdiffstore),
     read ("SINTER",      at_least(2), NONE,    ALL_ACCESS, sinter),
-    read ("SINTERCARD",  at_least(3), MOVABLE, COUNTED,    sintercard),
+    read ("SINTERCARD",  at_least(3), NONE,    COUNTED,    sintercard),
     write("SINTERSTORE", at_least(3), DENYOOM, STORE,      sinterstore),
     read ("SISMEMBER",   exactly(3),  FAST,    RO,         sismember),
     read ("SMEMBERS",    exactly(2),  NONE,    RO_ACCESS,  smembers),
-    read ("SMISMEMBER",  at_least(3), FAST,    RO,         smismember),
+    read ("SMISMEMBER",  at_least(3), FAST,    RO_ACCESS,         smismember),
     write("SMOVE",       exactly(4),  FAST,    MOVE,       smove),
     write("SPOP",        at_least(2), FAST,    RW_TAKE,    spop),
     read ("SRANDMEMBER", at_least(2), NONE,    RO_ACCESS,  srandmember),

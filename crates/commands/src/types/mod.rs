@@ -18,5 +18,6 @@ pub(crate) mod ring;
 pub(crate) mod set;
 pub(crate) mod set_dump;
 pub(crate) mod set_edit;
+pub(crate) mod sortable;
 pub(crate) mod walk;
 pub(crate) mod ziplist;

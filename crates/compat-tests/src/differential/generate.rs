@@ -131,6 +131,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
     (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set]"),
+    (4, "SORT <key> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
+    (2, "SORT_RO <key> [ALPHA] [DESC] [STORE <key>|BY *|x]"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
