@@ -289,6 +289,8 @@ pub enum Session {
     LatencyHelp,
     ObjectHelp,
     PfSelftest,
+    XgroupHelp,
+    XinfoHelp,
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,

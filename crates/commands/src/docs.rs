@@ -146,6 +146,7 @@ static GROUPS: &[DocGroup] = &[
     DocGroup { name: "hash", category: Some("hash"), docs: HASH },
     DocGroup { name: "set", category: Some("set"), docs: SET },
     DocGroup { name: "hyperloglog", category: Some("hyperloglog"), docs: HYPERLOGLOG },
+    DocGroup { name: "stream", category: Some("stream"), docs: STREAM },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
@@ -214,6 +215,37 @@ const HYPERLOGLOG: &[Doc] = &[
     doc("PFDEBUG", "2.8.9", "O(1)", "subcommand key", "Looks into a HyperLogLog, for tests."),
     doc("PFMERGE", "2.8.9", "O(N) where N is the number of keys", "destkey:key [sourcekey:key...]", "Merges HyperLogLogs into one."),
     doc("PFSELFTEST", "2.8.9", "O(1)", "", "Tests HyperLogLogs themselves."),
+];
+
+#[rustfmt::skip]
+const STREAM: &[Doc] = &[
+    doc("XACK", "5.0.0", "O(log N) for every ID", "key group:string id:string...", "Acknowledges entries that a consumer of a group got."),
+    doc("XACKDEL", "8.2.0", "O(log N) for every ID and group", "key group:string [KEEPREF | DELREF | ACKED] <IDS numids:integer id:string...>", "Acknowledges entries of a group and deletes them."),
+    doc("XADD", "5.0.0", "O(log N), and O(M) to trim M entries", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold:string [LIMIT count:integer]] <* | id:string> <field:string value:string>...", "Adds an entry to a stream, making it if it does not exist."),
+    doc("XAUTOCLAIM", "6.2.0", "O(log N + M) where M is the number of entries looked at", "key group:string consumer:string min-idle-time:string start:string [COUNT count:integer] [JUSTID]", "Claims entries that have been pending for long."),
+    doc("XCLAIM", "5.0.0", "O(log N) for every ID", "key group:string consumer:string min-idle-time:string id:string... [IDLE ms:integer] [TIME unix-time-milliseconds] [RETRYCOUNT count:integer] [FORCE] [JUSTID] [LASTID lastid:string]", "Gives pending entries to another consumer."),
+    doc("XDEL", "5.0.0", "O(log N) for every ID", "key id:string...", "Deletes entries of a stream."),
+    doc("XDELEX", "8.2.0", "O(log N) for every ID and group", "key [KEEPREF | DELREF | ACKED] <IDS numids:integer id:string...>", "Deletes entries of a stream, with regard to its groups."),
+    doc("XGROUP", "5.0.0", BY_SUBCOMMAND, "", "Makes, changes and deletes consumer groups."),
+    doc("XGROUP|CREATE", "5.0.0", "O(log N)", "key group:string <id:string | $> [MKSTREAM] [ENTRIESREAD entries-read:integer]", "Makes a consumer group."),
+    doc("XGROUP|CREATECONSUMER", "6.2.0", "O(log N)", "key group:string consumer:string", "Makes a consumer of a group."),
+    doc("XGROUP|DELCONSUMER", "5.0.0", "O(N) where N is the number of entries it has pending", "key group:string consumer:string", "Deletes a consumer of a group."),
+    doc("XGROUP|DESTROY", "5.0.0", "O(N) where N is the number of pending entries", "key group:string", "Deletes a consumer group."),
+    doc("XGROUP|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("XGROUP|SETID", "5.0.0", "O(log N)", "key group:string <id:string | $> [ENTRIESREAD entriesread:integer]", "Sets the last entry that a group was delivered."),
+    doc("XINFO", "5.0.0", BY_SUBCOMMAND, "", "Looks at streams and their groups."),
+    doc("XINFO|CONSUMERS", "5.0.0", "O(N) where N is the number of consumers", "key group:string", "Describes the consumers of a group."),
+    doc("XINFO|GROUPS", "5.0.0", "O(N) where N is the number of groups", "key", "Describes the groups of a stream."),
+    doc("XINFO|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("XINFO|STREAM", "5.0.0", "O(log N), and O(M) to list M entries", "key [FULL [COUNT count:integer]]", "Describes a stream."),
+    doc("XLEN", "5.0.0", "O(1)", "key", "Returns the number of entries of a stream."),
+    doc("XPENDING", "5.0.0", "O(log N + M) where M is the number of entries looked at", "key group:string [[IDLE min-idle-time:integer] start:string end:string count:integer [consumer:string]]", "Describes what is pending in a group."),
+    doc("XRANGE", "5.0.0", "O(log N + M) where M is the number of entries returned", "key start:string end:string [COUNT count:integer]", "Returns the entries of a range of IDs."),
+    doc("XREAD", "5.0.0", "O(log N + M) where M is the number of entries returned", "[COUNT count:integer] [BLOCK milliseconds:integer] <STREAMS key... id:string...>", "Returns the entries of streams behind given IDs."),
+    doc("XREADGROUP", "5.0.0", "O(M log N) where M is the number of entries returned", "<GROUP group:string consumer:string> [COUNT count:integer] [BLOCK milliseconds:integer] [NOACK] <STREAMS key... id:string...>", "Delivers entries of streams to a consumer of a group."),
+    doc("XREVRANGE", "5.0.0", "O(log N + M) where M is the number of entries returned", "key end:string start:string [COUNT count:integer]", "Returns the entries of a range of IDs, last first."),
+    doc("XSETID", "5.0.0", "O(log N)", "key last-id:string [ENTRIESADDED entries-added:integer] [MAXDELETEDID max-deleted-id:string]", "Sets the last ID of a stream."),
+    doc("XTRIM", "5.0.0", "O(log N + M) where M is the number of entries deleted", "key <MAXLEN | MINID> [= | ~] threshold:string [LIMIT count:integer]", "Deletes the oldest entries of a stream."),
 ];
 
 #[rustfmt::skip]
@@ -445,5 +477,11 @@ static TIPS: &[(&str, &[&str])] = &[
     ("TOUCH", MULTI_SHARD_SUM),
     ("TTL", CHANGES),
     ("UNLINK", MULTI_SHARD_SUM),
+    ("XADD", CHANGES),
+    ("XAUTOCLAIM", CHANGES),
+    ("XCLAIM", CHANGES),
+    ("XINFO|CONSUMERS", CHANGES),
+    ("XPENDING", CHANGES),
+    ("XTRIM", CHANGES),
     ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
 ];

@@ -15,6 +15,7 @@ static FAMILIES: &[&[Command]] = &[
     families::hash::COMMANDS,
     families::set::COMMANDS,
     families::sort::COMMANDS,
+    families::stream::COMMANDS,
     families::hyperloglog::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,

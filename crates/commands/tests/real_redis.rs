@@ -207,7 +207,6 @@ fn our_flags(flags: Flags) -> Vec<String> {
         (flags.has(Flags::STALE), "STALE"),
         (flags.has(Flags::ADMIN), "ADMIN"),
         (flags.has(Flags::BLOCKING), "BLOCKING"),
-        (flags.has(Flags::MAY_REPLICATE), "MAY_REPLICATE"),
     ])
 }
 

@@ -22,6 +22,9 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     sadd scard sdiff sdiffstore sinter sintercard sinterstore sismember smembers smismember smove spop \
     srandmember srem sscan sunion sunionstore \
     pfadd pfcount pfdebug pfmerge pfselftest \
+    xack xackdel xadd xautoclaim xclaim xdel xdelex xgroup xgroup|create xgroup|createconsumer \
+    xgroup|delconsumer xgroup|destroy xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups xinfo|help \
+    xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

@@ -19,7 +19,7 @@ use crate::types::keyspace::{self, Found};
 use crate::view::View;
 
 const GROWS: Flags = Flags::DENYOOM.and(Flags::FAST);
-const COUNTS: Flags = Flags::MAY_REPLICATE;
+const NONE: Flags = Flags::NONE;
 const ADMIN: Flags = Flags::ADMIN;
 const DEBUGS: Flags = Flags::DENYOOM.and(Flags::ADMIN);
 
@@ -36,7 +36,7 @@ const MERGE: Keys = Keys::Into {
 pub(crate) const COMMANDS: &[Command] = &[
     //       name          arity        flags            keys       handler
     write(  "PFADD",      at_least(2), GROWS,           RW_INSERT, pfadd),
-    read (  "PFCOUNT",    at_least(2), COUNTS,          ALL,       pfcount),
+    read (  "PFCOUNT",    at_least(2), NONE,            ALL,       pfcount),
     write(  "PFDEBUG",    exactly(3),  DEBUGS,          key(2, RW_ACCESS), pfdebug),
     write(  "PFMERGE",    at_least(2), Flags::DENYOOM,  MERGE,     pfmerge),
     session("PFSELFTEST", exactly(1),  ADMIN,           Keys::None, Session::PfSelftest),

@@ -10,5 +10,7 @@ pub(crate) mod hyperloglog;
 pub(crate) mod server;
 pub(crate) mod set;
 pub(crate) mod sort;
+pub(crate) mod stream;
+pub(crate) mod stream_group;
 pub(crate) mod string;
 pub(crate) mod transactions;

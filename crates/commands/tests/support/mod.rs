@@ -163,6 +163,7 @@ fn print_at(reply: &Reply, indent: &str, out: &mut String) {
         Reply::Array(items) if items.is_empty() => out.push_str("(empty array)"),
         Reply::Array(items) => print_items(items.iter(), ')', indent, out),
         Reply::Set(items) => print_items(items.iter(), '~', indent, out),
+        Reply::Keyed(pairs) => print_at(&Reply::Map(pairs.clone()), indent, out),
         Reply::Map(pairs) => {
             for (number, (key, value)) in pairs.iter().enumerate() {
                 let start = if number == 0 { "" } else { indent };

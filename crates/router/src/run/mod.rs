@@ -72,6 +72,8 @@ pub(crate) fn run(
         Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::ObjectHelp => Ok(commands::object_help()),
+        Session::XgroupHelp => Ok(help("XGROUP", commands::XGROUP_HELP)),
+        Session::XinfoHelp => Ok(help("XINFO", commands::XINFO_HELP)),
         Session::PfSelftest => Ok(commands::hyperloglog_self_test(0)),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),
