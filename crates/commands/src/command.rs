@@ -121,9 +121,17 @@ pub enum Keys {
         flags: KeyFlags,
     },
     /// Behind the word STREAMS, the first half of what is left (XREAD).
-    AfterStreams(KeyFlags),
-    /// One at position 1, and the target of the last STORE (SORT).
-    Sort,
+    AfterStreams {
+        /// Where the word stands at the earliest.
+        from: u16,
+        /// What is done with the keys.
+        flags: KeyFlags,
+    },
+    /// One at position 1, and if SORT may store, the target of the last STORE.
+    Sort {
+        /// Whether it may.
+        stores: bool,
+    },
     /// None, and every partition of the session's table is asked.
     Table(Gather),
     /// None, and every partition of every table is asked.

@@ -47,16 +47,18 @@ pub fn key_positions(
             let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
             (at + 1..at + 1 + 2 * count).step_by(2).collect()
         }
-        Keys::AfterStreams(_) => {
-            let word = args.iter().position(|word| word.eq_ignore_ascii_case(b"STREAMS"));
-            let first = word.ok_or(CommandError::KEYS_UNKNOWN)? + 1;
+        Keys::AfterStreams { from, .. } => {
+            let is_word = |(_, word): &(usize, &Bytes)| word.eq_ignore_ascii_case(b"STREAMS");
+            let word = args.iter().enumerate().skip(usize::from(from)).find(is_word);
+            let first = word.ok_or(CommandError::KEYS_UNKNOWN)?.0 + 1;
             let behind = args.len() - first;
             if behind == 0 || !behind.is_multiple_of(2) {
                 return Err(CommandError::KEYS_UNKNOWN);
             }
             (first..first + behind / 2).collect()
         }
-        Keys::Sort => std::iter::once(1).chain(sort_target(args)).collect(),
+        Keys::Sort { stores: true } => std::iter::once(1).chain(sort_target(args)).collect(),
+        Keys::Sort { stores: false } => smallvec![1],
         Keys::Find(find, _) => {
             let found = find(args);
             if found.iter().any(|at| *at >= args.len()) {
@@ -93,9 +95,9 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
         Keys::Range { flags, .. } | Keys::Counted { flags, .. } | Keys::Find(_, flags) => {
             Some(flags)
         }
-        Keys::CountedPairs { flags, .. } | Keys::AfterStreams(flags) => Some(flags),
-        Keys::Sort if nth == 0 => Some(KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0)),
-        Keys::Sort => Some(KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)),
+        Keys::CountedPairs { flags, .. } | Keys::AfterStreams { flags, .. } => Some(flags),
+        Keys::Sort { .. } if nth == 0 => Some(KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0)),
+        Keys::Sort { .. } => Some(KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)),
         Keys::Into { into, from, .. } => Some(if nth == 0 { into } else { from }),
         Keys::Pair(first, second) => Some(if nth == 0 { first } else { second }),
     }
@@ -179,14 +181,17 @@ mod tests {
         for line in ["MSETEX 2 a 1 b", "MSETEX 0 a 1", "MSETEX x a 1", "MSETEX -1 a 1"] {
             assert_eq!(positions(pairs, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
         }
-        let streams = Keys::AfterStreams(KeyFlags::RO);
+        let streams = Keys::AfterStreams { from: 1, flags: KeyFlags::RO };
         assert_eq!(positions(streams, "XREAD COUNT 2 streams a b 0 0"), Ok(vec![4, 5]));
         for line in ["XREAD STREAMS", "XREAD STREAMS a", "XREAD a b", "XREAD STREAMS a b 0"] {
             assert_eq!(positions(streams, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
         }
-        assert_eq!(positions(Keys::Sort, "SORT a"), Ok(vec![1]));
-        assert_eq!(positions(Keys::Sort, "SORT a BY store GET x store b STORE c"), Ok(vec![1, 9]));
-        assert_eq!(positions(Keys::Sort, "SORT a STORE"), Ok(vec![1]));
+        assert_eq!(positions(Keys::Sort { stores: true }, "SORT a"), Ok(vec![1]));
+        assert_eq!(
+            positions(Keys::Sort { stores: true }, "SORT a BY store GET x store b STORE c"),
+            Ok(vec![1, 9])
+        );
+        assert_eq!(positions(Keys::Sort { stores: true }, "SORT a STORE"), Ok(vec![1]));
     }
 
     #[test]

@@ -107,8 +107,8 @@ fn sorted(reply: &Reply) -> Vec<String> {
 /// Those that `REDIS_FAMILIES` names, else all: what a server answers depends on its version, and
 /// the times to live of fields (7.4) came when some texts of other families had changed.
 fn families() -> Vec<String> {
-    let named =
-        std::env::var("REDIS_FAMILIES").unwrap_or("string generic hash set hyperloglog".to_owned());
+    let named = std::env::var("REDIS_FAMILIES")
+        .unwrap_or("string generic hash set hyperloglog stream".to_owned());
     named.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -177,7 +177,7 @@ fn rows_of_the_table_say_what_command_info_says() {
         flags.retain(|flag| flag != "MOVABLEKEYS");
         assert_eq!(flags, our_flags(entry.command.flags), "{name}");
         // Its specs are not keys of a line.
-        if matches!(entry.command.keys, Keys::Sort) {
+        if matches!(entry.command.keys, Keys::Sort { .. }) {
             continue;
         }
         let specs = spec_flags(&info[8]);
@@ -593,6 +593,70 @@ fn hyperloglogs_are_the_same_bytes() {
     }
 }
 
+fn random_stream_command(random: &mut Random, next: &mut u64) -> Vec<Bytes> {
+    let key = *random.pick(&["s0", "s0", "s1"]);
+    let group = *random.pick(&["g", "g", "h"]);
+    let consumer = *random.pick(&["a", "b", "c"]);
+    let old =
+        |random: &mut Random| format!("{}-{}", 1 + random.next() % (*next + 1), random.below(3));
+    let (one, two, three) = (old(random), old(random), old(random));
+    let count = 1 + random.below(20);
+    split(&match random.below(32) {
+        0..7 => {
+            *next += 1 + random.next() % 2;
+            let most = *random.pick(&[5, 100, 1_500]);
+            let value = "v".repeat(random.below(most));
+            format!("XADD {key} {next}-{} f \"{value}\" g {}", random.below(3), random.below(50))
+        }
+        7 => format!("XADD {key} MAXLEN {} {next}-* f v", random.below(100)),
+        8 => format!("XADD {key} MINID {one} {next}-* f v"),
+        9 if random.below(4) == 0 => format!("XTRIM {key} MAXLEN {}", random.below(80)),
+        10 if random.below(4) == 0 => format!("XTRIM {key} MINID {one}"),
+        9..13 => format!("XDEL {key} {one} {two} {three}"),
+        13 => format!("XRANGE {key} {one} {two}"),
+        14 => format!("XREVRANGE {key} {one} {two} COUNT {count}"),
+        15 => format!("XREAD COUNT {count} STREAMS s0 s1 {one} {two}"),
+        16 => format!("XGROUP CREATE {key} {group} {one} MKSTREAM"),
+        17 if random.below(8) == 0 => format!("XGROUP DESTROY {key} {group}"),
+        17 if random.below(3) == 0 => format!("XGROUP DELCONSUMER {key} {group} {consumer}"),
+        18 if random.below(8) == 0 => format!("XGROUP SETID {key} {group} {one}"),
+        19..23 => format!("XREADGROUP GROUP {group} {consumer} COUNT {count} STREAMS {key} >"),
+        23 => format!("XREADGROUP GROUP {group} {consumer} COUNT {count} STREAMS {key} {one}"),
+        24..27 => format!("XACK {key} {group} {one} {two} {three}"),
+        27 => format!("XCLAIM {key} {group} {consumer} 0 {one} {two} JUSTID"),
+        28 => format!("XCLAIM {key} {group} {consumer} 0 {one} {two} FORCE"),
+        29 => format!("XAUTOCLAIM {key} {group} {consumer} 0 {one} COUNT {count}"),
+        30 if random.below(10) == 0 => "COPY s0 s1 REPLACE".to_owned(),
+        _ => format!("XLEN {key}"),
+    })
+}
+
+#[test]
+#[ignore = "needs a Redis server on REDIS_PORT"]
+fn random_stream_commands_are_answered_alike() {
+    let (mut session, mut server) = start();
+    for seed in 0..10 {
+        session.run_line("FLUSHALL");
+        server.run(&split("FLUSHALL"));
+        let (mut random, mut next) = (Random::new(seed), 1);
+        for step in 0..1_500 {
+            let args = random_stream_command(&mut random, &mut next);
+            compare(&mut session, &mut server, &args, "");
+            for key in ["s0", "s1"] {
+                let looks =
+                    ["XINFO GROUPS KEY", "XPENDING KEY g", "XLEN KEY", "XREVRANGE KEY + - COUNT 2"];
+                for look in looks {
+                    compare(&mut session, &mut server, &split(&look.replace("KEY", key)), "");
+                }
+            }
+            if step % 100 == 99 {
+                compare(&mut session, &mut server, &split("XRANGE s0 - +"), "");
+                compare_dumps(&mut session, &mut server);
+            }
+        }
+    }
+}
+
 /// Each server restores what the other dumped.
 fn compare_dumps(session: &mut Session, server: &mut Server) {
     for number in 0..5 {
@@ -605,8 +669,12 @@ fn compare_dumps(session: &mut Session, server: &mut Server) {
         let restore = |payload: Bytes| [b("RESTORE"), key.clone(), b("0"), payload, b("REPLACE")];
         assert_eq!(print(&session.run(&restore(theirs))), "OK");
         assert_eq!(print(&server.run(&restore(ours))), "OK");
-        for look in ["SMEMBERS", "OBJECT ENCODING", "TYPE"] {
-            let args = [&split(look)[..], std::slice::from_ref(&key)].concat();
+        for look in
+            ["SMEMBERS", "OBJECT ENCODING", "TYPE", "XINFO GROUPS", "XPENDING g", "XRANGE - +"]
+        {
+            let mut args = split(look);
+            let at = if matches!(look, "XPENDING g" | "XRANGE - +") { 1 } else { args.len() };
+            args.insert(at, key.clone());
             compare(session, server, &args, "sorted");
         }
     }

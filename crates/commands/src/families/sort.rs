@@ -10,7 +10,7 @@ use wire::placement::Placement;
 use wire::resp::Reply;
 
 use crate::args::Args;
-use crate::command::{Command, Flags, KeyFlags, Keys, at_least, key, read, write};
+use crate::command::{Command, Flags, Keys, at_least, read, write};
 use crate::error::CommandError;
 use crate::families::string::read_text;
 use crate::txn::Txn;
@@ -21,13 +21,12 @@ use crate::view::View;
 
 const SORTS: Flags = Flags::DANGEROUS;
 const STORES: Flags = Flags::DENYOOM.and(Flags::DANGEROUS);
-const RO_ACCESS: KeyFlags = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
 
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name       arity        flags   keys              handler
-    write("SORT",    at_least(2), STORES, Keys::Sort,       sort),
-    read ("SORT_RO", at_least(2), SORTS,  key(1, RO_ACCESS), sort_ro),
+    write("SORT",    at_least(2), STORES, Keys::Sort { stores: true },  sort),
+    read ("SORT_RO", at_least(2), SORTS,  Keys::Sort { stores: false }, sort_ro),
 ];
 
 /// What the arguments ask for.

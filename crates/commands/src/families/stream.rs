@@ -28,6 +28,10 @@ const UPDATE: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::UPDATE.0);
 const DELETE: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::DELETE.0);
 const INSERT: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::INSERT.0);
 
+const fn streams_from(from: u16) -> Keys {
+    Keys::AfterStreams { from, flags: ACCESS }
+}
+
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name           arity        flags   keys                        handler
@@ -43,8 +47,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("XLEN",        exactly(2),  FAST,   RO,                         xlen),
     read ("XPENDING",    at_least(3), NONE,   key(1, ACCESS),             stream_group::xpending),
     read ("XRANGE",      at_least(4), NONE,   key(1, ACCESS),             xrange),
-    read ("XREAD",       at_least(4), BLOCKS, Keys::AfterStreams(ACCESS), xread),
-    write("XREADGROUP",  at_least(7), BLOCKS, Keys::AfterStreams(ACCESS), stream_group::xreadgroup),
+    read ("XREAD",       at_least(4), BLOCKS, streams_from(1),            xread),
+    write("XREADGROUP",  at_least(7), BLOCKS, streams_from(4),            stream_group::xreadgroup),
     read ("XREVRANGE",   at_least(4), NONE,   key(1, ACCESS),             xrevrange),
     write("XSETID",      at_least(3), GROWS,  key(1, UPDATE),             xsetid),
     write("XTRIM",       at_least(4), NONE,   key(1, DELETE),             xtrim),

@@ -35,7 +35,10 @@ impl Session {
     pub fn run_together(&mut self, commands: &[Vec<Bytes>]) {
         let mut txn = self.begin();
         for args in commands {
-            let entry = table::lookup(&args[0]).expect("a command");
+            let mut entry = table::lookup(&args[0]).expect("a command");
+            if let (Run::Group(_), Some(sub)) = (&entry.command.run, args.get(1)) {
+                entry = table::lookup_subcommand(entry, sub).expect("a subcommand");
+            }
             match entry.command.run {
                 Run::Write(handler) => {
                     let mut inner = Txn::new(&txn, txn.next_version());

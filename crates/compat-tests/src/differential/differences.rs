@@ -72,6 +72,11 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "since 7.2 a wrong range is refused before the key is looked at" },
     Difference { on: &["OBJECT ENCODING"], same: |e| (e.reference.value.text(), e.target.value.text()) == (Some(b"hashtable"), Some(b"listpack")),
         why: "since 7.2 a small set of texts is a listpack" },
+    Difference { on: &["XREAD", "XREADGROUP"], same: |e| [&e.reference.value, &e.target.value]
+            .iter().all(|value| value.error_text().starts_with("ERR Unbalanced ")),
+        why: "worded otherwise since 7.2, and since 7.4 + is an ID" },
+    Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
+        why: "since 7.4 + is an ID here" },
     // Evenkeel's own ways.
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },
@@ -469,6 +474,7 @@ fn fewer_choices(exchange: &Exchange<'_>) -> bool {
 pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("client", "subcommands", "SETINFO and NO-TOUCH came with 7.2; each is looked for by itself"),
     ("command|getkeys", "arity", "-3 since 7.2"),
+    ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
 ];
 
