@@ -263,11 +263,29 @@ pub(crate) fn read(kind: u8, input: &mut &[u8]) -> Option<StreamDump> {
     for _ in 0..read_length(input)? {
         groups.push(read_group(kind, input)?);
     }
+    if kind == TYPE_STREAM_1 {
+        for group in &mut groups {
+            group.entries_read = entries_up_to(&entries, last_id, group.last_id);
+        }
+    }
     let names: BTreeSet<&Bytes> = groups.iter().map(|group| &group.name).collect();
     if names.len() < groups.len() {
         return None;
     }
     Some(StreamDump { entries, last_id, max_deleted_id, entries_added, groups })
+}
+
+/// How many entries a group has read of a stream that does not say how many there ever were, if that
+/// can be told.
+fn entries_up_to(entries: &[Entry], last_id: Id, id: Id) -> Option<u64> {
+    let count = entries.len() as u64;
+    match entries.first() {
+        None => Some(0),
+        Some(_) if id == last_id => Some(count),
+        Some(first) if id < first.id => Some(0),
+        Some(first) if id == first.id => Some(1),
+        Some(_) => None,
+    }
 }
 
 fn read_node(first: Id, elements: Vec<Bytes>, entries: &mut Vec<Entry>) -> Option<()> {

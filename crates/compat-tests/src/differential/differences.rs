@@ -62,7 +62,7 @@ pub const DIFFERENCES: &[Difference] = &[
     // Redis 7.0.15 is the measure, 7.2 and later the aim.
     Difference { on: &["CLIENT SETINFO", "CLIENT NO-TOUCH"], same: |e| e.reference.value.is_error(),
         why: "came with 7.2: 7.0 does not know them" },
-    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "MEMORY HELP", "OBJECT HELP", "SLOWLOG HELP"],
+    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "MEMORY HELP", "OBJECT HELP", "SLOWLOG HELP", "XGROUP HELP", "XINFO HELP"],
         same: both_helps, why: "texts change with each version" },
     Difference { on: &["COMMAND GETKEYS", "COMMAND GETKEYSANDFLAGS"], same: |e| e.command.len() == 3
             && e.reference.value.error_text().starts_with("ERR wrong number of arguments for 'command|getkeys"),
