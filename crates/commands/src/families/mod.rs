@@ -12,5 +12,6 @@ pub(crate) mod set;
 pub(crate) mod sort;
 pub(crate) mod stream;
 pub(crate) mod stream_group;
+pub(crate) mod stream_info;
 pub(crate) mod string;
 pub(crate) mod transactions;

@@ -8,7 +8,7 @@ use crate::command::{
     Command, Flags, KeyFlags, Keys, Session, at_least, exactly, group, key, read, session, write,
 };
 use crate::error::{CommandError, Echo};
-use crate::families::stream_group;
+use crate::families::{stream_group, stream_info};
 use crate::txn::Txn;
 use crate::types::stream::{Entry, Id, Stream};
 use crate::types::stream_edit::{Keep, StreamEdit};
@@ -66,10 +66,10 @@ const XGROUP: &[Command] = &[
 
 #[rustfmt::skip]
 const XINFO: &[Command] = &[
-    read ("CONSUMERS", exactly(4),  NONE, key(2, ACCESS), stream_group::info_consumers),
-    read ("GROUPS",    exactly(3),  NONE, key(2, ACCESS), stream_group::info_groups),
+    read ("CONSUMERS", exactly(4),  NONE, key(2, ACCESS), stream_info::info_consumers),
+    read ("GROUPS",    exactly(3),  NONE, key(2, ACCESS), stream_info::info_groups),
     session("HELP",    exactly(2),  HELP, Keys::None,     Session::XinfoHelp),
-    read ("STREAM",    at_least(3), NONE, key(2, ACCESS), stream_group::info_stream),
+    read ("STREAM",    at_least(3), NONE, key(2, ACCESS), stream_info::info_stream),
 ];
 
 /// What `~` trims at most without LIMIT: Redis's 100 nodes of 100 entries.

@@ -75,6 +75,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["XREAD", "XREADGROUP"], same: |e| [&e.reference.value, &e.target.value]
             .iter().all(|value| value.error_text().starts_with("ERR Unbalanced ")),
         why: "worded otherwise since 7.2, and since 7.4 + is an ID" },
+    Difference { on: &["XINFO GROUPS"], same: more_consumers, why: "since 7.2 XCLAIM and XAUTOCLAIM make the consumer although they claim nothing, and since 7.4 the lag of a group that has read nothing is the stream's length" },
+    Difference { on: &["XGROUP CREATECONSUMER"], same: |e| (&e.reference.value, &e.target.value) == (&Value::Int(1), &Value::Int(0)), why: "the same" },
     Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
         why: "since 7.4 + is an ID here" },
     // Evenkeel's own ways.
@@ -205,6 +207,25 @@ fn item_scans(exchange: &Exchange<'_>, size: usize) -> bool {
     let from_start = exchange.command.get(2).is_some_and(|cursor| cursor == b"0");
     let at_once = from_start && their_cursor == b"0" && our_cursor == b"0";
     !at_once || theirs == ours
+}
+
+/// Groups of a stream that differ by their lag, and by consumers, of which Redis has fewer.
+fn more_consumers(exchange: &Exchange<'_>) -> bool {
+    let groups = [exchange.reference, exchange.target].map(|reply| {
+        let groups = reply.value.items()?.iter().map(|group| {
+            let mut fields = group.pairs()?;
+            fields.retain(|(name, _)| name.to_text() != "lag");
+            let is_count = |(name, _): &(&Value, &Value)| name.to_text() == "consumers";
+            let (counts, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(is_count);
+            Some((counts, others))
+        });
+        groups.collect::<Option<Vec<_>>>()
+    });
+    let [Some(theirs), Some(ours)] = groups else { return false };
+    theirs.len() == ours.len()
+        && theirs.iter().zip(&ours).all(|((their_counts, theirs), (our_counts, ours))| {
+            theirs == ours && their_counts <= our_counts
+        })
 }
 
 /// One item each, or as many of them.

@@ -13,6 +13,9 @@
 //! hostile one.
 
 mod transactions;
+mod words;
+
+use words::{MEMBERS, STREAM_IDS};
 
 use super::{Action, Atom, Command, DATABASES, KEYS};
 use crate::rng::Rng;
@@ -159,7 +162,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set|TYPE stream]"),
     (4, "SORT <skey> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
     // Of equal weights, only numbers are put in an order.
-    (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|BY *->a|STORE <key>|x)"),
+    (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
@@ -409,50 +412,6 @@ const FIELDS: &[&str] = &[
     "\0\r\n",
     "ünï",
     "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
-];
-
-/// Of sets: texts, and numbers of all widths.
-const MEMBERS: &[&str] = &[
-    "a",
-    "b",
-    "c",
-    "1",
-    "2",
-    "3",
-    "-300",
-    "70000",
-    "9223372036854775807",
-    "9223372036854775808",
-    "01",
-    "",
-    "\0\r\n",
-    "mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm",
-];
-
-/// Of entries of streams.
-const STREAM_IDS: &[&str] = &[
-    "1-1",
-    "1-2",
-    "1-*",
-    "2-0",
-    "2",
-    "3-1",
-    "5-5",
-    "7-1",
-    "8",
-    "9-*",
-    "12-1",
-    "15-3",
-    "20-1",
-    "30",
-    "0",
-    "0-0",
-    "(1-1",
-    "-",
-    "+",
-    "abc",
-    "1-x",
-    "18446744073709551615-18446744073709551615",
 ];
 
 /// How many fields HRANDFIELD draws. No large negative number: Redis would send so many.
