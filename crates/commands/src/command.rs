@@ -113,6 +113,25 @@ pub enum Keys {
         /// What is done with them.
         flags: KeyFlags,
     },
+    /// A number at `at` says how many pairs of a key and a value follow it (MSETEX).
+    CountedPairs {
+        /// Position of the number.
+        at: u16,
+        /// What is done with the keys.
+        flags: KeyFlags,
+    },
+    /// Behind the word STREAMS, the first half of what is left (XREAD).
+    AfterStreams {
+        /// Where the word stands at the earliest.
+        from: u16,
+        /// What is done with the keys.
+        flags: KeyFlags,
+    },
+    /// One at position 1, and if SORT may store, the target of the last STORE.
+    Sort {
+        /// Whether it may.
+        stores: bool,
+    },
     /// None, and every partition of the session's table is asked.
     Table(Gather),
     /// None, and every partition of every table is asked.
@@ -277,6 +296,9 @@ pub enum Session {
     LatencyDoctor,
     LatencyHelp,
     ObjectHelp,
+    PfSelftest,
+    XgroupHelp,
+    XinfoHelp,
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,

@@ -89,8 +89,15 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
         ("blocking", flags.has(Flags::BLOCKING)),
         ("dangerous", flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS)),
     ];
-    let has =
-        |name: &str| family == Some(name) || of_flags.iter().any(|(flag, is)| *is && *flag == name);
+    // What is sorted may be any of these.
+    let of_sort = |name: &str| {
+        entry.command.name.starts_with("SORT") && ["set", "sortedset", "list"].contains(&name)
+    };
+    let has = |name: &str| {
+        family == Some(name)
+            || of_sort(name)
+            || of_flags.iter().any(|(flag, is)| *is && *flag == name)
+    };
     CATEGORIES.iter().copied().filter(|name| has(name)).collect()
 }
 
@@ -101,6 +108,7 @@ fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
     }
     match (entry.group.map_or(command.name, |group| group.name), command.name) {
         ("WAIT" | "COMMAND", _) => Some("connection"),
+        ("SORT" | "SORT_RO", _) => None,
         ("DBSIZE" | "FLUSHDB" | "FLUSHALL", _) => Some("keyspace"),
         _ => of(entry)?.0.category,
     }
@@ -136,6 +144,9 @@ const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
     DocGroup { name: "hash", category: Some("hash"), docs: HASH },
+    DocGroup { name: "set", category: Some("set"), docs: SET },
+    DocGroup { name: "hyperloglog", category: Some("hyperloglog"), docs: HYPERLOGLOG },
+    DocGroup { name: "stream", category: Some("stream"), docs: STREAM },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
@@ -177,6 +188,67 @@ const HASH: &[Doc] = &[
 ];
 
 #[rustfmt::skip]
+const SET: &[Doc] = &[
+    doc("SADD", "1.0.0", "O(N) where N is the number of members given", "key member:string...", "Adds members to a set, making it if it does not exist."),
+    doc("SCARD", "1.0.0", "O(1)", "key", "Returns the number of members of a set."),
+    doc("SDIFF", "1.0.0", "O(N) where N is the number of members of all sets", "key...", "Returns the members of a set that others do not have."),
+    doc("SDIFFSTORE", "1.0.0", "O(N) where N is the number of members of all sets", "destination:key key...", "Stores the members of a set that others do not have."),
+    doc("SINTER", "1.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "key...", "Returns the members that all sets have."),
+    doc("SINTERCARD", "7.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "numkeys:integer key... [LIMIT limit:integer]", "Counts the members that all sets have."),
+    doc("SINTERSTORE", "1.0.0", "O(N*M) where N is the size of the smallest set and M the number of sets", "destination:key key...", "Stores the members that all sets have."),
+    doc("SISMEMBER", "1.0.0", "O(1)", "key member:string", "Tells whether a set has a member."),
+    doc("SMEMBERS", "1.0.0", "O(N) where N is the size of the set", "key", "Returns all members of a set."),
+    doc("SMISMEMBER", "6.2.0", "O(N) where N is the number of members given", "key member:string...", "Tells for several members whether a set has them."),
+    doc("SMOVE", "1.0.0", "O(1)", "source:key destination:key member:string", "Moves a member from one set to another."),
+    doc("SPOP", "1.0.0", "O(N) where N is the number of members returned", "key [count]", "Returns random members of a set and deletes them."),
+    doc("SRANDMEMBER", "1.0.0", "O(N) where N is the number of members returned", "key [count]", "Returns random members of a set."),
+    doc("SREM", "1.0.0", "O(N) where N is the number of members given", "key member:string...", "Deletes members of a set, and the set if none remains."),
+    doc("SSCAN", "2.8.0", "O(1) a call, O(N) for all members of the set", "key cursor:integer [MATCH pattern] [COUNT count]", "Iterates over the members of a set."),
+    doc("SUNION", "1.0.0", "O(N) where N is the number of members of all sets", "key...", "Returns the members that any of the sets has."),
+    doc("SUNIONSTORE", "1.0.0", "O(N) where N is the number of members of all sets", "destination:key key...", "Stores the members that any of the sets has."),
+];
+
+#[rustfmt::skip]
+const HYPERLOGLOG: &[Doc] = &[
+    doc("PFADD", "2.8.9", "O(N) where N is the number of elements given", "key [element:string...]", "Adds elements to a HyperLogLog, making it if it does not exist."),
+    doc("PFCOUNT", "2.8.9", "O(N) where N is the number of keys", "key...", "Estimates how many different elements were added."),
+    doc("PFDEBUG", "2.8.9", "O(1)", "subcommand key", "Looks into a HyperLogLog, for tests."),
+    doc("PFMERGE", "2.8.9", "O(N) where N is the number of keys", "destkey:key [sourcekey:key...]", "Merges HyperLogLogs into one."),
+    doc("PFSELFTEST", "2.8.9", "O(1)", "", "Tests HyperLogLogs themselves."),
+];
+
+#[rustfmt::skip]
+const STREAM: &[Doc] = &[
+    doc("XACK", "5.0.0", "O(log N) for every ID", "key group:string id:string...", "Acknowledges entries that a consumer of a group got."),
+    doc("XACKDEL", "8.2.0", "O(log N) for every ID and group", "key group:string [KEEPREF | DELREF | ACKED] <IDS numids:integer id:string...>", "Acknowledges entries of a group and deletes them."),
+    doc("XADD", "5.0.0", "O(log N), and O(M) to trim M entries", "key [NOMKSTREAM] [<MAXLEN | MINID> [= | ~] threshold:string [LIMIT count:integer]] <* | id:string> <field:string value:string>...", "Adds an entry to a stream, making it if it does not exist."),
+    doc("XAUTOCLAIM", "6.2.0", "O(log N + M) where M is the number of entries looked at", "key group:string consumer:string min-idle-time:string start:string [COUNT count:integer] [JUSTID]", "Claims entries that have been pending for long."),
+    doc("XCLAIM", "5.0.0", "O(log N) for every ID", "key group:string consumer:string min-idle-time:string id:string... [IDLE ms:integer] [TIME unix-time-milliseconds] [RETRYCOUNT count:integer] [FORCE] [JUSTID] [LASTID lastid:string]", "Gives pending entries to another consumer."),
+    doc("XDEL", "5.0.0", "O(log N) for every ID", "key id:string...", "Deletes entries of a stream."),
+    doc("XDELEX", "8.2.0", "O(log N) for every ID and group", "key [KEEPREF | DELREF | ACKED] <IDS numids:integer id:string...>", "Deletes entries of a stream, with regard to its groups."),
+    doc("XGROUP", "5.0.0", BY_SUBCOMMAND, "", "Makes, changes and deletes consumer groups."),
+    doc("XGROUP|CREATE", "5.0.0", "O(log N)", "key group:string <id:string | $> [MKSTREAM] [ENTRIESREAD entries-read:integer]", "Makes a consumer group."),
+    doc("XGROUP|CREATECONSUMER", "6.2.0", "O(log N)", "key group:string consumer:string", "Makes a consumer of a group."),
+    doc("XGROUP|DELCONSUMER", "5.0.0", "O(N) where N is the number of entries it has pending", "key group:string consumer:string", "Deletes a consumer of a group."),
+    doc("XGROUP|DESTROY", "5.0.0", "O(N) where N is the number of pending entries", "key group:string", "Deletes a consumer group."),
+    doc("XGROUP|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("XGROUP|SETID", "5.0.0", "O(log N)", "key group:string <id:string | $> [ENTRIESREAD entriesread:integer]", "Sets the last entry that a group was delivered."),
+    doc("XINFO", "5.0.0", BY_SUBCOMMAND, "", "Looks at streams and their groups."),
+    doc("XINFO|CONSUMERS", "5.0.0", "O(N) where N is the number of consumers", "key group:string", "Describes the consumers of a group."),
+    doc("XINFO|GROUPS", "5.0.0", "O(N) where N is the number of groups", "key", "Describes the groups of a stream."),
+    doc("XINFO|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("XINFO|STREAM", "5.0.0", "O(log N), and O(M) to list M entries", "key [FULL [COUNT count:integer]]", "Describes a stream."),
+    doc("XLEN", "5.0.0", "O(1)", "key", "Returns the number of entries of a stream."),
+    doc("XPENDING", "5.0.0", "O(log N + M) where M is the number of entries looked at", "key group:string [[IDLE min-idle-time:integer] start:string end:string count:integer [consumer:string]]", "Describes what is pending in a group."),
+    doc("XRANGE", "5.0.0", "O(log N + M) where M is the number of entries returned", "key start:string end:string [COUNT count:integer]", "Returns the entries of a range of IDs."),
+    doc("XREAD", "5.0.0", "O(log N + M) where M is the number of entries returned", "[COUNT count:integer] [BLOCK milliseconds:integer] <STREAMS key... id:string...>", "Returns the entries of streams behind given IDs."),
+    doc("XREADGROUP", "5.0.0", "O(M log N) where M is the number of entries returned", "<GROUP group:string consumer:string> [COUNT count:integer] [BLOCK milliseconds:integer] [NOACK] <STREAMS key... id:string...>", "Delivers entries of streams to a consumer of a group."),
+    doc("XREVRANGE", "5.0.0", "O(log N + M) where M is the number of entries returned", "key end:string start:string [COUNT count:integer]", "Returns the entries of a range of IDs, last first."),
+    doc("XSETID", "5.0.0", "O(log N)", "key last-id:string [ENTRIESADDED entries-added:integer] [MAXDELETEDID max-deleted-id:string]", "Sets the last ID of a stream."),
+    doc("XTRIM", "5.0.0", "O(log N + M) where M is the number of entries deleted", "key <MAXLEN | MINID> [= | ~] threshold:string [LIMIT count:integer]", "Deletes the oldest entries of a stream."),
+];
+
+#[rustfmt::skip]
 const STRING: &[Doc] = &[
     doc("APPEND", "2.0.0", "O(N) where N is the length of the resulting string", "key value", "Appends to a string, making it if it does not exist."),
     doc("DECR", "1.0.0", "O(1)", "key", "Subtracts one from an integer."),
@@ -184,6 +256,8 @@ const STRING: &[Doc] = &[
     doc("GET", "1.0.0", "O(1)", "key", "Returns a string."),
     doc("GETDEL", "6.2.0", "O(1)", "key", "Returns a string and deletes its key."),
     doc("GETEX", "6.2.0", "O(1)", "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]", "Returns a string and sets or removes its time to live."),
+    doc("DELEX", "8.4.0", "O(N) where N is the length of the string", "key [IFEQ ifeq-value:string | IFNE ifne-value:string | IFDEQ ifdeq-digest:string | IFDNE ifdne-digest:string]", "Deletes a key, if its string or the digest of it is as expected."),
+    doc("DIGEST", "8.4.0", "O(N) where N is the length of the string", "key", "Returns a digest of a string: XXH3 as 16 hexadecimal digits."),
     doc("GETRANGE", "2.4.0", "O(N) where N is the length of the returned string", "key start:integer end:integer", "Returns a part of a string."),
     doc("GETSET", "1.0.0", "O(1)", "key value", "Sets a string and returns the one before."),
     doc("INCR", "1.0.0", "O(1)", "key", "Adds one to an integer."),
@@ -192,9 +266,10 @@ const STRING: &[Doc] = &[
     doc("LCS", "7.0.0", "O(N*M) where N and M are the lengths of the strings", "key1:key key2:key [LEN] [IDX] [MINMATCHLEN min-match-len:integer] [WITHMATCHLEN]", "Finds the longest common subsequence of two strings."),
     doc("MGET", "1.0.0", "O(N) where N is the number of keys", "key...", "Returns several strings."),
     doc("MSET", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings at once."),
+    doc("MSETEX", "8.4.0", "O(N) where N is the number of keys", "numkeys:integer <key value>... [NX | XX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets several strings and their time to live."),
     doc("MSETNX", "1.0.1", "O(N) where N is the number of keys", "<key value>...", "Sets several strings if none of the keys exists."),
     doc("PSETEX", "2.6.0", "O(1)", "key milliseconds value", "Sets a string with a time to live in milliseconds."),
-    doc("SET", "1.0.0", "O(1)", "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets a string, whatever the key held before."),
+    doc("SET", "1.0.0", "O(1)", "key value [NX | XX | IFEQ ifeq-value:string | IFNE ifne-value:string | IFDEQ ifdeq-digest:string | IFDNE ifdne-digest:string] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]", "Sets a string, whatever the key held before."),
     doc("SETEX", "2.0.0", "O(1)", "key seconds value", "Sets a string with a time to live in seconds."),
     doc("SETNX", "1.0.0", "O(1)", "key value", "Sets a string if the key does not exist."),
     doc("SETRANGE", "2.2.0", "O(N) where N is the length of the resulting string", "key offset:integer value", "Overwrites a part of a string."),
@@ -240,6 +315,8 @@ const GENERIC: &[Doc] = &[
     doc("RENAMENX", "1.0.0", "O(1)", "key newkey:key", "Renames a key if the new name does not exist."),
     doc("RESTORE", "2.6.0", "O(N) where N is the size of the value", "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency:integer]", "Makes a key from what DUMP returned."),
     doc("SCAN", "2.8.0", "O(1) a call, O(N) for all keys of the table", "cursor:integer [MATCH pattern] [COUNT count] [TYPE type:string]", "Iterates over the keys of a table."),
+    doc("SORT", "1.0.0", "O(N+M*log(M)) where N is the number of elements and M that of those returned", "key [BY by-pattern:pattern] [LIMIT offset:integer count:integer] [GET get-pattern:pattern]... [ASC | DESC] [ALPHA] [STORE destination:key]", "Sorts the elements of a list, a set or a sorted set."),
+    doc("SORT_RO", "7.0.0", "O(N+M*log(M)) where N is the number of elements and M that of those returned", "key [BY by-pattern:pattern] [LIMIT offset:integer count:integer] [GET get-pattern:pattern]... [ASC | DESC] [ALPHA]", "Sorts the elements of a list, a set or a sorted set, and stores nothing."),
     doc("TOUCH", "3.2.1", "O(N) where N is the number of keys", "key...", "Counts how many of the keys exist and marks them as used."),
     doc("TTL", "1.0.0", "O(1)", "key", "Returns the time to live of a key in seconds."),
     doc("TYPE", "1.0.0", "O(1)", "key", "Returns the type of a value."),
@@ -386,12 +463,25 @@ static TIPS: &[(&str, &[&str])] = &[
     ("PTTL", CHANGES),
     ("RANDOMKEY", &["request_policy:all_shards", "nondeterministic_output"]),
     ("SCAN", &["nondeterministic_output", "request_policy:special"]),
+    ("SDIFF", UNORDERED),
+    ("SINTER", UNORDERED),
     ("SLOWLOG|GET", &["request_policy:all_nodes", "nondeterministic_output"]),
     ("SLOWLOG|LEN", &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"]),
     ("SLOWLOG|RESET", ALL_NODES_OK),
+    ("SMEMBERS", UNORDERED),
+    ("SPOP", CHANGES),
+    ("SRANDMEMBER", CHANGES),
+    ("SSCAN", CHANGES),
+    ("SUNION", UNORDERED),
     ("TIME", CHANGES),
     ("TOUCH", MULTI_SHARD_SUM),
     ("TTL", CHANGES),
     ("UNLINK", MULTI_SHARD_SUM),
+    ("XADD", CHANGES),
+    ("XAUTOCLAIM", CHANGES),
+    ("XCLAIM", CHANGES),
+    ("XINFO|CONSUMERS", CHANGES),
+    ("XPENDING", CHANGES),
+    ("XTRIM", CHANGES),
     ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
 ];

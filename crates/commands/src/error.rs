@@ -99,6 +99,27 @@ pub enum CommandError {
     /// LATENCY GRAPH asks for an event without samples.
     #[error("ERR No samples available for event '{0}'")]
     NoLatencySamples(Echo),
+    /// PFDEBUG was given a subcommand that it does not know.
+    #[error("ERR Unknown PFDEBUG subcommand '{0}'")]
+    PfdebugUnknown(Echo),
+    /// PFSELFTEST found something wrong.
+    #[error("ERR TESTFAILED {0}")]
+    SelfTestFailed(String),
+    /// There is no such stream, or no such group of it: the key and the group.
+    #[error("NOGROUP No such key '{0}' or consumer group '{1}'")]
+    NoGroup(Echo, Echo),
+    /// The same of XREADGROUP.
+    #[error("NOGROUP No such key '{0}' or consumer group '{1}' in XREADGROUP with GROUP option")]
+    NoGroupToRead(Echo, Echo),
+    /// The stream has no such group: the group and the key.
+    #[error("NOGROUP No such consumer group '{0}' for key name '{1}'")]
+    NoGroupNamed(Echo, Echo),
+    /// XREAD was not given an ID for each key; the command, and what an ID may be.
+    #[error("ERR Unbalanced '{0}' list of streams: for each stream key an {1} must be specified.")]
+    StreamsUnbalanced(&'static str, &'static str),
+    /// XCLAIM was given an option that it does not know.
+    #[error("ERR Unrecognized XCLAIM option '{0}'")]
+    XclaimOption(Echo),
     /// EXEC itself was refused, and the transaction with it; why, without the prefix.
     #[error("EXECABORT Transaction discarded because of: {0}")]
     ExecRefused(String),
@@ -199,6 +220,122 @@ impl CommandError {
     pub const HSETEX_ONE_TIME: CommandError = CommandError::text(
         "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
     );
+
+    pub const SORT_NUMBER: CommandError =
+        CommandError::text("ERR One or more scores can't be converted into double");
+    pub const SORT_STORE: CommandError =
+        CommandError::text("ERR SORT cannot STORE yet: there are no lists");
+    pub const DIGEST_LENGTH: CommandError =
+        CommandError::text("ERR must be exactly 16 hexadecimal characters");
+    pub const DELEX_CONDITION: CommandError =
+        CommandError::text("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE");
+    pub const MSETEX_NUMKEYS: CommandError = CommandError::text("ERR invalid numkeys value");
+    pub const MSETEX_PAIRS: CommandError =
+        CommandError::text("ERR wrong number of key-value pairs");
+    pub const NOT_HLL: CommandError =
+        CommandError::text("WRONGTYPE Key is not a valid HyperLogLog string value.");
+    pub const CORRUPTED_HLL: CommandError =
+        CommandError::text("INVALIDOBJ Corrupted HLL object detected");
+    pub const PFDEBUG_NO_KEY: CommandError =
+        CommandError::text("ERR The specified key does not exist");
+    pub const PFDEBUG_NOT_SPARSE: CommandError =
+        CommandError::text("ERR HLL encoding is not sparse");
+    pub const NOT_POSITIVE: CommandError =
+        CommandError::text("ERR value is out of range, must be positive");
+    pub const NUMKEYS_NOT_POSITIVE: CommandError =
+        CommandError::text("ERR numkeys should be greater than 0");
+    pub const NUMKEYS_TOO_MANY: CommandError =
+        CommandError::text("ERR Number of keys can't be greater than number of args");
+    pub const LIMIT_NEGATIVE: CommandError = CommandError::text("ERR LIMIT can't be negative");
+
+    pub const STREAM_ID: CommandError =
+        CommandError::text("ERR Invalid stream ID specified as stream command argument");
+    pub const RANGE_START: CommandError =
+        CommandError::text("ERR invalid start ID for the interval");
+    pub const RANGE_END: CommandError = CommandError::text("ERR invalid end ID for the interval");
+    pub const TRIM_BOTH: CommandError = CommandError::text(
+        "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
+    );
+    pub const MAXLEN_RANGE: CommandError =
+        CommandError::text("ERR The MAXLEN argument must be >= 0.");
+    pub const LIMIT_RANGE: CommandError =
+        CommandError::text("ERR The LIMIT argument must be >= 0.");
+    pub const LIMIT_ALONE: CommandError = CommandError::text(
+        "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
+    );
+    pub const XTRIM_ALONE: CommandError =
+        CommandError::text("ERR syntax error, XTRIM must be called with a trimming strategy");
+    pub const LIMIT_EXACT: CommandError =
+        CommandError::text("ERR syntax error, LIMIT cannot be used without the special ~ option");
+    pub const XADD_ZERO: CommandError =
+        CommandError::text("ERR The ID specified in XADD must be greater than 0-0");
+    pub const XADD_EXHAUSTED: CommandError = CommandError::text(
+        "ERR The stream has exhausted the last possible ID, unable to add more items",
+    );
+    pub const XADD_SMALL: CommandError = CommandError::text(
+        "ERR The ID specified in XADD is equal or smaller than the target stream top item",
+    );
+    pub const ADDED_NEGATIVE: CommandError =
+        CommandError::text("ERR entries_added must be positive");
+    pub const XSETID_DELETED_GIVEN: CommandError = CommandError::text(
+        "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id",
+    );
+    pub const XSETID_DELETED: CommandError = CommandError::text(
+        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
+    );
+    pub const XSETID_TOP: CommandError = CommandError::text(
+        "ERR The ID specified in XSETID is smaller than the target stream top item",
+    );
+    pub const XSETID_ADDED: CommandError = CommandError::text(
+        "ERR The entries_added specified in XSETID is smaller than the target stream length",
+    );
+    pub const GROUP_MISSING: CommandError =
+        CommandError::text("ERR Missing GROUP option for XREADGROUP");
+    pub const XREAD_GROUP: CommandError = CommandError::text(
+        "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+    );
+    pub const XREAD_NOACK: CommandError = CommandError::text(
+        "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+    );
+    pub const XREAD_EMPTY: CommandError =
+        CommandError::text("ERR the stream last element ID is 0-0");
+    pub const XREAD_NEW: CommandError = CommandError::text(
+        "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
+         <consumer> option.",
+    );
+    pub const READGROUP_LAST: CommandError = CommandError::text(
+        "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the \
+         history of this consumer by specifying a proper ID, or use the > ID to get new \
+         messages. The $ ID would just return an empty result set.",
+    );
+    pub const READGROUP_TOP: CommandError = CommandError::text(
+        "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the \
+         history of this consumer by specifying a proper ID, or use the > ID to get new \
+         messages. The + ID would just return an empty result set.",
+    );
+    pub const IDS_NOT_POSITIVE: CommandError =
+        CommandError::text("ERR Number of IDs must be a positive integer");
+    pub const IDS_COUNT: CommandError =
+        CommandError::text("ERR The `numids` parameter must match the number of arguments");
+    pub const XCLAIM_IDLE_MIN: CommandError =
+        CommandError::text("ERR Invalid min-idle-time argument for XCLAIM");
+    pub const XCLAIM_IDLE: CommandError =
+        CommandError::text("ERR Invalid IDLE option argument for XCLAIM");
+    pub const XCLAIM_TIME: CommandError =
+        CommandError::text("ERR Invalid TIME option argument for XCLAIM");
+    pub const XCLAIM_RETRYCOUNT: CommandError =
+        CommandError::text("ERR Invalid RETRYCOUNT option argument for XCLAIM");
+    pub const XAUTOCLAIM_IDLE_MIN: CommandError =
+        CommandError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM");
+    pub const COUNT_NOT_POSITIVE: CommandError = CommandError::text("ERR COUNT must be > 0");
+    pub const ENTRIESREAD: CommandError =
+        CommandError::text("ERR value for ENTRIESREAD must be positive or -1");
+    pub const XGROUP_NO_KEY: CommandError = CommandError::text(
+        "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may \
+         want to use the MKSTREAM option to create an empty stream automatically.",
+    );
+    pub const BUSYGROUP: CommandError =
+        CommandError::text("BUSYGROUP Consumer Group name already exists");
 
     pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
     pub const NOAUTH_HELLO: CommandError = CommandError::text(

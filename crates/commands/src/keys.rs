@@ -40,6 +40,25 @@ pub fn key_positions(
             let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
             (at + 1..at + 1 + count).collect()
         }
+        Keys::CountedPairs { at, .. } => {
+            let at = usize::from(at);
+            let count = args.get(at).and_then(|count| usize::try_from(parse_int(count)?).ok());
+            let count = count.filter(|count| *count > 0 && *count <= (args.len() - at - 1) / 2);
+            let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
+            (at + 1..at + 1 + 2 * count).step_by(2).collect()
+        }
+        Keys::AfterStreams { from, .. } => {
+            let is_word = |(_, word): &(usize, &Bytes)| word.eq_ignore_ascii_case(b"STREAMS");
+            let word = args.iter().enumerate().skip(usize::from(from)).find(is_word);
+            let first = word.ok_or(CommandError::KEYS_UNKNOWN)?.0 + 1;
+            let behind = args.len() - first;
+            if behind == 0 || !behind.is_multiple_of(2) {
+                return Err(CommandError::KEYS_UNKNOWN);
+            }
+            (first..first + behind / 2).collect()
+        }
+        Keys::Sort { stores: true } => std::iter::once(1).chain(sort_target(args)).collect(),
+        Keys::Sort { stores: false } => smallvec![1],
         Keys::Find(find, _) => {
             let found = find(args);
             if found.iter().any(|at| *at >= args.len()) {
@@ -50,6 +69,25 @@ pub fn key_positions(
     })
 }
 
+/// Where the key stands that the last STORE of a SORT names.
+fn sort_target(args: &[Bytes]) -> Option<usize> {
+    let mut target = None;
+    let mut at = 2;
+    while let Some(word) = args.get(at) {
+        let values = match word.to_ascii_uppercase().as_slice() {
+            b"LIMIT" => 2,
+            b"BY" | b"GET" => 1,
+            b"STORE" => {
+                target = Some(at + 1).filter(|at| *at < args.len());
+                1
+            }
+            _ => 0,
+        };
+        at += 1 + values;
+    }
+    target
+}
+
 /// What is done with the `nth` key (from 0) of a command; `None` if it takes no keys.
 pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
     match command.keys {
@@ -57,6 +95,9 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
         Keys::Range { flags, .. } | Keys::Counted { flags, .. } | Keys::Find(_, flags) => {
             Some(flags)
         }
+        Keys::CountedPairs { flags, .. } | Keys::AfterStreams { flags, .. } => Some(flags),
+        Keys::Sort { .. } if nth == 0 => Some(KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0)),
+        Keys::Sort { .. } => Some(KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)),
         Keys::Into { into, from, .. } => Some(if nth == 0 { into } else { from }),
         Keys::Pair(first, second) => Some(if nth == 0 { first } else { second }),
     }
@@ -131,6 +172,26 @@ mod tests {
         }
         let huge = "ZUNION 9223372036854775807 a";
         assert_eq!(positions(counted, huge), Err(CommandError::KEYS_UNKNOWN));
+    }
+
+    #[test]
+    fn of_pairs_streams_and_sort() {
+        let pairs = Keys::CountedPairs { at: 1, flags: KeyFlags::OW };
+        assert_eq!(positions(pairs, "MSETEX 2 a 1 b 2 NX"), Ok(vec![2, 4]));
+        for line in ["MSETEX 2 a 1 b", "MSETEX 0 a 1", "MSETEX x a 1", "MSETEX -1 a 1"] {
+            assert_eq!(positions(pairs, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
+        }
+        let streams = Keys::AfterStreams { from: 1, flags: KeyFlags::RO };
+        assert_eq!(positions(streams, "XREAD COUNT 2 streams a b 0 0"), Ok(vec![4, 5]));
+        for line in ["XREAD STREAMS", "XREAD STREAMS a", "XREAD a b", "XREAD STREAMS a b 0"] {
+            assert_eq!(positions(streams, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
+        }
+        assert_eq!(positions(Keys::Sort { stores: true }, "SORT a"), Ok(vec![1]));
+        assert_eq!(
+            positions(Keys::Sort { stores: true }, "SORT a BY store GET x store b STORE c"),
+            Ok(vec![1, 9])
+        );
+        assert_eq!(positions(Keys::Sort { stores: true }, "SORT a STORE"), Ok(vec![1]));
     }
 
     #[test]

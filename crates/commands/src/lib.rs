@@ -9,6 +9,7 @@
 
 mod args;
 mod command;
+mod cursor;
 pub mod docs;
 mod error;
 mod expiry;
@@ -29,6 +30,9 @@ pub use command::{
 };
 pub use error::{CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, object_help};
+pub use families::hyperloglog::hyperloglog_self_test;
+pub use families::stream_group::XGROUP_HELP;
+pub use families::stream_info::XINFO_HELP;
 pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use commands::rows::{self, RowKind};
 use commands::types::header::{self, Header, Kind, Value};
 use commands::types::keyspace;
-use commands::{Args, Counters, Direction, Run, Txn, View, table};
+use commands::{Args, Counters, Direction, Run, Txn, View, docs, table};
 use support::{Random, START_MS, Session, print, split};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
@@ -56,7 +56,7 @@ fn random_write(random: &mut Random) -> Vec<Bytes> {
     let key = |random: &mut Random| format!("{{{}}}{}", random.below(3), random.below(12));
     let (one, two) = (key(random), key(random));
     let ms = 1 + random.below(400);
-    let line = match random.below(36) {
+    let line = match random.below(50) {
         0..3 => format!("SET {one} {}", random.next()),
         3 => format!("SET {one} x PX {ms}"),
         4 => format!("SET {one} y KEEPTTL"),
@@ -77,6 +77,8 @@ fn random_write(random: &mut Random) -> Vec<Bytes> {
         19 => format!("RENAMENX {one} {two}"),
         20 => format!("SETNX {one} v"),
         21..34 => return random_hash_write(random, &one),
+        34..42 => return random_set_write(random, &one),
+        42..48 => return random_stream_write(random, &one),
         _ => format!("PSETEX {one} {ms} v"),
     };
     split(&line)
@@ -109,9 +111,93 @@ fn random_hash_write(random: &mut Random, other: &str) -> Vec<Bytes> {
     split(&line)
 }
 
+/// A write to a set that is inline at first, has rows after a while, and is emptied now and then.
+fn random_set_write(random: &mut Random, other: &str) -> Vec<Bytes> {
+    let own = format!("{{0}}set{}", random.below(2));
+    let key = if random.below(4) == 0 { other } else { &own };
+    let members = |random: &mut Random, bound: usize| {
+        let count = 1 + random.below(bound);
+        (0..count).map(|_| format!(" {}", random.below(300))).collect::<String>()
+    };
+    let line = match random.below(11) {
+        0..3 => format!("SADD {key}{}", members(random, 60)),
+        3 => format!("SADD {key} {}", "x".repeat(random.below(2_000))),
+        4 => format!("SREM {key}{}", members(random, 60)),
+        5 => format!("SPOP {key}"),
+        6 => format!("SPOP {key} {}", random.below(200)),
+        7 => format!("SMOVE {{0}}set0 {{0}}set1 {}", random.below(300)),
+        8 => format!("SUNIONSTORE {key} {{0}}set0 {{0}}set1"),
+        9 => format!("SDIFFSTORE {key} {{0}}set0 {{0}}set1"),
+        _ => format!("SINTERSTORE {other} {{0}}set0 {{0}}set1"),
+    };
+    split(&line)
+}
+
+/// A write to a stream or to its groups.
+fn random_stream_write(random: &mut Random, other: &str) -> Vec<Bytes> {
+    let own = format!("{{0}}stream{}", random.below(2));
+    let key = if random.below(4) == 0 { other } else { &own };
+    let id = |random: &mut Random| format!("{}-1", 1 + random.below(400));
+    let (one, two) = (id(random), id(random));
+    let consumer = *random.pick(&["a", "b"]);
+    let line = match random.below(14) {
+        0..5 => format!("XADD {key} * name {}", "x".repeat(random.below(400))),
+        5 => format!("XADD {key} * name {}", "x".repeat(random.below(3_000))),
+        6 => format!("XADD {key} {one} name value"),
+        7 => format!("XTRIM {key} MAXLEN {}", random.below(30)),
+        8 => format!("XDEL {key} {one} {two}"),
+        9 => format!("XGROUP CREATE {key} g 0 MKSTREAM"),
+        10..12 => format!("XREADGROUP GROUP g {consumer} COUNT 9 STREAMS {key} >"),
+        12 => format!("XGROUP DELCONSUMER {key} g {consumer}"),
+        _ => format!("XAUTOCLAIM {key} g {consumer} 0 0"),
+    };
+    split(&line)
+}
+
+/// What a stream's header and groups say of its data rows, compared with the rows.
+fn assert_stream_rows(session: &Session, key: &Bytes, header: &Header) {
+    let Value::Rows { generation, body, .. } = &header.value else { panic!("rows") };
+    let (start, end) = rows::generation_range(TableId(0), Placement::of_key(key), *generation);
+    let (mut chunks, mut groups, mut pending, mut owned) = (0, 0, 0, 0);
+    for (row, _) in session.view.rows.range(start.clone()..end) {
+        match row[start.len()] {
+            0 => chunks += 1,
+            1 => groups += 1,
+            2 => {}
+            3 => pending += 1,
+            4 => owned += 1,
+            other => panic!("row of kind {other}"),
+        }
+    }
+    let mut rest = &body[..];
+    let mut said = [0; 8];
+    said.fill_with(|| header::read_varint(&mut rest).expect("a number"));
+    // last_id and max_deleted_id, two numbers each, entries_added, groups, next_group, chunks.
+    assert_eq!((chunks, groups, owned), (said[7], said[5], pending), "{key:?}");
+}
+
+/// What a set's header says of its data rows, compared with the rows.
+fn assert_set_rows(session: &Session, key: &Bytes, header: &Header) {
+    let Value::Rows { generation, count, bytes, .. } = &header.value else { return };
+    let (start, end) = rows::generation_range(TableId(0), Placement::of_key(key), *generation);
+    let (mut members, mut stored) = (0, 0);
+    for (row, value) in session.view.rows.range(start.clone()..end) {
+        assert!(row[start.len()] == 0 && value.is_empty(), "{row:?}");
+        (members, stored) = (members + 1, stored + (row.len() - start.len() - 5) as u64);
+    }
+    assert_eq!((members, stored), (*count, *bytes), "{key:?}");
+}
+
 /// What a hash's header says of its data rows, compared with the rows; how many have times.
 fn assert_hash_rows(session: &Session, key: &Bytes, header: &Header) -> usize {
-    let Value::Rows { generation, count, bytes, .. } = &header.value else { return 0 };
+    match header.value.kind() {
+        Kind::Set => assert_set_rows(session, key, header),
+        Kind::Stream => assert_stream_rows(session, key, header),
+        _ => {}
+    }
+    let Value::Rows { generation, count, bytes, kind: Kind::Hash, .. } = &header.value else {
+        return 0;
+    };
     let (mut fields, mut times) = (BTreeMap::new(), BTreeSet::new());
     let mut stored = 0;
     let (start, end) = rows::generation_range(TableId(0), Placement::of_key(key), *generation);
@@ -478,10 +564,24 @@ fn hostile_arguments_at_every_position_never_panic() {
 fn run_on_a_few_keys(entry: &table::Entry, args: &[Bytes]) {
     let mut session = Session::new(START_MS);
     session.run_line("MSET k 9223372036854775807 3 hello EX 3.0e3");
-    if entry.command.name.starts_with('H') {
+    if docs::of(entry).is_some_and(|(group, _)| group.name == "hash") {
         session.run_line("DEL k 3 EX");
         session.run_line("HSET k k 9223372036854775807 3 hello EX 3.0e3");
         session.run_line("HPEXPIRE k 1 FIELDS 1 3");
+    }
+    if docs::of(entry).is_some_and(|(group, _)| group.name == "set") {
+        session.run_line("DEL k 3 EX");
+        session.run_line("SADD k k 9223372036854775807 3 hello");
+        session.run_line("SADD 3 3 9223372036854775807");
+    }
+    if docs::of(entry).is_some_and(|(group, _)| group.name == "stream") {
+        session.run_line("DEL k 3 EX");
+        session.run_line("XADD k 1-1 k v");
+        session.run_line("XADD k 3-0 3 v");
+        session.run_line("XGROUP CREATE k k 0");
+        session.run_line("XREADGROUP GROUP k k COUNT 1 STREAMS k >");
+        session.run_line("XADD 3 18446744073709551615-18446744073709551614 3 v");
+        session.run_line("XGROUP CREATE 3 3 $");
     }
     session.run_line("PEXPIRE 3 9000000000000000000");
     if let Ok(positions) = commands::key_positions(entry.command, args) {

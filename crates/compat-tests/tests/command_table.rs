@@ -14,11 +14,17 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
     rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
-    object|idletime object|help dump restore \
+    object|idletime object|help dump restore sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
     hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \
     httl hvals \
+    sadd scard sdiff sdiffstore sinter sintercard sinterstore sismember smembers smismember smove spop \
+    srandmember srem sscan sunion sunionstore \
+    pfadd pfcount pfdebug pfmerge pfselftest \
+    xack xackdel xadd xautoclaim xclaim xdel xdelex xgroup xgroup|create xgroup|createconsumer \
+    xgroup|delconsumer xgroup|destroy xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups xinfo|help \
+    xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

@@ -69,7 +69,7 @@ fn now_s() -> u64 {
 }
 
 /// DUMPs of strings in each of Redis's forms (short, long and compressed, and the integers' sizes)
-/// and of hashes (a listpack, long and compressed ones, a table).
+/// and of hashes (a listpack, long and compressed ones, a table) and sets.
 fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     let mut client = redis.client()?;
     let long = "compressible ".repeat(50);
@@ -83,6 +83,12 @@ fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     for fields in [" a 1 b two", &many, &format!(" a {}", "x".repeat(65))] {
         client.call(&["DEL", "payload"])?;
         client.line(&format!("HSET payload{fields}"))?;
+        let reply = client.call(&["DUMP", "payload"])?;
+        payloads.push(reply.text().context("DUMP")?.to_vec());
+    }
+    for members in [" 1 2 -300", " 1 70000", " 1 5000000000", " a b 1", &many] {
+        client.call(&["DEL", "payload"])?;
+        client.line(&format!("SADD payload{members}"))?;
         let reply = client.call(&["DUMP", "payload"])?;
         payloads.push(reply.text().context("DUMP")?.to_vec());
     }

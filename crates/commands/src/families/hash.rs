@@ -5,9 +5,9 @@ use wire::resp::Reply;
 
 use crate::args::{Args, int_text, parse_cursor, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
+use crate::cursor::{self, Walk};
 use crate::error::CommandError;
 use crate::families::hash_expiry;
-use crate::glob;
 use crate::txn::Txn;
 use crate::types::hash::{Entry, Hash};
 use crate::types::hash_edit::HashEdit;
@@ -60,10 +60,6 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("HVALS",         exactly(2),  NONE,  RO_ACCESS, hvals),
 ];
 
-/// What HSCAN visits if no COUNT is given.
-const SCAN_COUNT_DEFAULT: usize = 10;
-/// What HSCAN visits at most, so that one call cannot hold a partition long: COUNT is a hint.
-const SCAN_COUNT_MAX: usize = 1 << 16;
 /// Fields that HRANDFIELD draws with repetition at most. Redis sets no limit, and fills its memory.
 const RANDOM_REPEATED_MAX: u64 = 1 << 16;
 
@@ -137,38 +133,20 @@ fn pair(entry: Entry) -> (Reply, Reply) {
 
 fn hscan(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     let cursor = parse_cursor(args.bytes(2)?)?;
-    let answer = |next: u64, items| {
-        let cursor = Reply::Bulk(Bytes::from(next.to_string()));
-        Ok(Reply::Array(vec![cursor, Reply::Array(items)]))
-    };
     // Redis looks at the options only of a hash that exists.
-    let Some(hash) = Hash::read(view, args.bytes(1)?)? else { return answer(0, Vec::new()) };
-    let (mut pattern, mut count, mut values) = (None, SCAN_COUNT_DEFAULT, true);
-    let mut options = args.options(3);
-    while let Some(word) = options.word() {
-        match word.as_bytes() {
-            b"MATCH" => pattern = Some(options.value()?),
-            b"COUNT" => {
-                let wanted = options.int()?;
-                count = usize::try_from(wanted).unwrap_or(0).min(SCAN_COUNT_MAX);
-                if wanted < 1 {
-                    return Err(CommandError::Syntax);
-                }
-            }
-            b"NOVALUES" => values = false,
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    let (entries, next) = hash_walk::scan(&hash, cursor, count)?;
+    let Some(hash) = Hash::read(view, args.bytes(1)?)? else {
+        return Ok(cursor::answer(0, Vec::new()));
+    };
+    let walk = Walk::parse(args.options(3), true)?;
+    let (entries, next) = hash_walk::scan(&hash, cursor, walk.count)?;
     let mut items = Vec::with_capacity(2 * entries.len());
     for entry in entries {
-        // `*` alone is no pattern: it matches the empty field, too.
-        if pattern.is_none_or(|p| *p == b"*"[..] || glob::matches(p, &entry.field)) {
+        if walk.matches(&entry.field) {
             items.push(Reply::Bulk(entry.field));
-            items.extend(values.then_some(Reply::Bulk(entry.value)));
+            items.extend(walk.values.then_some(Reply::Bulk(entry.value)));
         }
     }
-    answer(next, items)
+    Ok(cursor::answer(next, items))
 }
 
 fn hrandfield(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {

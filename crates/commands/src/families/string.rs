@@ -32,6 +32,10 @@ const SET_KEY: Keys = key(
     1,
     KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0 | KeyFlags::VARIABLE_FLAGS.0),
 );
+const DELEX_KEY: Keys =
+    key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::DELETE.0 | KeyFlags::VARIABLE_FLAGS.0));
+const COUNTED: Keys =
+    Keys::CountedPairs { at: 1, flags: KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0) };
 const RO_ALL: Keys = keys_from(1, 1, KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0));
 const RO_BOTH: Keys = Keys::Range {
     first: 1,
@@ -48,6 +52,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("APPEND",      exactly(3),  DENYOOM.and(FAST), RW_INSERT,    append),
     write("DECR",        exactly(2),  DENYOOM.and(FAST), RW_ACCESS,    decr),
     write("DECRBY",      exactly(3),  DENYOOM.and(FAST), RW_ACCESS,    decrby),
+    write("DELEX",       at_least(2), FAST,              DELEX_KEY,    delex),
+    read ("DIGEST",      exactly(2),  FAST,              RO,           digest),
     read ("GET",         exactly(2),  FAST,              RO_ACCESS,    get),
     write("GETDEL",      exactly(2),  FAST,              RW_DELETE,    getdel),
     write("GETEX",       at_least(2), FAST,              RW_ACCESS,    getex),
@@ -59,6 +65,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("LCS",         at_least(3), NONE,              RO_BOTH,      longest_common_subsequence),
     read ("MGET",        at_least(2), FAST,              RO_ALL,       mget),
     write("MSET",        at_least(3), DENYOOM,           PAIRS_UPDATE, mset),
+    write("MSETEX",      at_least(4), DENYOOM,           COUNTED,      msetex),
     write("MSETNX",      at_least(3), DENYOOM,           PAIRS_INSERT, msetnx),
     write("PSETEX",      exactly(4),  DENYOOM,           OW_UPDATE,    psetex),
     write("SET",         at_least(3), DENYOOM,           SET_KEY,      set),
@@ -87,6 +94,16 @@ fn mget(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 fn strlen(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     let text = read_text(view, args.bytes(1)?)?;
     Ok(length(text.map_or(0, |text| text.len())))
+}
+
+/// Redis's digest of a string: XXH3, as 16 hexadecimal digits.
+fn digest_of(text: &[u8]) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text))
+}
+
+fn digest(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
+    let text = read_text(view, args.bytes(1)?)?;
+    Ok(bulk_or_null(text.map(|text| Bytes::from(digest_of(&text)))))
 }
 
 fn getrange(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -155,12 +172,59 @@ fn match_reply(found: &lcs::Match, with_length: bool) -> Reply {
 
 // --- SET and its like
 
+/// What a key must hold for SET and DELEX to act.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Existence {
+enum Condition<'a> {
     Any,
     Absent,
     Present,
+    /// A string: this one.
+    Equal(&'a Bytes),
+    /// No string, or not this one.
+    Unequal(&'a Bytes),
+    /// A string with this digest.
+    Digest(&'a Bytes),
+    /// No string, or one with another digest.
+    NotDigest(&'a Bytes),
 }
+
+impl<'a> Condition<'a> {
+    /// The condition on a string that an option announces.
+    fn of_option(word: &[u8], value: &'a Bytes) -> Option<Condition<'a>> {
+        Some(match word {
+            b"IFEQ" => Condition::Equal(value),
+            b"IFNE" => Condition::Unequal(value),
+            b"IFDEQ" => Condition::Digest(value),
+            b"IFDNE" => Condition::NotDigest(value),
+            _ => return None,
+        })
+    }
+
+    /// Whether the key found is as wanted.
+    ///
+    /// *Errors*: it holds no string, but the condition is on one; or a digest that can be none.
+    fn holds(self, found: &Found) -> Result<bool, CommandError> {
+        let has_digest =
+            |text: &Bytes, digest: &Bytes| digest_of(text).as_bytes().eq_ignore_ascii_case(digest);
+        if let Condition::Digest(digest) | Condition::NotDigest(digest) = self
+            && digest.len() != DIGEST_DIGITS
+        {
+            return Err(CommandError::DIGEST_LENGTH);
+        }
+        Ok(match self {
+            Condition::Any => true,
+            Condition::Absent => !found.exists(),
+            Condition::Present => found.exists(),
+            Condition::Equal(value) => text_of(found)? == Some(value),
+            Condition::Unequal(value) => text_of(found)? != Some(value),
+            Condition::Digest(digest) => text_of(found)?.is_some_and(|t| has_digest(t, digest)),
+            Condition::NotDigest(digest) => text_of(found)?.is_none_or(|t| !has_digest(t, digest)),
+        })
+    }
+}
+
+/// Digits of a digest.
+const DIGEST_DIGITS: usize = 16;
 
 /// What a command says about the key's time to live.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -198,12 +262,20 @@ impl<'a> Lifetime<'a> {
 }
 
 fn set(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let (mut existence, mut lifetime, mut want_old) = (Existence::Any, Lifetime::Unsaid, false);
+    let (mut condition, mut lifetime, mut want_old) = (Condition::Any, Lifetime::Unsaid, false);
     let mut options = args.options(3);
     while let Some(word) = options.word() {
         match word.as_bytes() {
-            b"NX" if existence != Existence::Present => existence = Existence::Absent,
-            b"XX" if existence != Existence::Absent => existence = Existence::Present,
+            b"NX" if matches!(condition, Condition::Any | Condition::Absent) => {
+                condition = Condition::Absent;
+            }
+            b"XX" if matches!(condition, Condition::Any | Condition::Present) => {
+                condition = Condition::Present;
+            }
+            b"IFEQ" | b"IFNE" | b"IFDEQ" | b"IFDNE" if condition == Condition::Any => {
+                let of_string = Condition::of_option(word.as_bytes(), options.value()?);
+                condition = of_string.unwrap_or(Condition::Any);
+            }
             b"GET" => want_old = true,
             b"KEEPTTL" => lifetime = lifetime.or_same(Lifetime::Keep)?,
             other => {
@@ -216,12 +288,7 @@ fn set(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
     let old = if want_old { Some(bulk_or_null(text_of(&found)?.cloned())) } else { None };
-    let refused = match existence {
-        Existence::Any => false,
-        Existence::Absent => found.exists(),
-        Existence::Present => !found.exists(),
-    };
-    if refused {
+    if !condition.holds(&found)? {
         return Ok(old.unwrap_or(Reply::Null));
     }
     let expire_at_ms = if lifetime == Lifetime::Keep { found.expire_at_ms() } else { deadline };
@@ -276,6 +343,40 @@ fn msetnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     Ok(Reply::Integer(1))
 }
 
+fn msetex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let count = parse_int(args.bytes(1)?).and_then(|count| u32::try_from(count).ok());
+    let count = count.filter(|count| *count > 0 && *count <= i32::MAX as u32);
+    let count = count.ok_or(CommandError::MSETEX_NUMKEYS)? as usize;
+    let (pairs, _) = args.from(2).as_chunks::<2>();
+    let pairs = pairs.get(..count).ok_or(CommandError::MSETEX_PAIRS)?;
+    let (mut condition, mut lifetime) = (Condition::Any, Lifetime::Unsaid);
+    let mut options = args.options(2 + 2 * count);
+    while let Some(word) = options.word() {
+        match word.as_bytes() {
+            b"NX" if condition != Condition::Present => condition = Condition::Absent,
+            b"XX" if condition != Condition::Absent => condition = Condition::Present,
+            b"KEEPTTL" => lifetime = lifetime.or_same(Lifetime::Keep)?,
+            other => {
+                let form = TimeForm::of_option(other).ok_or(CommandError::Syntax)?;
+                lifetime = lifetime.timed(form, options.value()?)?;
+            }
+        }
+    }
+    let deadline = lifetime.deadline_ms(txn, "msetex")?;
+    for [key, _] in pairs {
+        if !condition.holds(&keyspace::lookup(txn, key)?)? {
+            return Ok(Reply::Integer(0));
+        }
+    }
+    for [key, value] in pairs {
+        let found = keyspace::lookup(txn, key)?;
+        let keeps = lifetime == Lifetime::Keep;
+        let expire_at_ms = if keeps { found.expire_at_ms() } else { deadline };
+        keyspace::store(txn, key, found, Value::string(value.clone()), expire_at_ms);
+    }
+    Ok(Reply::Integer(1))
+}
+
 /// The keys and values of MSET, which arity cannot tell to be pairs.
 fn pairs<'a>(args: Args<'a>, command: &'static str) -> Result<&'a [[Bytes; 2]], CommandError> {
     let (pairs, odd) = args.from(1).as_chunks();
@@ -307,6 +408,20 @@ fn getdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let Some(old) = text_of(&found)?.cloned() else { return Ok(Reply::Null) };
     keyspace::remove(txn, key, found);
     Ok(Reply::Bulk(old))
+}
+
+fn delex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let key = args.bytes(1)?;
+    let found = keyspace::lookup(txn, key)?;
+    let condition = match args.from(2) {
+        [] => Condition::Any,
+        [_, _] if !found.exists() => return Ok(Reply::Integer(0)),
+        [word, value] => Condition::of_option(&word.to_ascii_uppercase(), value)
+            .ok_or(CommandError::DELEX_CONDITION)?,
+        _ => return Err(CommandError::Arity("delex".into())),
+    };
+    let deletes = condition.holds(&found)? && keyspace::remove(txn, key, found);
+    Ok(Reply::Integer(i64::from(deletes)))
 }
 
 fn getex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

@@ -3,7 +3,7 @@
 //! ```text
 //! payload = type:u8 value version:u16 crc64:u64      the last two little-endian; the checksum
 //!                                                    covers all before it
-//! type    = 0 string | those of types/hash_dump.rs
+//! type    = 0 string | those of hash_dump.rs, set_dump.rs, stream_dump.rs
 //! string  = length bytes | 0xc0 i8 | 0xc1 i16 | 0xc2 i32 (little-endian)
 //!         | 0xc3 packed_length length lzf
 //! length  = 00 and 6 bits | 01 and 14 bits | 0x80 u32 | 0x81 u64 (big-endian)
@@ -23,10 +23,19 @@ use crate::types::hash::Hash;
 use crate::types::hash_dump::{self, HashDump};
 use crate::types::hash_edit;
 use crate::types::header::{Kind, Value};
-use crate::view::{View, ViewError};
+use crate::types::set::Set;
+use crate::types::set_dump::{self, SetDump};
+use crate::types::set_edit;
+use crate::types::stream::Stream;
+use crate::types::stream_dump::{self, StreamDump};
+use crate::view::View;
 
 /// The version written: that of Redis 7.0, so that its payloads go both ways.
-const VERSION_WRITTEN: u16 = 10;
+const VERSION_WRITTEN: u16 = VERSION_OF_7_0;
+/// Redis 7.0's version of the format.
+pub(super) const VERSION_OF_7_0: u16 = 10;
+/// Redis 7.2's, written where 7.0 does not have the type.
+pub(super) const VERSION_OF_7_2: u16 = 11;
 /// The newest version read, and written where only it has the type: that of Redis 7.4.
 const VERSION_MAX: u16 = 12;
 const FOOTER_BYTES: usize = 10;
@@ -44,17 +53,23 @@ pub(crate) enum Restored {
     String(Bytes),
     /// A hash.
     Hash(HashDump),
+    /// A set.
+    Set(SetDump),
+    /// A stream.
+    Stream(StreamDump),
 }
 
 impl Restored {
     /// The value, for the key at which it is about to be stored.
-    pub(crate) fn into_value(self, txn: &mut Txn<'_>, key: &[u8]) -> Result<Value, ViewError> {
-        match self {
-            Restored::String(text) => Ok(Value::string(text)),
+    pub(crate) fn into_value(self, txn: &mut Txn<'_>, key: &[u8]) -> Result<Value, CommandError> {
+        Ok(match self {
+            Restored::String(text) => Value::string(text),
             Restored::Hash(dump) => {
-                hash_edit::build(txn, key, &dump.entries, (dump.is_table, dump.is_timed))
+                hash_edit::build(txn, key, &dump.entries, (dump.is_table, dump.is_timed))?
             }
-        }
+            Restored::Set(dump) => set_edit::build(txn, key, dump.members, dump.encoding)?,
+            Restored::Stream(dump) => dump.into_value(txn, key)?,
+        })
     }
 }
 
@@ -74,6 +89,11 @@ pub(crate) fn serialize(view: &dyn View, key: &[u8], value: &Value) -> Result<By
             let dump = HashDump::of(&Hash::of(view, key, value)?)?;
             if dump.write(&mut out) { VERSION_MAX } else { VERSION_WRITTEN }
         }
+        _ if value.kind() == Kind::Set => SetDump::of(&Set::of(view, key, value)?)?.write(&mut out),
+        _ if value.kind() == Kind::Stream => {
+            StreamDump::of(&Stream::of(view, key, value)?)?.write(&mut out);
+            VERSION_OF_7_2
+        }
         _ => return Err(CommandError::NOT_DUMPABLE),
     };
     out.put_u16_le(version);
@@ -90,6 +110,10 @@ pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
     let (kind, mut input) = content.split_first().ok_or(CommandError::BadDataFormat)?;
     let restored = match *kind {
         TYPE_STRING => read_string(&mut input).map(Restored::String),
+        kind if set_dump::is_type(kind) => set_dump::read(kind, &mut input).map(Restored::Set),
+        kind if stream_dump::is_type(kind) => {
+            stream_dump::read(kind, &mut input).map(Restored::Stream)
+        }
         kind => hash_dump::read(kind, &mut input).map(Restored::Hash),
     };
     restored.filter(|_| input.is_empty()).ok_or(CommandError::BadDataFormat)

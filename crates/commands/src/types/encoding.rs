@@ -3,6 +3,7 @@
 use crate::args::parse_int;
 use crate::types::hash;
 use crate::types::header::{Kind, TextForm, Value};
+use crate::types::set;
 
 /// Longest string that Redis keeps beside its object, in bytes.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -17,10 +18,13 @@ pub(crate) fn name(value: &Value) -> &'static str {
         Value::Inline { kind: Kind::Hash, .. } | Value::Rows { kind: Kind::Hash, .. } => {
             hash::meta_of(value).unwrap_or_default().encoding()
         }
+        Value::Inline { kind: Kind::Set, .. } | Value::Rows { kind: Kind::Set, .. } => {
+            set::encoding_of(value).name()
+        }
         Value::Inline { .. } => "listpack",
         Value::Rows { kind: Kind::List, .. } => "quicklist",
         Value::Rows { kind: Kind::SortedSet, .. } => "skiplist",
-        Value::Rows { .. } => "hashtable",
+        Value::Rows { kind: Kind::String, .. } => "raw",
     }
 }
 

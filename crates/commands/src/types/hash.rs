@@ -6,7 +6,7 @@
 //! entry              = types/hash_inline.rs
 //!
 //! data rows, what follows the generation:
-//!   0 hash32(field):u32 field       the field; value = expire_at_ms:varint (0: none) value
+//!   0 hash32(field):u32 field       the field (types/ring.rs); value = expire_at_ms:varint (0: none) value
 //!   1 expire_at_ms:u64 field        a field's time to live; value empty
 //! ```
 //!
@@ -26,14 +26,13 @@
 use std::ops::ControlFlow;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
 use crate::error::CommandError;
-use crate::rows;
 use crate::types::hash_inline;
 use crate::types::header::{Header, Kind, Value, put_varint, read_varint};
 use crate::types::keyspace;
+use crate::types::ring::{HASHES, Place};
 use crate::view::{Direction, View, ViewError};
 
 /// Most fields of a hash that lives in its header row.
@@ -49,10 +48,7 @@ const MARK_TABLE: u8 = 1;
 const MARK_TIMED: u8 = 1 << 1;
 const MARK_DUE: u8 = 1 << 2;
 
-const SUB_FIELD: u8 = 0;
 const SUB_TIME: u8 = 1;
-/// Bytes before the field in the row of a field, behind the generation.
-const FIELD_PREFIX_BYTES: usize = 5;
 /// Bytes before the field in the row of its time to live, behind the generation.
 const TIME_PREFIX_BYTES: usize = 9;
 
@@ -137,24 +133,8 @@ pub(crate) fn meta_of(value: &Value) -> Option<Meta> {
     }
 }
 
-/// Where a hash with data rows lies.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) table: TableId,
-    pub(crate) placement: Placement,
-    pub(crate) generation: Version,
-}
-
+/// The rows that only a hash has.
 impl Place {
-    /// The row of a field.
-    pub(crate) fn field_row(&self, field: &[u8]) -> Bytes {
-        let mut sub = BytesMut::with_capacity(FIELD_PREFIX_BYTES + field.len());
-        sub.put_u8(SUB_FIELD);
-        sub.put_u32(hash32(field));
-        sub.put_slice(field);
-        self.row(&sub)
-    }
-
     /// The row of a field's time to live.
     pub(crate) fn time_row(&self, expire_at_ms: u64, field: &[u8]) -> Bytes {
         let mut sub = BytesMut::with_capacity(TIME_PREFIX_BYTES + field.len());
@@ -164,28 +144,19 @@ impl Place {
         self.row(&sub)
     }
 
-    /// Visits the rows of the fields whose hash is in `[from, to)`, in the order of the hashes.
+    /// Visits the fields in the order of their hashes.
     pub(crate) fn fields(
         &self,
         view: &dyn View,
-        (from, to): (u64, u64),
-        visit: &mut dyn FnMut(u64, Entry) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Entry) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
-        let prefix = self.row(&[]).len();
-        let (from, to) = (self.hash_row(from), self.hash_row(to));
         let mut outcome = Ok(());
-        view.scan(&from, &to, Direction::Forward, &mut |row, value| {
-            let hash = row.get(prefix + 1..prefix + FIELD_PREFIX_BYTES);
-            let hash = hash.and_then(|hash| <[u8; 4]>::try_from(hash).ok());
-            let read = hash.and_then(|hash| {
-                let field = row.slice(prefix + FIELD_PREFIX_BYTES..);
-                Some((u64::from(u32::from_be_bytes(hash)), read_field(field, value)?))
-            });
-            let Some((hash, entry)) = read else {
+        self.ring(view, (0, HASHES), &mut |_, field, value| match read_field(field, value) {
+            Some(entry) => visit(entry),
+            None => {
                 outcome = Err(ViewError::Damaged);
-                return ControlFlow::Break(());
-            };
-            visit(hash, entry)
+                ControlFlow::Break(())
+            }
         })?;
         outcome
     }
@@ -210,29 +181,6 @@ impl Place {
         })?;
         outcome
     }
-
-    /// The lowest row of a field with this hash; above all fields, if the hash is above all hashes.
-    fn hash_row(&self, hash: u64) -> Bytes {
-        match u32::try_from(hash) {
-            Ok(hash) => {
-                let [a, b, c, d] = hash.to_be_bytes();
-                self.row(&[SUB_FIELD, a, b, c, d])
-            }
-            Err(_) => self.row(&[SUB_FIELD + 1]),
-        }
-    }
-
-    fn row(&self, sub: &[u8]) -> Bytes {
-        rows::data_key(self.table, self.placement, self.generation, sub)
-    }
-}
-
-/// Hashes of fields are below this.
-pub(crate) const HASHES: u64 = 1 << 32;
-
-/// Where a field stands among the others. Part of the stored format.
-pub(crate) fn hash32(field: &[u8]) -> u32 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(field, 2) as u32
 }
 
 /// The value of a field's row.
@@ -330,9 +278,7 @@ impl<'v> Hash<'v> {
                 }
                 Ok(())
             }
-            Fields::Rows(place) => {
-                place.fields(self.view, (0, HASHES), &mut |_, entry| visit(entry))
-            }
+            Fields::Rows(place) => place.fields(self.view, visit),
         }
     }
 
@@ -361,7 +307,7 @@ pub(crate) fn get_row(
     place: &Place,
     field: &[u8],
 ) -> Result<Option<Entry>, ViewError> {
-    let Some(row) = view.get(&place.field_row(field))? else { return Ok(None) };
+    let Some(row) = view.get(&place.ring_row(field))? else { return Ok(None) };
     read_field(Bytes::copy_from_slice(field), &row).ok_or(ViewError::Damaged).map(Some)
 }
 
@@ -389,19 +335,11 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_fields_stand_in_the_order_of_their_hashes() {
-        let place = Place {
-            table: TableId(0),
-            placement: Placement::MIN,
-            generation: Version { index: 1, ordinal: 2 },
-        };
+    fn times_stand_behind_the_fields_in_their_order() {
+        let generation = wire::ids::Version { index: 1, ordinal: 2 };
+        let place = Place { table: wire::ids::TableId(0), placement: Placement::MIN, generation };
         for field in [&b""[..], b"a", b"field", &[0xff; 40]] {
-            let row = place.field_row(field);
-            let hash = u64::from(hash32(field));
-            assert!(place.hash_row(hash) <= row && row < place.hash_row(hash + 1));
-            assert!(
-                row < place.hash_row(HASHES) && place.hash_row(HASHES) <= place.time_row(0, b"")
-            );
+            assert!(place.ring_row(field) < place.time_row(0, b""));
             assert!(place.time_row(5, field) < place.time_row(6, b""));
         }
     }

@@ -11,11 +11,12 @@ use crate::error::CommandError;
 use crate::txn::Txn;
 use crate::types::hash::{
     Entry, Fields, Hash, INLINE_BYTES_MAX, INLINE_FIELDS_MAX, LISTPACK_FIELDS_MAX,
-    LISTPACK_TEXT_BYTES_MAX, Meta, Place, field_value, get_row,
+    LISTPACK_TEXT_BYTES_MAX, Meta, field_value, get_row,
 };
 use crate::types::hash_inline;
 use crate::types::header::{Kind, Value};
 use crate::types::keyspace::{self, Found};
+use crate::types::ring::Place;
 use crate::view::{View, ViewError};
 
 /// A hash that is being changed.
@@ -259,7 +260,7 @@ impl<'k> HashEdit<'k> {
                 txn.put(place.time_row(at, field), Bytes::new());
             }
         }
-        txn.put(place.field_row(field), field_value(value, expire_at_ms));
+        txn.put(place.ring_row(field), field_value(value, expire_at_ms));
     }
 
     fn delete_row(&mut self, txn: &mut Txn<'_>, place: &Place, old: &Entry) {
@@ -268,7 +269,7 @@ impl<'k> HashEdit<'k> {
         if let Some(at) = old.expire_at_ms {
             txn.delete(place.time_row(at, &old.field));
         }
-        txn.delete(place.field_row(&old.field));
+        txn.delete(place.ring_row(&old.field));
     }
 
     /// Moves the fields into rows once they are too many or too large for the header.

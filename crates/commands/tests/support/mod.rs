@@ -35,7 +35,10 @@ impl Session {
     pub fn run_together(&mut self, commands: &[Vec<Bytes>]) {
         let mut txn = self.begin();
         for args in commands {
-            let entry = table::lookup(&args[0]).expect("a command");
+            let mut entry = table::lookup(&args[0]).expect("a command");
+            if let (Run::Group(_), Some(sub)) = (&entry.command.run, args.get(1)) {
+                entry = table::lookup_subcommand(entry, sub).expect("a subcommand");
+            }
             match entry.command.run {
                 Run::Write(handler) => {
                     let mut inner = Txn::new(&txn, txn.next_version());
@@ -163,6 +166,7 @@ fn print_at(reply: &Reply, indent: &str, out: &mut String) {
         Reply::Array(items) if items.is_empty() => out.push_str("(empty array)"),
         Reply::Array(items) => print_items(items.iter(), ')', indent, out),
         Reply::Set(items) => print_items(items.iter(), '~', indent, out),
+        Reply::Keyed(pairs) => print_at(&Reply::Map(pairs.clone()), indent, out),
         Reply::Map(pairs) => {
             for (number, (key, value)) in pairs.iter().enumerate() {
                 let start = if number == 0 { "" } else { indent };

@@ -36,9 +36,12 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["KEYS"], same: unordered, why: "the order of keys is the hash table's" },
     Difference { on: &["HGETALL"], same: |e| unordered_by(e, 2), why: "the order of fields is the hash table's" },
     Difference { on: &["HKEYS", "HVALS"], same: unordered, why: "the same" },
-    Difference { on: &["HSCAN"], same: field_scans,
+    Difference { on: &["HSCAN"], same: |e| item_scans(e, 2),
         why: "cursors and order are each server's own; what comes in one call is compared as a set" },
     Difference { on: &["HRANDFIELD"], same: as_many, why: "random; the number of fields is compared" },
+    Difference { on: &["SMEMBERS", "SINTER", "SUNION", "SDIFF", "SPOP"], same: unordered, why: "the order of members is the hash table's" },
+    Difference { on: &["SSCAN"], same: |e| item_scans(e, 1), why: "as HSCAN" },
+    Difference { on: &["SRANDMEMBER"], same: as_many, why: "random; the number of members is compared" },
     Difference { on: &["SCAN"], same: both_scans,
         why: "cursors and order are each server's own; whole scans are compared as sets" },
     Difference { on: &["TTL", "EXPIRETIME"], same: |e| near(e, 2), why: "the clock runs on between the servers (s)" },
@@ -59,7 +62,7 @@ pub const DIFFERENCES: &[Difference] = &[
     // Redis 7.0.15 is the measure, 7.2 and later the aim.
     Difference { on: &["CLIENT SETINFO", "CLIENT NO-TOUCH"], same: |e| e.reference.value.is_error(),
         why: "came with 7.2: 7.0 does not know them" },
-    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "MEMORY HELP", "OBJECT HELP", "SLOWLOG HELP"],
+    Difference { on: &["CLIENT HELP", "COMMAND HELP", "CONFIG HELP", "LATENCY HELP", "MEMORY HELP", "OBJECT HELP", "SLOWLOG HELP", "XGROUP HELP", "XINFO HELP"],
         same: both_helps, why: "texts change with each version" },
     Difference { on: &["COMMAND GETKEYS", "COMMAND GETKEYSANDFLAGS"], same: |e| e.command.len() == 3
             && e.reference.value.error_text().starts_with("ERR wrong number of arguments for 'command|getkeys"),
@@ -67,6 +70,15 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["BITCOUNT", "BITPOS"], same: |e| e.target.value.error_text().starts_with("ERR ")
             && (matches!(e.reference.value, Value::Int(0 | -1)) || e.reference.value.error_text().starts_with("WRONGTYPE ")),
         why: "since 7.2 a wrong range is refused before the key is looked at" },
+    Difference { on: &["OBJECT ENCODING"], same: |e| (e.reference.value.text(), e.target.value.text()) == (Some(b"hashtable"), Some(b"listpack")),
+        why: "since 7.2 a small set of texts is a listpack" },
+    Difference { on: &["XREAD", "XREADGROUP"], same: |e| [&e.reference.value, &e.target.value]
+            .iter().all(|value| value.error_text().starts_with("ERR Unbalanced ")),
+        why: "worded otherwise since 7.2, and since 7.4 + is an ID" },
+    Difference { on: &["XINFO GROUPS"], same: more_consumers, why: "since 7.2 XCLAIM and XAUTOCLAIM make the consumer although they claim nothing, and since 7.4 the lag of a group that has read nothing is the stream's length" },
+    Difference { on: &["XGROUP CREATECONSUMER"], same: |e| (&e.reference.value, &e.target.value) == (&Value::Int(1), &Value::Int(0)), why: "the same" },
+    Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
+        why: "since 7.4 + is an ID here" },
     // Evenkeel's own ways.
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },
@@ -184,17 +196,36 @@ fn sorted(value: &Value, size: usize) -> Option<Vec<Vec<Value>>> {
     Some(groups)
 }
 
-/// Of two HSCANs that began at 0 and came to the end at once, the fields and values are the same;
-/// else only their shape is.
-fn field_scans(exchange: &Exchange<'_>) -> bool {
+/// Of two HSCANs that began at 0 and came to the end at once, the fields and values are the same,
+/// and likewise of others with items of so many parts; else only their shape is.
+fn item_scans(exchange: &Exchange<'_>, size: usize) -> bool {
     let parts = [exchange.reference, exchange.target].map(|reply| match reply.value.items() {
-        Some([cursor, fields]) => Some((cursor.text()?.to_vec(), sorted(fields, 2)?)),
+        Some([cursor, fields]) => Some((cursor.text()?.to_vec(), sorted(fields, size)?)),
         _ => None,
     });
     let [Some((their_cursor, theirs)), Some((our_cursor, ours))] = parts else { return false };
     let from_start = exchange.command.get(2).is_some_and(|cursor| cursor == b"0");
     let at_once = from_start && their_cursor == b"0" && our_cursor == b"0";
     !at_once || theirs == ours
+}
+
+/// Groups of a stream that differ by their lag, and by consumers, of which Redis has fewer.
+fn more_consumers(exchange: &Exchange<'_>) -> bool {
+    let groups = [exchange.reference, exchange.target].map(|reply| {
+        let groups = reply.value.items()?.iter().map(|group| {
+            let mut fields = group.pairs()?;
+            fields.retain(|(name, _)| name.to_text() != "lag");
+            let is_count = |(name, _): &(&Value, &Value)| name.to_text() == "consumers";
+            let (counts, others): (Vec<_>, Vec<_>) = fields.into_iter().partition(is_count);
+            Some((counts, others))
+        });
+        groups.collect::<Option<Vec<_>>>()
+    });
+    let [Some(theirs), Some(ours)] = groups else { return false };
+    theirs.len() == ours.len()
+        && theirs.iter().zip(&ours).all(|((their_counts, theirs), (our_counts, ours))| {
+            theirs == ours && their_counts <= our_counts
+        })
 }
 
 /// One item each, or as many of them.
@@ -464,6 +495,7 @@ fn fewer_choices(exchange: &Exchange<'_>) -> bool {
 pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("client", "subcommands", "SETINFO and NO-TOUCH came with 7.2; each is looked for by itself"),
     ("command|getkeys", "arity", "-3 since 7.2"),
+    ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
 ];
 

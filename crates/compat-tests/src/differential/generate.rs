@@ -13,6 +13,9 @@
 //! hostile one.
 
 mod transactions;
+mod words;
+
+use words::{MEMBERS, STREAM_IDS};
 
 use super::{Action, Atom, Command, DATABASES, KEYS};
 use crate::rng::Rng;
@@ -85,6 +88,59 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "HSETNX <key> <field> <val>"),
     (4, "HSTRLEN <key> <field>"),
     (4, "HVALS <key>"),
+    // Sets.
+    (18, "SADD <skey> <member>+"),
+    (4, "SADD <skey> <member>+ <member>+ <member>+"),
+    (6, "SREM <skey> <member>+"),
+    (5, "SISMEMBER <skey> <member>"),
+    (5, "SMISMEMBER <skey> <member>+"),
+    (6, "SMEMBERS <skey>"),
+    (4, "SCARD <skey>"),
+    (2, "!SPOP <skey> (0|1000|-1|abc|1000 x|9223372036854775808)"),
+    (3, "!SRANDMEMBER <skey> [<drawn>|1 x]"),
+    (6, "SMOVE <skey> <skey> <member>"),
+    (5, "SINTER <skey>+"),
+    (5, "SINTERCARD (1 <skey>|2 <skey> <skey>|3 <skey> <skey>|0 <skey>|abc <skey>|2 <skey> <skey> LIMIT <count>)"),
+    (5, "SINTERSTORE <skey> <skey>+"),
+    (5, "SUNION <skey>+"),
+    (5, "SUNIONSTORE <skey> <skey>+"),
+    (5, "SDIFF <skey>+"),
+    (5, "SDIFFSTORE <skey> <skey>+"),
+    (4, "SSCAN <skey> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
+    // Streams. What hangs on the clock is left out, and what Redis does by nodes of a hundred entries.
+    (16, "XADD <xkey> <sid> (<field> <val>)+"),
+    (5, "XADD <xkey> [NOMKSTREAM] [MAXLEN [=] (0|1|2|5|-1|abc)|MINID [=] <sid>] <sid> <field> <val>"),
+    (2, "!XADD <xkey> (* a|MAXLEN 1 MINID 1 5-1 a 1|LIMIT 5 5-1 a 1|MAXLEN 5 LIMIT 5 5-1 a 1|MAXLEN ~ 100 5-* a 1)"),
+    (4, "XLEN <xkey>"),
+    (6, "XRANGE <xkey> (-|<sid>) (+|<sid>) [COUNT <count>]"),
+    (4, "XREVRANGE <xkey> (+|<sid>) (-|<sid>) [COUNT <count>]"),
+    (5, "XDEL <xkey> <sid>+"),
+    (4, "XTRIM <xkey> (MAXLEN [=] (0|1|3|abc)|MINID [=] <sid>|MAXLEN|LIMIT 3|MAXLEN 1 LIMIT 1)"),
+    (5, "!XREAD [COUNT <count>] STREAMS <xkey> <xkey> <sid> ($|<sid>)"),
+    (2, "!XREAD (STREAMS <xkey>|COUNT 1 <xkey> 0|STREAMS <xkey> >|GROUP g c STREAMS <xkey> 0|NOACK STREAMS <xkey> 0)"),
+    (8, "XGROUP CREATE <xkey> <group> ($|0|<sid>) [MKSTREAM] [ENTRIESREAD <idx>]"),
+    (4, "XGROUP SETID <xkey> <group> ($|0|<sid>)"),
+    (2, "XGROUP DESTROY <xkey> <group>"),
+    (3, "XGROUP CREATECONSUMER <xkey> <group> <consumer>"),
+    (3, "XGROUP DELCONSUMER <xkey> <group> <consumer>"),
+    (1, "XGROUP (HELP|nosuch|CREATE|SETID <xkey>|DESTROY <xkey>)"),
+    (10, "!XREADGROUP GROUP <group> <consumer> [COUNT <count>] [NOACK] STREAMS <xkey> (>|>|0|<sid>)"),
+    (5, "XACK <xkey> <group> <sid>+"),
+    (5, "XPENDING <xkey> <group>"),
+    (2, "XPENDING <xkey> <group> (-|<sid>) (+|<sid>) 0"),
+    (5, "XCLAIM <xkey> <group> <consumer> 0 <sid>+ [JUSTID] [FORCE]"),
+    (4, "XAUTOCLAIM <xkey> <group> <consumer> 0 (0|-|<sid>) [COUNT (1|5|0|abc)] [JUSTID]"),
+    (4, "XSETID <xkey> <sid> [ENTRIESADDED <idx>] [MAXDELETEDID <sid>]"),
+    (5, "XINFO GROUPS <xkey>"),
+    (1, "XINFO (HELP|nosuch|STREAM|CONSUMERS <xkey>)"),
+    // HyperLogLogs.
+    (8, "PFADD <key> <val>+"),
+    (2, "PFADD <key>"),
+    // Of one key, Redis writes the answer into the string.
+    (6, "!PFCOUNT <key> <key>+"),
+    (5, "PFMERGE <key> <key>+"),
+    (2, "PFMERGE <key>"),
+    (2, "PFDEBUG (ENCODING|DECODE|TODENSE|GETREG|nosuch) <key>"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -103,7 +159,10 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "RENAMENX <key> <key>"),
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
-    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash]"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set|TYPE stream]"),
+    (4, "SORT <skey> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
+    // Of equal weights, only numbers are put in an order.
+    (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),
@@ -378,7 +437,15 @@ impl Generator {
     fn fill(&mut self, kind: &str) -> Vec<u8> {
         match kind {
             "key" => self.rng.pick(KEYS).to_vec(),
+            // Mostly the same few, lest others of another type are in their place.
+            "skey" if self.rng.chance(70) => self.rng.pick(&KEYS[..2]).to_vec(),
+            "xkey" if self.rng.chance(70) => self.rng.pick(&KEYS[2..4]).to_vec(),
+            "skey" | "xkey" => self.rng.pick(KEYS).to_vec(),
             "val" => self.value(),
+            "member" => self.rng.pick(MEMBERS).as_bytes().to_vec(),
+            "sid" => self.rng.pick(STREAM_IDS).as_bytes().to_vec(),
+            "group" => self.rng.pick(&["g", "h", ""]).as_bytes().to_vec(),
+            "consumer" => self.rng.pick(&["alice", "bob"]).as_bytes().to_vec(),
             "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "drawn" => self.rng.pick(DRAWN).as_bytes().to_vec(),
             "int" => self.rng.pick(INTS).as_bytes().to_vec(),

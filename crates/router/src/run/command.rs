@@ -132,6 +132,7 @@ fn describe(entry: &Entry) -> Reply {
         Keys::Range { first, last, step, .. } => (i64::from(first), i64::from(last), step),
         Keys::Into { target, .. } => (i64::from(target), -1, 1),
         Keys::Pair(..) => (1, 2, 1),
+        Keys::Sort { .. } => (1, 1, 1),
         _ => (0, 0, 0),
     };
     let categories =
@@ -184,7 +185,14 @@ fn command_flags(flags: Flags, keys: Keys) -> Vec<&'static str> {
         (Flags::MOVABLEKEYS, "movablekeys"),
         (Flags::ALLOW_BUSY, "allow_busy"),
     ];
-    let movable = matches!(keys, Keys::Counted { .. } | Keys::Find(..));
+    let movable = matches!(
+        keys,
+        Keys::Counted { .. }
+            | Keys::CountedPairs { .. }
+            | Keys::AfterStreams { .. }
+            | Keys::Sort { .. }
+            | Keys::Find(..)
+    );
     let flags = if movable { flags | Flags::MOVABLEKEYS } else { flags };
     NAMES.iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| *name).collect()
 }
@@ -238,6 +246,26 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
         Keys::Counted { at: count_at, flags } => {
             let counted = integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]);
             vec![key_spec(flags, at(count_at), ("keynum", counted))]
+        }
+        Keys::CountedPairs { at: count_at, flags } => {
+            let counted = integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 2)]);
+            vec![key_spec(flags, at(count_at), ("keynum", counted))]
+        }
+        Keys::AfterStreams { from, flags } => {
+            let streams = Reply::Map(vec![
+                (word("keyword"), word("STREAMS")),
+                (word("startfrom"), Reply::Integer(i64::from(from))),
+            ]);
+            let half = integers([("lastkey", -1), ("keystep", 1), ("limit", 2)]);
+            vec![key_spec(flags, ("keyword", streams), ("range", half))]
+        }
+        Keys::Sort { stores: may_store } => {
+            let reads = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
+            let stores = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
+            let mut specs =
+                vec![key_spec(reads, at(1), range(0, 1)), key_spec(reads, unknown(), unknown())];
+            specs.extend(may_store.then(|| key_spec(stores, unknown(), unknown())));
+            specs
         }
         Keys::Find(_, flags) => vec![key_spec(flags, unknown(), unknown())],
     }

@@ -71,7 +71,6 @@ pub(crate) fn run(
         Session::Info => Ok(info::info(connection, args)),
         Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
-        Session::ObjectHelp => Ok(commands::object_help()),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),
         Session::SlowlogGet => server::slowlog_get(connection, args),
@@ -90,9 +89,20 @@ pub(crate) fn run(
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
         Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
-        // WAIT, WATCH, EXEC and COPY are run where they may wait; a row added later is not forgotten in silence.
-        other => Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
+        other => of_commands(other),
     }
+}
+
+/// Answers that the crate of the commands has ready, and which no partition needs to be asked for.
+fn of_commands(what: Session) -> Result<Reply, CommandError> {
+    Ok(match what {
+        Session::ObjectHelp => commands::object_help(),
+        Session::XgroupHelp => help("XGROUP", commands::XGROUP_HELP),
+        Session::XinfoHelp => help("XINFO", commands::XINFO_HELP),
+        Session::PfSelftest => commands::hyperloglog_self_test(0),
+        // WAIT, WATCH, EXEC and COPY are run where they may wait; a row added later is not forgotten in silence.
+        other => return Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
+    })
 }
 
 /// The reply of a HELP subcommand: a line per line, as Redis frames it.

@@ -32,6 +32,17 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
             }
             pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
         }
+        Reply::Keyed(pairs) if resp3 => {
+            header(b'%', pairs.len(), out);
+            pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
+        }
+        Reply::Keyed(pairs) => {
+            header(b'*', pairs.len(), out);
+            for (key, value) in pairs {
+                header(b'*', 2, out);
+                pair(key, value, version, out);
+            }
+        }
         Reply::Pairs(pairs) if resp3 => {
             header(b'*', pairs.len(), out);
             for (key, value) in pairs {
@@ -154,6 +165,11 @@ mod tests {
                 Reply::Pairs(vec![(Reply::OK, Reply::Null)]),
                 r"*2\r\n+OK\r\n$-1\r\n",
                 r"*1\r\n*2\r\n+OK\r\n_\r\n",
+            ),
+            (
+                Reply::Keyed(vec![(Reply::OK, Reply::Null)]),
+                r"*1\r\n*2\r\n+OK\r\n$-1\r\n",
+                r"%1\r\n+OK\r\n_\r\n",
             ),
             (Reply::Set(vec![Reply::OK]), r"*1\r\n+OK\r\n", r"~1\r\n+OK\r\n"),
             (Reply::Push(vec![Reply::OK]), r"*1\r\n+OK\r\n", r">1\r\n+OK\r\n"),

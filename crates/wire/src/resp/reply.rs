@@ -26,6 +26,8 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// `*n` of `*2` in RESP3, a flat array in RESP2 (what WITHVALUES asks for).
     Pairs(Vec<(Reply, Reply)>),
+    /// `%n` in RESP3, `*n` of `*2` in RESP2 (what XREAD answers).
+    Keyed(Vec<(Reply, Reply)>),
     /// `~n` in RESP3, an array in RESP2.
     Set(Vec<Reply>),
     /// `>n` in RESP3, an array in RESP2.
@@ -62,7 +64,7 @@ impl Reply {
             | Reply::Set(items)
             | Reply::Push(items)
             | Reply::Sequence(items) => sum(items),
-            Reply::Map(pairs) | Reply::Pairs(pairs) => {
+            Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
                 pairs.iter().map(|(k, v)| k.text_bytes() + v.text_bytes()).sum()
             }
             Reply::Simple(_)
