@@ -30,7 +30,13 @@ use wire::service::{Route, RouteVersion};
 #[derive(Debug)]
 struct Cell(RwLock<Arc<Route>>);
 
-type Slot = Arc<[Arc<Cell>]>;
+/// What is known of a slot.
+#[derive(Clone, Debug)]
+struct Slot {
+    /// It is forgotten if the cache was emptied since.
+    epoch: u64,
+    cells: Arc<[Arc<Cell>]>,
+}
 
 /// The cache. The process makes it first, and gives it to the MemDS client (which feeds it with every
 /// answer, [`RouteCache::learn`]) and to the router.
@@ -39,8 +45,11 @@ pub struct RouteCache {
     slots: moka::sync::Cache<(TableId, u16), Slot, RandomState>,
     /// Weak, so that a partition that left all slots leaves this map too.
     partitions: DashMap<PartitionId, Weak<Cell>>,
-    /// Raised by every change: whoever remembers a route asks whether it is still current.
+    /// Raised whenever a placement may have got another route: whoever remembers a route asks
+    /// whether it is still current.
     generation: AtomicU64,
+    /// Raised when the cache is emptied: emptying costs nothing, and nobody waits for it.
+    epoch: AtomicU64,
 }
 
 /// What a call needs of a route.
@@ -82,6 +91,7 @@ impl RouteCache {
                 .build_with_hasher(RandomState::default()),
             partitions: DashMap::new(),
             generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
         })
     }
 
@@ -117,8 +127,8 @@ impl RouteCache {
         {
             return Some(target);
         }
-        let slot = self.slots.get(&(table, placement.slot()))?;
-        let routes = slot.iter().map(|cell| cell.0.read().clone());
+        let slot = self.slot(&(table, placement.slot()))?;
+        let routes = slot.cells.iter().map(|cell| cell.0.read().clone());
         let route = routes
             .filter(|route| route.range.contains(placement))
             .max_by_key(|route| route.version)?;
@@ -132,17 +142,26 @@ impl RouteCache {
         let table = route.range.table;
         let (cell, newest) = self.newest(route);
         let key = (table, placement.slot());
-        let known = self.slots.get(&key);
-        let listed = known.as_ref().is_some_and(|slot| slot.iter().any(|c| Arc::ptr_eq(c, &cell)));
-        if !listed {
-            let others = known.iter().flat_map(|slot| slot.iter()).filter(|other| {
-                let route = other.0.read();
-                touches(&route, placement.slot()) && !superseded(&route, &newest)
-            });
-            let slot: Slot = others.cloned().chain([cell]).collect();
-            self.slots.insert(key, slot);
+        let epoch = self.epoch.load(Acquire);
+        let known = self.slot(&key);
+        let known = known.as_ref().map_or(&[][..], |slot| &slot.cells);
+        if known.iter().any(|other| Arc::ptr_eq(other, &cell)) {
+            return;
+        }
+        let others = known.iter().filter(|other| {
+            let route = other.0.read();
+            touches(&route, placement.slot()) && !superseded(&route, &newest)
+        });
+        let cells = others.cloned().chain([cell]).collect();
+        let is_first = known.is_empty();
+        self.slots.insert(key, Slot { epoch, cells });
+        if !is_first {
             self.generation.fetch_add(1, Release);
         }
+    }
+
+    fn slot(&self, key: &(TableId, u16)) -> Option<Slot> {
+        self.slots.get(key).filter(|slot| slot.epoch == self.epoch.load(Acquire))
     }
 
     /// The partition's cell, with this route in it unless it had a newer one.
@@ -152,6 +171,7 @@ impl RouteCache {
             let route = Arc::new(route);
             let cell = Arc::new(Cell(RwLock::new(route.clone())));
             *entry = Arc::downgrade(&cell);
+            self.generation.fetch_add(1, Release);
             return (cell, route);
         };
         drop(entry);
@@ -172,16 +192,17 @@ impl RouteCache {
 
     /// Forgets everything.
     pub(crate) fn flush(&self) {
-        self.slots.invalidate_all();
+        self.epoch.fetch_add(1, Release);
         self.partitions.clear();
         self.generation.fetch_add(1, Release);
     }
 
     /// Slots and partitions remembered.
     pub(crate) fn len(&self) -> (u64, usize) {
-        self.slots.run_pending_tasks();
+        let epoch = self.epoch.load(Acquire);
+        let slots = self.slots.iter().filter(|(_, slot)| slot.epoch == epoch).count();
         self.partitions.retain(|_, cell| cell.strong_count() > 0);
-        (self.slots.entry_count(), self.partitions.len())
+        (slots as u64, self.partitions.len())
     }
 }
 
