@@ -9,7 +9,7 @@ use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 /// A follower that misses the leader asks the others before it campaigns: a broken link to the
 /// leader is no reason to depose it.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Asking {
     question: u64,
     /// Members that miss the leader too, by position; this one included.
@@ -19,7 +19,7 @@ pub(crate) struct Asking {
 }
 
 /// A candidate's phase 1.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidacy {
     pub(crate) ballot: Ballot,
     promised_by: u64,
@@ -37,7 +37,10 @@ impl Replica {
     /// Starts a campaign now: for a first boot, where waiting would find out nothing.
     pub fn campaign(&mut self, now: Instant) {
         self.now = now;
-        let ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
+        let mut ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
+        if mutant!(SameBallotAgain) && self.promised.node() == self.me {
+            ballot = self.promised;
+        }
         self.promise(ballot, now);
         self.state = State::Candidate(Candidacy {
             ballot,
@@ -57,7 +60,7 @@ impl Replica {
             return;
         }
         self.step_down(now);
-        if self.members.len() == 1 {
+        if self.members.len() == 1 || mutant!(CampaignUnasked) {
             self.campaign(now);
             return;
         }
@@ -170,7 +173,7 @@ impl Replica {
         for entry in accepted {
             let newest = candidacy.accepted.entry(entry.index.0);
             let newest = newest.or_insert_with(|| (entry.ballot, entry.value.clone()));
-            if entry.ballot > newest.0 {
+            if (entry.ballot > newest.0) != mutant!(InheritOldest) {
                 *newest = (entry.ballot, entry.value);
             }
         }

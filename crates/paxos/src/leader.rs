@@ -8,7 +8,7 @@ use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 use bytes::Bytes;
 
 /// What only a leader knows.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leadership {
     pub(crate) ballot: Ballot,
     since: Instant,
@@ -66,7 +66,8 @@ impl Replica {
     pub fn may_serve(&self, now: Instant) -> bool {
         match &self.state {
             State::Leader(leadership) => {
-                self.chosen >= leadership.serve_from && now < self.lease_until(leadership)
+                self.chosen >= leadership.serve_from
+                    && (now < self.lease_until(leadership) || mutant!(ServeWithoutLease))
             }
             _ => false,
         }
@@ -93,9 +94,11 @@ impl Replica {
     /// Starts to lead with what phase 1 found.
     pub(crate) fn lead(&mut self, candidacy: Candidacy, now: Instant) {
         let Candidacy { ballot, chosen: (chosen, helper), accepted, commit_from, .. } = candidacy;
+        let commit_from = if mutant!(CommitUnderOldLease) { now } else { commit_from };
         assert_eq!(self.promised, ballot, "a candidate that promised higher is none");
         // Catch-up may have gone on during phase 1.
-        let first_open = chosen.max(self.chosen).next();
+        let known = if mutant!(CatchUpIgnored) { chosen } else { chosen.max(self.chosen) };
+        let first_open = known.next();
         let members = self.members.len();
         self.state = State::Leader(Leadership {
             ballot,
@@ -116,11 +119,20 @@ impl Replica {
         let last = accepted.last_key_value().map_or(0, |(index, _)| *index);
         let mut accepted = accepted;
         for index in first_open.0..=last {
-            let value = accepted.remove(&index).map_or(Value::Noop, |(_, value)| value);
-            self.put_proposal(value);
+            let inherited = accepted.remove(&index).filter(|_| !mutant!(InheritNothing));
+            if mutant!(InheritMoved) && inherited.is_none() {
+                continue;
+            }
+            self.put_proposal(inherited.map_or(Value::Noop, |(_, value)| value));
         }
-        let serve_from = self.put_proposal(Value::Noop);
-        self.leadership().serve_from = serve_from;
+        let serve_from = if mutant!(NoOwnNoop) {
+            Index(self.leadership().next.0 - 1)
+        } else {
+            self.put_proposal(Value::Noop)
+        };
+        if !mutant!(ServeFromFirstInherited) {
+            self.leadership().serve_from = serve_from;
+        }
         self.ask_helper();
         self.tick_leader(now);
     }
@@ -137,6 +149,7 @@ impl Replica {
         let (ballot, index) = (leadership.ballot, leadership.next);
         leadership.next = index.next();
         leadership.window_bytes += value.len();
+        assert!(index > self.chosen, "only what is open is proposed");
         self.accept(Entry { index, ballot, value });
         index
     }
@@ -151,10 +164,17 @@ impl Replica {
         let (ballot, first, next) = (leadership.ballot, leadership.unsent, leadership.next);
         leadership.unsent = next;
         let mut values = Vec::with_capacity((next.0 - first.0) as usize);
+        let mut bytes = 0;
         for index in first.0..next.0 {
             let slot = self.log.get_mut(Index(index)).expect("held until it is chosen");
             slot.sent = now;
+            bytes += slot.value.len();
             values.push((Index(index), slot.value.clone()));
+            if bytes >= self.options.catch_up_bytes && index + 1 < next.0 {
+                let values = std::mem::take(&mut values);
+                bytes = 0;
+                self.send_all(Message::Accept { ballot, values, chosen, sent: now });
+            }
         }
         self.send_all(Message::Accept { ballot, values, chosen, sent: now });
         self.hold(Held::OwnAccepts { ballot, first, next }, now);
@@ -175,11 +195,12 @@ impl Replica {
     }
 
     fn vote(&mut self, position: usize, ballot: Ballot, index: Index) {
-        if !matches!(&self.state, State::Leader(leadership) if leadership.ballot == ballot) {
+        let mine = matches!(&self.state, State::Leader(leadership) if leadership.ballot == ballot);
+        if !mine && !mutant!(CompletionByIndex) {
             return;
         }
         if let Some(slot) = self.log.get_mut(index)
-            && slot.ballot == ballot
+            && (slot.ballot == ballot || mutant!(CompletionByIndex))
         {
             slot.votes |= 1 << position;
         }
@@ -197,11 +218,12 @@ impl Replica {
         for index in indexes {
             self.vote(position, ballot, *index);
         }
-        self.acknowledge(position, ballot, sent);
+        self.acknowledge(position, ballot, sent, now);
         self.advance(now);
     }
 
-    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant) {
+    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant, now: Instant) {
+        let sent = if mutant!(LeaseFromReceipt) { now } else { sent };
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
@@ -219,7 +241,7 @@ impl Replica {
         now: Instant,
     ) {
         let position = self.position(from);
-        self.acknowledge(position, ballot, sent);
+        self.acknowledge(position, ballot, sent, now);
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
@@ -236,7 +258,7 @@ impl Replica {
 
     /// Hands out what a quorum has accepted, in order.
     fn advance(&mut self, now: Instant) {
-        let quorum = self.quorum() as u32;
+        let quorum = if mutant!(CommitWithoutQuorum) { 1 } else { self.quorum() as u32 };
         while let State::Leader(leadership) = &mut self.state {
             let index = self.chosen.next();
             if now < leadership.commit_from
@@ -247,6 +269,13 @@ impl Replica {
             }
             let slot = self.log.get(index).expect("proposals are held until they are chosen");
             if slot.votes.count_ones() < quorum {
+                let next = self.log.get(index.next());
+                if mutant!(CommitOutOfOrder)
+                    && next.is_some_and(|slot| slot.votes.count_ones() >= quorum)
+                {
+                    self.chosen = index;
+                    continue;
+                }
                 break;
             }
             leadership.window_bytes -= slot.value.len();
@@ -257,8 +286,8 @@ impl Replica {
 
     /// Until when a quorum, this node included, lets nobody else commit.
     fn lease_until(&self, leadership: &Leadership) -> Instant {
-        let others_needed = self.quorum() - 1;
-        if others_needed == 0 {
+        let others_needed = if mutant!(LeaseFromOne) { 1 } else { self.quorum() - 1 };
+        if others_needed == 0 || self.members.len() == 1 {
             return Instant(u64::MAX);
         }
         // Asked before every read: no allocation.
@@ -267,6 +296,7 @@ impl Replica {
         sent.copy_from_slice(&leadership.acknowledged);
         sent.sort_unstable_by(|a, b| b.cmp(a));
         match sent[others_needed - 1] {
+            Some(sent) if mutant!(LeaseWithoutMargin) => sent.after(self.options.lease),
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
         }
@@ -280,12 +310,13 @@ impl Replica {
             return;
         }
         let lost = self.lease_until(leadership).max(leadership.since).after(lease);
-        if now > lost {
+        if now > lost && !mutant!(LeaderStays) {
             // Nobody answers: whoever reaches a quorum shall lead.
             self.step_down(now);
             return;
         }
-        if self.chosen.next() < leadership.first_open && now > leadership.helped.after(lease) {
+        let waits = now <= leadership.helped.after(lease) || mutant!(HelpAwaitedForever);
+        if self.chosen.next() < leadership.first_open && !waits {
             // Nobody sends what is said to be chosen: who said so may be gone. Another phase 1 asks
             // those who are there, and re-proposes what they accepted of it.
             self.campaign(now);
@@ -305,6 +336,9 @@ impl Replica {
     /// The index up to which every member's state machine is durable.
     fn flushed_by_all(&self) -> Index {
         let State::Leader(leadership) = &self.state else { return Index(0) };
+        if mutant!(TruncatePastSlowest) {
+            return self.flushed;
+        }
         let me = self.position(self.me);
         let others = leadership.flushed.iter().enumerate().filter(|(position, _)| *position != me);
         others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min)
@@ -319,6 +353,9 @@ impl Replica {
         let is_old =
             |index: &Index| self.log.get(*index).is_some_and(|slot| slot.sent.until(now) >= resend);
         let old: Vec<Index> = (first.0..unsent.0).map(Index).filter(is_old).collect();
+        if mutant!(AcceptsNotRepeated) {
+            return;
+        }
         for position in 0..self.members.len() {
             let missing = |index: &Index| {
                 let slot = self.log.get(*index)?;

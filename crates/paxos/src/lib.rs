@@ -54,11 +54,27 @@
 //! A member that needs truncated entries cannot catch up; entries are truncated only when every
 //! member's state machine holds them.
 
+/// Whether a bug is put in on purpose here: never, without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::mutants::is_active(crate::mutants::Mutant::$name)
+    };
+}
+
 pub mod codec;
 mod election;
 mod leader;
 mod log;
 mod message;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod replica;
 mod types;
 

@@ -4,7 +4,7 @@ use crate::types::{Ballot, Entry, Index, Instant, NodeId, Record, Value};
 
 /// A message between two members of a group. Messages may be lost, repeated, delayed and
 /// reordered; none may be changed (the host's frames carry a checksum).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
     /// "I miss the leader: do you hear it?" Asked before a campaign.
     Ask {
@@ -100,7 +100,7 @@ impl Message {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Obeys a leader, or waits for one.
     Follower,
@@ -123,7 +123,7 @@ impl Role {
 
 /// What the host has to do, in this order. Everything may be done at once: the replica itself holds
 /// back messages that promise what is not durable yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Output {
     /// Append a record to the log; call `handle_persisted` with the token once it is durable.
     Persist {

@@ -45,7 +45,7 @@ pub struct Status {
 }
 
 /// What a replica does by its role.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum State {
     Follower { asking: Option<Asking> },
     Candidate(Candidacy),
@@ -53,7 +53,7 @@ pub(crate) enum State {
 }
 
 /// What waits until a record is durable.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Held {
     Send {
         to: NodeId,
@@ -73,7 +73,7 @@ pub(crate) enum Held {
 
 /// See the crate's text. The host calls `handle_*`, `propose`, `campaign` and `set_flushed` in any
 /// order and takes all [`Output`]s by [`Replica::poll_output`] after each.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Replica {
     pub(crate) me: NodeId,
     pub(crate) members: Vec<NodeId>,
@@ -130,10 +130,12 @@ impl Replica {
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
+        let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
         let mark = recovered.chosen;
         // See the crate's text, "The lease".
         let grants = match promised {
             Ballot::ZERO => Vec::new(),
+            _ if mutant!(RestartForgetsLease) => Vec::new(),
             _ => vec![(None, now.after(options.lease))],
         };
         let mut replica = Replica {
@@ -210,9 +212,10 @@ impl Replica {
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.flush_leader();
-            if self.chosen > self.marked {
-                self.marked = self.chosen;
-                self.persist(Record::Chosen(self.chosen));
+            let known = if mutant!(MarkAnnounced) { self.announced } else { self.chosen };
+            if known > self.marked {
+                self.marked = known;
+                self.persist(Record::Chosen(known));
             }
         }
         self.outputs.pop_front()
@@ -303,14 +306,15 @@ impl Replica {
             return;
         }
         self.seen = self.seen.max(ballot);
-        if ballot < self.promised {
+        if ballot < self.promised && !mutant!(PromiseLowered) {
             self.send(from, Message::Reject { promised: self.promised });
             return;
         }
-        if ballot > self.promised {
+        if ballot != self.promised {
             self.promise(ballot, now);
         }
         let lease_left_us = self.lease_left(from, now).as_micros() as u64;
+        let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let accepted = self.accepted_above(self.chosen);
         let message = Message::Promise { ballot, chosen: self.chosen, accepted, lease_left_us };
         self.hold(Held::Send { to: from, message }, now);
@@ -318,7 +322,8 @@ impl Replica {
 
     /// Promises a higher ballot, to another node or to itself.
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
-        assert!(ballot > self.promised, "promises only rise");
+        let broken = mutant!(PromiseLowered) || mutant!(SameBallotAgain);
+        assert!(ballot > self.promised || broken, "promises only rise");
         self.step_down(now);
         // Whoever it was about to challenge is not the leader any more.
         self.state = State::Follower { asking: None };
@@ -367,7 +372,7 @@ impl Replica {
             self.send(from, Message::Reject { promised: self.promised });
             return false;
         }
-        if ballot > self.promised {
+        if ballot > self.promised && !mutant!(AcceptKeepsPromise) {
             self.promise(ballot, now);
         }
         match &self.state {
@@ -410,7 +415,8 @@ impl Replica {
 
     /// Accepts a value of the promised ballot, once.
     pub(crate) fn accept(&mut self, entry: Entry) {
-        assert!(entry.ballot == self.promised, "accepting raises the promise first");
+        let broken = mutant!(AcceptKeepsPromise);
+        assert!(entry.ballot == self.promised || broken, "accepting raises the promise first");
         if entry.index <= self.chosen {
             // Chosen already, and held: the value is the same by Paxos.
             return;
@@ -465,7 +471,10 @@ impl Replica {
     fn learn(&mut self, chosen: Index, now: Instant) {
         self.announced = self.announced.max(chosen);
         while self.chosen < chosen
-            && self.log.get(self.chosen.next()).is_some_and(|slot| slot.ballot == self.promised)
+            && self
+                .log
+                .get(self.chosen.next())
+                .is_some_and(|slot| slot.ballot == self.promised || mutant!(LearnAnyBallot))
         {
             self.hand_out_next();
         }
@@ -483,7 +492,7 @@ impl Replica {
             .is_some_and(|(at, index)| index == first && at.until(now) < self.options.resend);
         if let Some((_, ballot)) = self.heard
             && ballot.node() != self.me
-            && !asked
+            && !(asked || mutant!(CatchUpOnce) && self.need_sent.is_some())
         {
             self.need_sent = Some((now, first));
             self.send(ballot.node(), Message::Need { first });
@@ -566,7 +575,11 @@ impl Replica {
         {
             self.flushable = self.flushable.next();
         }
-        self.log.evict(self.flushable, self.options.keep_bytes);
+        if mutant!(FlushPastLog) {
+            self.flushable = chosen;
+        }
+        let through = if mutant!(EvictNotDurable) { chosen } else { self.flushable };
+        self.log.evict(through, self.options.keep_bytes);
     }
 
     // The frame.
@@ -609,7 +622,13 @@ impl Replica {
 
     /// Holds something back until all promises and accepted entries so far are durable.
     pub(crate) fn hold(&mut self, held: Held, now: Instant) {
-        if self.must_sync <= self.persisted {
+        let early = match &held {
+            Held::Send { message: Message::Promise { .. }, .. } => mutant!(PromiseBeforeDurable),
+            Held::Send { message: Message::Accepted { .. }, .. } => mutant!(AcceptedBeforeDurable),
+            Held::OwnAccepts { .. } => mutant!(OwnVoteBeforeDurable),
+            Held::OwnPromise { .. } | Held::Send { .. } => false,
+        };
+        if self.must_sync <= self.persisted || early {
             self.release(held, now);
         } else {
             self.held.push_back((self.must_sync, held));
@@ -641,12 +660,15 @@ impl Replica {
 
     /// A random moment one to two suspicion times from now.
     pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
+        if self.options.suspicion.is_zero() {
+            return now;
+        }
         // Xorshift: members must only differ, not surprise.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let suspicion = self.options.suspicion;
         let extra = suspicion.as_micros() as u64;
-        now.after(suspicion + Duration::from_micros(self.random % extra.max(1)))
+        now.after(suspicion + Duration::from_micros(self.random % extra))
     }
 }

@@ -82,7 +82,7 @@ impl fmt::Debug for Ballot {
 }
 
 /// What a log entry holds.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Nothing: fills a gap, or opens a leadership.
     Noop,
@@ -115,7 +115,7 @@ impl fmt::Debug for Value {
 }
 
 /// An accepted value: what an acceptor's log holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Entry {
     /// Where.
     pub index: Index,
@@ -126,7 +126,7 @@ pub struct Entry {
 }
 
 /// What the host writes to its log. Records of a group are durable in the order they were made.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Record {
     /// No ballot below this one will be obeyed. Must be synced.
     Promise(Ballot),
@@ -161,7 +161,7 @@ pub struct Recovered {
 }
 
 /// Time and size limits of a replica.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Options {
     /// A leader's heartbeat. Default 150 ms.
     pub heartbeat: Duration,
@@ -182,7 +182,7 @@ pub struct Options {
     pub window_bytes: usize,
     /// Bytes of chosen entries kept in memory for members that lag. Default 8 MiB.
     pub keep_bytes: usize,
-    /// Bytes of entries in one catch-up message. Default 1 MiB.
+    /// Bytes of entries in one message: what is more goes in several. Default 1 MiB.
     pub catch_up_bytes: usize,
 }
 

@@ -23,6 +23,12 @@ const PROBE_US: u64 = 50_000;
 const PROBE_AGAIN_US: u64 = 2_000_000;
 /// A run that takes more events than this talks in circles.
 const EVENTS_MAX: u64 = 1_000_000;
+/// Messages sent before the faults stopped have arrived after this.
+const SETTLED_US: u64 = 6_000_000;
+/// How long nobody new may lead once all is well.
+const STEADY_US: u64 = 4_000_000;
+/// How long before the end of faults a leader's disk turns slow, to be ahead of its log.
+const SLOW_BEFORE_CALM_US: u64 = 900_000;
 /// A disk that is well syncs within this.
 const SYNC_US: u64 = 2_000;
 
@@ -35,6 +41,10 @@ enum Event {
     LogRead { node: usize, life: u64, to: NodeId, first: Index, last: Index },
     Restart { node: usize },
     Campaign { node: usize },
+    Join { node: usize },
+    SlowLeader,
+    Betray,
+    Relapse { leader: usize, heard_by: usize },
     Propose,
     Flush,
     Fault,
@@ -64,7 +74,24 @@ pub(crate) struct Cluster<'a> {
     calm: bool,
     /// Nodes (a bit each) that stay dead when faults stop: a minority.
     lost: u64,
+    /// What stays broken when faults stop.
+    gray: Option<Gray>,
+    /// The leader whose disk turned slow before the end of faults.
+    slow_leader: Option<usize>,
     probe: Option<(u64, u64)>,
+    /// Leaderships, and until when there may be no more of them.
+    steady: Option<(u64, u64)>,
+}
+
+/// A fault that lasts: the others have to go on in spite of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Gray {
+    /// A node that hears nobody.
+    Deaf(usize),
+    /// A node that nobody hears.
+    Mute(usize),
+    /// One direction of one link.
+    OneWay(usize, usize),
 }
 
 impl<'a> Cluster<'a> {
@@ -87,7 +114,10 @@ impl<'a> Cluster<'a> {
             summary: Summary::default(),
             calm: false,
             lost: 0,
+            gray: None,
+            slow_leader: None,
             probe: None,
+            steady: None,
             members,
             options,
             hosts,
@@ -111,6 +141,14 @@ impl<'a> Cluster<'a> {
         let gap = self.faults.gap_us();
         self.after(gap, Event::Fault);
         self.after(self.calm_at, Event::Calm);
+        match self.random.below(100) {
+            0..15 => self.after(self.calm_at - SLOW_BEFORE_CALM_US, Event::SlowLeader),
+            15..30 => {
+                let before = self.random.skewed(1_000, 100_000);
+                self.after(self.calm_at - before, Event::Betray);
+            }
+            _ => {}
+        }
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.now = at;
             self.summary.events += 1;
@@ -165,6 +203,22 @@ impl<'a> Cluster<'a> {
                     self.trace_node(node, || "is told to campaign".to_owned());
                     self.step(node, |replica, now| replica.campaign(now))?;
                 }
+            }
+            Event::Join { node } => {
+                if !self.calm {
+                    self.network.join_node(node);
+                }
+            }
+            Event::SlowLeader => self.slow_leader(),
+            Event::Betray => self.betray()?,
+            Event::Relapse { .. } if self.calm => {}
+            Event::Relapse { leader, heard_by } => {
+                self.network.held = None;
+                self.crash(leader, 100);
+                self.network.join_node(leader);
+                self.network.cut(leader, heard_by);
+                self.hosts[leader].mute_when_leads = true;
+                self.after(200, Event::Campaign { node: leader });
             }
             Event::Propose => self.work()?,
             Event::Flush => self.flush()?,
@@ -236,7 +290,12 @@ impl<'a> Cluster<'a> {
             Output::Commit { index, value } => self.commit(node, index, value)?,
             Output::RoleChanged { role } => {
                 self.trace_node(node, || format!("is {} now", role.name()));
-                self.summary.leaders += u64::from(role == paxos::Role::Leader);
+                if role == paxos::Role::Leader {
+                    self.summary.leaders += 1;
+                    if std::mem::take(&mut self.hosts[node].mute_when_leads) && !self.calm {
+                        (0..self.hosts.len()).for_each(|other| self.network.cut(node, other));
+                    }
+                }
             }
             Output::ReadLog { to, first, last } => {
                 self.trace_node(node, || format!("reads {first:?}..={last:?} for {to:?}"));
@@ -266,10 +325,21 @@ impl<'a> Cluster<'a> {
         if self.hosts[to].replica.is_none() || self.network.is_cut(from, to) {
             return Ok(());
         }
+        let again = bytes.clone();
         let message = match codec::decode(bytes) {
             Ok(message) => message,
             Err(error) => return violation("codec", format!("{error} in a message of {from}")),
         };
+        if matches!(message, Message::Chosen { .. })
+            && !self.calm
+            && std::mem::take(&mut self.hosts[to].campaigns_at_chosen)
+        {
+            // Out of reach of whom it learns from, as those who know most are not to promise.
+            self.network.cut(to, from);
+            let delay = self.random.between(500, 8_000);
+            self.after(delay, Event::Deliver { from, to, bytes: again });
+            return self.step(to, |replica, now| replica.campaign(now));
+        }
         self.trace_node(to, || format!("hears {}: {message:?}", from + 1));
         let sender = self.members[from];
         self.step(to, |replica, now| replica.handle_message(sender, message, now))
@@ -389,20 +459,26 @@ impl<'a> Cluster<'a> {
     /// Some state machine makes durable what it holds, or some of it.
     fn flush(&mut self) -> Result<(), Violation> {
         let node = self.random.below(self.hosts.len() as u64) as usize;
+        self.flush_node(node, false)?;
+        let gap = self.random.skewed(10_000, 2_000_000);
+        self.after(gap, Event::Flush);
+        Ok(())
+    }
+
+    fn flush_node(&mut self, node: usize, all: bool) -> Result<(), Violation> {
         let host = &mut self.hosts[node];
         if let Some(replica) = &mut host.replica
             && host.paused_until.is_none()
         {
             let applied = host.machine.applied();
             let flushable = replica.flushable();
-            let flushed = Index(self.random.between(host.machine.flushed.0, flushable.0));
+            let least = if all { flushable.0 } else { host.machine.flushed.0 };
+            let flushed = Index(self.random.between(least, flushable.0));
             host.machine.flushed = flushed;
             replica.set_flushed(flushed);
             self.trace_node(node, || format!("has flushed {flushed:?} of {applied:?}"));
             self.drain(node)?;
         }
-        let gap = self.random.skewed(10_000, 2_000_000);
-        self.after(gap, Event::Flush);
         Ok(())
     }
 
@@ -454,6 +530,22 @@ impl<'a> Cluster<'a> {
                 }
                 self.after(2_000, Event::Campaign { node });
             }
+            Fault::LateLearner { node, away_us, learns_us } => {
+                self.network.split(1 << node);
+                self.after(away_us, Event::Join { node });
+                self.hosts[node].campaigns_at_chosen = self.random.chance(500);
+                self.after(away_us + learns_us, Event::Campaign { node });
+            }
+            Fault::Relapse { leader, heard_by, after_us, late_us } => {
+                self.network.split(1 << leader);
+                self.network.join_link(leader, heard_by);
+                self.network.held = Some((heard_by, leader, late_us));
+                self.sync_us[leader] = 100_000;
+                for _ in 0..3 {
+                    self.propose(leader, 8)?;
+                }
+                self.after(after_us, Event::Relapse { leader, heard_by });
+            }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
                     let stagger = self.random.skewed(1, 500_000);
@@ -485,13 +577,9 @@ impl<'a> Cluster<'a> {
         self.calm = true;
         self.network.calm();
         self.sync_us.fill(SYNC_US);
+        self.choose_lasting();
+        self.trace.line(self.now, || format!("CALM, without {:#b}, {:?}", self.lost, self.gray));
         let nodes = self.hosts.len();
-        if self.random.chance(400) {
-            for _ in 0..self.random.between(1, (nodes as u64 - 1) / 2) {
-                self.lost |= 1 << self.random.below(nodes as u64);
-            }
-        }
-        self.trace.line(self.now, || format!("CALM, without {:#b}", self.lost));
         for node in 0..nodes {
             self.hosts[node].dies_in = None;
             self.hosts[node].dies_at_promise = None;
@@ -502,6 +590,76 @@ impl<'a> Cluster<'a> {
             }
         }
         self.after(PROBE_US, Event::Probe);
+        self.last_blow()
+    }
+
+    /// Chooses what stays broken: a minority of the nodes dead, or one node or link half broken.
+    fn choose_lasting(&mut self) {
+        let nodes = self.hosts.len() as u64;
+        let (one, other) = (self.random.below(nodes) as usize, self.random.below(nodes) as usize);
+        if let Some(leader) = self.slow_leader {
+            self.lost = 1 << other & !(1 << leader);
+        } else if self.lost != 0 {
+            // Chosen already.
+        } else if self.random.chance(400) {
+            for _ in 0..self.random.between(1, (nodes - 1) / 2) {
+                self.lost |= 1 << self.random.below(nodes);
+            }
+        } else if self.random.chance(500) {
+            let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+            let one = if self.random.chance(500) { leader.unwrap_or(one) } else { one };
+            let gray = self.random.pick(&[Gray::Deaf(one), Gray::Mute(one), Gray::OneWay(one, other)]);
+            self.gray = Some(gray);
+            for node in (0..self.hosts.len()).filter(|node| *node != one) {
+                match gray {
+                    Gray::Deaf(_) => self.network.cut(node, one),
+                    Gray::Mute(_) => self.network.cut(one, node),
+                    Gray::OneWay(from, to) if from != to => self.network.cut(from, to),
+                    Gray::OneWay(..) => {}
+                }
+            }
+        }
+    }
+
+    /// Shortly before the faults stop, the leader's disk is slow and its clients are not: what it
+    /// commits is on other disks only.
+    fn slow_leader(&mut self) {
+        let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+        if let Some(node) = leader {
+            self.sync_us[node] = SLOW_BEFORE_CALM_US;
+            self.slow_leader = leader;
+        }
+    }
+
+    /// Shortly before the faults stop for good with the leader dead, another campaigns that hears
+    /// only from the leader how much is chosen.
+    fn betray(&mut self) -> Result<(), Violation> {
+        let Some(leader) = (0..self.hosts.len()).find(|node| self.may_be_asked(*node)) else {
+            return Ok(());
+        };
+        for _ in 0..3 {
+            self.propose(leader, 8)?;
+        }
+        let node = self.random.below(self.hosts.len() as u64) as usize;
+        if node != leader {
+            self.lost = 1 << leader;
+            let delay = self.random.skewed(500, 20_000);
+            self.after(delay, Event::Campaign { node });
+            for other in (0..self.hosts.len()).filter(|other| *other != leader && *other != node) {
+                if self.random.chance(700) {
+                    self.network.cut(node, other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// That leader dies as the faults stop, right after its state machine took all it may.
+    fn last_blow(&mut self) -> Result<(), Violation> {
+        if let Some(node) = self.slow_leader {
+            self.flush_node(node, true)?;
+            self.crash(node, 1_000);
+        }
         Ok(())
     }
 
@@ -509,14 +667,24 @@ impl<'a> Cluster<'a> {
         (self.lost >> node) & 1 == 1
     }
 
+    /// Whether a node must have everything in the end.
+    fn must_recover(&self, node: usize) -> bool {
+        let is_gray = match self.gray {
+            None => false,
+            Some(Gray::Deaf(gray) | Gray::Mute(gray)) => gray == node,
+            Some(Gray::OneWay(from, to)) => node == from || node == to,
+        };
+        !is_gray && !self.is_lost(node)
+    }
+
     /// True once a value proposed after the last fault is committed everywhere.
     fn probe(&mut self) -> Result<bool, Violation> {
         if let Some((number, _)) = self.probe
             && let Some(index) = self.checks.committed_at(number)
             && (0..self.hosts.len())
-                .all(|node| self.is_lost(node) || self.hosts[node].machine.applied() >= index)
+                .all(|node| !self.must_recover(node) || self.hosts[node].machine.applied() >= index)
         {
-            return Ok(true);
+            return self.steady();
         }
         if self.now > self.calm_at + RECOVERY_MAX_US {
             let applied: Vec<_> = self.hosts.iter().map(|host| host.machine.applied().0).collect();
@@ -536,6 +704,26 @@ impl<'a> Cluster<'a> {
         Ok(false)
     }
 
+    /// All is well. A quarter of the runs go on to see that it stays so: nobody who misses a
+    /// message here and there may disturb a leader that works.
+    fn steady(&mut self) -> Result<bool, Violation> {
+        if self.calm_at % 4 != 0 {
+            return Ok(true);
+        }
+        let leaders = self.summary.leaders;
+        let settled = self.calm_at + SETTLED_US;
+        let end = settled.max(self.now) + STEADY_US;
+        let (before, until) = *self.steady.get_or_insert((leaders, end));
+        if self.now <= settled {
+            self.steady = Some((leaders, until));
+        } else if leaders > before {
+            let text = format!("{} new leaderships though all is well", leaders - before);
+            return violation("steady leadership", text);
+        }
+        self.after(PROBE_US, Event::Probe);
+        Ok(self.now >= until)
+    }
+
     fn check_serving(&self) -> Result<(), Violation> {
         let mut serving = None;
         for (node, host) in self.hosts.iter().enumerate() {
@@ -552,9 +740,8 @@ impl<'a> Cluster<'a> {
     }
 
     fn finish(mut self) -> Result<Summary, Violation> {
-        let lost = self.lost;
-        let alive = |node: &(usize, &Host)| (lost >> node.0) & 1 == 0;
-        for (node, host) in self.hosts.iter().enumerate().filter(alive) {
+        let whole = |node: &(usize, &Host)| self.must_recover(node.0);
+        for (node, host) in self.hosts.iter().enumerate().filter(whole) {
             self.checks.finish(node + 1, &host.machine.values)?;
         }
         self.summary.runs = 1;

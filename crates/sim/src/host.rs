@@ -29,7 +29,7 @@ impl Clock {
 }
 
 /// What is on a disk: the log, as records that are synced and records that may vanish.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Disk {
     promised: Ballot,
     chosen: Index,
@@ -87,6 +87,12 @@ impl Disk {
         }
     }
 
+    /// The power fails and all that is not synced is lost.
+    pub(crate) fn lose_unsynced(&mut self) {
+        self.unsynced.clear();
+        self.syncing = None;
+    }
+
     /// The power fails: of what is not synced, some first records may have got there.
     pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
         let survive = random.below(self.unsynced.len() as u64 + 1) as usize;
@@ -114,7 +120,7 @@ impl Disk {
         entries
     }
 
-    fn recover(&self, applied: Index) -> Recovered {
+    pub(crate) fn recover(&self, applied: Index) -> Recovered {
         let above = self.entries.range(applied.0 + 1..);
         Recovered {
             promised: self.promised,
@@ -156,6 +162,10 @@ pub(crate) struct Host {
     pub(crate) dies_in: Option<(u64, u64)>,
     /// This becomes `dies_in` when the process next writes a promise.
     pub(crate) dies_at_promise: Option<(u64, u64)>,
+    /// When this process next hears chosen entries, it campaigns and hears them a moment later.
+    pub(crate) campaigns_at_chosen: bool,
+    /// When this process next leads, nobody hears it.
+    pub(crate) mute_when_leads: bool,
     /// What this life proposed, by index.
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
@@ -180,6 +190,8 @@ impl Host {
             paused_until: None,
             dies_in: None,
             dies_at_promise: None,
+            campaigns_at_chosen: false,
+            mute_when_leads: false,
             proposed: BTreeMap::new(),
             tick_at: None,
         }

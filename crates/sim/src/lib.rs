@@ -27,6 +27,9 @@ mod checks;
 mod cluster;
 mod faults;
 mod host;
+#[cfg(feature = "mutants")]
+mod hunt;
+pub mod model;
 mod network;
 mod random;
 mod trace;
@@ -36,6 +39,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 pub use checks::Violation;
+#[cfg(feature = "mutants")]
+pub use hunt::{Hunted, hunt};
 pub use trace::Trace;
 
 /// What runs went through.

@@ -12,6 +12,8 @@ pub(crate) struct Network {
     nodes: usize,
     /// `cut[from * nodes + to]`: nothing gets through in this direction.
     cut: Vec<bool>,
+    /// What goes from one node to another arrives so much later.
+    pub(crate) held: Option<(usize, usize, u64)>,
     delay_min_us: u64,
     delay_max_us: u64,
     loss_per_mille: u64,
@@ -30,6 +32,7 @@ impl Network {
         Network {
             nodes,
             cut: vec![false; nodes * nodes],
+            held: None,
             delay_min_us,
             delay_max_us: random.skewed(delay_min_us, 60_000),
             loss_per_mille: random.pick(&[0, 0, 5, 50, 200]),
@@ -43,7 +46,8 @@ impl Network {
         if self.cut[from * self.nodes + to] || self.random.chance(self.loss_per_mille) {
             return [None, None];
         }
-        let first = self.delay();
+        let held = self.held.filter(|held| (held.0, held.1) == (from, to));
+        let first = self.delay() + held.map_or(0, |(_, _, late_us)| late_us);
         let second = self.random.chance(self.repeat_per_mille).then(|| self.delay());
         [Some(first), second]
     }
@@ -80,9 +84,24 @@ impl Network {
         self.cut.fill(false);
     }
 
+    /// Joins both directions of one link.
+    pub(crate) fn join_link(&mut self, one: usize, other: usize) {
+        self.cut[one * self.nodes + other] = false;
+        self.cut[other * self.nodes + one] = false;
+    }
+
+    /// Joins one node's links.
+    pub(crate) fn join_node(&mut self, node: usize) {
+        for other in 0..self.nodes {
+            self.cut[node * self.nodes + other] = false;
+            self.cut[other * self.nodes + node] = false;
+        }
+    }
+
     /// Loses nothing from now on.
     pub(crate) fn calm(&mut self) {
         self.join();
+        self.held = None;
         self.loss_per_mille = 0;
         self.late_per_mille = 0;
     }
