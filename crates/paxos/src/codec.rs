@@ -1,18 +1,20 @@
 //! Messages as bytes.
 //!
 //! ```text
-//! message = version:u8 (1) kind:u8 body
+//! message = version:u8 (2) kind:u8 body
 //! kind 1 Ask          question:u64
 //!      2 Answer       question:u64 leader_alive:u8
-//!      3 Prepare      ballot:u64
+//!      3 Prepare      ballot:u64 handed:u64
 //!      4 Promise      ballot:u64 chosen:u64 lease_left_us:u64 count:u32 entry*
+//!                     count:u32 (index:u64 ballot:u64)*
 //!      5 Accept       ballot:u64 chosen:u64 sent:u64 count:u32 (index:u64 value)*
 //!      6 Accepted     ballot:u64 sent:u64 count:u32 index:u64*
 //!      7 Heartbeat    ballot:u64 chosen:u64 truncate:u64 sent:u64
-//!      8 HeartbeatAck ballot:u64 flushed:u64 sent:u64
+//!      8 HeartbeatAck ballot:u64 flushed:u64 chosen:u64 sent:u64
 //!      9 Reject       ballot:u64
 //!     10 Need         index:u64
 //!     11 Chosen       count:u32 entry*
+//!     12 TakeOver     ballot:u64 chosen:u64
 //! entry = index:u64 ballot:u64 value
 //! value = 0:u8 (no-op) | 1:u8 length:u32 bytes
 //! ```
@@ -25,7 +27,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::message::Message;
 use crate::types::{Ballot, Entry, Index, Instant, Value};
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -48,10 +50,15 @@ pub fn encode(message: &Message) -> BytesMut {
             put(&mut out, 2, &[*question]);
             out.put_u8(u8::from(*leader_alive));
         }
-        Message::Prepare { ballot } => put(&mut out, 3, &[ballot.number]),
-        Message::Promise { ballot, chosen, accepted, lease_left_us } => {
+        Message::Prepare { ballot, handed } => put(&mut out, 3, &[ballot.number, handed.number]),
+        Message::Promise { ballot, chosen, accepted, faulty, lease_left_us } => {
             put(&mut out, 4, &[ballot.number, chosen.0, *lease_left_us]);
             put_entries(&mut out, accepted);
+            out.put_u32(faulty.len() as u32);
+            for (index, ballot) in faulty {
+                out.put_u64(index.0);
+                out.put_u64(ballot.number);
+            }
         }
         Message::Accept { ballot, values, chosen, sent } => {
             put(&mut out, 5, &[ballot.number, chosen.0, sent.0]);
@@ -69,8 +76,8 @@ pub fn encode(message: &Message) -> BytesMut {
         Message::Heartbeat { ballot, chosen, truncate, sent } => {
             put(&mut out, 7, &[ballot.number, chosen.0, truncate.0, sent.0]);
         }
-        Message::HeartbeatAck { ballot, flushed, sent } => {
-            put(&mut out, 8, &[ballot.number, flushed.0, sent.0]);
+        Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
+            put(&mut out, 8, &[ballot.number, flushed.0, chosen.0, sent.0]);
         }
         Message::Reject { promised } => put(&mut out, 9, &[promised.number]),
         Message::Need { first } => put(&mut out, 10, &[first.0]),
@@ -78,6 +85,7 @@ pub fn encode(message: &Message) -> BytesMut {
             put(&mut out, 11, &[]);
             put_entries(&mut out, entries);
         }
+        Message::TakeOver { ballot, chosen } => put(&mut out, 12, &[ballot.number, chosen.0]),
     }
     out
 }
@@ -136,11 +144,12 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
     Some(match rest.try_get_u8().ok()? {
         1 => Message::Ask { question: number(rest)? },
         2 => Message::Answer { question: number(rest)?, leader_alive: flag(rest)? },
-        3 => Message::Prepare { ballot: ballot(rest)? },
+        3 => Message::Prepare { ballot: ballot(rest)?, handed: ballot(rest)? },
         4 => {
             let (ballot, chosen) = (ballot(rest)?, index(rest)?);
-            let lease_left_us = number(rest)?;
-            Message::Promise { ballot, chosen, lease_left_us, accepted: entries(rest)? }
+            let (lease_left_us, accepted) = (number(rest)?, entries(rest)?);
+            let faulty = list(rest, 16, |rest| Some((index(rest)?, self::ballot(rest)?)))?;
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us }
         }
         5 => {
             let (ballot, chosen, sent) = (ballot(rest)?, index(rest)?, instant(rest)?);
@@ -160,11 +169,13 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
         8 => Message::HeartbeatAck {
             ballot: ballot(rest)?,
             flushed: index(rest)?,
+            chosen: index(rest)?,
             sent: instant(rest)?,
         },
         9 => Message::Reject { promised: ballot(rest)? },
         10 => Message::Need { first: index(rest)? },
         11 => Message::Chosen { entries: entries(rest)? },
+        12 => Message::TakeOver { ballot: ballot(rest)?, chosen: index(rest)? },
         _ => return None,
     })
 }
@@ -239,20 +250,22 @@ mod tests {
         vec![
             Message::Ask { question: 1 },
             Message::Answer { question: 1, leader_alive: true },
-            Message::Prepare { ballot },
+            Message::Prepare { ballot, handed: Ballot::new(6, NodeId(1)) },
             Message::Promise {
                 ballot,
                 chosen,
                 accepted: vec![entry.clone(), gap.clone()],
+                faulty: vec![(Index(12), ballot)],
                 lease_left_us: 5,
             },
             Message::Accept { ballot, values: vec![(Index(9), data)], chosen, sent },
             Message::Accepted { ballot, indexes: vec![Index(9), Index(12)], sent },
             Message::Heartbeat { ballot, chosen, truncate: Index(2), sent },
-            Message::HeartbeatAck { ballot, flushed: Index(4), sent },
+            Message::HeartbeatAck { ballot, flushed: Index(4), chosen, sent },
             Message::Reject { promised: ballot },
             Message::Need { first: Index(3) },
             Message::Chosen { entries: vec![entry, gap] },
+            Message::TakeOver { ballot, chosen },
         ]
     }
 

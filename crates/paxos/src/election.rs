@@ -29,13 +29,30 @@ pub(crate) struct Candidacy {
     pub(crate) chosen: (Index, NodeId),
     /// The newest accepted value of each open index.
     pub(crate) accepted: BTreeMap<u64, (Ballot, Value)>,
+    /// Where members accepted what they cannot read any more: the member and its ballot.
+    faulty: BTreeMap<u64, Vec<(usize, Ballot)>>,
+    /// The ballot whose leader gave up its lease to this candidate; zero if none did.
+    handed: Ballot,
     /// When the last lease granted to somebody else has surely ended.
     pub(crate) commit_from: Instant,
+}
+
+/// What an acceptor holds, as it tells a candidate.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    /// Everything up to here is chosen.
+    pub(crate) chosen: Index,
+    pub(crate) accepted: Vec<Entry>,
+    pub(crate) faulty: Vec<(Index, Ballot)>,
 }
 
 impl Replica {
     /// Starts a campaign now: for a first boot, where waiting would find out nothing.
     pub fn campaign(&mut self, now: Instant) {
+        self.campaign_after(Ballot::ZERO, now);
+    }
+
+    fn campaign_after(&mut self, handed: Ballot, now: Instant) {
         self.now = now;
         let mut ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
         if mutant!(SameBallotAgain) && self.promised.node() == self.me {
@@ -48,6 +65,8 @@ impl Replica {
             repeat: None,
             chosen: (self.chosen, self.me),
             accepted: BTreeMap::new(),
+            faulty: BTreeMap::new(),
+            handed,
             commit_from: now,
         });
         self.outputs.push_back(Output::RoleChanged { role: Role::Candidate });
@@ -82,7 +101,8 @@ impl Replica {
             }
             State::Candidate(candidacy) if candidacy.repeat.is_some_and(|at| at <= now) => {
                 candidacy.repeat = Some(again);
-                (Message::Prepare { ballot: candidacy.ballot }, candidacy.promised_by)
+                let Candidacy { ballot, handed, .. } = *candidacy;
+                (Message::Prepare { ballot, handed }, candidacy.promised_by)
             }
             _ => return,
         };
@@ -138,29 +158,32 @@ impl Replica {
 
     pub(crate) fn own_promise_durable(&mut self, ballot: Ballot, now: Instant) {
         let repeat = now.after(self.options.resend);
-        match &mut self.state {
+        let handed = match &mut self.state {
             State::Candidate(candidacy) if candidacy.ballot == ballot => {
                 candidacy.repeat = Some(repeat);
+                candidacy.handed
             }
             _ => return,
-        }
-        self.send_all(Message::Prepare { ballot });
-        let known = (self.chosen, self.accepted_above(self.chosen));
+        };
+        self.send_all(Message::Prepare { ballot, handed });
         // A group of one grants leases to nobody else.
-        let lease_left =
-            if self.members.len() == 1 { Duration::ZERO } else { self.lease_left(self.me, now) };
-        self.handle_promise(self.me, ballot, known, lease_left, now);
+        let lease_left = match self.members.len() {
+            1 => Duration::ZERO,
+            _ => self.lease_left(self.me, handed, now),
+        };
+        self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
     }
 
     pub(crate) fn handle_promise(
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        (chosen, accepted): (Index, Vec<Entry>),
+        reported: Reported,
         lease_left: Duration,
         now: Instant,
     ) {
-        let (position, quorum) = (self.position(from), self.quorum());
+        let position = self.position(from);
+        let Reported { chosen, accepted, faulty } = reported;
         let State::Candidate(candidacy) = &mut self.state else { return };
         if candidacy.ballot != ballot {
             return;
@@ -177,13 +200,53 @@ impl Replica {
                 *newest = (entry.ballot, entry.value);
             }
         }
-        if candidacy.promised_by.count_ones() as usize >= quorum {
+        for (index, ballot) in faulty {
+            candidacy.faulty.entry(index.0).or_default().push((position, ballot));
+        }
+        if self.knows_enough() {
             let State::Candidate(candidacy) =
                 std::mem::replace(&mut self.state, State::Follower { asking: None })
             else {
                 unreachable!("matched above")
             };
             self.lead(candidacy, now);
+        }
+    }
+
+    /// Whether a quorum has promised and it is certain what may have been chosen.
+    fn knows_enough(&self) -> bool {
+        let State::Candidate(candidacy) = &self.state else { return false };
+        let promised = candidacy.promised_by;
+        if (promised.count_ones() as usize) < self.quorum() {
+            return false;
+        }
+        candidacy.faulty.iter().all(|(index, reports)| {
+            if *index <= candidacy.chosen.0.0 || mutant!(FaultyIsAbsent) {
+                // It will be fetched.
+                return true;
+            }
+            // A value that nobody can read is no reason to wait if a newer one is known. Else whoever
+            // lost it has not answered, as far as this index goes.
+            let known = candidacy.accepted.get(index).map_or(Ballot::ZERO, |(ballot, _)| *ballot);
+            let newer = reports.iter().filter(|(_, ballot)| *ballot > known);
+            let silent = newer.fold(0, |silent, (position, _)| silent | 1u64 << position);
+            (promised & !silent).count_ones() as usize >= self.quorum()
+        })
+    }
+
+    /// A leader hands over to this node.
+    pub(crate) fn handle_take_over(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        now: Instant,
+    ) {
+        // Who has promised another ballot since has missed its turn.
+        let obeys = ballot == self.promised && matches!(self.state, State::Follower { .. });
+        if ballot.node() == from && obeys {
+            self.learn(chosen, now);
+            self.campaign_after(ballot, now);
         }
     }
 

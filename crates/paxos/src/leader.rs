@@ -26,6 +26,9 @@ pub(crate) struct Leadership {
     acknowledged: Vec<Option<Instant>>,
     /// By member position: how far its state machine is durable, as it said in this ballot.
     flushed: Vec<Option<Index>>,
+    /// By member position: how far it has handed out, as it said in this ballot.
+    known: Vec<Index>,
+    transfer: Option<Transfer>,
     /// Bytes proposed and not chosen.
     window_bytes: usize,
     next_heartbeat: Instant,
@@ -33,6 +36,27 @@ pub(crate) struct Leadership {
     helper: NodeId,
     /// The last time such entries came.
     helped: Instant,
+}
+
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TransferError {
+    /// This replica does not lead, or not yet with a lease.
+    #[error("not the leader")]
+    NotLeader,
+    /// The other one cannot lead: it is no member, or this replica itself.
+    #[error("no candidate")]
+    NoCandidate,
+}
+
+/// Leadership on its way to another member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Transfer {
+    to: NodeId,
+    /// When this leader gives up and leads on.
+    until: Instant,
+    /// What the target was told at once to be chosen.
+    told: Option<Index>,
 }
 
 impl Leadership {
@@ -77,7 +101,8 @@ impl Replica {
     pub fn may_propose(&self, bytes: usize) -> Result<(), ProposeError> {
         let State::Leader(leadership) = &self.state else { return Err(ProposeError::NotLeader) };
         let open = leadership.next.0 - 1 - self.chosen.0.max(leadership.first_open.0 - 1);
-        let full = open >= self.options.window_entries
+        let full = leadership.transfer.is_some()
+            || open >= self.options.window_entries
             || (open > 0 && leadership.window_bytes + bytes > self.options.window_bytes);
         if full { Err(ProposeError::WindowFull) } else { Ok(()) }
     }
@@ -110,6 +135,8 @@ impl Replica {
             commit_from,
             acknowledged: vec![None; members],
             flushed: vec![None; members],
+            known: vec![Index(0); members],
+            transfer: None,
             window_bytes: 0,
             next_heartbeat: now,
             helper,
@@ -236,7 +263,7 @@ impl Replica {
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        flushed: Index,
+        (flushed, chosen): (Index, Index),
         sent: Instant,
         now: Instant,
     ) {
@@ -247,6 +274,7 @@ impl Replica {
         {
             let known = &mut leadership.flushed[position];
             *known = (*known).max(Some(flushed));
+            leadership.known[position] = leadership.known[position].max(chosen);
         }
         self.advance(now);
     }
@@ -282,6 +310,7 @@ impl Replica {
             self.hand_out_next();
         }
         self.settle();
+        self.hand_over(now);
     }
 
     /// Until when a quorum, this node included, lets nobody else commit.
@@ -299,6 +328,56 @@ impl Replica {
             Some(sent) if mutant!(LeaseWithoutMargin) => sent.after(self.options.lease),
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
+        }
+    }
+
+    /// Hands leadership over to another member, without the pause that the end of a lease costs.
+    /// Proposals are refused as if the window were full until the other leads, or until a lease time
+    /// has passed without success.
+    ///
+    /// *Errors*: see [`TransferError`]; nothing happened then.
+    pub fn transfer(&mut self, to: NodeId, now: Instant) -> Result<(), TransferError> {
+        self.now = now;
+        if !self.may_serve(now) {
+            return Err(TransferError::NotLeader);
+        }
+        if to == self.me || !self.members.contains(&to) {
+            return Err(TransferError::NoCandidate);
+        }
+        let until = now.after(self.options.lease);
+        let at = self.position(to);
+        let leadership = self.leadership();
+        // What it said before is no sign that it is there now.
+        leadership.known[at] = Index(0);
+        leadership.transfer = Some(Transfer { to, until, told: None });
+        self.hand_over(now);
+        Ok(())
+    }
+
+    /// Goes on with a transfer: first the target hears what is chosen, then that it is to lead.
+    fn hand_over(&mut self, now: Instant) {
+        let chosen = self.chosen;
+        let State::Leader(leadership) = &mut self.state else { return };
+        let Some(transfer) = &mut leadership.transfer else { return };
+        let (ballot, to) = (leadership.ballot, transfer.to);
+        if now >= transfer.until {
+            leadership.transfer = None;
+            return;
+        }
+        if chosen.next() != leadership.next {
+            return;
+        }
+        let at = self.members.iter().position(|member| *member == to).expect("a member");
+        if leadership.known[at] == chosen {
+            // From here on this node neither proposes nor serves in this ballot.
+            if !mutant!(TransferKeepsLease) {
+                self.step_down(now);
+            }
+            self.send(to, Message::TakeOver { ballot, chosen });
+        } else if transfer.told != Some(chosen) {
+            transfer.told = Some(chosen);
+            let truncate = self.truncated;
+            self.send(to, Message::Heartbeat { ballot, chosen, truncate, sent: now });
         }
     }
 

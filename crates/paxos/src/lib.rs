@@ -78,6 +78,7 @@ pub mod mutants;
 mod replica;
 mod types;
 
+pub use leader::TransferError;
 pub use message::{Message, Output, Role};
 pub use replica::{ProposeError, Replica, Status};
 pub use types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};

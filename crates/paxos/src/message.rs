@@ -22,6 +22,8 @@ pub enum Message {
     Prepare {
         /// The candidate's ballot.
         ballot: Ballot,
+        /// The ballot whose leader gave up its lease to the candidate; zero if none did.
+        handed: Ballot,
     },
     /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent.
     Promise {
@@ -31,6 +33,8 @@ pub enum Message {
         chosen: Index,
         /// What it accepted above that.
         accepted: Vec<Entry>,
+        /// Where above that it accepted something newer that it cannot read any more.
+        faulty: Vec<(Index, Ballot)>,
         /// Microseconds for which another leader may still hold a lease from the sender.
         lease_left_us: u64,
     },
@@ -71,6 +75,8 @@ pub enum Message {
         ballot: Ballot,
         /// The sender's state machine holds everything up to here durably.
         flushed: Index,
+        /// The sender has handed out everything up to here.
+        chosen: Index,
         /// The echo.
         sent: Instant,
     },
@@ -83,6 +89,13 @@ pub enum Message {
     Need {
         /// The first index missing.
         first: Index,
+    },
+    /// "Lead in my place": the sender has stopped leading and gives up its lease.
+    TakeOver {
+        /// The ballot the sender led in.
+        ballot: Ballot,
+        /// Everything up to here is chosen, and nothing else was proposed.
+        chosen: Index,
     },
     /// Chosen entries, by ascending index without gaps.
     Chosen {

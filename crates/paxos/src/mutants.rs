@@ -59,6 +59,8 @@ mutants! {
     CampaignUnasked: "a follower that misses the leader campaigns without asking",
     CatchUpOnce: "a follower asks once for what it lacks",
     AcceptsNotRepeated: "a lost proposal is not sent again",
+    FaultyIsAbsent: "a damaged entry counts as never accepted",
+    TransferKeepsLease: "a leader that handed over serves on",
     HelpAwaitedForever: "a leader waits for ever for chosen entries from those who are gone",
 }
 

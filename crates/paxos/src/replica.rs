@@ -1,11 +1,11 @@
 //! A member of a group: the acceptor, the learner, and the frame around election and leadership.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::election::{Asking, Candidacy};
+use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::Log;
+use crate::log::{Log, Slot};
 use crate::message::{Message, Output, Role};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
 
@@ -83,6 +83,8 @@ pub struct Replica {
     /// The highest ballot seen anywhere: the next campaign goes above it.
     pub(crate) seen: Ballot,
     pub(crate) log: Log,
+    /// What was accepted and cannot be read any more, above `chosen`: the index and the ballot.
+    pub(crate) faulty: BTreeMap<Index, Ballot>,
     /// The highest index ever accepted.
     pub(crate) last: Index,
     /// Everything up to here is chosen and handed out.
@@ -97,13 +99,15 @@ pub struct Replica {
     flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
-    /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
-    grants: Vec<(Option<NodeId>, Instant)>,
+    /// Leases given by this acceptor to leaders of ballots and when they end; `None`: to whom is
+    /// forgotten.
+    grants: Vec<(Option<Ballot>, Instant)>,
     /// When a follower loses patience, a candidate tries again.
     pub(crate) patience: Instant,
     /// The newest time the host told.
     pub(crate) now: Instant,
-    need_sent: Option<(Instant, Index)>,
+    /// What was asked for last, when, and how often in vain before.
+    need_sent: Option<(Instant, Index, usize)>,
     next_token: u64,
     /// The token of the newest record that must be synced.
     must_sync: u64,
@@ -130,6 +134,7 @@ impl Replica {
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
+        let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
         let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
         let mark = recovered.chosen;
         // See the crate's text, "The lease".
@@ -145,6 +150,7 @@ impl Replica {
             promised,
             seen: promised,
             log: Log::default(),
+            faulty: BTreeMap::new(),
             last: recovered.applied,
             chosen: recovered.applied,
             marked: mark,
@@ -172,7 +178,18 @@ impl Replica {
                 replica.log.put(entry, 0);
             }
         }
-        while replica.chosen < mark && replica.log.get(replica.chosen.next()).is_some() {
+        for (index, ballot) in recovered.faulty {
+            let newer = replica.log.get(index).is_some_and(|slot| slot.ballot >= ballot);
+            if index > recovered.applied && !newer {
+                replica.last = replica.last.max(index);
+                let newest = replica.faulty.entry(index).or_insert(ballot);
+                *newest = ballot.max(*newest);
+            }
+        }
+        while replica.chosen < mark
+            && replica.log.get(replica.chosen.next()).is_some()
+            && !replica.faulty.contains_key(&replica.chosen.next())
+        {
             replica.hand_out_next();
         }
         replica.patience = if promised.node() == me && promised != Ballot::ZERO {
@@ -259,10 +276,11 @@ impl Replica {
             Message::Answer { question, leader_alive } => {
                 self.handle_answer(from, question, leader_alive, now);
             }
-            Message::Prepare { ballot } => self.handle_prepare(from, ballot, now),
-            Message::Promise { ballot, chosen, accepted, lease_left_us } => {
+            Message::Prepare { ballot, handed } => self.handle_prepare(from, ballot, handed, now),
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us } => {
                 let lease_left = Duration::from_micros(lease_left_us);
-                self.handle_promise(from, ballot, (chosen, accepted), lease_left, now);
+                let reported = Reported { chosen, accepted, faulty };
+                self.handle_promise(from, ballot, reported, lease_left, now);
             }
             Message::Accept { ballot, values, chosen, sent } => {
                 self.handle_accept(from, ballot, values, chosen, (sent, now));
@@ -273,12 +291,15 @@ impl Replica {
             Message::Heartbeat { ballot, chosen, truncate, sent } => {
                 self.handle_heartbeat(from, ballot, chosen, truncate, (sent, now));
             }
-            Message::HeartbeatAck { ballot, flushed, sent } => {
-                self.handle_heartbeat_ack(from, ballot, flushed, sent, now);
+            Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
+                self.handle_heartbeat_ack(from, ballot, (flushed, chosen), sent, now);
             }
             Message::Reject { promised } => self.handle_reject(promised, now),
             Message::Need { first } => self.handle_need(from, first),
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
+            Message::TakeOver { ballot, chosen } => {
+                self.handle_take_over(from, ballot, chosen, now)
+            }
         }
     }
 
@@ -301,7 +322,7 @@ impl Replica {
 
     // The acceptor.
 
-    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, now: Instant) {
+    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, handed: Ballot, now: Instant) {
         if ballot.node() != from {
             return;
         }
@@ -313,10 +334,10 @@ impl Replica {
         if ballot != self.promised {
             self.promise(ballot, now);
         }
-        let lease_left_us = self.lease_left(from, now).as_micros() as u64;
+        let lease_left_us = self.lease_left(from, handed, now).as_micros() as u64;
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
-        let accepted = self.accepted_above(self.chosen);
-        let message = Message::Promise { ballot, chosen: self.chosen, accepted, lease_left_us };
+        let Reported { chosen, accepted, faulty } = self.held_above_chosen();
+        let message = Message::Promise { ballot, chosen, accepted, faulty, lease_left_us };
         self.hold(Held::Send { to: from, message }, now);
     }
 
@@ -335,21 +356,29 @@ impl Replica {
         self.patience = self.next_patience(now);
     }
 
-    pub(crate) fn accepted_above(&self, chosen: Index) -> Vec<Entry> {
-        let slots = self.log.from(chosen.next());
-        slots
-            .into_iter()
-            .map(|(index, slot)| Entry { index, ballot: slot.ballot, value: slot.value.clone() })
-            .collect()
+    pub(crate) fn held_above_chosen(&self) -> Reported {
+        let chosen = self.chosen;
+        let entry = |(index, slot): (Index, &Slot)| Entry {
+            index,
+            ballot: slot.ballot,
+            value: slot.value.clone(),
+        };
+        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
+        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
+        Reported { chosen, accepted, faulty }
     }
 
-    /// How long somebody other than `candidate` may still hold a lease from this acceptor.
-    pub(crate) fn lease_left(&self, candidate: NodeId, now: Instant) -> Duration {
-        let others = self.grants.iter().filter(|(holder, _)| *holder != Some(candidate));
+    /// How long somebody other than `candidate` may still hold a lease from this acceptor. The leader
+    /// of `handed` has given up its own, and with it those of its older ballots.
+    pub(crate) fn lease_left(&self, candidate: NodeId, handed: Ballot, now: Instant) -> Duration {
+        let is_over = |holder: &Ballot| {
+            holder.node() == candidate || (holder.node() == handed.node() && *holder <= handed)
+        };
+        let others = self.grants.iter().filter(|(holder, _)| !holder.as_ref().is_some_and(is_over));
         others.map(|(_, until)| now.until(*until)).max().unwrap_or_default()
     }
 
-    fn grant(&mut self, holder: NodeId, now: Instant) {
+    fn grant(&mut self, holder: Ballot, now: Instant) {
         let until = now.after(self.options.lease);
         if let [(Some(only), renewed)] = &mut self.grants[..]
             && *only == holder
@@ -357,7 +386,8 @@ impl Replica {
             *renewed = until;
             return;
         }
-        self.grants.retain(|(other, until)| *until > now && *other != Some(holder));
+        let is_same = |other: &Option<Ballot>| other.is_some_and(|b| b.node() == holder.node());
+        self.grants.retain(|(other, until)| *until > now && !is_same(other));
         self.grants.push((Some(holder), until));
     }
 
@@ -385,7 +415,7 @@ impl Replica {
         if first {
             self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
         }
-        self.grant(from, now);
+        self.grant(ballot, now);
         self.patience = self.next_patience(now);
         true
     }
@@ -434,6 +464,7 @@ impl Replica {
     /// Takes an entry into the log, in memory and on disk.
     fn put(&mut self, entry: Entry) {
         self.last = self.last.max(entry.index);
+        self.faulty.remove(&entry.index);
         let token = self.persist(Record::Accept(entry.clone()));
         self.log.put(entry, token);
     }
@@ -449,10 +480,11 @@ impl Replica {
         if !self.hear(from, ballot, now) {
             return;
         }
-        // Held like an acceptance: the promise this ballot may just have raised comes first.
-        let message = Message::HeartbeatAck { ballot, flushed: self.flushed, sent };
-        self.hold(Held::Send { to: from, message }, now);
         self.learn(chosen, now);
+        // Held like an acceptance: the promise this ballot may just have raised comes first.
+        let message =
+            Message::HeartbeatAck { ballot, flushed: self.flushed, chosen: self.chosen, sent };
+        self.hold(Held::Send { to: from, message }, now);
         self.truncate(truncate);
     }
 
@@ -468,7 +500,7 @@ impl Replica {
     // The learner.
 
     /// The leader of the promised ballot says that everything up to `chosen` is.
-    fn learn(&mut self, chosen: Index, now: Instant) {
+    pub(crate) fn learn(&mut self, chosen: Index, now: Instant) {
         self.announced = self.announced.max(chosen);
         while self.chosen < chosen
             && self
@@ -487,15 +519,25 @@ impl Replica {
     /// Asks the leader for the first entry missing, unless it was just asked for.
     fn ask_for_missing(&mut self, now: Instant) {
         let first = self.chosen.next();
-        let asked = self
-            .need_sent
-            .is_some_and(|(at, index)| index == first && at.until(now) < self.options.resend);
-        if let Some((_, ballot)) = self.heard
-            && ballot.node() != self.me
-            && !(asked || mutant!(CatchUpOnce) && self.need_sent.is_some())
+        let Some((_, ballot)) = self.heard else { return };
+        let mut tries = 0;
+        if let Some((at, index, before)) = self.need_sent
+            && index == first
         {
-            self.need_sent = Some((now, first));
-            self.send(ballot.node(), Message::Need { first });
+            if at.until(now) < self.options.resend || mutant!(CatchUpOnce) {
+                return;
+            }
+            tries = before + 1;
+        }
+        self.need_sent = Some((now, first, tries));
+        // The leader's own log may be damaged there: in turn all are asked, it first.
+        let leader = self.members.iter().position(|member| *member == ballot.node());
+        let mut to = self.members[(leader.unwrap_or(0) + tries) % self.members.len()];
+        if to == self.me {
+            to = ballot.node();
+        }
+        if to != self.me {
+            self.send(to, Message::Need { first });
         }
     }
 
@@ -525,7 +567,7 @@ impl Replica {
 
     fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
         let before = self.chosen;
-        for entry in entries {
+        for mut entry in entries {
             let known = self.log.get(entry.index);
             if entry.index <= self.chosen {
                 let same = known.is_none_or(|slot| slot.value == entry.value);
@@ -535,14 +577,19 @@ impl Replica {
             if entry.index != self.chosen.next() || self.proposes_at(entry.index) {
                 break;
             }
+            let faulty = self.faulty.get(&entry.index).copied();
             match known {
-                Some(slot) if slot.ballot >= entry.ballot => {
+                Some(slot) if slot.ballot >= entry.ballot && faulty.is_none() => {
                     assert!(slot.value == entry.value, "a chosen value never changes");
                 }
                 // Another value of an older ballot, which was not chosen; or this one, but then
                 // with its newer ballot: a chosen entry is always passed on with a ballot as high
                 // as one it was chosen in, so that it replaces what other members hold instead.
-                _ => self.put(entry),
+                // What was accepted here in a newer ballot and lost had this same value.
+                _ => {
+                    entry.ballot = faulty.unwrap_or_default().max(entry.ballot);
+                    self.put(entry);
+                }
             }
             self.hand_out_next();
         }

@@ -156,8 +156,11 @@ pub struct Recovered {
     pub applied: Index,
     /// The newest [`Record::Truncate`].
     pub truncated: Index,
-    /// Accepted entries above `applied`, the newest ballot for each index, ascending.
+    /// Accepted entries above `applied`, the newest readable ballot for each index, ascending.
     pub entries: Vec<Entry>,
+    /// What was accepted above `applied` and cannot be read any more: where, and in which ballot.
+    /// Peers repair it; until then this replica does not vote as if it had not accepted it.
+    pub faulty: Vec<(Index, Ballot)>,
 }
 
 /// Time and size limits of a replica.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use paxos::{
     Ballot, Entry, Index, Instant, Message, NodeId, Options, Output, ProposeError, Record,
-    Recovered, Replica, Role, Value,
+    Recovered, Replica, Role, TransferError, Value,
 };
 
 struct Node {
@@ -19,6 +19,8 @@ struct Node {
     disk_works: bool,
     newest_token: u64,
     committed: Vec<Value>,
+    /// Entries that a restart finds damaged.
+    damaged: Vec<Index>,
 }
 
 /// A group whose messages are carried when a test says so.
@@ -51,6 +53,7 @@ impl Group {
                 disk_works: true,
                 newest_token: 0,
                 committed: Vec::new(),
+                damaged: Vec::new(),
             });
         }
         group
@@ -197,6 +200,10 @@ impl Group {
             }
         }
         recovered.entries = read(&node.disk, applied.next(), Index(u64::MAX));
+        let (lost, left): (Vec<_>, _) =
+            recovered.entries.into_iter().partition(|entry| node.damaged.contains(&entry.index));
+        recovered.entries = left;
+        recovered.faulty = lost.iter().map(|entry| (entry.index, entry.ballot)).collect();
         let id = node.id;
         let replica = self.replica(id, &members, recovered);
         self.node(id.0).replica = replica;
@@ -328,7 +335,7 @@ fn a_restarted_member_keeps_its_promise_and_what_it_accepted() {
     assert_eq!(group.committed(2), ["noop", "a"]);
     let low = Ballot::new(0, NodeId(3));
     group.cut = vec![(2, 3)];
-    group.tell(3, 2, Message::Prepare { ballot: low });
+    group.tell(3, 2, Message::Prepare { ballot: low, handed: Ballot::ZERO });
     assert_eq!(group.node(2).replica.status().promised, Ballot::new(1, NodeId(1)));
     group.cut.clear();
     group.heartbeat();
@@ -537,4 +544,56 @@ fn a_leader_that_gets_no_catch_up_asks_the_living() {
         assert_eq!(group.committed(node)[..2], ["noop", "a"], "node {node}");
     }
     assert!(group.may_serve(3));
+}
+
+#[test]
+fn leadership_is_handed_over_without_a_pause() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    let now = group.now;
+    assert_eq!(group.node(2).replica.transfer(NodeId(3), now), Err(TransferError::NotLeader));
+    assert_eq!(group.node(1).replica.transfer(NodeId(1), now), Err(TransferError::NoCandidate));
+    group.node(1).replica.transfer(NodeId(3), now).expect("it serves");
+    // Until it is done nothing new may come in between.
+    assert_eq!(group.node(1).replica.may_propose(1), Err(ProposeError::WindowFull));
+    group.settle();
+    assert_eq!((group.role(1), group.role(3)), (Role::Follower, Role::Leader));
+    assert_eq!(group.committed(3), ["noop", "a", "noop"]);
+    assert!(group.may_serve(3) && !group.may_serve(1));
+}
+
+#[test]
+fn a_transfer_to_nobody_ends_and_the_leader_leads_on() {
+    let mut group = Group::led_by_first(Options::default());
+    group.isolate(3);
+    let now = group.now;
+    group.node(1).replica.transfer(NodeId(3), now).expect("it serves");
+    group.pass(Duration::from_millis(1100));
+    assert!(group.may_serve(1));
+    assert_eq!(group.propose(1, "a"), Index(2));
+}
+
+/// A member that lost what it accepted says so, and then it takes the others to know what there was.
+#[test]
+fn a_damaged_entry_is_neither_missing_nor_there() {
+    let mut group = Group::led_by_first(Options::default());
+    group.cut = vec![(1, 3)];
+    group.propose(1, "a");
+    assert_eq!(group.committed(1), ["noop", "a"]);
+    // Node 2's copy is damaged; node 1, which has the other, is away.
+    group.node(2).damaged = vec![Index(2)];
+    group.restart(2, Index(1));
+    group.cut.clear();
+    group.isolate(1);
+    group.pass(Duration::from_secs(5));
+    assert!([2, 3].iter().all(|node| group.role(*node) != Role::Leader));
+    group.cut.clear();
+    group.pass(Duration::from_secs(5));
+    for node in 1..=3 {
+        assert_eq!(group.committed(node)[..2], ["noop", "a"], "node {node}");
+    }
+    // It is repaired on disk too.
+    group.node(2).damaged.clear();
+    group.restart(2, Index(1));
+    assert_eq!(group.committed(2)[..2], ["noop", "a"]);
 }

@@ -315,8 +315,11 @@ impl<'a> Cluster<'a> {
             format!("sends {}{lost}: {message:?}", to + 1)
         });
         let bytes = codec::encode(message).freeze();
+        // One that leads by now may be handed over what another has had since.
+        let is_late = matches!(message, Message::TakeOver { .. }) && self.random.chance(400);
+        let late_us = if is_late { self.random.skewed(100_000, 4_000_000) } else { 0 };
         for delay in fate.into_iter().flatten() {
-            self.after(delay, Event::Deliver { from, to, bytes: bytes.clone() });
+            self.after(delay + late_us, Event::Deliver { from, to, bytes: bytes.clone() });
         }
     }
 
@@ -530,6 +533,25 @@ impl<'a> Cluster<'a> {
                 }
                 self.after(2_000, Event::Campaign { node });
             }
+            Fault::Transfer { leader, to } => {
+                let id = self.members[to];
+                self.step(leader, |replica, now| {
+                    // Refused if it does not serve at this moment.
+                    let _ = replica.transfer(id, now);
+                })?;
+            }
+            Fault::Damage { node, entries, down_us } => {
+                // What two logs lose at once may be gone for good.
+                let others = (0..nodes).filter(|other| *other != node);
+                if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0))) {
+                    self.crash(node, down_us);
+                    let host = &mut self.hosts[node];
+                    let above = host.machine.flushed;
+                    let damaged = host.disk.damage(above, entries, &mut self.random);
+                    self.summary.damaged += damaged;
+                    self.trace_node(node, || format!("finds {damaged} entries damaged"));
+                }
+            }
             Fault::LateLearner { node, away_us, learns_us } => {
                 self.network.split(1 << node);
                 self.after(away_us, Event::Join { node });
@@ -597,6 +619,11 @@ impl<'a> Cluster<'a> {
     fn choose_lasting(&mut self) {
         let nodes = self.hosts.len() as u64;
         let (one, other) = (self.random.below(nodes) as usize, self.random.below(nodes) as usize);
+        if self.hosts.iter().any(|host| host.disk.is_damaged_above(host.machine.flushed)) {
+            // What one has lost the others may have to tell, each of them.
+            self.lost = 0;
+            return;
+        }
         if let Some(leader) = self.slow_leader {
             self.lost = 1 << other & !(1 << leader);
         } else if self.lost != 0 {
@@ -608,7 +635,8 @@ impl<'a> Cluster<'a> {
         } else if self.random.chance(500) {
             let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
             let one = if self.random.chance(500) { leader.unwrap_or(one) } else { one };
-            let gray = self.random.pick(&[Gray::Deaf(one), Gray::Mute(one), Gray::OneWay(one, other)]);
+            let gray =
+                self.random.pick(&[Gray::Deaf(one), Gray::Mute(one), Gray::OneWay(one, other)]);
             self.gray = Some(gray);
             for node in (0..self.hosts.len()).filter(|node| *node != one) {
                 match gray {

@@ -21,6 +21,10 @@ pub(crate) enum Fault {
     /// Only one node hears what the leader proposes; the leader dies while the answer is on its way,
     /// leads again by the others' promises, is heard by nobody then, and now gets the answer.
     Relapse { leader: usize, heard_by: usize, after_us: u64, late_us: u64 },
+    /// A leader is told to hand over.
+    Transfer { leader: usize, to: usize },
+    /// A process dies, and some entries of its log are damaged when it starts again.
+    Damage { node: usize, entries: u64, down_us: u64 },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -48,7 +52,9 @@ const DISK: u64 = 1 << 6;
 const CAMPAIGN: u64 = 1 << 7;
 const LATE_LEARNER: u64 = 1 << 8;
 const RELAPSE: u64 = 1 << 9;
-const KINDS: u64 = 10;
+const TRANSFER: u64 = 1 << 10;
+const DAMAGE: u64 = 1 << 11;
+const KINDS: u64 = 12;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -117,6 +123,8 @@ impl Faults {
                 away_us: random.between(50_000, 600_000),
                 learns_us: random.skewed(100, 100_000),
             },
+            TRANSFER => Fault::Transfer { leader: leader?, to: any },
+            DAMAGE => Fault::Damage { node, entries: random.skewed(1, 20), down_us: standstill },
             RELAPSE => Fault::Relapse {
                 leader: leader?,
                 heard_by: any,

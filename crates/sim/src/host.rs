@@ -35,6 +35,8 @@ pub(crate) struct Disk {
     chosen: Index,
     truncated: Index,
     entries: BTreeMap<u64, Entry>,
+    /// Entries whose identity is known and whose value is damaged.
+    faulty: BTreeMap<u64, Ballot>,
     unsynced: VecDeque<(u64, Record)>,
     /// A sync is under way that covers records up to this token.
     syncing: Option<u64>,
@@ -76,6 +78,7 @@ impl Disk {
                 self.promised = self.promised.max(entry.ballot);
                 let newest = self.entries.get(&entry.index.0).map(|held| held.ballot);
                 if newest.is_none_or(|newest| newest <= entry.ballot) {
+                    self.faulty.remove(&entry.index.0);
                     self.entries.insert(entry.index.0, entry);
                 }
             }
@@ -83,6 +86,7 @@ impl Disk {
             Record::Truncate(index) => {
                 self.truncated = self.truncated.max(index);
                 self.entries = self.entries.split_off(&(self.truncated.0 + 1));
+                self.faulty = self.faulty.split_off(&(self.truncated.0 + 1));
             }
         }
     }
@@ -107,6 +111,27 @@ impl Disk {
         lost
     }
 
+    /// Damages up to so many entries above an index; returns how many.
+    pub(crate) fn damage(&mut self, above: Index, entries: u64, random: &mut Random) -> u64 {
+        let mut damaged = 0;
+        for _ in 0..entries {
+            // The newest are what others may not have yet.
+            let back = random.skewed(1, 64) as usize - 1;
+            let range = self.entries.range(above.0 + 1..);
+            let Some((&index, _)) = range.rev().nth(back) else { continue };
+            if let Some(entry) = self.entries.remove(&index) {
+                self.faulty.insert(index, entry.ballot);
+                damaged += 1;
+            }
+        }
+        damaged
+    }
+
+    /// Whether entries above an index are damaged.
+    pub(crate) fn is_damaged_above(&self, applied: Index) -> bool {
+        self.faulty.range(applied.0 + 1..).next().is_some()
+    }
+
     /// Chosen entries for a member that lags: as many as fit, and one at least.
     pub(crate) fn read(&self, first: Index, last: Index, bytes_max: usize) -> Vec<Entry> {
         let mut entries = Vec::new();
@@ -122,12 +147,14 @@ impl Disk {
 
     pub(crate) fn recover(&self, applied: Index) -> Recovered {
         let above = self.entries.range(applied.0 + 1..);
+        let faulty = self.faulty.range(applied.0 + 1..);
         Recovered {
             promised: self.promised,
             chosen: self.chosen,
             applied,
             truncated: self.truncated,
             entries: above.map(|(_, entry)| entry.clone()).collect(),
+            faulty: faulty.map(|(index, ballot)| (Index(*index), *ballot)).collect(),
         }
     }
 }

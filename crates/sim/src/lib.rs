@@ -66,6 +66,8 @@ pub struct Summary {
     pub committed: u64,
     /// Proposals refused by a full window.
     pub windows_full: u64,
+    /// Log entries damaged.
+    pub damaged: u64,
     /// Catch-up messages read from a disk.
     pub log_reads: u64,
 }
@@ -83,6 +85,7 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.committed += other.committed;
         self.windows_full += other.windows_full;
+        self.damaged += other.damaged;
         self.log_reads += other.log_reads;
     }
 }

@@ -101,11 +101,12 @@ fn print(summary: &Summary) {
     );
     println!(
         "{} values proposed, {} acknowledged, {} entries committed; {} refused by a full window, \
-         {} catch-ups from disk",
+         {} catch-ups from disk, {} entries damaged",
         summary.proposed,
         summary.acknowledged,
         summary.committed,
         summary.windows_full,
         summary.log_reads,
+        summary.damaged,
     );
 }

@@ -567,6 +567,7 @@ fn recover_replica(
         applied: paxos::Index(applied.index),
         truncated: paxos::Index(group.truncated),
         entries: group.entries.into_iter().map(to_entry).collect(),
+        faulty: group.faulty.into_iter().map(to_faulty).collect(),
     };
     // Each replica of a group, and each group of a node, waits another time before it campaigns.
     let seed = assignment.partition.0 << 32 | u64::from(id.0);
@@ -578,6 +579,11 @@ fn recover_replica(
         clock.monotonic(),
         seed,
     )
+}
+
+/// An entry whose bytes are damaged: its index and ballot.
+fn to_faulty((index, ballot): (u64, u64)) -> (paxos::Index, paxos::Ballot) {
+    (paxos::Index(index), paxos::Ballot::from_number(ballot))
 }
 
 /// A log entry as consensus knows it.
