@@ -53,6 +53,9 @@ impl Replica {
     }
 
     fn campaign_after(&mut self, handed: Ballot, now: Instant) {
+        if !self.may_lead() || self.installing {
+            return;
+        }
         self.now = now;
         let mut ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
         if mutant!(SameBallotAgain) && self.promised.node() == self.me {
@@ -79,30 +82,35 @@ impl Replica {
             return;
         }
         self.step_down(now);
+        if !self.may_lead() || self.installing {
+            self.patience = self.next_patience(now);
+            return;
+        }
         if self.members.len() == 1 || mutant!(CampaignUnasked) {
             self.campaign(now);
             return;
         }
         self.patience = self.next_patience(now);
         let question = self.patience.0 ^ now.0.rotate_left(32);
-        let missing = 1 << self.position(self.me);
+        let missing = self.position(self.me).map_or(0, |at| 1 << at);
         let repeat = now.after(self.options.resend);
         self.state = State::Follower { asking: Some(Asking { question, missing, repeat }) };
-        self.send_all(Message::Ask { question });
+        let config = self.config.index;
+        self.send_all(Message::Ask { question, config });
     }
 
     /// Asks again whoever did not answer a question or a Prepare.
     fn repeat(&mut self, now: Instant) {
-        let again = now.after(self.options.resend);
+        let (again, config) = (now.after(self.options.resend), self.config.index);
         let (message, answered) = match &mut self.state {
             State::Follower { asking: Some(asking) } if asking.repeat <= now => {
                 asking.repeat = again;
-                (Message::Ask { question: asking.question }, asking.missing)
+                (Message::Ask { question: asking.question, config }, asking.missing)
             }
             State::Candidate(candidacy) if candidacy.repeat.is_some_and(|at| at <= now) => {
                 candidacy.repeat = Some(again);
                 let Candidacy { ballot, handed, .. } = *candidacy;
-                (Message::Prepare { ballot, handed }, candidacy.promised_by)
+                (Message::Prepare { ballot, handed, config }, candidacy.promised_by)
             }
             _ => return,
         };
@@ -141,7 +149,7 @@ impl Replica {
         leader_alive: bool,
         now: Instant,
     ) {
-        let (position, quorum) = (self.position(from), self.quorum());
+        let Some(position) = self.position(from) else { return };
         let State::Follower { asking: Some(asking) } = &mut self.state else { return };
         if asking.question != question {
             return;
@@ -151,7 +159,8 @@ impl Replica {
             return;
         }
         asking.missing |= 1 << position;
-        if asking.missing.count_ones() as usize >= quorum {
+        let missing = asking.missing;
+        if self.is_quorum(missing) {
             self.campaign(now);
         }
     }
@@ -165,7 +174,8 @@ impl Replica {
             }
             _ => return,
         };
-        self.send_all(Message::Prepare { ballot, handed });
+        let config = self.config.index;
+        self.send_all(Message::Prepare { ballot, handed, config });
         // A group of one grants leases to nobody else.
         let lease_left = match self.members.len() {
             1 => Duration::ZERO,
@@ -182,7 +192,7 @@ impl Replica {
         lease_left: Duration,
         now: Instant,
     ) {
-        let position = self.position(from);
+        let Some(position) = self.position(from) else { return };
         let Reported { chosen, accepted, faulty } = reported;
         let State::Candidate(candidacy) = &mut self.state else { return };
         if candidacy.ballot != ballot {
@@ -217,7 +227,7 @@ impl Replica {
     fn knows_enough(&self) -> bool {
         let State::Candidate(candidacy) = &self.state else { return false };
         let promised = candidacy.promised_by;
-        if (promised.count_ones() as usize) < self.quorum() {
+        if !self.is_quorum(promised) {
             return false;
         }
         candidacy.faulty.iter().all(|(index, reports)| {
@@ -230,7 +240,7 @@ impl Replica {
             let known = candidacy.accepted.get(index).map_or(Ballot::ZERO, |(ballot, _)| *ballot);
             let newer = reports.iter().filter(|(_, ballot)| *ballot > known);
             let silent = newer.fold(0, |silent, (position, _)| silent | 1u64 << position);
-            (promised & !silent).count_ones() as usize >= self.quorum()
+            self.is_quorum(promised & !silent)
         })
     }
 

@@ -2,7 +2,8 @@
 
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
-use crate::replica::{Held, MEMBERS_MAX, ProposeError, Replica, State};
+use crate::config::MemberKind;
+use crate::replica::{Held, ProposeError, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 use bytes::Bytes;
@@ -19,15 +20,17 @@ pub(crate) struct Leadership {
     /// The first index proposed in this ballot; lower ones were chosen before.
     first_open: Index,
     /// This leader's own no-op: it may serve once that is chosen.
-    serve_from: Index,
+    pub(crate) serve_from: Index,
     /// Nothing is committed before: somebody else's lease may still run.
     commit_from: Instant,
     /// By member position: the sending time of the newest message it acknowledged.
-    acknowledged: Vec<Option<Instant>>,
+    pub(crate) acknowledged: Vec<Option<Instant>>,
     /// By member position: how far its state machine is durable, as it said in this ballot.
-    flushed: Vec<Option<Index>>,
+    pub(crate) flushed: Vec<Option<Index>>,
     /// By member position: how far it has handed out, as it said in this ballot.
-    known: Vec<Index>,
+    pub(crate) known: Vec<Index>,
+    /// A configuration is proposed and not chosen: nothing is proposed behind it.
+    pub(crate) config_open: bool,
     transfer: Option<Transfer>,
     /// Bytes proposed and not chosen.
     window_bytes: usize,
@@ -59,7 +62,25 @@ struct Transfer {
     told: Option<Index>,
 }
 
+/// The index that a leader serves from that must not serve.
+const NEVER: Index = Index(u64::MAX);
+
 impl Leadership {
+    /// Whether nothing may be proposed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.config_open || self.transfer.is_some()
+    }
+
+    /// Whether this leader only finishes what it inherited, a configuration at its end.
+    pub(crate) fn inherits(&self) -> bool {
+        self.serve_from == NEVER
+    }
+
+    /// The index of the next proposal.
+    pub(crate) fn next(&self) -> Index {
+        self.next
+    }
+
     pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
         // What a quorum accepted meanwhile is committed as soon as that is allowed.
         if now < self.commit_from {
@@ -101,7 +122,7 @@ impl Replica {
     pub fn may_propose(&self, bytes: usize) -> Result<(), ProposeError> {
         let State::Leader(leadership) = &self.state else { return Err(ProposeError::NotLeader) };
         let open = leadership.next.0 - 1 - self.chosen.0.max(leadership.first_open.0 - 1);
-        let full = leadership.transfer.is_some()
+        let full = leadership.is_closed()
             || open >= self.options.window_entries
             || (open > 0 && leadership.window_bytes + bytes > self.options.window_bytes);
         if full { Err(ProposeError::WindowFull) } else { Ok(()) }
@@ -136,6 +157,7 @@ impl Replica {
             acknowledged: vec![None; members],
             flushed: vec![None; members],
             known: vec![Index(0); members],
+            config_open: false,
             transfer: None,
             window_bytes: 0,
             next_heartbeat: now,
@@ -150,8 +172,26 @@ impl Replica {
             if mutant!(InheritMoved) && inherited.is_none() {
                 continue;
             }
-            self.put_proposal(inherited.map_or(Value::Noop, |(_, value)| value));
+            let value = inherited.map_or(Value::Noop, |(_, value)| value);
+            let is_config = matches!(value, Value::Config(_)) && !mutant!(InheritPastConfig);
+            self.put_proposal(value);
+            if is_config {
+                // Behind it others rule: once it is chosen, they are asked.
+                let leadership = self.leadership();
+                leadership.config_open = true;
+                leadership.serve_from = NEVER;
+                break;
+            }
         }
+        if !self.leadership().inherits() {
+            self.open_leadership();
+        }
+        self.ask_helper();
+        self.tick_leader(now);
+    }
+
+    /// Proposes the no-op whose choice shows that all of this leader's past is known.
+    fn open_leadership(&mut self) {
         let serve_from = if mutant!(NoOwnNoop) {
             Index(self.leadership().next.0 - 1)
         } else {
@@ -160,8 +200,6 @@ impl Replica {
         if !mutant!(ServeFromFirstInherited) {
             self.leadership().serve_from = serve_from;
         }
-        self.ask_helper();
-        self.tick_leader(now);
     }
 
     fn leadership(&mut self) -> &mut Leadership {
@@ -171,7 +209,7 @@ impl Replica {
         }
     }
 
-    fn put_proposal(&mut self, value: Value) -> Index {
+    pub(crate) fn put_proposal(&mut self, value: Value) -> Index {
         let leadership = self.leadership();
         let (ballot, index) = (leadership.ballot, leadership.next);
         leadership.next = index.next();
@@ -214,7 +252,7 @@ impl Replica {
         next: Index,
         now: Instant,
     ) {
-        let position = self.position(self.me);
+        let Some(position) = self.position(self.me) else { return };
         for index in first.0..next.0 {
             self.vote(position, ballot, Index(index));
         }
@@ -241,7 +279,7 @@ impl Replica {
         sent: Instant,
         now: Instant,
     ) {
-        let position = self.position(from);
+        let Some(position) = self.position(from) else { return };
         for index in indexes {
             self.vote(position, ballot, *index);
         }
@@ -267,7 +305,7 @@ impl Replica {
         sent: Instant,
         now: Instant,
     ) {
-        let position = self.position(from);
+        let Some(position) = self.position(from) else { return };
         self.acknowledge(position, ballot, sent, now);
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
@@ -286,7 +324,6 @@ impl Replica {
 
     /// Hands out what a quorum has accepted, in order.
     fn advance(&mut self, now: Instant) {
-        let quorum = if mutant!(CommitWithoutQuorum) { 1 } else { self.quorum() as u32 };
         while let State::Leader(leadership) = &mut self.state {
             let index = self.chosen.next();
             if now < leadership.commit_from
@@ -296,35 +333,40 @@ impl Replica {
                 break;
             }
             let slot = self.log.get(index).expect("proposals are held until they are chosen");
-            if slot.votes.count_ones() < quorum {
+            let bytes = slot.value.len();
+            if !self.has_quorum(slot.votes) {
                 let next = self.log.get(index.next());
                 if mutant!(CommitOutOfOrder)
-                    && next.is_some_and(|slot| slot.votes.count_ones() >= quorum)
+                    && next.is_some_and(|slot| self.has_quorum(slot.votes))
                 {
                     self.chosen = index;
                     continue;
                 }
                 break;
             }
-            leadership.window_bytes -= slot.value.len();
+            self.leadership().window_bytes -= bytes;
             self.hand_out_next();
         }
         self.settle();
+        self.end_change();
         self.hand_over(now);
+    }
+
+    fn has_quorum(&self, votes: u64) -> bool {
+        self.is_quorum(votes) || (mutant!(CommitWithoutQuorum) && votes != 0)
     }
 
     /// Until when a quorum, this node included, lets nobody else commit.
     fn lease_until(&self, leadership: &Leadership) -> Instant {
-        let others_needed = if mutant!(LeaseFromOne) { 1 } else { self.quorum() - 1 };
-        if others_needed == 0 || self.members.len() == 1 {
+        if self.members.len() == 1 {
             return Instant(u64::MAX);
         }
-        // Asked before every read: no allocation.
-        let mut sent = [None; MEMBERS_MAX];
-        let sent = &mut sent[..leadership.acknowledged.len()];
-        sent.copy_from_slice(&leadership.acknowledged);
-        sent.sort_unstable_by(|a, b| b.cmp(a));
-        match sent[others_needed - 1] {
+        let common = if mutant!(LeaseFromOne) {
+            leadership.acknowledged.iter().max().copied().flatten()
+        } else {
+            self.quorums.newest_common(&leadership.acknowledged, self.position(self.me))
+        };
+        match common {
             Some(sent) if mutant!(LeaseWithoutMargin) => sent.after(self.options.lease),
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
@@ -341,12 +383,15 @@ impl Replica {
         if !self.may_serve(now) {
             return Err(TransferError::NotLeader);
         }
-        if to == self.me || !self.members.contains(&to) {
+        if to == self.me || self.config.kind(to) != Some(MemberKind::Storage) {
             return Err(TransferError::NoCandidate);
         }
         let until = now.after(self.options.lease);
-        let at = self.position(to);
+        let Some(at) = self.position(to) else { return Err(TransferError::NoCandidate) };
         let leadership = self.leadership();
+        if leadership.config_open {
+            return Err(TransferError::NotLeader);
+        }
         // What it said before is no sign that it is there now.
         leadership.known[at] = Index(0);
         leadership.transfer = Some(Transfer { to, until, told: None });
@@ -367,8 +412,8 @@ impl Replica {
         if chosen.next() != leadership.next {
             return;
         }
-        let at = self.members.iter().position(|member| *member == to).expect("a member");
-        if leadership.known[at] == chosen {
+        let at = self.members.iter().position(|member| *member == to);
+        if at.is_some_and(|at| leadership.known[at] == chosen) {
             // From here on this node neither proposes nor serves in this ballot.
             if !mutant!(TransferKeepsLease) {
                 self.step_down(now);
@@ -418,8 +463,10 @@ impl Replica {
         if mutant!(TruncatePastSlowest) {
             return self.flushed;
         }
-        let me = self.position(self.me);
-        let others = leadership.flushed.iter().enumerate().filter(|(position, _)| *position != me);
+        // Log replicas have no state machine to lag.
+        let others = self.members.iter().zip(&leadership.flushed).filter(|(id, _)| {
+            **id != self.me && self.config.kind(**id) == Some(MemberKind::Storage)
+        });
         others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min)
     }
 
@@ -462,15 +509,17 @@ impl Replica {
         }
         // Only who is asked changes: any member has what is chosen, sooner or later.
         let helper = leadership.helper;
-        let mut at = self.position(helper);
-        loop {
+        let mut at = self.position(helper).unwrap_or(0);
+        for _ in 0..self.members.len() {
             at = (at + 1) % self.members.len();
             if self.members[at] != self.me {
                 break;
             }
         }
         self.leadership().helper = self.members[at];
-        self.send(helper, Message::Need { first });
+        if helper != self.me {
+            self.send(helper, Message::Need { first });
+        }
     }
 
     /// Chosen entries came: ask for more where they came from, or go on.

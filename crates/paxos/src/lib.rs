@@ -69,16 +69,20 @@ macro_rules! mutant {
 }
 
 pub mod codec;
+mod config;
 mod election;
 mod leader;
 mod log;
+mod membership;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod replica;
 mod types;
 
+pub use config::{Config, Member, MemberKind};
 pub use leader::TransferError;
+pub use membership::ChangeError;
 pub use message::{Message, Output, Role};
 pub use replica::{ProposeError, Replica, Status};
 pub use types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};

@@ -1,5 +1,6 @@
 //! What members of a group say to each other, and what a replica says to its host.
 
+use crate::config::Config;
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Record, Value};
 
 /// A message between two members of a group. Messages may be lost, repeated, delayed and
@@ -10,6 +11,8 @@ pub enum Message {
     Ask {
         /// Repeated in the answer.
         question: u64,
+        /// Where the newest configuration stands that the sender knows.
+        config: Index,
     },
     /// The answer to [`Message::Ask`].
     Answer {
@@ -24,6 +27,8 @@ pub enum Message {
         ballot: Ballot,
         /// The ballot whose leader gave up its lease to the candidate; zero if none did.
         handed: Ballot,
+        /// Where the newest configuration stands that the candidate knows.
+        config: Index,
     },
     /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent.
     Promise {
@@ -37,6 +42,8 @@ pub enum Message {
         faulty: Vec<(Index, Ballot)>,
         /// Microseconds for which another leader may still hold a lease from the sender.
         lease_left_us: u64,
+        /// The newest configuration that the sender knows to be chosen.
+        config: Config,
     },
     /// Phase 2a, for several indexes. Renews the lease.
     Accept {
@@ -96,6 +103,18 @@ pub enum Message {
         ballot: Ballot,
         /// Everything up to here is chosen, and nothing else was proposed.
         chosen: Index,
+    },
+    /// "What you ask for is gone": the answer to a [`Message::Need`] that only a snapshot serves.
+    Truncated {
+        /// Entries up to here are gone.
+        through: Index,
+        /// The newest configuration that the sender knows.
+        config: Config,
+    },
+    /// "You know an old configuration", which may not name the receiver any more.
+    Config {
+        /// The newest one that the sender knows to be chosen.
+        config: Config,
     },
     /// Chosen entries, by ascending index without gaps.
     Chosen {
@@ -164,8 +183,23 @@ pub enum Output {
         /// The new one.
         role: Role,
     },
+    /// Who is in the group has changed: so far as this replica knows, at the configuration's index.
+    ConfigChanged {
+        /// The configuration.
+        config: Config,
+    },
+    /// The log that this replica needs is gone: fetch the state machine as it is at some index from
+    /// another, keep the old one until it is whole, and call [`crate::Replica::installed`] or
+    /// [`crate::Replica::install_failed`].
+    InstallSnapshot {
+        /// A storage replica that has it.
+        from: NodeId,
+        /// An older one would not help.
+        at_least: Index,
+    },
     /// Send a member the chosen entries `first..=last` (or as many of the first of them as fit one
-    /// message) as [`Message::Chosen`]: only the log on disk has them.
+    /// message) as [`Message::Chosen`]: only the log on disk has them. If the first cannot be read, call
+    /// [`crate::Replica::log_unreadable`].
     ReadLog {
         /// To whom.
         to: NodeId,

@@ -61,6 +61,16 @@ mutants! {
     AcceptsNotRepeated: "a lost proposal is not sent again",
     FaultyIsAbsent: "a damaged entry counts as never accepted",
     TransferKeepsLease: "a leader that handed over serves on",
+    HalfQuorum: "one of two majorities is enough while members change",
+    SingleStepChange: "members change without a joint configuration",
+    ChangeBeforeCatchUp: "a change ends before the new members have caught up",
+    ConfigWithoutBarrier: "a leader proposes on while a configuration is not chosen",
+    InheritPastConfig: "a new leader goes past a configuration it inherits",
+    PromiseHidesConfig: "a promise does not tell that members have changed",
+    RemovedReturns: "a removed identity may return",
+    ChangeWithoutLease: "members change without a lease",
+    ConfigForgotten: "a restarted member forgets that members have changed",
+    LogReplicaLeads: "a log replica campaigns",
     HelpAwaitedForever: "a leader waits for ever for chosen entries from those who are gone",
 }
 

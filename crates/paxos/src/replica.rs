@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
 use crate::log::{Log, Slot};
 use crate::message::{Message, Output, Role};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
-
-/// Members of a group at most: votes are bits of a word.
-pub(crate) const MEMBERS_MAX: usize = 64;
 
 /// Why a value was not proposed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -76,7 +74,14 @@ pub(crate) enum Held {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Replica {
     pub(crate) me: NodeId,
+    /// All members, old and new ones, ascending: positions in here are bits of votes.
     pub(crate) members: Vec<NodeId>,
+    pub(crate) config: Config,
+    pub(crate) quorums: Quorums,
+    /// The record that holds the configuration.
+    pub(crate) config_token: u64,
+    /// The host fetches a snapshot.
+    pub(crate) installing: bool,
     pub(crate) options: Options,
     pub(crate) state: State,
     pub(crate) promised: Ballot,
@@ -96,7 +101,7 @@ pub struct Replica {
     pub(crate) truncated: Index,
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
-    flushable: Index,
+    pub(crate) flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// Leases given by this acceptor to leaders of ballots and when they end; `None`: to whom is
@@ -107,7 +112,7 @@ pub struct Replica {
     /// The newest time the host told.
     pub(crate) now: Instant,
     /// What was asked for last, when, and how often in vain before.
-    need_sent: Option<(Instant, Index, usize)>,
+    pub(crate) need_sent: Option<(Instant, Index, usize)>,
     next_token: u64,
     /// The token of the newest record that must be synced.
     must_sync: u64,
@@ -121,7 +126,10 @@ impl Replica {
     /// A replica over what its host recovered; a new one over `Recovered::default()`. Entries known
     /// to be chosen are handed out at once.
     ///
-    /// *Panics* if `me` is no member, or there are no members or more than 64.
+    /// `members` are those the group began with. `me` need not be one of them: a replica that is to be
+    /// added starts like that, and waits to hear of it.
+    ///
+    /// *Panics* if there are no members or more than 64.
     pub fn new(
         me: NodeId,
         members: &[NodeId],
@@ -130,7 +138,9 @@ impl Replica {
         now: Instant,
         seed: u64,
     ) -> Replica {
-        assert!(members.contains(&me) && members.len() <= MEMBERS_MAX);
+        assert!(!members.is_empty() && members.len() <= MEMBERS_MAX);
+        let config = recovered.config.filter(|_| !mutant!(ConfigForgotten));
+        let config = config.unwrap_or_else(|| Config::initial(members));
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
@@ -145,7 +155,11 @@ impl Replica {
         };
         let mut replica = Replica {
             me,
-            members: members.to_vec(),
+            members: config.all(),
+            quorums: Quorums::of(&config),
+            config,
+            config_token: 0,
+            installing: false,
             state: State::Follower { asking: None },
             promised,
             seen: promised,
@@ -267,17 +281,24 @@ impl Replica {
 
     /// Takes a message from another member.
     pub fn handle_message(&mut self, from: NodeId, message: Message, now: Instant) {
-        if !self.members.contains(&from) || from == self.me {
+        if from == self.me {
             return;
         }
         self.now = now;
         match message {
-            Message::Ask { question } => self.handle_ask(from, question, now),
+            Message::Ask { config, .. } | Message::Prepare { config, .. }
+                if self.is_outdated(from, config) => {}
+            Message::Ask { question, .. } => self.handle_ask(from, question, now),
             Message::Answer { question, leader_alive } => {
                 self.handle_answer(from, question, leader_alive, now);
             }
-            Message::Prepare { ballot, handed } => self.handle_prepare(from, ballot, handed, now),
-            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us } => {
+            Message::Prepare { ballot, handed, .. } => self.handle_prepare(from, ballot, handed, now),
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
+                if config.index > self.config.index && !mutant!(PromiseHidesConfig) {
+                    // Promises of these members are not what it takes.
+                    self.adopt(config);
+                    return;
+                }
                 let lease_left = Duration::from_micros(lease_left_us);
                 let reported = Reported { chosen, accepted, faulty };
                 self.handle_promise(from, ballot, reported, lease_left, now);
@@ -297,6 +318,13 @@ impl Replica {
             Message::Reject { promised } => self.handle_reject(promised, now),
             Message::Need { first } => self.handle_need(from, first),
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
+            Message::Truncated { through, config } => self.handle_truncated(from, through, config),
+            Message::Config { config } => {
+                if config.index > self.config.index {
+                    self.step_down(now);
+                    self.adopt(config);
+                }
+            }
             Message::TakeOver { ballot, chosen } => {
                 self.handle_take_over(from, ballot, chosen, now)
             }
@@ -337,7 +365,9 @@ impl Replica {
         let lease_left_us = self.lease_left(from, handed, now).as_micros() as u64;
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let Reported { chosen, accepted, faulty } = self.held_above_chosen();
-        let message = Message::Promise { ballot, chosen, accepted, faulty, lease_left_us };
+        let config = self.config.clone();
+        let message =
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config };
         self.hold(Held::Send { to: from, message }, now);
     }
 
@@ -489,7 +519,7 @@ impl Replica {
     }
 
     pub(crate) fn truncate(&mut self, through: Index) {
-        let through = through.min(self.flushed);
+        let through = through.min(if self.is_log_replica() { self.chosen } else { self.flushed });
         if through > self.truncated {
             self.truncated = through;
             self.log.truncate(through);
@@ -520,6 +550,9 @@ impl Replica {
     fn ask_for_missing(&mut self, now: Instant) {
         let first = self.chosen.next();
         let Some((_, ballot)) = self.heard else { return };
+        if self.installing {
+            return;
+        }
         let mut tries = 0;
         if let Some((at, index, before)) = self.need_sent
             && index == first
@@ -533,7 +566,7 @@ impl Replica {
         // The leader's own log may be damaged there: in turn all are asked, it first.
         let leader = self.members.iter().position(|member| *member == ballot.node());
         let mut to = self.members[(leader.unwrap_or(0) + tries) % self.members.len()];
-        if to == self.me {
+        if to == self.me || tries == 0 {
             to = ballot.node();
         }
         if to != self.me {
@@ -542,7 +575,11 @@ impl Replica {
     }
 
     fn handle_need(&mut self, from: NodeId, first: Index) {
-        if first > self.chosen || first <= self.truncated {
+        if first > self.chosen {
+            return;
+        }
+        if first <= self.truncated {
+            self.send_truncated(from);
             return;
         }
         if self.log.get(first).is_none() {
@@ -609,8 +646,16 @@ impl Replica {
     pub(crate) fn hand_out_next(&mut self) {
         let index = self.chosen.next();
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
-        self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
+        let value = slot.value.clone();
+        let config = match &value {
+            Value::Config(bytes) => Config::decode(bytes, index),
+            Value::Noop | Value::Data(_) => None,
+        };
+        self.outputs.push_back(Output::Commit { index, value });
         self.chosen = index;
+        if let Some(config) = config {
+            self.adopt(config);
+        }
     }
 
     /// Looks which entries are both chosen and durable: those need not stay in memory. Called after
@@ -619,6 +664,7 @@ impl Replica {
         let (chosen, persisted) = (self.chosen, self.persisted);
         while self.flushable < chosen
             && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
+            && (self.flushable.next() != self.config.index || self.config_token <= persisted)
         {
             self.flushable = self.flushable.next();
         }
@@ -631,12 +677,14 @@ impl Replica {
 
     // The frame.
 
-    pub(crate) fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
+    /// Whether members, bits by position, are a quorum.
+    pub(crate) fn is_quorum(&self, set: u64) -> bool {
+        self.quorums.is_met_by(set)
     }
 
-    pub(crate) fn position(&self, node: NodeId) -> usize {
-        self.members.iter().position(|member| *member == node).expect("a member")
+    /// A member's position; `None` of somebody who is none.
+    pub(crate) fn position(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| *member == node)
     }
 
     /// Sends a message to all other members.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::Config;
+
 /// A member of groups. At most 2^20 - 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
@@ -88,14 +90,22 @@ pub enum Value {
     Noop,
     /// The host's bytes.
     Data(Bytes),
+    /// An encoded [`Config`].
+    Config(Bytes),
 }
 
 impl Value {
+    /// The value of an entry that a host's log holds with these bytes: the host's data or a
+    /// configuration, whose first bytes no host's data may have.
+    pub fn from_log(bytes: Bytes) -> Value {
+        if Config::is_encoded(&bytes) { Value::Config(bytes) } else { Value::Data(bytes) }
+    }
+
     /// Bytes of data.
     pub fn len(&self) -> usize {
         match self {
             Value::Noop => 0,
-            Value::Data(bytes) => bytes.len(),
+            Value::Data(bytes) | Value::Config(bytes) => bytes.len(),
         }
     }
 
@@ -110,6 +120,7 @@ impl fmt::Debug for Value {
         match self {
             Value::Noop => f.write_str("noop"),
             Value::Data(bytes) => write!(f, "{} bytes", bytes.len()),
+            Value::Config(bytes) => write!(f, "{:?}", Config::decode(bytes, Index(0))),
         }
     }
 }
@@ -136,12 +147,14 @@ pub enum Record {
     Chosen(Index),
     /// Entries up to here are not needed any more. Needs no sync of its own.
     Truncate(Index),
+    /// Who is in the group: the newest of these counts. Must be synced.
+    Config(Config),
 }
 
 impl Record {
     /// Whether others are told of this record once it is durable, so that it must be synced soon.
     pub const fn must_sync(&self) -> bool {
-        matches!(self, Record::Promise(_) | Record::Accept(_))
+        matches!(self, Record::Promise(_) | Record::Accept(_) | Record::Config(_))
     }
 }
 
@@ -161,6 +174,9 @@ pub struct Recovered {
     /// What was accepted above `applied` and cannot be read any more: where, and in which ballot.
     /// Peers repair it; until then this replica does not vote as if it had not accepted it.
     pub faulty: Vec<(Index, Ballot)>,
+    /// The newest [`Record::Config`], or the one a snapshot was installed with if that is newer;
+    /// `None`: as the group began.
+    pub config: Option<Config>,
 }
 
 /// Time and size limits of a replica.

@@ -172,7 +172,9 @@ impl Group {
                         let entries = read(&node.disk[..node.durable], first, last);
                         self.mail.push_back((node.id, to, Message::chosen(entries)));
                     }
-                    Output::RoleChanged { .. } => {}
+                    Output::RoleChanged { .. }
+                    | Output::ConfigChanged { .. }
+                    | Output::InstallSnapshot { .. } => {}
                 }
             }
             if !node.disk_works || node.durable == node.disk.len() {
@@ -196,6 +198,7 @@ impl Group {
                 Record::Promise(ballot) => recovered.promised = *ballot,
                 Record::Chosen(index) => recovered.chosen = *index,
                 Record::Truncate(index) => recovered.truncated = *index,
+                Record::Config(config) => recovered.config = Some(config.clone()),
                 Record::Accept(_) => {}
             }
         }
@@ -228,6 +231,7 @@ fn text(value: &Value) -> String {
     match value {
         Value::Noop => "noop".to_owned(),
         Value::Data(data) => String::from_utf8_lossy(data).into_owned(),
+        Value::Config(_) => "config".to_owned(),
     }
 }
 
@@ -335,7 +339,7 @@ fn a_restarted_member_keeps_its_promise_and_what_it_accepted() {
     assert_eq!(group.committed(2), ["noop", "a"]);
     let low = Ballot::new(0, NodeId(3));
     group.cut = vec![(2, 3)];
-    group.tell(3, 2, Message::Prepare { ballot: low, handed: Ballot::ZERO });
+    group.tell(3, 2, Message::Prepare { ballot: low, handed: Ballot::ZERO, config: Index(0) });
     assert_eq!(group.node(2).replica.status().promised, Ballot::new(1, NodeId(1)));
     group.cut.clear();
     group.heartbeat();

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use paxos::{Index, Message, NodeId, Options, Output, ProposeError, Record, Value, codec};
+use paxos::{Config, Index, Message, NodeId, Options, Output, ProposeError, Record, Value, codec};
 
 use crate::Summary;
 use crate::checks::{Checks, Violation, number_of, violation};
 use crate::faults::{Fault, Faults};
 use crate::host::Host;
+use crate::members::Chunk;
 use crate::network::Network;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -34,7 +35,7 @@ const SYNC_US: u64 = 2_000;
 
 /// Something that will happen.
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Deliver { from: usize, to: usize, bytes: Bytes },
     Synced { node: usize, life: u64 },
     Tick { node: usize, life: u64 },
@@ -46,6 +47,11 @@ enum Event {
     Betray,
     Relapse { leader: usize, heard_by: usize },
     Propose,
+    Reform,
+    Retire { node: usize },
+    AskChunk { from: usize, to: usize, index: Index, offset: usize },
+    Chunk { to: usize, chunk: Box<Chunk> },
+    ChunkDue { node: usize, life: u64, index: Index, offset: usize },
     Flush,
     Fault,
     Calm,
@@ -55,23 +61,32 @@ enum Event {
 /// A cluster and everything around it.
 #[derive(Debug)]
 pub(crate) struct Cluster<'a> {
-    now: u64,
+    pub(crate) now: u64,
     /// By time, then by the order in which they were thought of.
     queue: BTreeMap<(u64, u64), Event>,
     scheduled: u64,
-    members: Vec<NodeId>,
-    options: Options,
-    hosts: Vec<Host>,
-    sync_us: Vec<u64>,
-    network: Network,
+    /// All nodes there ever were.
+    pub(crate) members: Vec<NodeId>,
+    /// Those the group began with.
+    pub(crate) initial: Vec<NodeId>,
+    /// Whether members come and go in this run.
+    pub(crate) reforms: bool,
+    /// The newest configuration that anybody knows to be chosen.
+    pub(crate) config: Config,
+    /// All that were proposed.
+    pub(crate) configs: Vec<Config>,
+    pub(crate) options: Options,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) sync_us: Vec<u64>,
+    pub(crate) network: Network,
     faults: Faults,
-    random: Random,
-    checks: Checks,
-    trace: &'a mut Trace,
-    summary: Summary,
+    pub(crate) random: Random,
+    pub(crate) checks: Checks,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) summary: Summary,
     /// When faults stop.
     calm_at: u64,
-    calm: bool,
+    pub(crate) calm: bool,
     /// Nodes (a bit each) that stay dead when faults stop: a minority.
     lost: u64,
     /// What stays broken when faults stop.
@@ -108,7 +123,11 @@ impl<'a> Cluster<'a> {
             queue: BTreeMap::new(),
             scheduled: 0,
             sync_us: vec![SYNC_US; nodes],
-            network: Network::new(seed, nodes),
+            network: Network::new(seed),
+            reforms: random.chance(400),
+            initial: members.clone(),
+            config: Config::initial(&members),
+            configs: vec![Config::initial(&members)],
             faults: Faults::new(seed),
             checks: Checks::default(),
             summary: Summary::default(),
@@ -140,6 +159,9 @@ impl<'a> Cluster<'a> {
         self.after(50_000, Event::Flush);
         let gap = self.faults.gap_us();
         self.after(gap, Event::Fault);
+        if self.reforms {
+            self.after(gap, Event::Reform);
+        }
         self.after(self.calm_at, Event::Calm);
         match self.random.below(100) {
             0..15 => self.after(self.calm_at - SLOW_BEFORE_CALM_US, Event::SlowLeader),
@@ -164,7 +186,7 @@ impl<'a> Cluster<'a> {
         unreachable!("the last event of a run asks for the next")
     }
 
-    fn after(&mut self, delay_us: u64, event: Event) {
+    pub(crate) fn after(&mut self, delay_us: u64, event: Event) {
         self.scheduled += 1;
         self.queue.insert((self.now + delay_us, self.scheduled), event);
     }
@@ -174,7 +196,9 @@ impl<'a> Cluster<'a> {
         if let Event::Deliver { to: node, .. }
         | Event::Synced { node, .. }
         | Event::Tick { node, .. }
-        | Event::LogRead { node, .. } = &event
+        | Event::LogRead { node, .. }
+        | Event::AskChunk { to: node, .. }
+        | Event::Chunk { to: node, .. } = &event
             && let Some(until) = self.hosts[*node].paused_until
         {
             if self.now < until {
@@ -191,7 +215,9 @@ impl<'a> Cluster<'a> {
             Event::LogRead { node, life, to, first, last } if self.hosts[node].life == life => {
                 let bytes_max = self.options.catch_up_bytes;
                 let entries = self.hosts[node].disk.read(first, last, bytes_max);
-                if !entries.is_empty() {
+                if entries.is_empty() {
+                    self.step(node, |replica, _| replica.log_unreadable(to, first))?;
+                } else {
                     self.summary.log_reads += 1;
                     self.send(node, to, &Message::chosen(entries));
                 }
@@ -221,6 +247,13 @@ impl<'a> Cluster<'a> {
                 self.after(200, Event::Campaign { node: leader });
             }
             Event::Propose => self.work()?,
+            Event::Reform => self.reform()?,
+            Event::Retire { node } => self.retire(node),
+            Event::AskChunk { from, to, index, offset } => self.give_chunk(from, to, index, offset),
+            Event::Chunk { to, chunk } => self.take_chunk(to, *chunk)?,
+            Event::ChunkDue { node, life, index, offset } => {
+                self.chunk_due((node, life), (index, offset))?;
+            }
             Event::Flush => self.flush()?,
             Event::Fault => self.fault()?,
             Event::Calm => self.calm()?,
@@ -232,16 +265,16 @@ impl<'a> Cluster<'a> {
     // The nodes.
 
     fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.hosts[node].replica.is_some() || self.is_lost(node) {
+        if self.hosts[node].replica.is_some() || self.is_lost(node) || self.hosts[node].gone {
             return Ok(());
         }
-        self.hosts[node].start(&self.members, &self.options, self.now, &mut self.random);
+        self.hosts[node].start(&self.initial, &self.options, self.now, &mut self.random);
         self.trace_node(node, || "starts".to_owned());
         self.drain(node)
     }
 
     /// Lets a replica do something, and does what it wants done.
-    fn step(
+    pub(crate) fn step(
         &mut self,
         node: usize,
         act: impl FnOnce(&mut paxos::Replica, paxos::Instant),
@@ -282,11 +315,21 @@ impl<'a> Cluster<'a> {
                 {
                     self.hosts[node].dies_in = Some(dies_in);
                 }
+                if let Record::Truncate(index) = record
+                    && self.hosts[node].is_log
+                    && index > self.hosts[node].machine.applied()
+                {
+                    self.hosts[node].machine.values.clear();
+                    self.hosts[node].machine.skipped = index.0;
+                }
                 if self.hosts[node].disk.append(token, record) {
                     self.start_sync(node);
                 }
             }
             Output::Send { to, message } => self.send(node, to, &message),
+            Output::ConfigChanged { .. } | Output::InstallSnapshot { .. } => {
+                self.member_output(node, output);
+            }
             Output::Commit { index, value } => self.commit(node, index, value)?,
             Output::RoleChanged { role } => {
                 self.trace_node(node, || format!("is {} now", role.name()));
@@ -395,7 +438,7 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    fn crash(&mut self, node: usize, down_us: u64) {
+    pub(crate) fn crash(&mut self, node: usize, down_us: u64) {
         if self.hosts[node].replica.is_none() {
             return;
         }
@@ -430,7 +473,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    fn may_be_asked(&self, node: usize) -> bool {
+    pub(crate) fn may_be_asked(&self, node: usize) -> bool {
         let host = &self.hosts[node];
         host.paused_until.is_none() && host.replica.as_ref().is_some_and(|r| r.is_leader())
     }
@@ -472,6 +515,7 @@ impl<'a> Cluster<'a> {
         let host = &mut self.hosts[node];
         if let Some(replica) = &mut host.replica
             && host.paused_until.is_none()
+            && !host.is_log
         {
             let applied = host.machine.applied();
             let flushable = replica.flushable();
@@ -533,6 +577,7 @@ impl<'a> Cluster<'a> {
                 }
                 self.after(2_000, Event::Campaign { node });
             }
+            Fault::Wipe { node } => self.wipe(node),
             Fault::Transfer { leader, to } => {
                 let id = self.members[to];
                 self.step(leader, |replica, now| {
@@ -543,10 +588,13 @@ impl<'a> Cluster<'a> {
             Fault::Damage { node, entries, down_us } => {
                 // What two logs lose at once may be gone for good.
                 let others = (0..nodes).filter(|other| *other != node);
-                if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0))) {
+                if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0)))
+                    && !self.hosts.iter().any(|host| host.gone)
+                {
                     self.crash(node, down_us);
                     let host = &mut self.hosts[node];
-                    let above = host.machine.flushed;
+                    let all = self.random.chance(500) && !host.is_log;
+                    let above = if all { Index(0) } else { host.machine.flushed };
                     let damaged = host.disk.damage(above, entries, &mut self.random);
                     self.summary.damaged += damaged;
                     self.trace_node(node, || format!("finds {damaged} entries damaged"));
@@ -619,7 +667,8 @@ impl<'a> Cluster<'a> {
     fn choose_lasting(&mut self) {
         let nodes = self.hosts.len() as u64;
         let (one, other) = (self.random.below(nodes) as usize, self.random.below(nodes) as usize);
-        if self.hosts.iter().any(|host| host.disk.is_damaged_above(host.machine.flushed)) {
+        let is_damaged = |host: &Host| host.disk.is_damaged_above(Index(0));
+        if self.reforms || self.hosts.iter().any(is_damaged) {
             // What one has lost the others may have to tell, each of them.
             self.lost = 0;
             return;
@@ -702,13 +751,15 @@ impl<'a> Cluster<'a> {
             Some(Gray::Deaf(gray) | Gray::Mute(gray)) => gray == node,
             Some(Gray::OneWay(from, to)) => node == from || node == to,
         };
-        !is_gray && !self.is_lost(node)
+        let host = &self.hosts[node];
+        !is_gray && !self.is_lost(node) && !host.gone && self.config.kind(host.id).is_some()
     }
 
     /// True once a value proposed after the last fault is committed everywhere.
     fn probe(&mut self) -> Result<bool, Violation> {
         if let Some((number, _)) = self.probe
             && let Some(index) = self.checks.committed_at(number)
+            && !self.config.is_joint()
             && (0..self.hosts.len())
                 .all(|node| !self.must_recover(node) || self.hosts[node].machine.applied() >= index)
         {
@@ -770,7 +821,9 @@ impl<'a> Cluster<'a> {
     fn finish(mut self) -> Result<Summary, Violation> {
         let whole = |node: &(usize, &Host)| self.must_recover(node.0);
         for (node, host) in self.hosts.iter().enumerate().filter(whole) {
-            self.checks.finish(node + 1, &host.machine.values)?;
+            if !host.is_log {
+                self.checks.finish(node + 1, &host.machine.values)?;
+            }
         }
         self.summary.runs = 1;
         self.summary.virtual_us = self.now;
@@ -780,7 +833,7 @@ impl<'a> Cluster<'a> {
         Ok(self.summary)
     }
 
-    fn trace_node(&mut self, node: usize, text: impl FnOnce() -> String) {
+    pub(crate) fn trace_node(&mut self, node: usize, text: impl FnOnce() -> String) {
         self.trace.line(self.now, || format!("{} {}", node + 1, text()));
     }
 }

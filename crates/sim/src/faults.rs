@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Transfer { leader: usize, to: usize },
     /// A process dies, and some entries of its log are damaged when it starts again.
     Damage { node: usize, entries: u64, down_us: u64 },
+    /// A node loses its disk.
+    Wipe { node: usize },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -54,7 +56,8 @@ const LATE_LEARNER: u64 = 1 << 8;
 const RELAPSE: u64 = 1 << 9;
 const TRANSFER: u64 = 1 << 10;
 const DAMAGE: u64 = 1 << 11;
-const KINDS: u64 = 12;
+const WIPE: u64 = 1 << 12;
+const KINDS: u64 = 13;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -123,6 +126,7 @@ impl Faults {
                 away_us: random.between(50_000, 600_000),
                 learns_us: random.skewed(100, 100_000),
             },
+            WIPE => Fault::Wipe { node },
             TRANSFER => Fault::Transfer { leader: leader?, to: any },
             DAMAGE => Fault::Damage { node, entries: random.skewed(1, 20), down_us: standstill },
             RELAPSE => Fault::Relapse {

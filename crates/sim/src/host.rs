@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use paxos::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value};
+use paxos::{Ballot, Config, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value};
 
+use crate::members::{Install, Partial};
 use crate::random::Random;
 
 /// A clock that drifts. Its origin is another in each incarnation, as monotonic clocks' are.
@@ -37,6 +38,7 @@ pub(crate) struct Disk {
     entries: BTreeMap<u64, Entry>,
     /// Entries whose identity is known and whose value is damaged.
     faulty: BTreeMap<u64, Ballot>,
+    config: Option<Config>,
     unsynced: VecDeque<(u64, Record)>,
     /// A sync is under way that covers records up to this token.
     syncing: Option<u64>,
@@ -82,6 +84,7 @@ impl Disk {
                     self.entries.insert(entry.index.0, entry);
                 }
             }
+            Record::Config(config) => self.config = Some(config),
             Record::Chosen(index) => self.chosen = self.chosen.max(index),
             Record::Truncate(index) => {
                 self.truncated = self.truncated.max(index);
@@ -155,6 +158,7 @@ impl Disk {
             truncated: self.truncated,
             entries: above.map(|(_, entry)| entry.clone()).collect(),
             faulty: faulty.map(|(index, ballot)| (Index(*index), *ballot)).collect(),
+            config: self.config.clone(),
         }
     }
 }
@@ -164,11 +168,15 @@ impl Disk {
 pub(crate) struct Machine {
     pub(crate) values: Vec<Value>,
     pub(crate) flushed: Index,
+    /// Entries before the first value: a log replica keeps no state.
+    pub(crate) skipped: u64,
+    /// What the last snapshot came with.
+    pub(crate) config: Option<Config>,
 }
 
 impl Machine {
     pub(crate) fn applied(&self) -> Index {
-        Index(self.values.len() as u64)
+        Index(self.skipped + self.values.len() as u64)
     }
 }
 
@@ -193,6 +201,13 @@ pub(crate) struct Host {
     pub(crate) campaigns_at_chosen: bool,
     /// When this process next leads, nobody hears it.
     pub(crate) mute_when_leads: bool,
+    /// Has a log and no state machine.
+    pub(crate) is_log: bool,
+    /// Wiped, or removed and switched off: never starts again.
+    pub(crate) gone: bool,
+    pub(crate) install: Option<Install>,
+    /// What of a snapshot is on disk.
+    pub(crate) partial: Option<Partial>,
     /// What this life proposed, by index.
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
@@ -218,6 +233,10 @@ impl Host {
             dies_in: None,
             dies_at_promise: None,
             campaigns_at_chosen: false,
+            is_log: false,
+            gone: false,
+            install: None,
+            partial: None,
             mute_when_leads: false,
             proposed: BTreeMap::new(),
             tick_at: None,
@@ -233,7 +252,11 @@ impl Host {
         random: &mut Random,
     ) {
         self.clock.offset_us = random.below(1 << 40);
-        let recovered = self.disk.recover(self.machine.applied());
+        let mut recovered = self.disk.recover(self.machine.applied());
+        if let Some(config) = &self.machine.config {
+            let newer = recovered.config.take().filter(|logged| logged.index > config.index);
+            recovered.config = newer.or(Some(config.clone()));
+        }
         let now = self.clock.local(real_us);
         let replica =
             Replica::new(self.id, members, options.clone(), recovered, now, random.next());
@@ -248,8 +271,14 @@ impl Host {
         self.dies_in = None;
         self.proposed.clear();
         self.tick_at = None;
+        self.install = None;
         self.machine.values.truncate(self.machine.flushed.0 as usize);
-        self.disk.crash(random)
+        let lost = self.disk.crash(random);
+        if self.is_log {
+            self.machine.values.clear();
+            self.machine.skipped = self.disk.truncated.0;
+        }
+        lost
     }
 
     /// The real time at which the replica wants a tick, if none is scheduled by then.

@@ -27,6 +27,7 @@ mod checks;
 mod cluster;
 mod faults;
 mod host;
+mod members;
 #[cfg(feature = "mutants")]
 mod hunt;
 pub mod model;
@@ -66,6 +67,12 @@ pub struct Summary {
     pub committed: u64,
     /// Proposals refused by a full window.
     pub windows_full: u64,
+    /// Changes of members begun.
+    pub changes: u64,
+    /// Nodes that lost everything.
+    pub wiped: u64,
+    /// Snapshots installed.
+    pub installed: u64,
     /// Log entries damaged.
     pub damaged: u64,
     /// Catch-up messages read from a disk.
@@ -85,6 +92,9 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.committed += other.committed;
         self.windows_full += other.windows_full;
+        self.changes += other.changes;
+        self.wiped += other.wiped;
+        self.installed += other.installed;
         self.damaged += other.damaged;
         self.log_reads += other.log_reads;
     }

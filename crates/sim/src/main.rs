@@ -101,12 +101,16 @@ fn print(summary: &Summary) {
     );
     println!(
         "{} values proposed, {} acknowledged, {} entries committed; {} refused by a full window, \
-         {} catch-ups from disk, {} entries damaged",
+         {} catch-ups from disk, {} entries damaged; \
+         {} changes of members, {} nodes wiped, {} snapshots installed",
         summary.proposed,
         summary.acknowledged,
         summary.committed,
         summary.windows_full,
         summary.log_reads,
         summary.damaged,
+        summary.changes,
+        summary.wiped,
+        summary.installed,
     );
 }

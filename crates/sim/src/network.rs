@@ -1,5 +1,6 @@
 //! Links between nodes: delay, loss, repetition, reordering, and cuts in either direction.
 
+use crate::members::HOSTS_MAX;
 use crate::random::Random;
 
 /// What becomes of one message: its copies' delays in microseconds; none if it is lost.
@@ -26,12 +27,12 @@ pub(crate) struct Network {
 const LATE_MAX_US: u64 = 5_000_000;
 
 impl Network {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Network {
+    pub(crate) fn new(seed: u64) -> Network {
         let mut random = Random::new(seed, "network");
         let delay_min_us = random.skewed(50, 5_000);
         Network {
-            nodes,
-            cut: vec![false; nodes * nodes],
+            nodes: HOSTS_MAX,
+            cut: vec![false; HOSTS_MAX * HOSTS_MAX],
             held: None,
             delay_min_us,
             delay_max_us: random.skewed(delay_min_us, 60_000),

@@ -568,6 +568,7 @@ fn recover_replica(
         truncated: paxos::Index(group.truncated),
         entries: group.entries.into_iter().map(to_entry).collect(),
         faulty: group.faulty.into_iter().map(to_faulty).collect(),
+        config: None,
     };
     // Each replica of a group, and each group of a node, waits another time before it campaigns.
     let seed = assignment.partition.0 << 32 | u64::from(id.0);
@@ -593,7 +594,7 @@ pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
         ballot: paxos::Ballot::from_number(entry.ballot),
         value: match entry.value {
             wal::Value::Noop => paxos::Value::Noop,
-            wal::Value::Data(bytes) => paxos::Value::Data(bytes),
+            wal::Value::Data(bytes) => paxos::Value::from_log(bytes),
         },
     }
 }
