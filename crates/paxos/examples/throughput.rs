@@ -52,6 +52,7 @@ impl Cluster {
                     Output::RoleChanged { .. }
                     | Output::ReadLog { .. }
                     | Output::ConfigChanged { .. }
+                    | Output::Removed
                     | Output::InstallSnapshot { .. } => {}
                 }
             }

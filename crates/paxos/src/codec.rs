@@ -166,11 +166,9 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
     Some(match rest.try_get_u8().ok()? {
         1 => Message::Ask { question: number(rest)?, config: index(rest)? },
         2 => Message::Answer { question: number(rest)?, leader_alive: flag(rest)? },
-        3 => Message::Prepare {
-            ballot: ballot(rest)?,
-            handed: ballot(rest)?,
-            config: index(rest)?,
-        },
+        3 => {
+            Message::Prepare { ballot: ballot(rest)?, handed: ballot(rest)?, config: index(rest)? }
+        }
         4 => {
             let (ballot, chosen) = (ballot(rest)?, index(rest)?);
             let (lease_left_us, accepted) = (number(rest)?, entries(rest)?);

@@ -84,6 +84,7 @@ impl Replica {
         self.step_down(now);
         if !self.may_lead() || self.installing {
             self.patience = self.next_patience(now);
+            self.ask_to_leave();
             return;
         }
         if self.members.len() == 1 || mutant!(CampaignUnasked) {

@@ -1,8 +1,8 @@
 //! Leading: proposing in a bounded window, counting votes, the lease, and what members lack.
 
+use crate::config::MemberKind;
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
-use crate::config::MemberKind;
 use crate::replica::{Held, ProposeError, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
@@ -173,7 +173,10 @@ impl Replica {
                 continue;
             }
             let value = inherited.map_or(Value::Noop, |(_, value)| value);
-            let is_config = matches!(value, Value::Config(_)) && !mutant!(InheritPastConfig);
+            // One that was known when this leader asked for promises ruled over them.
+            let is_config = matches!(value, Value::Config(_))
+                && index > self.config.index.0
+                && !mutant!(InheritPastConfig);
             self.put_proposal(value);
             if is_config {
                 // Behind it others rule: once it is chosen, they are asked.
@@ -336,8 +339,7 @@ impl Replica {
             let bytes = slot.value.len();
             if !self.has_quorum(slot.votes) {
                 let next = self.log.get(index.next());
-                if mutant!(CommitOutOfOrder)
-                    && next.is_some_and(|slot| self.has_quorum(slot.votes))
+                if mutant!(CommitOutOfOrder) && next.is_some_and(|slot| self.has_quorum(slot.votes))
                 {
                     self.chosen = index;
                     continue;

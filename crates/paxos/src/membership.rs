@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! leader   joint configuration at i, chosen by the old members' majority; rules from i + 1 on
-//!          waits until a majority of the new members has handed out everything up to i
+//!          waits until a majority of the new members holds everything up to i, chosen and durable
 //!          new configuration at k > i, chosen by both majorities; rules from k + 1 on
 //! ```
 //!
@@ -53,7 +53,7 @@ impl Replica {
         now: Instant,
     ) -> Result<Index, ChangeError> {
         self.now = now;
-        if !self.may_serve(now) && !(mutant!(ChangeWithoutLease) && self.is_leader()) {
+        if !self.may_serve(now) {
             return Err(ChangeError::NotLeader);
         }
         let State::Leader(leadership) = &self.state else { return Err(ChangeError::NotLeader) };
@@ -86,7 +86,9 @@ impl Replica {
         let since = self.config.index;
         let has_joined = |id: &NodeId| {
             let at = self.members.iter().position(|member| member == id);
-            *id == self.me || at.is_some_and(|at| leadership.known[at] >= since)
+            // What this node has committed may be on other disks only, which may leave the group.
+            let own = if mutant!(JoinedBeforeDurable) { self.chosen } else { self.flushable };
+            (*id == self.me && own >= since) || at.is_some_and(|at| leadership.known[at] >= since)
         };
         let joined = settled.members.iter().filter(|member| has_joined(&member.id)).count();
         if joined * 2 > settled.members.len() || mutant!(ChangeBeforeCatchUp) {
@@ -102,6 +104,7 @@ impl Replica {
         let all = config.all();
         let before = std::mem::replace(&mut self.members, all);
         self.quorums = Quorums::of(&config);
+        self.confirmed = 0;
         self.config_token = self.persist(Record::Config(config.clone()));
         self.outputs.push_back(Output::ConfigChanged { config: config.clone() });
         let index = config.index;
@@ -145,9 +148,8 @@ impl Replica {
     fn leave(&mut self, now: Instant) {
         let State::Leader(leadership) = &self.state else { return };
         let ballot = leadership.ballot;
-        let storage = |(_, id): &(usize, &NodeId)| {
-            self.config.kind(**id) == Some(MemberKind::Storage)
-        };
+        let storage =
+            |(_, id): &(usize, &NodeId)| self.config.kind(**id) == Some(MemberKind::Storage);
         let heirs = self.members.iter().enumerate().filter(storage);
         let heir = heirs.max_by_key(|(at, _)| leadership.known[*at]).map(|(_, id)| *id);
         self.step_down(now);
@@ -156,14 +158,44 @@ impl Replica {
         }
     }
 
-    /// Answers somebody who is no member by the newest configuration and did not know it. True if it
-    /// was so.
+    /// Answers somebody who is no member by the newest configuration. True if it was so.
     pub(crate) fn is_outdated(&mut self, from: NodeId, config: Index) -> bool {
-        let is_outdated = self.config.kind(from).is_none() && config < self.config.index;
+        let is_outdated = self.config.kind(from).is_none() && config <= self.config.index;
         if is_outdated {
             self.send(from, Message::Config { config: self.config.clone() });
         }
         is_outdated
+    }
+
+    fn is_removed(&self) -> bool {
+        !self.config.is_joint()
+            && self.config.kind(self.me).is_none()
+            && self.me <= self.config.newest
+    }
+
+    /// A removed replica asks the members whether they know: until then they may need its promise.
+    pub(crate) fn ask_to_leave(&mut self) {
+        if self.is_removed() && !self.is_quorum(self.confirmed) {
+            self.send_all(Message::Ask { question: 0, config: self.config.index });
+        }
+    }
+
+    pub(crate) fn handle_config(&mut self, from: NodeId, config: Config, now: Instant) {
+        let index = config.index;
+        if index > self.config.index {
+            self.step_down(now);
+            self.adopt(config);
+        }
+        if index == self.config.index
+            && self.is_removed()
+            && !self.is_quorum(self.confirmed)
+            && let Some(at) = self.position(from)
+        {
+            self.confirmed |= 1 << at;
+            if self.is_quorum(self.confirmed) {
+                self.outputs.push_back(Output::Removed);
+            }
+        }
     }
 
     // Snapshots.

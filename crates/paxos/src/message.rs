@@ -188,6 +188,9 @@ pub enum Output {
         /// The configuration.
         config: Config,
     },
+    /// This replica is no member any more, and a majority of those who are know it: the host may drop
+    /// it. Before, its promises may still be needed.
+    Removed,
     /// The log that this replica needs is gone: fetch the state machine as it is at some index from
     /// another, keep the old one until it is whole, and call [`crate::Replica::installed`] or
     /// [`crate::Replica::install_failed`].

@@ -68,7 +68,7 @@ mutants! {
     InheritPastConfig: "a new leader goes past a configuration it inherits",
     PromiseHidesConfig: "a promise does not tell that members have changed",
     RemovedReturns: "a removed identity may return",
-    ChangeWithoutLease: "members change without a lease",
+    JoinedBeforeDurable: "a leader counts as caught up with what is not on its disk",
     ConfigForgotten: "a restarted member forgets that members have changed",
     LogReplicaLeads: "a log replica campaigns",
     HelpAwaitedForever: "a leader waits for ever for chosen entries from those who are gone",

@@ -82,6 +82,8 @@ pub struct Replica {
     pub(crate) config_token: u64,
     /// The host fetches a snapshot.
     pub(crate) installing: bool,
+    /// Members that know of this replica's removal, by position.
+    pub(crate) confirmed: u64,
     pub(crate) options: Options,
     pub(crate) state: State,
     pub(crate) promised: Ballot,
@@ -160,6 +162,7 @@ impl Replica {
             config,
             config_token: 0,
             installing: false,
+            confirmed: 0,
             state: State::Follower { asking: None },
             promised,
             seen: promised,
@@ -292,7 +295,9 @@ impl Replica {
             Message::Answer { question, leader_alive } => {
                 self.handle_answer(from, question, leader_alive, now);
             }
-            Message::Prepare { ballot, handed, .. } => self.handle_prepare(from, ballot, handed, now),
+            Message::Prepare { ballot, handed, .. } => {
+                self.handle_prepare(from, ballot, handed, now)
+            }
             Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
                 if config.index > self.config.index && !mutant!(PromiseHidesConfig) {
                     // Promises of these members are not what it takes.
@@ -320,10 +325,7 @@ impl Replica {
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
             Message::Truncated { through, config } => self.handle_truncated(from, through, config),
             Message::Config { config } => {
-                if config.index > self.config.index {
-                    self.step_down(now);
-                    self.adopt(config);
-                }
+                self.handle_config(from, config, now);
             }
             Message::TakeOver { ballot, chosen } => {
                 self.handle_take_over(from, ballot, chosen, now)
@@ -366,8 +368,7 @@ impl Replica {
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let Reported { chosen, accepted, faulty } = self.held_above_chosen();
         let config = self.config.clone();
-        let message =
-            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config };
+        let message = Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config };
         self.hold(Held::Send { to: from, message }, now);
     }
 
@@ -563,10 +564,10 @@ impl Replica {
             tries = before + 1;
         }
         self.need_sent = Some((now, first, tries));
-        // The leader's own log may be damaged there: in turn all are asked, it first.
+        // The leader's own log may be damaged there: every other time another one is asked.
         let leader = self.members.iter().position(|member| *member == ballot.node());
-        let mut to = self.members[(leader.unwrap_or(0) + tries) % self.members.len()];
-        if to == self.me || tries == 0 {
+        let mut to = self.members[(leader.unwrap_or(0) + tries.div_ceil(2)) % self.members.len()];
+        if to == self.me || tries % 2 == 0 {
             to = ballot.node();
         }
         if to != self.me {

@@ -73,7 +73,8 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn new(seed: u64) -> Faults {
         let mut random = Random::new(seed, "faults");
-        let enabled = random.below(1 << KINDS);
+        let few = if random.chance(500) { random.next() } else { u64::MAX };
+        let enabled = random.below(1 << KINDS) & few;
         let gap_max_us = random.pick(&[300_000, 1_000_000, 3_000_000]);
         Faults { random, enabled, gap_max_us }
     }

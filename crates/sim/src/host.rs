@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use paxos::{Ballot, Config, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value};
+use paxos::{
+    Ballot, Config, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value,
+};
 
 use crate::members::{Install, Partial};
 use crate::random::Random;

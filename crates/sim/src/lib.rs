@@ -21,18 +21,23 @@
 //!
 //! A violation prints its seed; the seed is the bug report.
 //!
-//! What is left out, for now: the layers above consensus, and damaged (not lost) disk contents.
+//! Members come and go, nodes lose everything, log entries are damaged, leadership is handed over.
+//! Bugs put in on purpose show that the checks see them (`hunt`), and `model` goes through every run
+//! there is within small bounds.
+//!
+//! What is left out, for now: the layers above consensus.
 
 mod checks;
 mod cluster;
 mod faults;
 mod host;
-mod members;
 #[cfg(feature = "mutants")]
 mod hunt;
+mod members;
 pub mod model;
 mod network;
 mod random;
+mod strikes;
 mod trace;
 
 use std::ops::Range;

@@ -65,11 +65,8 @@ impl Cluster<'_> {
             && let Some(config) = self.hosts[leader].replica.as_ref().map(|r| r.config().clone())
             && let Some(members) = self.wanted(&config)
         {
-            let proposed = Config {
-                old: config.members.clone(),
-                members: members.clone(),
-                ..config.clone()
-            };
+            let proposed =
+                Config { old: config.members.clone(), members: members.clone(), ..config.clone() };
             self.trace.line(self.now, || format!("REFORM at {}: {members:?}", leader + 1));
             let mut changed = Ok(Index(0));
             self.step(leader, |replica, now| changed = replica.change_members(&members, now))?;
@@ -171,12 +168,7 @@ impl Cluster<'_> {
     }
 
     /// A replica heard who the members are.
-    pub(crate) fn config_changed(&mut self, node: usize, config: Config) {
-        let id = self.hosts[node].id;
-        if config.kind(id).is_none() && id <= config.newest {
-            let delay = self.random.skewed(1_000, 3_000_000);
-            self.after(delay, Event::Retire { node });
-        }
+    fn config_changed(&mut self, config: Config) {
         if config.index > self.config.index {
             self.config = config;
         }
@@ -184,11 +176,21 @@ impl Cluster<'_> {
 
     // Snapshots.
 
-    pub(crate) fn start_install(&mut self, node: usize, from: NodeId, at_least: Index) {
+    fn start_install(
+        &mut self,
+        node: usize,
+        from: NodeId,
+        at_least: Index,
+    ) -> Result<(), Violation> {
+        if !self.reforms && self.summary.damaged == 0 {
+            let text = format!("node {} needs what no member may have dropped", node + 1);
+            return violation("no needless snapshot", text);
+        }
         let host = &mut self.hosts[node];
         host.install = Some(Install { from: from.0 as usize - 1, at_least, tries: 0 });
         host.partial.take_if(|partial| partial.index < at_least);
         self.ask_chunk(node);
+        Ok(())
     }
 
     fn ask_chunk(&mut self, node: usize) {
@@ -288,17 +290,23 @@ impl Cluster<'_> {
     }
 
     /// Outputs that concern members and snapshots.
-    pub(crate) fn member_output(&mut self, node: usize, output: Output) {
+    pub(crate) fn member_output(&mut self, node: usize, output: Output) -> Result<(), Violation> {
         match output {
             Output::ConfigChanged { config } => {
                 self.trace_node(node, || format!("knows {config:?}"));
-                self.config_changed(node, config);
+                self.config_changed(config);
+            }
+            Output::Removed => {
+                self.trace_node(node, || "is removed".to_owned());
+                let delay = self.random.skewed(1_000, 3_000_000);
+                self.after(delay, Event::Retire { node });
             }
             Output::InstallSnapshot { from, at_least } => {
                 self.trace_node(node, || format!("needs a snapshot of {at_least:?} of {from:?}"));
-                self.start_install(node, from, at_least);
+                self.start_install(node, from, at_least)?;
             }
             _ => unreachable!("the caller has taken the others"),
         }
+        Ok(())
     }
 }
