@@ -15,7 +15,7 @@
 //!     10 Need         index:u64
 //!     11 Chosen       count:u32 entry*
 //!     12 TakeOver     ballot:u64 chosen:u64
-//!     13 Truncated    through:u64 config
+//!     13 Truncated    first:u64 through:u64 config
 //!     14 Config       config
 //! entry = index:u64 ballot:u64 value
 //! value = 0:u8 (no-op) | 1:u8 length:u32 bytes | 2:u8 length:u32 bytes (a configuration)
@@ -93,8 +93,8 @@ pub fn encode(message: &Message) -> BytesMut {
             put_entries(&mut out, entries);
         }
         Message::TakeOver { ballot, chosen } => put(&mut out, 12, &[ballot.number, chosen.0]),
-        Message::Truncated { through, config } => {
-            put(&mut out, 13, &[through.0]);
+        Message::Truncated { first, through, config } => {
+            put(&mut out, 13, &[first.0, through.0]);
             put_config(&mut out, config);
         }
         Message::Config { config } => {
@@ -201,7 +201,9 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
         10 => Message::Need { first: index(rest)? },
         11 => Message::Chosen { entries: entries(rest)? },
         12 => Message::TakeOver { ballot: ballot(rest)?, chosen: index(rest)? },
-        13 => Message::Truncated { through: index(rest)?, config: config(rest)? },
+        13 => {
+            Message::Truncated { first: index(rest)?, through: index(rest)?, config: config(rest)? }
+        }
         14 => Message::Config { config: config(rest)? },
         _ => return None,
     })
@@ -316,7 +318,7 @@ mod tests {
             Message::Reject { promised: ballot },
             Message::Need { first: Index(3) },
             Message::Chosen { entries: vec![entry, gap, change] },
-            Message::Truncated { through: Index(6), config: config.clone() },
+            Message::Truncated { first: Index(2), through: Index(6), config: config.clone() },
             Message::Config { config },
             Message::TakeOver { ballot, chosen },
         ]

@@ -201,23 +201,29 @@ impl Replica {
     // Snapshots.
 
     /// Tells a member that only a snapshot helps.
-    pub(crate) fn send_truncated(&mut self, to: NodeId) {
+    pub(crate) fn send_truncated(&mut self, to: NodeId, first: Index) {
         let through = self.truncated.max(self.flushed).min(self.chosen);
-        self.send(to, Message::Truncated { through, config: self.config.clone() });
+        self.send(to, Message::Truncated { first, through, config: self.config.clone() });
     }
 
     /// The host cannot read an entry for [`Output::ReadLog`]: the member gets a snapshot instead, if
     /// this replica's state machine has what the log has not.
     pub fn log_unreadable(&mut self, to: NodeId, first: Index) {
         if first <= self.flushed && !self.is_log_replica() {
-            self.send_truncated(to);
+            self.send_truncated(to, first);
         }
     }
 
-    pub(crate) fn handle_truncated(&mut self, from: NodeId, through: Index, config: Config) {
+    pub(crate) fn handle_truncated(
+        &mut self,
+        from: NodeId,
+        (first, through): (Index, Index),
+        config: Config,
+    ) {
         let from_kind = config.kind(from);
         self.adopt(config);
-        if through <= self.chosen {
+        // An answer to what was asked long ago says nothing of what is lacking now.
+        if through <= self.chosen || first <= self.chosen {
             return;
         }
         if self.is_log_replica() {

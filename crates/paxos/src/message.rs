@@ -106,7 +106,9 @@ pub enum Message {
     },
     /// "What you ask for is gone": the answer to a [`Message::Need`] that only a snapshot serves.
     Truncated {
-        /// Entries up to here are gone.
+        /// What was asked for.
+        first: Index,
+        /// Entries up to here are gone, or a snapshot at least as new is there.
         through: Index,
         /// The newest configuration that the sender knows.
         config: Config,

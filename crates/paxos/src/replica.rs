@@ -323,7 +323,9 @@ impl Replica {
             Message::Reject { promised } => self.handle_reject(promised, now),
             Message::Need { first } => self.handle_need(from, first),
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
-            Message::Truncated { through, config } => self.handle_truncated(from, through, config),
+            Message::Truncated { first, through, config } => {
+                self.handle_truncated(from, (first, through), config);
+            }
             Message::Config { config } => {
                 self.handle_config(from, config, now);
             }
@@ -580,7 +582,7 @@ impl Replica {
             return;
         }
         if first <= self.truncated {
-            self.send_truncated(from);
+            self.send_truncated(from, first);
             return;
         }
         if self.log.get(first).is_none() {

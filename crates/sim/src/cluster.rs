@@ -48,6 +48,7 @@ pub(crate) enum Event {
     Betray,
     Relapse { leader: usize, heard_by: usize },
     Propose,
+    Burst { node: usize },
     Reform,
     Retire { node: usize },
     AskChunk { from: usize, to: usize, index: Index, offset: usize },
@@ -237,6 +238,11 @@ impl<'a> Cluster<'a> {
                 self.after(200, Event::Campaign { node: leader });
             }
             Event::Propose => self.work()?,
+            Event::Burst { node } => {
+                if self.may_be_asked(node) && !self.calm {
+                    self.propose(node, 8)?;
+                }
+            }
             Event::Reform => self.reform()?,
             Event::Retire { node } => self.retire(node),
             Event::AskChunk { from, to, index, offset } => self.give_chunk(from, to, index, offset),
@@ -351,6 +357,11 @@ impl<'a> Cluster<'a> {
         // One that leads by now may be handed over what another has had since.
         let is_late = matches!(message, Message::TakeOver { .. }) && self.random.chance(400);
         let late_us = if is_late { self.random.skewed(100_000, 4_000_000) } else { 0 };
+        let is_unheard = matches!(message, Message::TakeOver { .. }) && self.random.chance(400);
+        if is_unheard && !self.calm {
+            // The old leader does not hear what its heir does with it.
+            self.network.cut(to, from);
+        }
         for delay in fate.into_iter().flatten() {
             self.after(delay + late_us, Event::Deliver { from, to, bytes: bytes.clone() });
         }

@@ -265,6 +265,12 @@ impl Host {
         self.replica = Some(replica);
     }
 
+    /// Whether everything up to an index is on this node's disk, as state or as log.
+    pub(crate) fn holds_through(&self, index: Index) -> bool {
+        let first = self.machine.flushed.max(self.disk.truncated).0 + 1;
+        (first..=index.0).all(|index| self.disk.entries.contains_key(&index))
+    }
+
     /// Kills the process; returns how many records are lost.
     pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
         self.replica = None;

@@ -71,6 +71,10 @@ impl Cluster<'_> {
             let mut changed = Ok(Index(0));
             self.step(leader, |replica, now| changed = replica.change_members(&members, now))?;
             if changed.is_ok() {
+                let returned = |m: &&Member| !config.members.contains(m) && m.id <= config.newest;
+                if let Some(member) = members.iter().find(returned) {
+                    return violation("identities never return", format!("{member:?} is back"));
+                }
                 self.summary.changes += 1;
                 self.configs.push(proposed);
             }
@@ -168,10 +172,25 @@ impl Cluster<'_> {
     }
 
     /// A replica heard who the members are.
-    fn config_changed(&mut self, config: Config) {
-        if config.index > self.config.index {
-            self.config = config;
+    fn config_changed(&mut self, config: Config) -> Result<(), Violation> {
+        if config.index <= self.config.index {
+            return Ok(());
         }
+        let ends = self.config.is_joint() && config.members == self.config.members;
+        let since = self.config.index;
+        if ends && !config.is_joint() && self.summary.damaged == 0 {
+            let holds = |member: &&Member| {
+                let host = self.host_of(member.id);
+                host.gone || host.holds_through(since)
+            };
+            let holders = config.members.iter().filter(holds).count();
+            if holders * 2 <= config.members.len() {
+                let text = format!("{holders} members hold {since:?} as {config:?} begins");
+                return violation("new members have caught up", text);
+            }
+        }
+        self.config = config;
+        Ok(())
     }
 
     // Snapshots.
@@ -294,7 +313,7 @@ impl Cluster<'_> {
         match output {
             Output::ConfigChanged { config } => {
                 self.trace_node(node, || format!("knows {config:?}"));
-                self.config_changed(config);
+                self.config_changed(config)?;
             }
             Output::Removed => {
                 self.trace_node(node, || "is removed".to_owned());

@@ -56,6 +56,10 @@ impl Cluster<'_> {
                 if let Some(leader) = hidden_from {
                     self.network.cut(node, leader);
                     self.network.cut(leader, node);
+                    // What it goes on to propose meets those who forgot what they promised.
+                    for at in 1..10 {
+                        self.after(at * 2_000, Event::Burst { node: leader });
+                    }
                 }
                 self.after(0, Event::Campaign { node });
             }
