@@ -49,7 +49,11 @@ impl Cluster {
                         self.mail.push_back((to.0 as usize - 1, NodeId(at as u32 + 1), message));
                     }
                     Output::Commit { .. } => self.decided += u64::from(at == 0),
-                    Output::RoleChanged { .. } | Output::ReadLog { .. } => {}
+                    Output::RoleChanged { .. }
+                    | Output::ReadLog { .. }
+                    | Output::ConfigChanged { .. }
+                    | Output::Removed
+                    | Output::InstallSnapshot { .. } => {}
                 }
             }
             let Some(token) = durable else { return };

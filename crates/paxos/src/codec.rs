@@ -1,20 +1,25 @@
 //! Messages as bytes.
 //!
 //! ```text
-//! message = version:u8 (1) kind:u8 body
-//! kind 1 Ask          question:u64
+//! message = version:u8 (2) kind:u8 body
+//! kind 1 Ask          question:u64 config:u64
 //!      2 Answer       question:u64 leader_alive:u8
-//!      3 Prepare      ballot:u64
+//!      3 Prepare      ballot:u64 handed:u64 config:u64
 //!      4 Promise      ballot:u64 chosen:u64 lease_left_us:u64 count:u32 entry*
+//!                     count:u32 (index:u64 ballot:u64)* config
 //!      5 Accept       ballot:u64 chosen:u64 sent:u64 count:u32 (index:u64 value)*
 //!      6 Accepted     ballot:u64 sent:u64 count:u32 index:u64*
 //!      7 Heartbeat    ballot:u64 chosen:u64 truncate:u64 sent:u64
-//!      8 HeartbeatAck ballot:u64 flushed:u64 sent:u64
+//!      8 HeartbeatAck ballot:u64 flushed:u64 chosen:u64 sent:u64
 //!      9 Reject       ballot:u64
 //!     10 Need         index:u64
 //!     11 Chosen       count:u32 entry*
+//!     12 TakeOver     ballot:u64 chosen:u64
+//!     13 Truncated    first:u64 through:u64 config
+//!     14 Config       config
 //! entry = index:u64 ballot:u64 value
-//! value = 0:u8 (no-op) | 1:u8 length:u32 bytes
+//! value = 0:u8 (no-op) | 1:u8 length:u32 bytes | 2:u8 length:u32 bytes (a configuration)
+//! config = index:u64 length:u32 bytes
 //! ```
 //!
 //! Numbers are big-endian. Data of a decoded message are slices of the bytes it came in. The
@@ -22,10 +27,11 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::config::Config;
 use crate::message::Message;
 use crate::types::{Ballot, Entry, Index, Instant, Value};
 
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -43,15 +49,23 @@ pub fn encode(message: &Message) -> BytesMut {
     let mut out = BytesMut::with_capacity(64 + data_bytes(message));
     out.put_u8(FORMAT_VERSION);
     match message {
-        Message::Ask { question } => put(&mut out, 1, &[*question]),
+        Message::Ask { question, config } => put(&mut out, 1, &[*question, config.0]),
         Message::Answer { question, leader_alive } => {
             put(&mut out, 2, &[*question]);
             out.put_u8(u8::from(*leader_alive));
         }
-        Message::Prepare { ballot } => put(&mut out, 3, &[ballot.number]),
-        Message::Promise { ballot, chosen, accepted, lease_left_us } => {
+        Message::Prepare { ballot, handed, config } => {
+            put(&mut out, 3, &[ballot.number, handed.number, config.0]);
+        }
+        Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
             put(&mut out, 4, &[ballot.number, chosen.0, *lease_left_us]);
             put_entries(&mut out, accepted);
+            out.put_u32(faulty.len() as u32);
+            for (index, ballot) in faulty {
+                out.put_u64(index.0);
+                out.put_u64(ballot.number);
+            }
+            put_config(&mut out, config);
         }
         Message::Accept { ballot, values, chosen, sent } => {
             put(&mut out, 5, &[ballot.number, chosen.0, sent.0]);
@@ -69,14 +83,23 @@ pub fn encode(message: &Message) -> BytesMut {
         Message::Heartbeat { ballot, chosen, truncate, sent } => {
             put(&mut out, 7, &[ballot.number, chosen.0, truncate.0, sent.0]);
         }
-        Message::HeartbeatAck { ballot, flushed, sent } => {
-            put(&mut out, 8, &[ballot.number, flushed.0, sent.0]);
+        Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
+            put(&mut out, 8, &[ballot.number, flushed.0, chosen.0, sent.0]);
         }
         Message::Reject { promised } => put(&mut out, 9, &[promised.number]),
         Message::Need { first } => put(&mut out, 10, &[first.0]),
         Message::Chosen { entries } => {
             put(&mut out, 11, &[]);
             put_entries(&mut out, entries);
+        }
+        Message::TakeOver { ballot, chosen } => put(&mut out, 12, &[ballot.number, chosen.0]),
+        Message::Truncated { first, through, config } => {
+            put(&mut out, 13, &[first.0, through.0]);
+            put_config(&mut out, config);
+        }
+        Message::Config { config } => {
+            put(&mut out, 14, &[]);
+            put_config(&mut out, config);
         }
     }
     out
@@ -109,12 +132,19 @@ fn put_entries(out: &mut BytesMut, entries: &[Entry]) {
 fn put_value(out: &mut BytesMut, value: &Value) {
     match value {
         Value::Noop => out.put_u8(0),
-        Value::Data(bytes) => {
-            out.put_u8(1);
+        Value::Data(bytes) | Value::Config(bytes) => {
+            out.put_u8(if matches!(value, Value::Data(_)) { 1 } else { 2 });
             out.put_u32(u32::try_from(bytes.len()).expect("values are far below 4 GiB"));
             out.put_slice(bytes);
         }
     }
+}
+
+fn put_config(out: &mut BytesMut, config: &Config) {
+    let bytes = config.encode();
+    out.put_u64(config.index.0);
+    out.put_u32(bytes.len() as u32);
+    out.put_slice(&bytes);
 }
 
 /// Reads a message.
@@ -134,13 +164,17 @@ pub fn decode(bytes: Bytes) -> Result<Message, DecodeError> {
 
 fn take_message(rest: &mut Bytes) -> Option<Message> {
     Some(match rest.try_get_u8().ok()? {
-        1 => Message::Ask { question: number(rest)? },
+        1 => Message::Ask { question: number(rest)?, config: index(rest)? },
         2 => Message::Answer { question: number(rest)?, leader_alive: flag(rest)? },
-        3 => Message::Prepare { ballot: ballot(rest)? },
+        3 => {
+            Message::Prepare { ballot: ballot(rest)?, handed: ballot(rest)?, config: index(rest)? }
+        }
         4 => {
             let (ballot, chosen) = (ballot(rest)?, index(rest)?);
-            let lease_left_us = number(rest)?;
-            Message::Promise { ballot, chosen, lease_left_us, accepted: entries(rest)? }
+            let (lease_left_us, accepted) = (number(rest)?, entries(rest)?);
+            let faulty = list(rest, 16, |rest| Some((index(rest)?, self::ballot(rest)?)))?;
+            let config = config(rest)?;
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config }
         }
         5 => {
             let (ballot, chosen, sent) = (ballot(rest)?, index(rest)?, instant(rest)?);
@@ -160,11 +194,17 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
         8 => Message::HeartbeatAck {
             ballot: ballot(rest)?,
             flushed: index(rest)?,
+            chosen: index(rest)?,
             sent: instant(rest)?,
         },
         9 => Message::Reject { promised: ballot(rest)? },
         10 => Message::Need { first: index(rest)? },
         11 => Message::Chosen { entries: entries(rest)? },
+        12 => Message::TakeOver { ballot: ballot(rest)?, chosen: index(rest)? },
+        13 => {
+            Message::Truncated { first: index(rest)?, through: index(rest)?, config: config(rest)? }
+        }
+        14 => Message::Config { config: config(rest)? },
         _ => return None,
     })
 }
@@ -194,11 +234,31 @@ fn entries(rest: &mut Bytes) -> Option<Vec<Entry>> {
 }
 
 fn value(rest: &mut Bytes) -> Option<Value> {
-    if !flag(rest)? {
-        return Some(Value::Noop);
+    let kind = rest.try_get_u8().ok()?;
+    match kind {
+        0 => Some(Value::Noop),
+        1 => Some(Value::Data(counted(rest)?)),
+        2 => Some(Value::Config(counted(rest)?)).filter(is_well_formed),
+        _ => None,
     }
+}
+
+/// Configurations are decoded when they are chosen: none may be there that cannot be.
+fn is_well_formed(value: &Value) -> bool {
+    match value {
+        Value::Config(bytes) => Config::decode(bytes, Index(0)).is_some(),
+        Value::Noop | Value::Data(_) => true,
+    }
+}
+
+fn counted(rest: &mut Bytes) -> Option<Bytes> {
     let length = rest.try_get_u32().ok()? as usize;
-    (length <= rest.len()).then(|| Value::Data(rest.split_to(length)))
+    (length <= rest.len()).then(|| rest.split_to(length))
+}
+
+fn config(rest: &mut Bytes) -> Option<Config> {
+    let at = index(rest)?;
+    Config::decode(&counted(rest)?, at)
 }
 
 fn flag(rest: &mut Bytes) -> Option<bool> {
@@ -234,25 +294,33 @@ mod tests {
         let ballot = Ballot::new(7, NodeId(3));
         let data = Value::Data(Bytes::from_static(b"data"));
         let entry = Entry { index: Index(9), ballot, value: data.clone() };
+        let mut config = Config::initial(&[NodeId(1), NodeId(2)]);
+        config.index = Index(6);
+        let change = Entry { index: Index(11), ballot, value: Value::Config(config.encode()) };
         let gap = Entry { index: Index(10), ballot, value: Value::Noop };
         let (chosen, sent) = (Index(8), Instant(1234));
         vec![
-            Message::Ask { question: 1 },
+            Message::Ask { question: 1, config: Index(6) },
             Message::Answer { question: 1, leader_alive: true },
-            Message::Prepare { ballot },
+            Message::Prepare { ballot, handed: Ballot::new(6, NodeId(1)), config: Index(6) },
             Message::Promise {
                 ballot,
                 chosen,
                 accepted: vec![entry.clone(), gap.clone()],
+                faulty: vec![(Index(12), ballot)],
                 lease_left_us: 5,
+                config: config.clone(),
             },
             Message::Accept { ballot, values: vec![(Index(9), data)], chosen, sent },
             Message::Accepted { ballot, indexes: vec![Index(9), Index(12)], sent },
             Message::Heartbeat { ballot, chosen, truncate: Index(2), sent },
-            Message::HeartbeatAck { ballot, flushed: Index(4), sent },
+            Message::HeartbeatAck { ballot, flushed: Index(4), chosen, sent },
             Message::Reject { promised: ballot },
             Message::Need { first: Index(3) },
-            Message::Chosen { entries: vec![entry, gap] },
+            Message::Chosen { entries: vec![entry, gap, change] },
+            Message::Truncated { first: Index(2), through: Index(6), config: config.clone() },
+            Message::Config { config },
+            Message::TakeOver { ballot, chosen },
         ]
     }
 

@@ -9,7 +9,7 @@ use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 /// A follower that misses the leader asks the others before it campaigns: a broken link to the
 /// leader is no reason to depose it.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Asking {
     question: u64,
     /// Members that miss the leader too, by position; this one included.
@@ -19,7 +19,7 @@ pub(crate) struct Asking {
 }
 
 /// A candidate's phase 1.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidacy {
     pub(crate) ballot: Ballot,
     promised_by: u64,
@@ -29,15 +29,38 @@ pub(crate) struct Candidacy {
     pub(crate) chosen: (Index, NodeId),
     /// The newest accepted value of each open index.
     pub(crate) accepted: BTreeMap<u64, (Ballot, Value)>,
+    /// Where members accepted what they cannot read any more: the member and its ballot.
+    faulty: BTreeMap<u64, Vec<(usize, Ballot)>>,
+    /// The ballot whose leader gave up its lease to this candidate; zero if none did.
+    handed: Ballot,
     /// When the last lease granted to somebody else has surely ended.
     pub(crate) commit_from: Instant,
+}
+
+/// What an acceptor holds, as it tells a candidate.
+#[derive(Debug)]
+pub(crate) struct Reported {
+    /// Everything up to here is chosen.
+    pub(crate) chosen: Index,
+    pub(crate) accepted: Vec<Entry>,
+    pub(crate) faulty: Vec<(Index, Ballot)>,
 }
 
 impl Replica {
     /// Starts a campaign now: for a first boot, where waiting would find out nothing.
     pub fn campaign(&mut self, now: Instant) {
+        self.campaign_after(Ballot::ZERO, now);
+    }
+
+    fn campaign_after(&mut self, handed: Ballot, now: Instant) {
+        if !self.may_lead() || self.installing {
+            return;
+        }
         self.now = now;
-        let ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
+        let mut ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
+        if mutant!(SameBallotAgain) && self.promised.node() == self.me {
+            ballot = self.promised;
+        }
         self.promise(ballot, now);
         self.state = State::Candidate(Candidacy {
             ballot,
@@ -45,6 +68,8 @@ impl Replica {
             repeat: None,
             chosen: (self.chosen, self.me),
             accepted: BTreeMap::new(),
+            faulty: BTreeMap::new(),
+            handed,
             commit_from: now,
         });
         self.outputs.push_back(Output::RoleChanged { role: Role::Candidate });
@@ -57,29 +82,36 @@ impl Replica {
             return;
         }
         self.step_down(now);
-        if self.members.len() == 1 {
+        if !self.may_lead() || self.installing {
+            self.patience = self.next_patience(now);
+            self.ask_to_leave();
+            return;
+        }
+        if self.members.len() == 1 || mutant!(CampaignUnasked) {
             self.campaign(now);
             return;
         }
         self.patience = self.next_patience(now);
         let question = self.patience.0 ^ now.0.rotate_left(32);
-        let missing = 1 << self.position(self.me);
+        let missing = self.position(self.me).map_or(0, |at| 1 << at);
         let repeat = now.after(self.options.resend);
         self.state = State::Follower { asking: Some(Asking { question, missing, repeat }) };
-        self.send_all(Message::Ask { question });
+        let config = self.config.index;
+        self.send_all(Message::Ask { question, config });
     }
 
     /// Asks again whoever did not answer a question or a Prepare.
     fn repeat(&mut self, now: Instant) {
-        let again = now.after(self.options.resend);
+        let (again, config) = (now.after(self.options.resend), self.config.index);
         let (message, answered) = match &mut self.state {
             State::Follower { asking: Some(asking) } if asking.repeat <= now => {
                 asking.repeat = again;
-                (Message::Ask { question: asking.question }, asking.missing)
+                (Message::Ask { question: asking.question, config }, asking.missing)
             }
             State::Candidate(candidacy) if candidacy.repeat.is_some_and(|at| at <= now) => {
                 candidacy.repeat = Some(again);
-                (Message::Prepare { ballot: candidacy.ballot }, candidacy.promised_by)
+                let Candidacy { ballot, handed, .. } = *candidacy;
+                (Message::Prepare { ballot, handed, config }, candidacy.promised_by)
             }
             _ => return,
         };
@@ -118,7 +150,7 @@ impl Replica {
         leader_alive: bool,
         now: Instant,
     ) {
-        let (position, quorum) = (self.position(from), self.quorum());
+        let Some(position) = self.position(from) else { return };
         let State::Follower { asking: Some(asking) } = &mut self.state else { return };
         if asking.question != question {
             return;
@@ -128,36 +160,41 @@ impl Replica {
             return;
         }
         asking.missing |= 1 << position;
-        if asking.missing.count_ones() as usize >= quorum {
+        let missing = asking.missing;
+        if self.is_quorum(missing) {
             self.campaign(now);
         }
     }
 
     pub(crate) fn own_promise_durable(&mut self, ballot: Ballot, now: Instant) {
         let repeat = now.after(self.options.resend);
-        match &mut self.state {
+        let handed = match &mut self.state {
             State::Candidate(candidacy) if candidacy.ballot == ballot => {
                 candidacy.repeat = Some(repeat);
+                candidacy.handed
             }
             _ => return,
-        }
-        self.send_all(Message::Prepare { ballot });
-        let known = (self.chosen, self.accepted_above(self.chosen));
+        };
+        let config = self.config.index;
+        self.send_all(Message::Prepare { ballot, handed, config });
         // A group of one grants leases to nobody else.
-        let lease_left =
-            if self.members.len() == 1 { Duration::ZERO } else { self.lease_left(self.me, now) };
-        self.handle_promise(self.me, ballot, known, lease_left, now);
+        let lease_left = match self.members.len() {
+            1 => Duration::ZERO,
+            _ => self.lease_left(self.me, handed, now),
+        };
+        self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
     }
 
     pub(crate) fn handle_promise(
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        (chosen, accepted): (Index, Vec<Entry>),
+        reported: Reported,
         lease_left: Duration,
         now: Instant,
     ) {
-        let (position, quorum) = (self.position(from), self.quorum());
+        let Some(position) = self.position(from) else { return };
+        let Reported { chosen, accepted, faulty } = reported;
         let State::Candidate(candidacy) = &mut self.state else { return };
         if candidacy.ballot != ballot {
             return;
@@ -170,17 +207,57 @@ impl Replica {
         for entry in accepted {
             let newest = candidacy.accepted.entry(entry.index.0);
             let newest = newest.or_insert_with(|| (entry.ballot, entry.value.clone()));
-            if entry.ballot > newest.0 {
+            if (entry.ballot > newest.0) != mutant!(InheritOldest) {
                 *newest = (entry.ballot, entry.value);
             }
         }
-        if candidacy.promised_by.count_ones() as usize >= quorum {
+        for (index, ballot) in faulty {
+            candidacy.faulty.entry(index.0).or_default().push((position, ballot));
+        }
+        if self.knows_enough() {
             let State::Candidate(candidacy) =
                 std::mem::replace(&mut self.state, State::Follower { asking: None })
             else {
                 unreachable!("matched above")
             };
             self.lead(candidacy, now);
+        }
+    }
+
+    /// Whether a quorum has promised and it is certain what may have been chosen.
+    fn knows_enough(&self) -> bool {
+        let State::Candidate(candidacy) = &self.state else { return false };
+        let promised = candidacy.promised_by;
+        if !self.is_quorum(promised) {
+            return false;
+        }
+        candidacy.faulty.iter().all(|(index, reports)| {
+            if *index <= candidacy.chosen.0.0 || mutant!(FaultyIsAbsent) {
+                // It will be fetched.
+                return true;
+            }
+            // A value that nobody can read is no reason to wait if a newer one is known. Else whoever
+            // lost it has not answered, as far as this index goes.
+            let known = candidacy.accepted.get(index).map_or(Ballot::ZERO, |(ballot, _)| *ballot);
+            let newer = reports.iter().filter(|(_, ballot)| *ballot > known);
+            let silent = newer.fold(0, |silent, (position, _)| silent | 1u64 << position);
+            self.is_quorum(promised & !silent)
+        })
+    }
+
+    /// A leader hands over to this node.
+    pub(crate) fn handle_take_over(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        chosen: Index,
+        now: Instant,
+    ) {
+        // Who has promised another ballot since has missed its turn.
+        let obeys = ballot == self.promised && matches!(self.state, State::Follower { .. });
+        if ballot.node() == from && obeys {
+            self.learn(chosen, now);
+            self.campaign_after(ballot, now);
         }
     }
 

@@ -1,14 +1,15 @@
 //! Leading: proposing in a bounded window, counting votes, the lease, and what members lack.
 
+use crate::config::MemberKind;
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
-use crate::replica::{Held, MEMBERS_MAX, ProposeError, Replica, State};
+use crate::replica::{Held, ProposeError, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
 
 use bytes::Bytes;
 
 /// What only a leader knows.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Leadership {
     pub(crate) ballot: Ballot,
     since: Instant,
@@ -19,13 +20,18 @@ pub(crate) struct Leadership {
     /// The first index proposed in this ballot; lower ones were chosen before.
     first_open: Index,
     /// This leader's own no-op: it may serve once that is chosen.
-    serve_from: Index,
+    pub(crate) serve_from: Index,
     /// Nothing is committed before: somebody else's lease may still run.
     commit_from: Instant,
     /// By member position: the sending time of the newest message it acknowledged.
-    acknowledged: Vec<Option<Instant>>,
+    pub(crate) acknowledged: Vec<Option<Instant>>,
     /// By member position: how far its state machine is durable, as it said in this ballot.
-    flushed: Vec<Option<Index>>,
+    pub(crate) flushed: Vec<Option<Index>>,
+    /// By member position: how far it has handed out, as it said in this ballot.
+    pub(crate) known: Vec<Index>,
+    /// A configuration is proposed and not chosen: nothing is proposed behind it.
+    pub(crate) config_open: bool,
+    transfer: Option<Transfer>,
     /// Bytes proposed and not chosen.
     window_bytes: usize,
     next_heartbeat: Instant,
@@ -35,7 +41,46 @@ pub(crate) struct Leadership {
     helped: Instant,
 }
 
+/// Why leadership is not handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TransferError {
+    /// This replica does not lead, or not yet with a lease.
+    #[error("not the leader")]
+    NotLeader,
+    /// The other one cannot lead: it is no member, or this replica itself.
+    #[error("no candidate")]
+    NoCandidate,
+}
+
+/// Leadership on its way to another member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Transfer {
+    to: NodeId,
+    /// When this leader gives up and leads on.
+    until: Instant,
+    /// What the target was told at once to be chosen.
+    told: Option<Index>,
+}
+
+/// The index that a leader serves from that must not serve.
+const NEVER: Index = Index(u64::MAX);
+
 impl Leadership {
+    /// Whether nothing may be proposed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.config_open || self.transfer.is_some()
+    }
+
+    /// Whether this leader only finishes what it inherited, a configuration at its end.
+    pub(crate) fn inherits(&self) -> bool {
+        self.serve_from == NEVER
+    }
+
+    /// The index of the next proposal.
+    pub(crate) fn next(&self) -> Index {
+        self.next
+    }
+
     pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
         // What a quorum accepted meanwhile is committed as soon as that is allowed.
         if now < self.commit_from {
@@ -66,7 +111,8 @@ impl Replica {
     pub fn may_serve(&self, now: Instant) -> bool {
         match &self.state {
             State::Leader(leadership) => {
-                self.chosen >= leadership.serve_from && now < self.lease_until(leadership)
+                self.chosen >= leadership.serve_from
+                    && (now < self.lease_until(leadership) || mutant!(ServeWithoutLease))
             }
             _ => false,
         }
@@ -76,7 +122,8 @@ impl Replica {
     pub fn may_propose(&self, bytes: usize) -> Result<(), ProposeError> {
         let State::Leader(leadership) = &self.state else { return Err(ProposeError::NotLeader) };
         let open = leadership.next.0 - 1 - self.chosen.0.max(leadership.first_open.0 - 1);
-        let full = open >= self.options.window_entries
+        let full = leadership.is_closed()
+            || open >= self.options.window_entries
             || (open > 0 && leadership.window_bytes + bytes > self.options.window_bytes);
         if full { Err(ProposeError::WindowFull) } else { Ok(()) }
     }
@@ -93,9 +140,11 @@ impl Replica {
     /// Starts to lead with what phase 1 found.
     pub(crate) fn lead(&mut self, candidacy: Candidacy, now: Instant) {
         let Candidacy { ballot, chosen: (chosen, helper), accepted, commit_from, .. } = candidacy;
+        let commit_from = if mutant!(CommitUnderOldLease) { now } else { commit_from };
         assert_eq!(self.promised, ballot, "a candidate that promised higher is none");
         // Catch-up may have gone on during phase 1.
-        let first_open = chosen.max(self.chosen).next();
+        let known = if mutant!(CatchUpIgnored) { chosen } else { chosen.max(self.chosen) };
+        let first_open = known.next();
         let members = self.members.len();
         self.state = State::Leader(Leadership {
             ballot,
@@ -107,6 +156,9 @@ impl Replica {
             commit_from,
             acknowledged: vec![None; members],
             flushed: vec![None; members],
+            known: vec![Index(0); members],
+            config_open: false,
+            transfer: None,
             window_bytes: 0,
             next_heartbeat: now,
             helper,
@@ -116,13 +168,41 @@ impl Replica {
         let last = accepted.last_key_value().map_or(0, |(index, _)| *index);
         let mut accepted = accepted;
         for index in first_open.0..=last {
-            let value = accepted.remove(&index).map_or(Value::Noop, |(_, value)| value);
+            let inherited = accepted.remove(&index).filter(|_| !mutant!(InheritNothing));
+            if mutant!(InheritMoved) && inherited.is_none() {
+                continue;
+            }
+            let value = inherited.map_or(Value::Noop, |(_, value)| value);
+            // One that was known when this leader asked for promises ruled over them.
+            let is_config = matches!(value, Value::Config(_))
+                && index > self.config.index.0
+                && !mutant!(InheritPastConfig);
             self.put_proposal(value);
+            if is_config {
+                // Behind it others rule: once it is chosen, they are asked.
+                let leadership = self.leadership();
+                leadership.config_open = true;
+                leadership.serve_from = NEVER;
+                break;
+            }
         }
-        let serve_from = self.put_proposal(Value::Noop);
-        self.leadership().serve_from = serve_from;
+        if !self.leadership().inherits() {
+            self.open_leadership();
+        }
         self.ask_helper();
         self.tick_leader(now);
+    }
+
+    /// Proposes the no-op whose choice shows that all of this leader's past is known.
+    fn open_leadership(&mut self) {
+        let serve_from = if mutant!(NoOwnNoop) {
+            Index(self.leadership().next.0 - 1)
+        } else {
+            self.put_proposal(Value::Noop)
+        };
+        if !mutant!(ServeFromFirstInherited) {
+            self.leadership().serve_from = serve_from;
+        }
     }
 
     fn leadership(&mut self) -> &mut Leadership {
@@ -132,11 +212,12 @@ impl Replica {
         }
     }
 
-    fn put_proposal(&mut self, value: Value) -> Index {
+    pub(crate) fn put_proposal(&mut self, value: Value) -> Index {
         let leadership = self.leadership();
         let (ballot, index) = (leadership.ballot, leadership.next);
         leadership.next = index.next();
         leadership.window_bytes += value.len();
+        assert!(index > self.chosen, "only what is open is proposed");
         self.accept(Entry { index, ballot, value });
         index
     }
@@ -151,10 +232,17 @@ impl Replica {
         let (ballot, first, next) = (leadership.ballot, leadership.unsent, leadership.next);
         leadership.unsent = next;
         let mut values = Vec::with_capacity((next.0 - first.0) as usize);
+        let mut bytes = 0;
         for index in first.0..next.0 {
             let slot = self.log.get_mut(Index(index)).expect("held until it is chosen");
             slot.sent = now;
+            bytes += slot.value.len();
             values.push((Index(index), slot.value.clone()));
+            if bytes >= self.options.catch_up_bytes && index + 1 < next.0 {
+                let values = std::mem::take(&mut values);
+                bytes = 0;
+                self.send_all(Message::Accept { ballot, values, chosen, sent: now });
+            }
         }
         self.send_all(Message::Accept { ballot, values, chosen, sent: now });
         self.hold(Held::OwnAccepts { ballot, first, next }, now);
@@ -167,7 +255,7 @@ impl Replica {
         next: Index,
         now: Instant,
     ) {
-        let position = self.position(self.me);
+        let Some(position) = self.position(self.me) else { return };
         for index in first.0..next.0 {
             self.vote(position, ballot, Index(index));
         }
@@ -175,11 +263,12 @@ impl Replica {
     }
 
     fn vote(&mut self, position: usize, ballot: Ballot, index: Index) {
-        if !matches!(&self.state, State::Leader(leadership) if leadership.ballot == ballot) {
+        let mine = matches!(&self.state, State::Leader(leadership) if leadership.ballot == ballot);
+        if !mine && !mutant!(CompletionByIndex) {
             return;
         }
         if let Some(slot) = self.log.get_mut(index)
-            && slot.ballot == ballot
+            && (slot.ballot == ballot || mutant!(CompletionByIndex))
         {
             slot.votes |= 1 << position;
         }
@@ -193,15 +282,16 @@ impl Replica {
         sent: Instant,
         now: Instant,
     ) {
-        let position = self.position(from);
+        let Some(position) = self.position(from) else { return };
         for index in indexes {
             self.vote(position, ballot, *index);
         }
-        self.acknowledge(position, ballot, sent);
+        self.acknowledge(position, ballot, sent, now);
         self.advance(now);
     }
 
-    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant) {
+    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant, now: Instant) {
+        let sent = if mutant!(LeaseFromReceipt) { now } else { sent };
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
@@ -214,17 +304,18 @@ impl Replica {
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        flushed: Index,
+        (flushed, chosen): (Index, Index),
         sent: Instant,
         now: Instant,
     ) {
-        let position = self.position(from);
-        self.acknowledge(position, ballot, sent);
+        let Some(position) = self.position(from) else { return };
+        self.acknowledge(position, ballot, sent, now);
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
             let known = &mut leadership.flushed[position];
             *known = (*known).max(Some(flushed));
+            leadership.known[position] = leadership.known[position].max(chosen);
         }
         self.advance(now);
     }
@@ -236,7 +327,6 @@ impl Replica {
 
     /// Hands out what a quorum has accepted, in order.
     fn advance(&mut self, now: Instant) {
-        let quorum = self.quorum() as u32;
         while let State::Leader(leadership) = &mut self.state {
             let index = self.chosen.next();
             if now < leadership.commit_from
@@ -246,29 +336,95 @@ impl Replica {
                 break;
             }
             let slot = self.log.get(index).expect("proposals are held until they are chosen");
-            if slot.votes.count_ones() < quorum {
+            let bytes = slot.value.len();
+            if !self.has_quorum(slot.votes) {
+                let next = self.log.get(index.next());
+                if mutant!(CommitOutOfOrder) && next.is_some_and(|slot| self.has_quorum(slot.votes))
+                {
+                    self.chosen = index;
+                    continue;
+                }
                 break;
             }
-            leadership.window_bytes -= slot.value.len();
+            self.leadership().window_bytes -= bytes;
             self.hand_out_next();
         }
         self.settle();
+        self.end_change();
+        self.hand_over(now);
+    }
+
+    fn has_quorum(&self, votes: u64) -> bool {
+        self.is_quorum(votes) || (mutant!(CommitWithoutQuorum) && votes != 0)
     }
 
     /// Until when a quorum, this node included, lets nobody else commit.
     fn lease_until(&self, leadership: &Leadership) -> Instant {
-        let others_needed = self.quorum() - 1;
-        if others_needed == 0 {
+        if self.members.len() == 1 {
             return Instant(u64::MAX);
         }
-        // Asked before every read: no allocation.
-        let mut sent = [None; MEMBERS_MAX];
-        let sent = &mut sent[..leadership.acknowledged.len()];
-        sent.copy_from_slice(&leadership.acknowledged);
-        sent.sort_unstable_by(|a, b| b.cmp(a));
-        match sent[others_needed - 1] {
+        let common = if mutant!(LeaseFromOne) {
+            leadership.acknowledged.iter().max().copied().flatten()
+        } else {
+            self.quorums.newest_common(&leadership.acknowledged, self.position(self.me))
+        };
+        match common {
+            Some(sent) if mutant!(LeaseWithoutMargin) => sent.after(self.options.lease),
             Some(sent) => sent.after(self.options.leader_lease()),
             None => Instant::default(),
+        }
+    }
+
+    /// Hands leadership over to another member, without the pause that the end of a lease costs.
+    /// Proposals are refused as if the window were full until the other leads, or until a lease time
+    /// has passed without success.
+    ///
+    /// *Errors*: see [`TransferError`]; nothing happened then.
+    pub fn transfer(&mut self, to: NodeId, now: Instant) -> Result<(), TransferError> {
+        self.now = now;
+        if !self.may_serve(now) {
+            return Err(TransferError::NotLeader);
+        }
+        if to == self.me || self.config.kind(to) != Some(MemberKind::Storage) {
+            return Err(TransferError::NoCandidate);
+        }
+        let until = now.after(self.options.lease);
+        let Some(at) = self.position(to) else { return Err(TransferError::NoCandidate) };
+        let leadership = self.leadership();
+        if leadership.config_open {
+            return Err(TransferError::NotLeader);
+        }
+        // What it said before is no sign that it is there now.
+        leadership.known[at] = Index(0);
+        leadership.transfer = Some(Transfer { to, until, told: None });
+        self.hand_over(now);
+        Ok(())
+    }
+
+    /// Goes on with a transfer: first the target hears what is chosen, then that it is to lead.
+    fn hand_over(&mut self, now: Instant) {
+        let chosen = self.chosen;
+        let State::Leader(leadership) = &mut self.state else { return };
+        let Some(transfer) = &mut leadership.transfer else { return };
+        let (ballot, to) = (leadership.ballot, transfer.to);
+        if now >= transfer.until {
+            leadership.transfer = None;
+            return;
+        }
+        if chosen.next() != leadership.next {
+            return;
+        }
+        let at = self.members.iter().position(|member| *member == to);
+        if at.is_some_and(|at| leadership.known[at] == chosen) {
+            // From here on this node neither proposes nor serves in this ballot.
+            if !mutant!(TransferKeepsLease) {
+                self.step_down(now);
+            }
+            self.send(to, Message::TakeOver { ballot, chosen });
+        } else if transfer.told != Some(chosen) {
+            transfer.told = Some(chosen);
+            let truncate = self.truncated;
+            self.send(to, Message::Heartbeat { ballot, chosen, truncate, sent: now });
         }
     }
 
@@ -280,12 +436,13 @@ impl Replica {
             return;
         }
         let lost = self.lease_until(leadership).max(leadership.since).after(lease);
-        if now > lost {
+        if now > lost && !mutant!(LeaderStays) {
             // Nobody answers: whoever reaches a quorum shall lead.
             self.step_down(now);
             return;
         }
-        if self.chosen.next() < leadership.first_open && now > leadership.helped.after(lease) {
+        let waits = now <= leadership.helped.after(lease) || mutant!(HelpAwaitedForever);
+        if self.chosen.next() < leadership.first_open && !waits {
             // Nobody sends what is said to be chosen: who said so may be gone. Another phase 1 asks
             // those who are there, and re-proposes what they accepted of it.
             self.campaign(now);
@@ -305,8 +462,13 @@ impl Replica {
     /// The index up to which every member's state machine is durable.
     fn flushed_by_all(&self) -> Index {
         let State::Leader(leadership) = &self.state else { return Index(0) };
-        let me = self.position(self.me);
-        let others = leadership.flushed.iter().enumerate().filter(|(position, _)| *position != me);
+        if mutant!(TruncatePastSlowest) {
+            return self.flushed;
+        }
+        // Log replicas have no state machine to lag.
+        let others = self.members.iter().zip(&leadership.flushed).filter(|(id, _)| {
+            **id != self.me && self.config.kind(**id) == Some(MemberKind::Storage)
+        });
         others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min)
     }
 
@@ -319,6 +481,9 @@ impl Replica {
         let is_old =
             |index: &Index| self.log.get(*index).is_some_and(|slot| slot.sent.until(now) >= resend);
         let old: Vec<Index> = (first.0..unsent.0).map(Index).filter(is_old).collect();
+        if mutant!(AcceptsNotRepeated) {
+            return;
+        }
         for position in 0..self.members.len() {
             let missing = |index: &Index| {
                 let slot = self.log.get(*index)?;
@@ -346,15 +511,17 @@ impl Replica {
         }
         // Only who is asked changes: any member has what is chosen, sooner or later.
         let helper = leadership.helper;
-        let mut at = self.position(helper);
-        loop {
+        let mut at = self.position(helper).unwrap_or(0);
+        for _ in 0..self.members.len() {
             at = (at + 1) % self.members.len();
             if self.members[at] != self.me {
                 break;
             }
         }
         self.leadership().helper = self.members[at];
-        self.send(helper, Message::Need { first });
+        if helper != self.me {
+            self.send(helper, Message::Need { first });
+        }
     }
 
     /// Chosen entries came: ask for more where they came from, or go on.

@@ -48,20 +48,53 @@
 //! A restarted acceptor forgot whom it granted a lease, and assumes that it granted one to somebody
 //! else just before it died.
 //!
+//! # More than the happy path
+//!
+//! Members change by joint quorum (`membership`); a member whose log the others have truncated
+//! installs a snapshot; a leader hands over without a pause ([`Replica::transfer`]); damaged entries are
+//! told of and repaired. `docs/paxos.md` has the messages, the invariants and what guards each.
+//!
 //! # What is left out, for now
 //!
-//! Membership change by joint quorum, log replicas, snapshots, node-pair liveness, quorum reads.
-//! A member that needs truncated entries cannot catch up; entries are truncated only when every
-//! member's state machine holds them.
+//! Node-pair liveness and quorum reads. Entries are truncated only when every storage member's state
+//! machine holds them.
+
+/// Whether a bug is put in on purpose here: never, without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::is_mutated(stringify!($name))
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+const fn is_mutated(_: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::mutants::is_active(crate::mutants::Mutant::$name)
+    };
+}
 
 pub mod codec;
+mod config;
 mod election;
 mod leader;
 mod log;
+mod membership;
 mod message;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod replica;
 mod types;
 
+pub use config::{Config, Member, MemberKind};
+pub use leader::TransferError;
+pub use membership::ChangeError;
 pub use message::{Message, Output, Role};
 pub use replica::{ProposeError, Replica, Status};
 pub use types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};

@@ -18,7 +18,7 @@ use crate::types::{Ballot, Entry, Index, Instant, Value};
 const GAP_MAX: u64 = 1024;
 
 /// An accepted value and, at its leader, who else accepted it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Slot {
     pub(crate) ballot: Ballot,
     pub(crate) value: Value,
@@ -38,7 +38,7 @@ impl Slot {
 }
 
 /// See the module's text.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Log {
     /// The index of the first slot of the ring.
     first: u64,

@@ -1,15 +1,18 @@
 //! What members of a group say to each other, and what a replica says to its host.
 
+use crate::config::Config;
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Record, Value};
 
 /// A message between two members of a group. Messages may be lost, repeated, delayed and
 /// reordered; none may be changed (the host's frames carry a checksum).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
     /// "I miss the leader: do you hear it?" Asked before a campaign.
     Ask {
         /// Repeated in the answer.
         question: u64,
+        /// Where the newest configuration stands that the sender knows.
+        config: Index,
     },
     /// The answer to [`Message::Ask`].
     Answer {
@@ -22,6 +25,10 @@ pub enum Message {
     Prepare {
         /// The candidate's ballot.
         ballot: Ballot,
+        /// The ballot whose leader gave up its lease to the candidate; zero if none did.
+        handed: Ballot,
+        /// Where the newest configuration stands that the candidate knows.
+        config: Index,
     },
     /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent.
     Promise {
@@ -31,8 +38,12 @@ pub enum Message {
         chosen: Index,
         /// What it accepted above that.
         accepted: Vec<Entry>,
+        /// Where above that it accepted something newer that it cannot read any more.
+        faulty: Vec<(Index, Ballot)>,
         /// Microseconds for which another leader may still hold a lease from the sender.
         lease_left_us: u64,
+        /// The newest configuration that the sender knows to be chosen.
+        config: Config,
     },
     /// Phase 2a, for several indexes. Renews the lease.
     Accept {
@@ -71,6 +82,8 @@ pub enum Message {
         ballot: Ballot,
         /// The sender's state machine holds everything up to here durably.
         flushed: Index,
+        /// The sender has handed out everything up to here.
+        chosen: Index,
         /// The echo.
         sent: Instant,
     },
@@ -83,6 +96,27 @@ pub enum Message {
     Need {
         /// The first index missing.
         first: Index,
+    },
+    /// "Lead in my place": the sender has stopped leading and gives up its lease.
+    TakeOver {
+        /// The ballot the sender led in.
+        ballot: Ballot,
+        /// Everything up to here is chosen, and nothing else was proposed.
+        chosen: Index,
+    },
+    /// "What you ask for is gone": the answer to a [`Message::Need`] that only a snapshot serves.
+    Truncated {
+        /// What was asked for.
+        first: Index,
+        /// Entries up to here are gone, or a snapshot at least as new is there.
+        through: Index,
+        /// The newest configuration that the sender knows.
+        config: Config,
+    },
+    /// "You know an old configuration", which may not name the receiver any more.
+    Config {
+        /// The newest one that the sender knows to be chosen.
+        config: Config,
     },
     /// Chosen entries, by ascending index without gaps.
     Chosen {
@@ -100,7 +134,7 @@ impl Message {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Obeys a leader, or waits for one.
     Follower,
@@ -123,7 +157,7 @@ impl Role {
 
 /// What the host has to do, in this order. Everything may be done at once: the replica itself holds
 /// back messages that promise what is not durable yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Output {
     /// Append a record to the log; call `handle_persisted` with the token once it is durable.
     Persist {
@@ -151,8 +185,26 @@ pub enum Output {
         /// The new one.
         role: Role,
     },
+    /// Who is in the group has changed: so far as this replica knows, at the configuration's index.
+    ConfigChanged {
+        /// The configuration.
+        config: Config,
+    },
+    /// This replica is no member any more, and a majority of those who are know it: the host may drop
+    /// it. Before, its promises may still be needed.
+    Removed,
+    /// The log that this replica needs is gone: fetch the state machine as it is at some index from
+    /// another, keep the old one until it is whole, and call [`crate::Replica::installed`] or
+    /// [`crate::Replica::install_failed`].
+    InstallSnapshot {
+        /// A storage replica that has it.
+        from: NodeId,
+        /// An older one would not help.
+        at_least: Index,
+    },
     /// Send a member the chosen entries `first..=last` (or as many of the first of them as fit one
-    /// message) as [`Message::Chosen`]: only the log on disk has them.
+    /// message) as [`Message::Chosen`]: only the log on disk has them. If the first cannot be read, call
+    /// [`crate::Replica::log_unreadable`].
     ReadLog {
         /// To whom.
         to: NodeId,

@@ -1,16 +1,14 @@
 //! A member of a group: the acceptor, the learner, and the frame around election and leadership.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::election::{Asking, Candidacy};
+use crate::config::{Config, MEMBERS_MAX, Quorums};
+use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::Log;
+use crate::log::{Log, Slot};
 use crate::message::{Message, Output, Role};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
-
-/// Members of a group at most: votes are bits of a word.
-pub(crate) const MEMBERS_MAX: usize = 64;
 
 /// Why a value was not proposed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -45,7 +43,7 @@ pub struct Status {
 }
 
 /// What a replica does by its role.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum State {
     Follower { asking: Option<Asking> },
     Candidate(Candidacy),
@@ -53,7 +51,7 @@ pub(crate) enum State {
 }
 
 /// What waits until a record is durable.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Held {
     Send {
         to: NodeId,
@@ -73,16 +71,27 @@ pub(crate) enum Held {
 
 /// See the crate's text. The host calls `handle_*`, `propose`, `campaign` and `set_flushed` in any
 /// order and takes all [`Output`]s by [`Replica::poll_output`] after each.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Replica {
     pub(crate) me: NodeId,
+    /// All members, old and new ones, ascending: positions in here are bits of votes.
     pub(crate) members: Vec<NodeId>,
+    pub(crate) config: Config,
+    pub(crate) quorums: Quorums,
+    /// The record that holds the configuration.
+    pub(crate) config_token: u64,
+    /// The host fetches a snapshot.
+    pub(crate) installing: bool,
+    /// Members that know of this replica's removal, by position.
+    pub(crate) confirmed: u64,
     pub(crate) options: Options,
     pub(crate) state: State,
     pub(crate) promised: Ballot,
     /// The highest ballot seen anywhere: the next campaign goes above it.
     pub(crate) seen: Ballot,
     pub(crate) log: Log,
+    /// What was accepted and cannot be read any more, above `chosen`: the index and the ballot.
+    pub(crate) faulty: BTreeMap<Index, Ballot>,
     /// The highest index ever accepted.
     pub(crate) last: Index,
     /// Everything up to here is chosen and handed out.
@@ -94,16 +103,18 @@ pub struct Replica {
     pub(crate) truncated: Index,
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
-    flushable: Index,
+    pub(crate) flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
-    /// Leases given by this acceptor and when they end; `None`: to whom is forgotten.
-    grants: Vec<(Option<NodeId>, Instant)>,
+    /// Leases given by this acceptor to leaders of ballots and when they end; `None`: to whom is
+    /// forgotten.
+    grants: Vec<(Option<Ballot>, Instant)>,
     /// When a follower loses patience, a candidate tries again.
     pub(crate) patience: Instant,
     /// The newest time the host told.
     pub(crate) now: Instant,
-    need_sent: Option<(Instant, Index)>,
+    /// What was asked for last, when, and how often in vain before.
+    pub(crate) need_sent: Option<(Instant, Index, usize)>,
     next_token: u64,
     /// The token of the newest record that must be synced.
     must_sync: u64,
@@ -117,7 +128,10 @@ impl Replica {
     /// A replica over what its host recovered; a new one over `Recovered::default()`. Entries known
     /// to be chosen are handed out at once.
     ///
-    /// *Panics* if `me` is no member, or there are no members or more than 64.
+    /// `members` are those the group began with. `me` need not be one of them: a replica that is to be
+    /// added starts like that, and waits to hear of it.
+    ///
+    /// *Panics* if there are no members or more than 64.
     pub fn new(
         me: NodeId,
         members: &[NodeId],
@@ -126,23 +140,34 @@ impl Replica {
         now: Instant,
         seed: u64,
     ) -> Replica {
-        assert!(members.contains(&me) && members.len() <= MEMBERS_MAX);
+        assert!(!members.is_empty() && members.len() <= MEMBERS_MAX);
+        let config = recovered.config.filter(|_| !mutant!(ConfigForgotten));
+        let config = config.unwrap_or_else(|| Config::initial(members));
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
+        let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
+        let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
         let mark = recovered.chosen;
         // See the crate's text, "The lease".
         let grants = match promised {
             Ballot::ZERO => Vec::new(),
+            _ if mutant!(RestartForgetsLease) => Vec::new(),
             _ => vec![(None, now.after(options.lease))],
         };
         let mut replica = Replica {
             me,
-            members: members.to_vec(),
+            members: config.all(),
+            quorums: Quorums::of(&config),
+            config,
+            config_token: 0,
+            installing: false,
+            confirmed: 0,
             state: State::Follower { asking: None },
             promised,
             seen: promised,
             log: Log::default(),
+            faulty: BTreeMap::new(),
             last: recovered.applied,
             chosen: recovered.applied,
             marked: mark,
@@ -170,7 +195,18 @@ impl Replica {
                 replica.log.put(entry, 0);
             }
         }
-        while replica.chosen < mark && replica.log.get(replica.chosen.next()).is_some() {
+        for (index, ballot) in recovered.faulty {
+            let newer = replica.log.get(index).is_some_and(|slot| slot.ballot >= ballot);
+            if index > recovered.applied && !newer {
+                replica.last = replica.last.max(index);
+                let newest = replica.faulty.entry(index).or_insert(ballot);
+                *newest = ballot.max(*newest);
+            }
+        }
+        while replica.chosen < mark
+            && replica.log.get(replica.chosen.next()).is_some()
+            && !replica.faulty.contains_key(&replica.chosen.next())
+        {
             replica.hand_out_next();
         }
         replica.patience = if promised.node() == me && promised != Ballot::ZERO {
@@ -210,9 +246,10 @@ impl Replica {
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.flush_leader();
-            if self.chosen > self.marked {
-                self.marked = self.chosen;
-                self.persist(Record::Chosen(self.chosen));
+            let known = if mutant!(MarkAnnounced) { self.announced } else { self.chosen };
+            if known > self.marked {
+                self.marked = known;
+                self.persist(Record::Chosen(known));
             }
         }
         self.outputs.pop_front()
@@ -247,19 +284,29 @@ impl Replica {
 
     /// Takes a message from another member.
     pub fn handle_message(&mut self, from: NodeId, message: Message, now: Instant) {
-        if !self.members.contains(&from) || from == self.me {
+        if from == self.me {
             return;
         }
         self.now = now;
         match message {
-            Message::Ask { question } => self.handle_ask(from, question, now),
+            Message::Ask { config, .. } | Message::Prepare { config, .. }
+                if self.is_outdated(from, config) => {}
+            Message::Ask { question, .. } => self.handle_ask(from, question, now),
             Message::Answer { question, leader_alive } => {
                 self.handle_answer(from, question, leader_alive, now);
             }
-            Message::Prepare { ballot } => self.handle_prepare(from, ballot, now),
-            Message::Promise { ballot, chosen, accepted, lease_left_us } => {
+            Message::Prepare { ballot, handed, .. } => {
+                self.handle_prepare(from, ballot, handed, now)
+            }
+            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
+                if config.index > self.config.index && !mutant!(PromiseHidesConfig) {
+                    // Promises of these members are not what it takes.
+                    self.adopt(config);
+                    return;
+                }
                 let lease_left = Duration::from_micros(lease_left_us);
-                self.handle_promise(from, ballot, (chosen, accepted), lease_left, now);
+                let reported = Reported { chosen, accepted, faulty };
+                self.handle_promise(from, ballot, reported, lease_left, now);
             }
             Message::Accept { ballot, values, chosen, sent } => {
                 self.handle_accept(from, ballot, values, chosen, (sent, now));
@@ -270,12 +317,21 @@ impl Replica {
             Message::Heartbeat { ballot, chosen, truncate, sent } => {
                 self.handle_heartbeat(from, ballot, chosen, truncate, (sent, now));
             }
-            Message::HeartbeatAck { ballot, flushed, sent } => {
-                self.handle_heartbeat_ack(from, ballot, flushed, sent, now);
+            Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
+                self.handle_heartbeat_ack(from, ballot, (flushed, chosen), sent, now);
             }
             Message::Reject { promised } => self.handle_reject(promised, now),
             Message::Need { first } => self.handle_need(from, first),
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
+            Message::Truncated { first, through, config } => {
+                self.handle_truncated(from, (first, through), config);
+            }
+            Message::Config { config } => {
+                self.handle_config(from, config, now);
+            }
+            Message::TakeOver { ballot, chosen } => {
+                self.handle_take_over(from, ballot, chosen, now)
+            }
         }
     }
 
@@ -298,27 +354,30 @@ impl Replica {
 
     // The acceptor.
 
-    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, now: Instant) {
+    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, handed: Ballot, now: Instant) {
         if ballot.node() != from {
             return;
         }
         self.seen = self.seen.max(ballot);
-        if ballot < self.promised {
+        if ballot < self.promised && !mutant!(PromiseLowered) {
             self.send(from, Message::Reject { promised: self.promised });
             return;
         }
-        if ballot > self.promised {
+        if ballot != self.promised {
             self.promise(ballot, now);
         }
-        let lease_left_us = self.lease_left(from, now).as_micros() as u64;
-        let accepted = self.accepted_above(self.chosen);
-        let message = Message::Promise { ballot, chosen: self.chosen, accepted, lease_left_us };
+        let lease_left_us = self.lease_left(from, handed, now).as_micros() as u64;
+        let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
+        let Reported { chosen, accepted, faulty } = self.held_above_chosen();
+        let config = self.config.clone();
+        let message = Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config };
         self.hold(Held::Send { to: from, message }, now);
     }
 
     /// Promises a higher ballot, to another node or to itself.
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
-        assert!(ballot > self.promised, "promises only rise");
+        let broken = mutant!(PromiseLowered) || mutant!(SameBallotAgain);
+        assert!(ballot > self.promised || broken, "promises only rise");
         self.step_down(now);
         // Whoever it was about to challenge is not the leader any more.
         self.state = State::Follower { asking: None };
@@ -330,21 +389,29 @@ impl Replica {
         self.patience = self.next_patience(now);
     }
 
-    pub(crate) fn accepted_above(&self, chosen: Index) -> Vec<Entry> {
-        let slots = self.log.from(chosen.next());
-        slots
-            .into_iter()
-            .map(|(index, slot)| Entry { index, ballot: slot.ballot, value: slot.value.clone() })
-            .collect()
+    pub(crate) fn held_above_chosen(&self) -> Reported {
+        let chosen = self.chosen;
+        let entry = |(index, slot): (Index, &Slot)| Entry {
+            index,
+            ballot: slot.ballot,
+            value: slot.value.clone(),
+        };
+        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
+        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
+        Reported { chosen, accepted, faulty }
     }
 
-    /// How long somebody other than `candidate` may still hold a lease from this acceptor.
-    pub(crate) fn lease_left(&self, candidate: NodeId, now: Instant) -> Duration {
-        let others = self.grants.iter().filter(|(holder, _)| *holder != Some(candidate));
+    /// How long somebody other than `candidate` may still hold a lease from this acceptor. The leader
+    /// of `handed` has given up its own, and with it those of its older ballots.
+    pub(crate) fn lease_left(&self, candidate: NodeId, handed: Ballot, now: Instant) -> Duration {
+        let is_over = |holder: &Ballot| {
+            holder.node() == candidate || (holder.node() == handed.node() && *holder <= handed)
+        };
+        let others = self.grants.iter().filter(|(holder, _)| !holder.as_ref().is_some_and(is_over));
         others.map(|(_, until)| now.until(*until)).max().unwrap_or_default()
     }
 
-    fn grant(&mut self, holder: NodeId, now: Instant) {
+    fn grant(&mut self, holder: Ballot, now: Instant) {
         let until = now.after(self.options.lease);
         if let [(Some(only), renewed)] = &mut self.grants[..]
             && *only == holder
@@ -352,7 +419,8 @@ impl Replica {
             *renewed = until;
             return;
         }
-        self.grants.retain(|(other, until)| *until > now && *other != Some(holder));
+        let is_same = |other: &Option<Ballot>| other.is_some_and(|b| b.node() == holder.node());
+        self.grants.retain(|(other, until)| *until > now && !is_same(other));
         self.grants.push((Some(holder), until));
     }
 
@@ -367,7 +435,7 @@ impl Replica {
             self.send(from, Message::Reject { promised: self.promised });
             return false;
         }
-        if ballot > self.promised {
+        if ballot > self.promised && !mutant!(AcceptKeepsPromise) {
             self.promise(ballot, now);
         }
         match &self.state {
@@ -380,7 +448,7 @@ impl Replica {
         if first {
             self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
         }
-        self.grant(from, now);
+        self.grant(ballot, now);
         self.patience = self.next_patience(now);
         true
     }
@@ -410,7 +478,8 @@ impl Replica {
 
     /// Accepts a value of the promised ballot, once.
     pub(crate) fn accept(&mut self, entry: Entry) {
-        assert!(entry.ballot == self.promised, "accepting raises the promise first");
+        let broken = mutant!(AcceptKeepsPromise);
+        assert!(entry.ballot == self.promised || broken, "accepting raises the promise first");
         if entry.index <= self.chosen {
             // Chosen already, and held: the value is the same by Paxos.
             return;
@@ -428,6 +497,7 @@ impl Replica {
     /// Takes an entry into the log, in memory and on disk.
     fn put(&mut self, entry: Entry) {
         self.last = self.last.max(entry.index);
+        self.faulty.remove(&entry.index);
         let token = self.persist(Record::Accept(entry.clone()));
         self.log.put(entry, token);
     }
@@ -443,15 +513,16 @@ impl Replica {
         if !self.hear(from, ballot, now) {
             return;
         }
-        // Held like an acceptance: the promise this ballot may just have raised comes first.
-        let message = Message::HeartbeatAck { ballot, flushed: self.flushed, sent };
-        self.hold(Held::Send { to: from, message }, now);
         self.learn(chosen, now);
+        // Held like an acceptance: the promise this ballot may just have raised comes first.
+        let message =
+            Message::HeartbeatAck { ballot, flushed: self.flushed, chosen: self.chosen, sent };
+        self.hold(Held::Send { to: from, message }, now);
         self.truncate(truncate);
     }
 
     pub(crate) fn truncate(&mut self, through: Index) {
-        let through = through.min(self.flushed);
+        let through = through.min(if self.is_log_replica() { self.chosen } else { self.flushed });
         if through > self.truncated {
             self.truncated = through;
             self.log.truncate(through);
@@ -462,10 +533,13 @@ impl Replica {
     // The learner.
 
     /// The leader of the promised ballot says that everything up to `chosen` is.
-    fn learn(&mut self, chosen: Index, now: Instant) {
+    pub(crate) fn learn(&mut self, chosen: Index, now: Instant) {
         self.announced = self.announced.max(chosen);
         while self.chosen < chosen
-            && self.log.get(self.chosen.next()).is_some_and(|slot| slot.ballot == self.promised)
+            && self
+                .log
+                .get(self.chosen.next())
+                .is_some_and(|slot| slot.ballot == self.promised || mutant!(LearnAnyBallot))
         {
             self.hand_out_next();
         }
@@ -478,20 +552,37 @@ impl Replica {
     /// Asks the leader for the first entry missing, unless it was just asked for.
     fn ask_for_missing(&mut self, now: Instant) {
         let first = self.chosen.next();
-        let asked = self
-            .need_sent
-            .is_some_and(|(at, index)| index == first && at.until(now) < self.options.resend);
-        if let Some((_, ballot)) = self.heard
-            && ballot.node() != self.me
-            && !asked
+        let Some((_, ballot)) = self.heard else { return };
+        if self.installing {
+            return;
+        }
+        let mut tries = 0;
+        if let Some((at, index, before)) = self.need_sent
+            && index == first
         {
-            self.need_sent = Some((now, first));
-            self.send(ballot.node(), Message::Need { first });
+            if at.until(now) < self.options.resend || mutant!(CatchUpOnce) {
+                return;
+            }
+            tries = before + 1;
+        }
+        self.need_sent = Some((now, first, tries));
+        // The leader's own log may be damaged there: every other time another one is asked.
+        let leader = self.members.iter().position(|member| *member == ballot.node());
+        let mut to = self.members[(leader.unwrap_or(0) + tries.div_ceil(2)) % self.members.len()];
+        if to == self.me || tries % 2 == 0 {
+            to = ballot.node();
+        }
+        if to != self.me {
+            self.send(to, Message::Need { first });
         }
     }
 
     fn handle_need(&mut self, from: NodeId, first: Index) {
-        if first > self.chosen || first <= self.truncated {
+        if first > self.chosen {
+            return;
+        }
+        if first <= self.truncated {
+            self.send_truncated(from, first);
             return;
         }
         if self.log.get(first).is_none() {
@@ -516,7 +607,7 @@ impl Replica {
 
     fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
         let before = self.chosen;
-        for entry in entries {
+        for mut entry in entries {
             let known = self.log.get(entry.index);
             if entry.index <= self.chosen {
                 let same = known.is_none_or(|slot| slot.value == entry.value);
@@ -526,14 +617,19 @@ impl Replica {
             if entry.index != self.chosen.next() || self.proposes_at(entry.index) {
                 break;
             }
+            let faulty = self.faulty.get(&entry.index).copied();
             match known {
-                Some(slot) if slot.ballot >= entry.ballot => {
+                Some(slot) if slot.ballot >= entry.ballot && faulty.is_none() => {
                     assert!(slot.value == entry.value, "a chosen value never changes");
                 }
                 // Another value of an older ballot, which was not chosen; or this one, but then
                 // with its newer ballot: a chosen entry is always passed on with a ballot as high
                 // as one it was chosen in, so that it replaces what other members hold instead.
-                _ => self.put(entry),
+                // What was accepted here in a newer ballot and lost had this same value.
+                _ => {
+                    entry.ballot = faulty.unwrap_or_default().max(entry.ballot);
+                    self.put(entry);
+                }
             }
             self.hand_out_next();
         }
@@ -553,8 +649,16 @@ impl Replica {
     pub(crate) fn hand_out_next(&mut self) {
         let index = self.chosen.next();
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
-        self.outputs.push_back(Output::Commit { index, value: slot.value.clone() });
+        let value = slot.value.clone();
+        let config = match &value {
+            Value::Config(bytes) => Config::decode(bytes, index),
+            Value::Noop | Value::Data(_) => None,
+        };
+        self.outputs.push_back(Output::Commit { index, value });
         self.chosen = index;
+        if let Some(config) = config {
+            self.adopt(config);
+        }
     }
 
     /// Looks which entries are both chosen and durable: those need not stay in memory. Called after
@@ -563,20 +667,27 @@ impl Replica {
         let (chosen, persisted) = (self.chosen, self.persisted);
         while self.flushable < chosen
             && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
+            && (self.flushable.next() != self.config.index || self.config_token <= persisted)
         {
             self.flushable = self.flushable.next();
         }
-        self.log.evict(self.flushable, self.options.keep_bytes);
+        if mutant!(FlushPastLog) {
+            self.flushable = chosen;
+        }
+        let through = if mutant!(EvictNotDurable) { chosen } else { self.flushable };
+        self.log.evict(through, self.options.keep_bytes);
     }
 
     // The frame.
 
-    pub(crate) fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
+    /// Whether members, bits by position, are a quorum.
+    pub(crate) fn is_quorum(&self, set: u64) -> bool {
+        self.quorums.is_met_by(set)
     }
 
-    pub(crate) fn position(&self, node: NodeId) -> usize {
-        self.members.iter().position(|member| *member == node).expect("a member")
+    /// A member's position; `None` of somebody who is none.
+    pub(crate) fn position(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| *member == node)
     }
 
     /// Sends a message to all other members.
@@ -609,7 +720,13 @@ impl Replica {
 
     /// Holds something back until all promises and accepted entries so far are durable.
     pub(crate) fn hold(&mut self, held: Held, now: Instant) {
-        if self.must_sync <= self.persisted {
+        let early = match &held {
+            Held::Send { message: Message::Promise { .. }, .. } => mutant!(PromiseBeforeDurable),
+            Held::Send { message: Message::Accepted { .. }, .. } => mutant!(AcceptedBeforeDurable),
+            Held::OwnAccepts { .. } => mutant!(OwnVoteBeforeDurable),
+            Held::OwnPromise { .. } | Held::Send { .. } => false,
+        };
+        if self.must_sync <= self.persisted || early {
             self.release(held, now);
         } else {
             self.held.push_back((self.must_sync, held));
@@ -641,12 +758,15 @@ impl Replica {
 
     /// A random moment one to two suspicion times from now.
     pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
+        if self.options.suspicion.is_zero() {
+            return now;
+        }
         // Xorshift: members must only differ, not surprise.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let suspicion = self.options.suspicion;
         let extra = suspicion.as_micros() as u64;
-        now.after(suspicion + Duration::from_micros(self.random % extra.max(1)))
+        now.after(suspicion + Duration::from_micros(self.random % extra))
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::Config;
+
 /// A member of groups. At most 2^20 - 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
@@ -82,20 +84,28 @@ impl fmt::Debug for Ballot {
 }
 
 /// What a log entry holds.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Nothing: fills a gap, or opens a leadership.
     Noop,
     /// The host's bytes.
     Data(Bytes),
+    /// An encoded [`Config`].
+    Config(Bytes),
 }
 
 impl Value {
+    /// The value of an entry that a host's log holds with these bytes: the host's data or a
+    /// configuration, whose first bytes no host's data may have.
+    pub fn from_log(bytes: Bytes) -> Value {
+        if Config::is_encoded(&bytes) { Value::Config(bytes) } else { Value::Data(bytes) }
+    }
+
     /// Bytes of data.
     pub fn len(&self) -> usize {
         match self {
             Value::Noop => 0,
-            Value::Data(bytes) => bytes.len(),
+            Value::Data(bytes) | Value::Config(bytes) => bytes.len(),
         }
     }
 
@@ -110,12 +120,13 @@ impl fmt::Debug for Value {
         match self {
             Value::Noop => f.write_str("noop"),
             Value::Data(bytes) => write!(f, "{} bytes", bytes.len()),
+            Value::Config(bytes) => write!(f, "{:?}", Config::decode(bytes, Index(0))),
         }
     }
 }
 
 /// An accepted value: what an acceptor's log holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Entry {
     /// Where.
     pub index: Index,
@@ -126,7 +137,7 @@ pub struct Entry {
 }
 
 /// What the host writes to its log. Records of a group are durable in the order they were made.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Record {
     /// No ballot below this one will be obeyed. Must be synced.
     Promise(Ballot),
@@ -136,12 +147,14 @@ pub enum Record {
     Chosen(Index),
     /// Entries up to here are not needed any more. Needs no sync of its own.
     Truncate(Index),
+    /// Who is in the group: the newest of these counts. Must be synced.
+    Config(Config),
 }
 
 impl Record {
     /// Whether others are told of this record once it is durable, so that it must be synced soon.
     pub const fn must_sync(&self) -> bool {
-        matches!(self, Record::Promise(_) | Record::Accept(_))
+        matches!(self, Record::Promise(_) | Record::Accept(_) | Record::Config(_))
     }
 }
 
@@ -156,12 +169,18 @@ pub struct Recovered {
     pub applied: Index,
     /// The newest [`Record::Truncate`].
     pub truncated: Index,
-    /// Accepted entries above `applied`, the newest ballot for each index, ascending.
+    /// Accepted entries above `applied`, the newest readable ballot for each index, ascending.
     pub entries: Vec<Entry>,
+    /// What was accepted above `applied` and cannot be read any more: where, and in which ballot.
+    /// Peers repair it; until then this replica does not vote as if it had not accepted it.
+    pub faulty: Vec<(Index, Ballot)>,
+    /// The newest [`Record::Config`], or the one a snapshot was installed with if that is newer;
+    /// `None`: as the group began.
+    pub config: Option<Config>,
 }
 
 /// Time and size limits of a replica.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Options {
     /// A leader's heartbeat. Default 150 ms.
     pub heartbeat: Duration,
@@ -182,7 +201,7 @@ pub struct Options {
     pub window_bytes: usize,
     /// Bytes of chosen entries kept in memory for members that lag. Default 8 MiB.
     pub keep_bytes: usize,
-    /// Bytes of entries in one catch-up message. Default 1 MiB.
+    /// Bytes of entries in one message: what is more goes in several. Default 1 MiB.
     pub catch_up_bytes: usize,
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use paxos::{
-    Ballot, Entry, Index, Instant, Message, NodeId, Options, Output, ProposeError, Record,
-    Recovered, Replica, Role, Value,
+    Ballot, ChangeError, Entry, Index, Instant, Member, MemberKind, Message, NodeId, Options,
+    Output, ProposeError, Record, Recovered, Replica, Role, TransferError, Value,
 };
 
 struct Node {
@@ -19,6 +19,10 @@ struct Node {
     disk_works: bool,
     newest_token: u64,
     committed: Vec<Value>,
+    /// Whose snapshot the replica asked for, and of which index at least.
+    snapshot: Option<(NodeId, Index)>,
+    /// Entries that a restart finds damaged.
+    damaged: Vec<Index>,
 }
 
 /// A group whose messages are carried when a test says so.
@@ -51,9 +55,29 @@ impl Group {
                 disk_works: true,
                 newest_token: 0,
                 committed: Vec::new(),
+                snapshot: None,
+                damaged: Vec::new(),
             });
         }
         group
+    }
+
+    /// Starts a node that is no member yet.
+    fn join(&mut self, node: u32) {
+        let id = NodeId(node);
+        let members: Vec<_> = (1..=3).map(NodeId).collect();
+        let replica = self.replica(id, &members, Recovered::default());
+        self.nodes.push(Node {
+            id,
+            replica,
+            disk: Vec::new(),
+            durable: 0,
+            disk_works: true,
+            newest_token: 0,
+            committed: Vec::new(),
+            snapshot: None,
+            damaged: Vec::new(),
+        });
     }
 
     /// Three nodes; the first leads, and its no-op is committed everywhere.
@@ -144,7 +168,8 @@ impl Group {
             self.drain(node);
         }
         let Some((from, to, message)) = self.mail.pop_front() else { return false };
-        if !self.cut.contains(&(from.0, to.0)) {
+        let is_there = to.0 as usize <= self.nodes.len();
+        if is_there && !self.cut.contains(&(from.0, to.0)) {
             let now = self.now;
             self.node(to.0).replica.handle_message(from, message, now);
         }
@@ -169,7 +194,11 @@ impl Group {
                         let entries = read(&node.disk[..node.durable], first, last);
                         self.mail.push_back((node.id, to, Message::chosen(entries)));
                     }
-                    Output::RoleChanged { .. } => {}
+                    Output::RoleChanged { .. } | Output::ConfigChanged { .. } | Output::Removed => {
+                    }
+                    Output::InstallSnapshot { from, at_least } => {
+                        node.snapshot = Some((from, at_least));
+                    }
                 }
             }
             if !node.disk_works || node.durable == node.disk.len() {
@@ -193,10 +222,15 @@ impl Group {
                 Record::Promise(ballot) => recovered.promised = *ballot,
                 Record::Chosen(index) => recovered.chosen = *index,
                 Record::Truncate(index) => recovered.truncated = *index,
+                Record::Config(config) => recovered.config = Some(config.clone()),
                 Record::Accept(_) => {}
             }
         }
         recovered.entries = read(&node.disk, applied.next(), Index(u64::MAX));
+        let (lost, left): (Vec<_>, _) =
+            recovered.entries.into_iter().partition(|entry| node.damaged.contains(&entry.index));
+        recovered.entries = left;
+        recovered.faulty = lost.iter().map(|entry| (entry.index, entry.ballot)).collect();
         let id = node.id;
         let replica = self.replica(id, &members, recovered);
         self.node(id.0).replica = replica;
@@ -221,6 +255,7 @@ fn text(value: &Value) -> String {
     match value {
         Value::Noop => "noop".to_owned(),
         Value::Data(data) => String::from_utf8_lossy(data).into_owned(),
+        Value::Config(_) => "config".to_owned(),
     }
 }
 
@@ -328,7 +363,7 @@ fn a_restarted_member_keeps_its_promise_and_what_it_accepted() {
     assert_eq!(group.committed(2), ["noop", "a"]);
     let low = Ballot::new(0, NodeId(3));
     group.cut = vec![(2, 3)];
-    group.tell(3, 2, Message::Prepare { ballot: low });
+    group.tell(3, 2, Message::Prepare { ballot: low, handed: Ballot::ZERO, config: Index(0) });
     assert_eq!(group.node(2).replica.status().promised, Ballot::new(1, NodeId(1)));
     group.cut.clear();
     group.heartbeat();
@@ -537,4 +572,138 @@ fn a_leader_that_gets_no_catch_up_asks_the_living() {
         assert_eq!(group.committed(node)[..2], ["noop", "a"], "node {node}");
     }
     assert!(group.may_serve(3));
+}
+
+#[test]
+fn leadership_is_handed_over_without_a_pause() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    let now = group.now;
+    assert_eq!(group.node(2).replica.transfer(NodeId(3), now), Err(TransferError::NotLeader));
+    assert_eq!(group.node(1).replica.transfer(NodeId(1), now), Err(TransferError::NoCandidate));
+    group.node(1).replica.transfer(NodeId(3), now).expect("it serves");
+    // Until it is done nothing new may come in between.
+    assert_eq!(group.node(1).replica.may_propose(1), Err(ProposeError::WindowFull));
+    group.settle();
+    assert_eq!((group.role(1), group.role(3)), (Role::Follower, Role::Leader));
+    assert_eq!(group.committed(3), ["noop", "a", "noop"]);
+    assert!(group.may_serve(3) && !group.may_serve(1));
+}
+
+#[test]
+fn a_transfer_to_nobody_ends_and_the_leader_leads_on() {
+    let mut group = Group::led_by_first(Options::default());
+    group.isolate(3);
+    let now = group.now;
+    group.node(1).replica.transfer(NodeId(3), now).expect("it serves");
+    group.pass(Duration::from_millis(1100));
+    assert!(group.may_serve(1));
+    assert_eq!(group.propose(1, "a"), Index(2));
+}
+
+/// A member that lost what it accepted says so, and then it takes the others to know what there was.
+#[test]
+fn a_damaged_entry_is_neither_missing_nor_there() {
+    let mut group = Group::led_by_first(Options::default());
+    group.cut = vec![(1, 3)];
+    group.propose(1, "a");
+    assert_eq!(group.committed(1), ["noop", "a"]);
+    // Node 2's copy is damaged; node 1, which has the other, is away.
+    group.node(2).damaged = vec![Index(2)];
+    group.restart(2, Index(1));
+    group.cut.clear();
+    group.isolate(1);
+    group.pass(Duration::from_secs(5));
+    assert!([2, 3].iter().all(|node| group.role(*node) != Role::Leader));
+    group.cut.clear();
+    group.pass(Duration::from_secs(5));
+    for node in 1..=3 {
+        assert_eq!(group.committed(node)[..2], ["noop", "a"], "node {node}");
+    }
+    // It is repaired on disk too.
+    group.node(2).damaged.clear();
+    group.restart(2, Index(1));
+    assert_eq!(group.committed(2)[..2], ["noop", "a"]);
+}
+
+fn members(storage: &[u32], log: &[u32]) -> Vec<Member> {
+    let of = |ids: &[u32], kind| {
+        ids.iter().map(|id| Member { id: NodeId(*id), kind }).collect::<Vec<_>>()
+    };
+    [of(storage, MemberKind::Storage), of(log, MemberKind::Log)].concat()
+}
+
+#[test]
+fn a_member_is_replaced_and_an_identity_never_returns() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    // Node 4 is not there yet: two of the new members are enough.
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 4], &[]), now);
+    assert_eq!(changed, Ok(Index(3)));
+    assert_eq!(group.node(1).replica.may_propose(1), Err(ProposeError::WindowFull));
+    group.settle();
+    group.heartbeat();
+    let config = group.node(1).replica.config().clone();
+    assert!(!config.is_joint() && config.kind(NodeId(3)).is_none(), "{config:?}");
+    assert_eq!(group.node(3).replica.config(), &config, "who was removed is told");
+    group.pass(Duration::from_secs(4));
+    assert_eq!(group.role(1), Role::Leader, "and disturbs nobody");
+    let now = group.now;
+    let back = group.node(1).replica.change_members(&members(&[1, 2, 3], &[]), now);
+    assert!(matches!(back, Err(ChangeError::Invalid(_))), "{back:?}");
+    let on_follower = group.node(2).replica.change_members(&members(&[1, 2, 5], &[]), now);
+    assert_eq!(on_follower, Err(ChangeError::NotLeader));
+}
+
+#[test]
+fn a_log_replica_votes_and_never_leads() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], &[4]), now);
+    changed.expect("it serves");
+    group.settle();
+    group.heartbeat();
+    group.heartbeat();
+    assert_eq!(group.node(4).replica.config().kind(NodeId(4)), Some(MemberKind::Log));
+    // Three of four: without its vote nothing would be chosen now.
+    group.isolate(3);
+    let index = group.propose(1, "a");
+    assert_eq!(group.node(1).replica.status().chosen, index);
+    group.isolate(1);
+    group.isolate(2);
+    group.pass(Duration::from_secs(6));
+    assert_eq!(group.role(4), Role::Follower);
+}
+
+/// A member that joins late needs the state machine, and the log from there on.
+#[test]
+fn a_late_member_installs_a_snapshot() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    group.heartbeat();
+    for node in 1..=3 {
+        group.node(node).replica.set_flushed(Index(2));
+    }
+    group.heartbeat();
+    group.heartbeat();
+    assert_eq!(group.node(1).replica.status().truncated, Index(2));
+    group.join(4);
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 4], &[]), now);
+    changed.expect("it serves");
+    group.settle();
+    group.heartbeat();
+    group.heartbeat();
+    assert_eq!(group.node(4).snapshot, Some((NodeId(1), Index(2))));
+    let config = group.node(1).replica.config().clone();
+    let values = group.node(1).committed[..2].to_vec();
+    let now = group.now;
+    group.node(4).committed = values;
+    group.node(4).replica.installed(Index(2), config, now);
+    group.propose(1, "b");
+    group.pass(Duration::from_secs(1));
+    let all = group.committed(1);
+    assert_eq!(group.committed(4), all);
 }

@@ -121,6 +121,11 @@ impl Checks {
         }
     }
 
+    /// Whether a state is what was committed, from the first entry on.
+    pub(crate) fn is_prefix(&self, values: &[Value]) -> bool {
+        self.log.starts_with(values)
+    }
+
     /// The proposer saw its own proposal committed: its client is told.
     pub(crate) fn acknowledge(&mut self, number: u64) {
         let proposal = &mut self.proposals[number as usize];
@@ -155,7 +160,7 @@ impl Checks {
             let held = proposal.committed.is_some_and(|index| {
                 machine.get(index.0 as usize - 1).is_some_and(|value| match value {
                     Value::Data(data) => number_of(data) == Some(number as u64),
-                    Value::Noop => false,
+                    Value::Noop | Value::Config(_) => false,
                 })
             });
             if proposal.acknowledged && !held {

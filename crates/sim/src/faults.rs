@@ -16,6 +16,17 @@ pub(crate) enum Fault {
     /// The leader is cut off, all others start again, and one of those campaigns at once: while the
     /// old lease runs and nobody remembers it.
     Usurp { leader: usize, node: usize },
+    /// A node misses some entries, is joined again and campaigns while it catches up.
+    LateLearner { node: usize, away_us: u64, learns_us: u64 },
+    /// Only one node hears what the leader proposes; the leader dies while the answer is on its way,
+    /// leads again by the others' promises, is heard by nobody then, and now gets the answer.
+    Relapse { leader: usize, heard_by: usize, after_us: u64, late_us: u64 },
+    /// A leader is told to hand over.
+    Transfer { leader: usize, to: usize },
+    /// A process dies, and some entries of its log are damaged when it starts again.
+    Damage { node: usize, entries: u64, down_us: u64 },
+    /// A node loses its disk.
+    Wipe { node: usize },
     /// All processes die at once.
     Blackout { down_us: u64 },
     /// A process stands still: longer than a lease at times.
@@ -41,7 +52,12 @@ const ONE_WAY: u64 = 1 << 4;
 const ISOLATE: u64 = 1 << 5;
 const DISK: u64 = 1 << 6;
 const CAMPAIGN: u64 = 1 << 7;
-const KINDS: u64 = 8;
+const LATE_LEARNER: u64 = 1 << 8;
+const RELAPSE: u64 = 1 << 9;
+const TRANSFER: u64 = 1 << 10;
+const DAMAGE: u64 = 1 << 11;
+const WIPE: u64 = 1 << 12;
+const KINDS: u64 = 13;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -57,7 +73,8 @@ pub(crate) struct Faults {
 impl Faults {
     pub(crate) fn new(seed: u64) -> Faults {
         let mut random = Random::new(seed, "faults");
-        let enabled = random.below(1 << KINDS);
+        let few = if random.chance(500) { random.next() } else { u64::MAX };
+        let enabled = random.below(1 << KINDS) & few;
         let gap_max_us = random.pick(&[300_000, 1_000_000, 3_000_000]);
         Faults { random, enabled, gap_max_us }
     }
@@ -69,14 +86,17 @@ impl Faults {
 
     /// The next fault; the leader is hit as often as all others together.
     pub(crate) fn next(&mut self, nodes: usize, leader: Option<usize>) -> Option<Fault> {
-        let kind = 1 << self.random.below(KINDS);
+        if self.enabled == 0 {
+            return None;
+        }
+        let mut kind = 1 << self.random.below(KINDS);
+        while self.enabled & kind == 0 {
+            kind = 1 << self.random.below(KINDS);
+        }
         let random = &mut self.random;
         // A third of the time what is cut is joined again.
         if kind & (SPLIT | ONE_WAY | ISOLATE) != 0 && random.chance(330) {
             return Some(Fault::Join);
-        }
-        if self.enabled & kind == 0 {
-            return None;
         }
         let any = random.below(nodes as u64) as usize;
         let node = if random.chance(500) { leader.unwrap_or(any) } else { any };
@@ -102,6 +122,20 @@ impl Faults {
                 let sync_us = random.pick(&[50, 2_000, 20_000, 200_000, 900_000]);
                 Fault::Disk { node, sync_us }
             }
+            LATE_LEARNER => Fault::LateLearner {
+                node: any,
+                away_us: random.between(50_000, 600_000),
+                learns_us: random.skewed(100, 100_000),
+            },
+            WIPE => Fault::Wipe { node },
+            TRANSFER => Fault::Transfer { leader: leader?, to: any },
+            DAMAGE => Fault::Damage { node, entries: random.skewed(1, 20), down_us: standstill },
+            RELAPSE => Fault::Relapse {
+                leader: leader?,
+                heard_by: any,
+                after_us: random.skewed(2_000, 60_000),
+                late_us: random.skewed(5_000, 500_000),
+            },
             CAMPAIGN => match leader {
                 Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
                 _ => {

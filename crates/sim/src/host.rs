@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use paxos::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value};
+use paxos::{
+    Ballot, Config, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value,
+};
 
+use crate::members::{Install, Partial};
 use crate::random::Random;
 
 /// A clock that drifts. Its origin is another in each incarnation, as monotonic clocks' are.
@@ -29,12 +32,15 @@ impl Clock {
 }
 
 /// What is on a disk: the log, as records that are synced and records that may vanish.
-#[derive(Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub(crate) struct Disk {
     promised: Ballot,
     chosen: Index,
     truncated: Index,
     entries: BTreeMap<u64, Entry>,
+    /// Entries whose identity is known and whose value is damaged.
+    faulty: BTreeMap<u64, Ballot>,
+    config: Option<Config>,
     unsynced: VecDeque<(u64, Record)>,
     /// A sync is under way that covers records up to this token.
     syncing: Option<u64>,
@@ -76,15 +82,24 @@ impl Disk {
                 self.promised = self.promised.max(entry.ballot);
                 let newest = self.entries.get(&entry.index.0).map(|held| held.ballot);
                 if newest.is_none_or(|newest| newest <= entry.ballot) {
+                    self.faulty.remove(&entry.index.0);
                     self.entries.insert(entry.index.0, entry);
                 }
             }
+            Record::Config(config) => self.config = Some(config),
             Record::Chosen(index) => self.chosen = self.chosen.max(index),
             Record::Truncate(index) => {
                 self.truncated = self.truncated.max(index);
                 self.entries = self.entries.split_off(&(self.truncated.0 + 1));
+                self.faulty = self.faulty.split_off(&(self.truncated.0 + 1));
             }
         }
+    }
+
+    /// The power fails and all that is not synced is lost.
+    pub(crate) fn lose_unsynced(&mut self) {
+        self.unsynced.clear();
+        self.syncing = None;
     }
 
     /// The power fails: of what is not synced, some first records may have got there.
@@ -101,6 +116,27 @@ impl Disk {
         lost
     }
 
+    /// Damages up to so many entries above an index; returns how many.
+    pub(crate) fn damage(&mut self, above: Index, entries: u64, random: &mut Random) -> u64 {
+        let mut damaged = 0;
+        for _ in 0..entries {
+            // The newest are what others may not have yet.
+            let back = random.skewed(1, 64) as usize - 1;
+            let range = self.entries.range(above.0 + 1..);
+            let Some((&index, _)) = range.rev().nth(back) else { continue };
+            if let Some(entry) = self.entries.remove(&index) {
+                self.faulty.insert(index, entry.ballot);
+                damaged += 1;
+            }
+        }
+        damaged
+    }
+
+    /// Whether entries above an index are damaged.
+    pub(crate) fn is_damaged_above(&self, applied: Index) -> bool {
+        self.faulty.range(applied.0 + 1..).next().is_some()
+    }
+
     /// Chosen entries for a member that lags: as many as fit, and one at least.
     pub(crate) fn read(&self, first: Index, last: Index, bytes_max: usize) -> Vec<Entry> {
         let mut entries = Vec::new();
@@ -114,14 +150,17 @@ impl Disk {
         entries
     }
 
-    fn recover(&self, applied: Index) -> Recovered {
+    pub(crate) fn recover(&self, applied: Index) -> Recovered {
         let above = self.entries.range(applied.0 + 1..);
+        let faulty = self.faulty.range(applied.0 + 1..);
         Recovered {
             promised: self.promised,
             chosen: self.chosen,
             applied,
             truncated: self.truncated,
             entries: above.map(|(_, entry)| entry.clone()).collect(),
+            faulty: faulty.map(|(index, ballot)| (Index(*index), *ballot)).collect(),
+            config: self.config.clone(),
         }
     }
 }
@@ -131,11 +170,15 @@ impl Disk {
 pub(crate) struct Machine {
     pub(crate) values: Vec<Value>,
     pub(crate) flushed: Index,
+    /// Entries before the first value: a log replica keeps no state.
+    pub(crate) skipped: u64,
+    /// What the last snapshot came with.
+    pub(crate) config: Option<Config>,
 }
 
 impl Machine {
     pub(crate) fn applied(&self) -> Index {
-        Index(self.values.len() as u64)
+        Index(self.skipped + self.values.len() as u64)
     }
 }
 
@@ -156,6 +199,17 @@ pub(crate) struct Host {
     pub(crate) dies_in: Option<(u64, u64)>,
     /// This becomes `dies_in` when the process next writes a promise.
     pub(crate) dies_at_promise: Option<(u64, u64)>,
+    /// When this process next hears chosen entries, it campaigns and hears them a moment later.
+    pub(crate) campaigns_at_chosen: bool,
+    /// When this process next leads, nobody hears it.
+    pub(crate) mute_when_leads: bool,
+    /// Has a log and no state machine.
+    pub(crate) is_log: bool,
+    /// Wiped, or removed and switched off: never starts again.
+    pub(crate) gone: bool,
+    pub(crate) install: Option<Install>,
+    /// What of a snapshot is on disk.
+    pub(crate) partial: Option<Partial>,
     /// What this life proposed, by index.
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
@@ -180,6 +234,12 @@ impl Host {
             paused_until: None,
             dies_in: None,
             dies_at_promise: None,
+            campaigns_at_chosen: false,
+            is_log: false,
+            gone: false,
+            install: None,
+            partial: None,
+            mute_when_leads: false,
             proposed: BTreeMap::new(),
             tick_at: None,
         }
@@ -194,11 +254,21 @@ impl Host {
         random: &mut Random,
     ) {
         self.clock.offset_us = random.below(1 << 40);
-        let recovered = self.disk.recover(self.machine.applied());
+        let mut recovered = self.disk.recover(self.machine.applied());
+        if let Some(config) = &self.machine.config {
+            let newer = recovered.config.take().filter(|logged| logged.index > config.index);
+            recovered.config = newer.or(Some(config.clone()));
+        }
         let now = self.clock.local(real_us);
         let replica =
             Replica::new(self.id, members, options.clone(), recovered, now, random.next());
         self.replica = Some(replica);
+    }
+
+    /// Whether everything up to an index is on this node's disk, as state or as log.
+    pub(crate) fn holds_through(&self, index: Index) -> bool {
+        let first = self.machine.flushed.max(self.disk.truncated).0 + 1;
+        (first..=index.0).all(|index| self.disk.entries.contains_key(&index))
     }
 
     /// Kills the process; returns how many records are lost.
@@ -209,8 +279,14 @@ impl Host {
         self.dies_in = None;
         self.proposed.clear();
         self.tick_at = None;
+        self.install = None;
         self.machine.values.truncate(self.machine.flushed.0 as usize);
-        self.disk.crash(random)
+        let lost = self.disk.crash(random);
+        if self.is_log {
+            self.machine.values.clear();
+            self.machine.skipped = self.disk.truncated.0;
+        }
+        lost
     }
 
     /// The real time at which the replica wants a tick, if none is scheduled by then.

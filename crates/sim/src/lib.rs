@@ -21,14 +21,23 @@
 //!
 //! A violation prints its seed; the seed is the bug report.
 //!
-//! What is left out, for now: the layers above consensus, and damaged (not lost) disk contents.
+//! Members come and go, nodes lose everything, log entries are damaged, leadership is handed over.
+//! Bugs put in on purpose show that the checks see them (`hunt`), and `model` goes through every run
+//! there is within small bounds.
+//!
+//! What is left out, for now: the layers above consensus.
 
 mod checks;
 mod cluster;
 mod faults;
 mod host;
+#[cfg(feature = "mutants")]
+mod hunt;
+mod members;
+pub mod model;
 mod network;
 mod random;
+mod strikes;
 mod trace;
 
 use std::ops::Range;
@@ -36,6 +45,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 pub use checks::Violation;
+#[cfg(feature = "mutants")]
+pub use hunt::{Hunted, hunt};
 pub use trace::Trace;
 
 /// What runs went through.
@@ -61,6 +72,14 @@ pub struct Summary {
     pub committed: u64,
     /// Proposals refused by a full window.
     pub windows_full: u64,
+    /// Changes of members begun.
+    pub changes: u64,
+    /// Nodes that lost everything.
+    pub wiped: u64,
+    /// Snapshots installed.
+    pub installed: u64,
+    /// Log entries damaged.
+    pub damaged: u64,
     /// Catch-up messages read from a disk.
     pub log_reads: u64,
 }
@@ -78,6 +97,10 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.committed += other.committed;
         self.windows_full += other.windows_full;
+        self.changes += other.changes;
+        self.wiped += other.wiped;
+        self.installed += other.installed;
+        self.damaged += other.damaged;
         self.log_reads += other.log_reads;
     }
 }

@@ -1,4 +1,5 @@
-//! `sim --seed N [--trace]` replays one run, `sim --seeds A..B` sweeps many.
+//! `sim --seed N [--trace]` replays one run, `sim --seeds A..B` sweeps many, `sim --mutants` shows
+//! that the checks see bugs put in on purpose.
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -6,7 +7,12 @@ use std::time::Instant;
 
 use sim::{Summary, Trace};
 
-const USAGE: &str = "usage: sim --seed N [--trace] | sim --seeds A..B [--threads N]";
+mod mutants;
+
+const USAGE: &str = "usage: sim --seed N [--trace] [--mutant NAME]
+       sim --seeds A..B [--threads N]
+       sim --mutants [NAME]
+       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES]";
 /// Failing seeds listed after a sweep.
 const LISTED_MAX: usize = 200;
 
@@ -19,6 +25,16 @@ fn main() -> ExitCode {
         ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::tail())),
         ["--seed", seed, "--trace"] => {
             seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::print()))
+        }
+        ["--model"] => model(sim::model::Bounds::LARGE),
+        ["--model", ref bounds @ ..] => {
+            let bounds: Vec<u8> = bounds.iter().filter_map(|bound| bound.parse().ok()).collect();
+            let [campaigns, values, crashes, deliveries] = bounds[..] else { return usage() };
+            model(sim::model::Bounds { campaigns, values, crashes, deliveries })
+        }
+        ["--mutants", ref names @ ..] => mutants::hunt(names),
+        ["--seed", seed, "--mutant", name] => {
+            seed.parse().map_or_else(|_| usage(), |seed| mutants::replay(name, seed))
         }
         ["--seeds", seeds] => range(seeds).map_or_else(usage, |seeds| many(seeds, 2)),
         ["--seeds", seeds, "--threads", threads] => match (range(seeds), threads.parse()) {
@@ -66,6 +82,14 @@ fn many(seeds: Range<u64>, threads: u64) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn model(bounds: sim::model::Bounds) -> ExitCode {
+    let start = Instant::now();
+    let checked = sim::model::check(bounds, 2);
+    println!("{bounds:?}: {checked}");
+    println!("{:.1} s of real time", start.elapsed().as_secs_f64());
+    if checked.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn print(summary: &Summary) {
     println!(
         "{:.0} s of virtual time, {} events, {} faults, {} crashes, {} leaderships",
@@ -77,11 +101,16 @@ fn print(summary: &Summary) {
     );
     println!(
         "{} values proposed, {} acknowledged, {} entries committed; {} refused by a full window, \
-         {} catch-ups from disk",
+         {} catch-ups from disk, {} entries damaged; \
+         {} changes of members, {} nodes wiped, {} snapshots installed",
         summary.proposed,
         summary.acknowledged,
         summary.committed,
         summary.windows_full,
         summary.log_reads,
+        summary.damaged,
+        summary.changes,
+        summary.wiped,
+        summary.installed,
     );
 }

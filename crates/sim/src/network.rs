@@ -1,5 +1,6 @@
 //! Links between nodes: delay, loss, repetition, reordering, and cuts in either direction.
 
+use crate::members::HOSTS_MAX;
 use crate::random::Random;
 
 /// What becomes of one message: its copies' delays in microseconds; none if it is lost.
@@ -12,6 +13,8 @@ pub(crate) struct Network {
     nodes: usize,
     /// `cut[from * nodes + to]`: nothing gets through in this direction.
     cut: Vec<bool>,
+    /// What goes from one node to another arrives so much later.
+    pub(crate) held: Option<(usize, usize, u64)>,
     delay_min_us: u64,
     delay_max_us: u64,
     loss_per_mille: u64,
@@ -24,12 +27,13 @@ pub(crate) struct Network {
 const LATE_MAX_US: u64 = 5_000_000;
 
 impl Network {
-    pub(crate) fn new(seed: u64, nodes: usize) -> Network {
+    pub(crate) fn new(seed: u64) -> Network {
         let mut random = Random::new(seed, "network");
         let delay_min_us = random.skewed(50, 5_000);
         Network {
-            nodes,
-            cut: vec![false; nodes * nodes],
+            nodes: HOSTS_MAX,
+            cut: vec![false; HOSTS_MAX * HOSTS_MAX],
+            held: None,
             delay_min_us,
             delay_max_us: random.skewed(delay_min_us, 60_000),
             loss_per_mille: random.pick(&[0, 0, 5, 50, 200]),
@@ -43,7 +47,8 @@ impl Network {
         if self.cut[from * self.nodes + to] || self.random.chance(self.loss_per_mille) {
             return [None, None];
         }
-        let first = self.delay();
+        let held = self.held.filter(|held| (held.0, held.1) == (from, to));
+        let first = self.delay() + held.map_or(0, |(_, _, late_us)| late_us);
         let second = self.random.chance(self.repeat_per_mille).then(|| self.delay());
         [Some(first), second]
     }
@@ -80,9 +85,24 @@ impl Network {
         self.cut.fill(false);
     }
 
+    /// Joins both directions of one link.
+    pub(crate) fn join_link(&mut self, one: usize, other: usize) {
+        self.cut[one * self.nodes + other] = false;
+        self.cut[other * self.nodes + one] = false;
+    }
+
+    /// Joins one node's links.
+    pub(crate) fn join_node(&mut self, node: usize) {
+        for other in 0..self.nodes {
+            self.cut[node * self.nodes + other] = false;
+            self.cut[other * self.nodes + node] = false;
+        }
+    }
+
     /// Loses nothing from now on.
     pub(crate) fn calm(&mut self) {
         self.join();
+        self.held = None;
         self.loss_per_mille = 0;
         self.late_per_mille = 0;
     }

@@ -23,3 +23,12 @@ fn a_seed_is_one_run() {
         assert!(first.lines().eq(second.lines()) && first.lines().count() > 100);
     }
 }
+
+/// Larger bounds: `cargo run -p sim --release -- --model`.
+#[test]
+fn no_order_of_events_makes_replicas_disagree() {
+    let checked = sim::model::check(sim::model::Bounds::SMALL, 2);
+    println!("{checked}");
+    assert_eq!(checked.failed, Vec::<String>::new());
+    assert!(checked.states > 10_000, "{checked}");
+}

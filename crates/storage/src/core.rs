@@ -532,6 +532,10 @@ impl Core {
                     }
                 }
                 Output::RoleChanged { role } => self.role_changed(role, actions),
+                // This host asks for no change of members, and needs no log that peers have dropped:
+                // they keep what any member's rows lack.
+                Output::ConfigChanged { .. } | Output::Removed | Output::InstallSnapshot { .. } => {
+                }
             }
         }
     }

@@ -268,15 +268,17 @@ fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError
     let mut must_sync = false;
     for (partition, _, record) in persists {
         must_sync |= record.must_sync();
-        log.append(to_record(partition.id, record))?;
+        if let Some(record) = to_record(partition.id, record) {
+            log.append(record)?;
+        }
     }
     if must_sync { log.sync() } else { Ok(()) }
 }
 
-/// A consensus record as the log keeps it.
-fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record<'_> {
+/// A consensus record as the log keeps it; `None` of a configuration, which no group here changes.
+fn to_record(partition: PartitionId, record: &paxos::Record) -> Option<wal::Record<'_>> {
     let group = partition.0;
-    match record {
+    Some(match record {
         paxos::Record::Promise(ballot) => wal::Record::Promise { group, ballot: ballot.number },
         paxos::Record::Accept(entry) => wal::Record::Accept {
             group,
@@ -284,12 +286,13 @@ fn to_record(partition: PartitionId, record: &paxos::Record) -> wal::Record<'_> 
             ballot: entry.ballot.number,
             value: match &entry.value {
                 paxos::Value::Noop => None,
-                paxos::Value::Data(bytes) => Some(bytes),
+                paxos::Value::Data(bytes) | paxos::Value::Config(bytes) => Some(bytes),
             },
         },
         paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
         paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
-    }
+        paxos::Record::Config(_) => return None,
+    })
 }
 
 /// Tells each partition once how far its records are durable.

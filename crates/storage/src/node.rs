@@ -567,6 +567,8 @@ fn recover_replica(
         applied: paxos::Index(applied.index),
         truncated: paxos::Index(group.truncated),
         entries: group.entries.into_iter().map(to_entry).collect(),
+        faulty: group.faulty.into_iter().map(to_faulty).collect(),
+        config: None,
     };
     // Each replica of a group, and each group of a node, waits another time before it campaigns.
     let seed = assignment.partition.0 << 32 | u64::from(id.0);
@@ -580,6 +582,11 @@ fn recover_replica(
     )
 }
 
+/// An entry whose bytes are damaged: its index and ballot.
+fn to_faulty((index, ballot): (u64, u64)) -> (paxos::Index, paxos::Ballot) {
+    (paxos::Index(index), paxos::Ballot::from_number(ballot))
+}
+
 /// A log entry as consensus knows it.
 pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
     paxos::Entry {
@@ -587,7 +594,7 @@ pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
         ballot: paxos::Ballot::from_number(entry.ballot),
         value: match entry.value {
             wal::Value::Noop => paxos::Value::Noop,
-            wal::Value::Data(bytes) => paxos::Value::Data(bytes),
+            wal::Value::Data(bytes) => paxos::Value::from_log(bytes),
         },
     }
 }

@@ -1,0 +1,301 @@
+//! Every run there is, within small bounds: three replicas of the real core, two of which campaign.
+//!
+//! ```text
+//! state   = the replicas, what their disks hold, every message ever sent, what is committed
+//! actions = deliver any message (again), campaign, propose, crash and restart
+//! ```
+//!
+//! A message may be delivered any time later, a bounded number of times or never: loss, repetition
+//! and any order are all in it. A disk syncs as soon as it is written to: what else happens before a
+//! sync ends is what happens if the message came later. Or the node dies between the two, and what
+//! it said before the sync is said. Time stands still: there are no leases here, and nothing is repeated but by the
+//! network. What this shows is that no order of events makes two replicas commit different values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use paxos::{Index, Instant, Message, NodeId, Options, Output, Replica, Role, Value, codec};
+use stateright::{Checker, Expectation, Model, Property};
+
+use crate::host::Disk;
+
+/// How much may happen in one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Campaigns of the two proposers, together.
+    pub campaigns: u8,
+    /// Values proposed besides the one that each leader proposes as it begins to lead.
+    pub values: u8,
+    /// Crashes of any node; what was not synced is lost.
+    pub crashes: u8,
+    /// How often one message is delivered at most.
+    pub deliveries: u8,
+}
+
+impl Bounds {
+    /// Ends within seconds, unoptimised.
+    pub const SMALL: Bounds = Bounds { campaigns: 2, values: 0, crashes: 0, deliveries: 1 };
+    /// Ends within minutes, optimised.
+    pub const LARGE: Bounds = Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1 };
+}
+
+const NODES: u32 = 3;
+const PROPOSERS: usize = 2;
+const NOW: Instant = Instant(1_000_000);
+
+/// One replica and what it stands on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Node {
+    replica: Replica,
+    disk: Disk,
+    applied: u64,
+}
+
+/// See the module's text.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct State {
+    nodes: Vec<Node>,
+    /// Sender, receiver (by position) and bytes; how often each may still be delivered.
+    mail: BTreeMap<(usize, usize, Bytes), u8>,
+    /// What was committed at index 1, 2, … by whoever was first.
+    committed: Vec<Value>,
+    disagreed: bool,
+    left: Left,
+}
+
+/// What may still happen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Left {
+    campaigns: u8,
+    values: u8,
+    crashes: u8,
+    deliveries: u8,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Action {
+    Deliver(usize, usize, Bytes),
+    /// The same, and the node dies before its disk has synced.
+    DeliverAndDie(usize, usize, Bytes),
+    Campaign(usize),
+    Propose(usize),
+    Crash(usize),
+}
+
+struct Group(Bounds);
+
+fn options() -> Options {
+    Options { lease: Duration::ZERO, suspicion: Duration::ZERO, ..Options::default() }
+}
+
+fn replica(at: usize, disk: &Disk) -> Replica {
+    let members: Vec<_> = (1..=NODES).map(NodeId).collect();
+    Replica::new(members[at], &members, options(), disk.recover(Index(0)), NOW, 1)
+}
+
+impl State {
+    /// Does what a replica wants done, and tells it that all it wrote is durable.
+    fn settle(&mut self, at: usize) {
+        self.drain(at);
+        while let Some((token, _)) = self.nodes[at].disk.synced() {
+            self.nodes[at].replica.handle_persisted(token, NOW);
+            self.drain(at);
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        self.left.crashes -= 1;
+        let node = &mut self.nodes[at];
+        node.disk.lose_unsynced();
+        node.replica = replica(at, &node.disk);
+        node.applied = 0;
+        self.settle(at);
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, bytes: Bytes) {
+        let message = codec::decode(bytes).expect("it was encoded here");
+        self.nodes[to].replica.handle_message(NodeId(from as u32 + 1), message, NOW);
+    }
+
+    fn drain(&mut self, at: usize) {
+        while let Some(output) = self.nodes[at].replica.poll_output() {
+            match output {
+                Output::Persist { token, record } => {
+                    self.nodes[at].disk.append(token, record);
+                }
+                // They matter to leases; what is chosen, accepts tell as well.
+                Output::Send { message: Message::Heartbeat { .. }, .. }
+                | Output::Send { message: Message::HeartbeatAck { .. }, .. } => {}
+                Output::Send { to, message } => {
+                    let bytes = codec::encode(&message).freeze();
+                    let deliveries = self.left.deliveries;
+                    self.mail.entry((at, to.0 as usize - 1, bytes)).or_insert(deliveries);
+                }
+                Output::Commit { index, value } => self.commit(at, index, value),
+                Output::RoleChanged { role: Role::Leader } => {
+                    // A value that no other leader proposes, in one message with what it inherited.
+                    let ballot = self.nodes[at].replica.status().ballot;
+                    let data = Bytes::from(ballot.number.to_be_bytes().to_vec());
+                    self.nodes[at].replica.propose(data, NOW).expect("the window is wide");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn commit(&mut self, at: usize, index: Index, value: Value) {
+        self.nodes[at].applied += 1;
+        self.disagreed |= self.nodes[at].applied != index.0;
+        match self.committed.get(index.0 as usize - 1) {
+            Some(first) => self.disagreed |= *first != value,
+            None => self.committed.push(value),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Deliver(from, to, bytes) => {
+                self.deliver(from, to, bytes);
+                self.settle(to);
+            }
+            Action::DeliverAndDie(from, to, bytes) => {
+                self.deliver(from, to, bytes);
+                self.drain(to);
+                self.crash(to);
+            }
+            Action::Campaign(at) => {
+                self.left.campaigns -= 1;
+                self.nodes[at].replica.campaign(NOW);
+                self.settle(at);
+            }
+            Action::Propose(at) => {
+                self.left.values -= 1;
+                let data = Bytes::from(vec![self.left.values]);
+                self.nodes[at].replica.propose(data, NOW).expect("the window is wide");
+                self.settle(at);
+            }
+            Action::Crash(at) => self.crash(at),
+        }
+    }
+}
+
+impl Model for Group {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let new =
+            |at| Node { replica: replica(at, &Disk::default()), disk: Disk::default(), applied: 0 };
+        let Bounds { campaigns, values, crashes, deliveries } = self.0;
+        vec![State {
+            nodes: (0..NODES as usize).map(new).collect(),
+            mail: BTreeMap::new(),
+            committed: Vec::new(),
+            disagreed: false,
+            left: Left { campaigns, values, crashes, deliveries },
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for ((from, to, bytes), left) in &state.mail {
+            if *left > 0 {
+                actions.push(Action::Deliver(*from, *to, bytes.clone()));
+                if state.left.crashes > 0 {
+                    actions.push(Action::DeliverAndDie(*from, *to, bytes.clone()));
+                }
+            }
+        }
+        for (at, node) in state.nodes.iter().enumerate() {
+            if at < PROPOSERS && state.left.campaigns > 0 {
+                actions.push(Action::Campaign(at));
+            }
+            if node.replica.is_leader() && state.left.values > 0 {
+                actions.push(Action::Propose(at));
+            }
+            if state.left.crashes > 0 {
+                actions.push(Action::Crash(at));
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        let delivered = match &action {
+            Action::Deliver(from, to, bytes) | Action::DeliverAndDie(from, to, bytes) => {
+                Some((*from, *to, bytes.clone()))
+            }
+            _ => None,
+        };
+        next.act(action);
+        if next == *last {
+            // Like most repetitions: that it came does not make another state.
+            return None;
+        }
+        if let Some(left) = delivered.and_then(|key| next.mail.get_mut(&key)) {
+            *left -= 1;
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Group>> {
+        vec![
+            Property::always("agreement", |_, state: &State| !state.disagreed),
+            Property::sometimes("a value is committed", |_, state: &State| {
+                state.committed.iter().any(|value| matches!(value, Value::Data(_)))
+            }),
+            Property::sometimes("two replicas lead", |_, state: &State| {
+                state.nodes.iter().filter(|node| node.replica.is_leader()).count() == 2
+            }),
+            Property::sometimes("all have committed two entries", |_, state: &State| {
+                state.nodes.iter().all(|node| node.applied >= 2)
+            }),
+        ]
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Different states.
+    pub states: usize,
+    /// Steps between them.
+    pub steps: usize,
+    /// The longest run.
+    pub depth: usize,
+    /// Properties that do not hold, each with the actions that show it.
+    pub failed: Vec<String>,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Checked { states, steps, depth, failed } = self;
+        write!(f, "{states} states, {steps} steps, runs of up to {depth} actions")?;
+        failed.iter().try_for_each(|failed| write!(f, "\nFAILED: {failed}"))
+    }
+}
+
+/// Goes through every run within these bounds.
+pub fn check(bounds: Bounds, threads: usize) -> Checked {
+    let checker = Group(bounds).checker().threads(threads).spawn_dfs().join();
+    let found = checker.discoveries();
+    let failed = Group(bounds).properties().into_iter().filter_map(|property| {
+        let path = found.get(property.name);
+        match (property.expectation, path) {
+            (Expectation::Sometimes, None) => Some(format!("never: {}", property.name)),
+            (Expectation::Always, Some(path)) => Some(format!(
+                "not always: {} after {:?}",
+                property.name,
+                path.clone().into_actions()
+            )),
+            _ => None,
+        }
+    });
+    Checked {
+        failed: failed.collect(),
+        states: checker.unique_state_count(),
+        steps: checker.state_count(),
+        depth: checker.max_depth(),
+    }
+}

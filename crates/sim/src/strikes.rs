@@ -1,0 +1,250 @@
+//! What faults do to the cluster, and what stays broken when they stop.
+
+use crate::checks::Violation;
+use crate::cluster::{Cluster, Event, PROBE_US, RECOVERY_MAX_US, SLOW_BEFORE_CALM_US, SYNC_US};
+use crate::faults::Fault;
+use crate::host::Host;
+use paxos::Index;
+
+/// A fault that lasts: the others have to go on in spite of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gray {
+    /// A node that hears nobody.
+    Deaf(usize),
+    /// A node that nobody hears.
+    Mute(usize),
+    /// One direction of one link.
+    OneWay(usize, usize),
+}
+
+impl Cluster<'_> {
+    pub(crate) fn fault(&mut self) -> Result<(), Violation> {
+        if self.calm {
+            return Ok(());
+        }
+        let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+        if let Some(fault) = self.faults.next(self.hosts.len(), leader) {
+            self.trace.line(self.now, || format!("FAULT {fault:?}"));
+            self.summary.faults += 1;
+            self.strike(fault)?;
+        }
+        let gap = self.faults.gap_us();
+        self.after(gap, Event::Fault);
+        Ok(())
+    }
+
+    pub(crate) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        let nodes = self.hosts.len();
+        match fault {
+            Fault::Crash { node, outputs, down_us } => {
+                if outputs == 0 {
+                    self.crash(node, down_us);
+                } else {
+                    self.hosts[node].dies_in = Some((outputs, down_us));
+                }
+            }
+            Fault::CrashAtPromise { node, outputs, down_us } => {
+                self.hosts[node].dies_at_promise = Some((outputs, down_us));
+            }
+            Fault::Campaign { node, lethal, hidden_from } => {
+                for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
+                    // Writing the promise is the first; a careless acceptor would send it next.
+                    let outputs = self.random.pick(&[1, 2, 2, 2, 3, 4, 8, 20]);
+                    let down_us = self.random.skewed(100, 10_000);
+                    self.hosts[dying].dies_at_promise = Some((outputs, down_us));
+                }
+                if let Some(leader) = hidden_from {
+                    self.network.cut(node, leader);
+                    self.network.cut(leader, node);
+                    // What it goes on to propose meets those who forgot what they promised.
+                    for at in 1..10 {
+                        self.after(at * 2_000, Event::Burst { node: leader });
+                    }
+                }
+                self.after(0, Event::Campaign { node });
+            }
+            Fault::Usurp { leader, node } => {
+                self.network.split(1 << leader);
+                for other in (0..nodes).filter(|other| *other != leader) {
+                    self.crash(other, 1_000);
+                }
+                self.after(2_000, Event::Campaign { node });
+            }
+            Fault::Wipe { node } => self.wipe(node),
+            Fault::Transfer { leader, to } => {
+                let id = self.members[to];
+                self.step(leader, |replica, now| {
+                    // Refused if it does not serve at this moment.
+                    let _ = replica.transfer(id, now);
+                })?;
+            }
+            Fault::Damage { node, entries, down_us } => {
+                // What two logs lose at once may be gone for good.
+                let others = (0..nodes).filter(|other| *other != node);
+                if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0)))
+                    && !self.hosts.iter().any(|host| host.gone)
+                {
+                    self.crash(node, down_us);
+                    let host = &mut self.hosts[node];
+                    let all = self.random.chance(500) && !host.is_log;
+                    let above = if all { Index(0) } else { host.machine.flushed };
+                    let damaged = host.disk.damage(above, entries, &mut self.random);
+                    self.summary.damaged += damaged;
+                    self.trace_node(node, || format!("finds {damaged} entries damaged"));
+                }
+            }
+            Fault::LateLearner { node, away_us, learns_us } => {
+                self.network.split(1 << node);
+                self.after(away_us, Event::Join { node });
+                self.hosts[node].campaigns_at_chosen = self.random.chance(500);
+                self.after(away_us + learns_us, Event::Campaign { node });
+            }
+            Fault::Relapse { leader, heard_by, after_us, late_us } => {
+                self.network.split(1 << leader);
+                self.network.join_link(leader, heard_by);
+                self.network.held = Some((heard_by, leader, late_us));
+                self.sync_us[leader] = 100_000;
+                for _ in 0..3 {
+                    self.propose(leader, 8)?;
+                }
+                self.after(after_us, Event::Relapse { leader, heard_by });
+            }
+            Fault::Blackout { down_us } => {
+                for node in 0..nodes {
+                    let stagger = self.random.skewed(1, 500_000);
+                    self.crash(node, down_us + stagger);
+                }
+            }
+            Fault::Pause { node, for_us } => {
+                self.hosts[node].paused_until = Some(self.now + for_us);
+            }
+            Fault::Split { set } => self.network.split(set),
+            Fault::CutOneWay { from, to } => self.network.cut(from, to),
+            Fault::Isolate { node, inbound } => {
+                for other in (0..nodes).filter(|other| *other != node) {
+                    if inbound {
+                        self.network.cut(other, node);
+                    } else {
+                        self.network.cut(node, other);
+                    }
+                }
+            }
+            Fault::Join => self.network.join(),
+            Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
+        }
+        Ok(())
+    }
+
+    /// Faults stop: every link works, every disk is well, and all run but a minority at times.
+    pub(crate) fn calm(&mut self) -> Result<(), Violation> {
+        self.calm = true;
+        self.network.calm();
+        self.sync_us.fill(SYNC_US);
+        self.choose_lasting();
+        self.trace.line(self.now, || format!("CALM, without {:#b}, {:?}", self.lost, self.gray));
+        let nodes = self.hosts.len();
+        for node in 0..nodes {
+            self.hosts[node].dies_in = None;
+            self.hosts[node].dies_at_promise = None;
+            if self.is_lost(node) {
+                self.crash(node, RECOVERY_MAX_US * 2);
+            } else {
+                self.start(node)?;
+            }
+        }
+        self.after(PROBE_US, Event::Probe);
+        self.last_blow()
+    }
+
+    /// Chooses what stays broken: a minority of the nodes dead, or one node or link half broken.
+    pub(crate) fn choose_lasting(&mut self) {
+        let nodes = self.hosts.len() as u64;
+        let (one, other) = (self.random.below(nodes) as usize, self.random.below(nodes) as usize);
+        let is_damaged = |host: &Host| host.disk.is_damaged_above(Index(0));
+        if self.reforms || self.hosts.iter().any(is_damaged) {
+            // What one has lost the others may have to tell, each of them.
+            self.lost = 0;
+            return;
+        }
+        if let Some(leader) = self.slow_leader {
+            self.lost = 1 << other & !(1 << leader);
+        } else if self.lost != 0 {
+            // Chosen already.
+        } else if self.random.chance(400) {
+            for _ in 0..self.random.between(1, (nodes - 1) / 2) {
+                self.lost |= 1 << self.random.below(nodes);
+            }
+        } else if self.random.chance(500) {
+            let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+            let one = if self.random.chance(500) { leader.unwrap_or(one) } else { one };
+            let gray =
+                self.random.pick(&[Gray::Deaf(one), Gray::Mute(one), Gray::OneWay(one, other)]);
+            self.gray = Some(gray);
+            for node in (0..self.hosts.len()).filter(|node| *node != one) {
+                match gray {
+                    Gray::Deaf(_) => self.network.cut(node, one),
+                    Gray::Mute(_) => self.network.cut(one, node),
+                    Gray::OneWay(from, to) if from != to => self.network.cut(from, to),
+                    Gray::OneWay(..) => {}
+                }
+            }
+        }
+    }
+
+    /// Shortly before the faults stop, the leader's disk is slow and its clients are not: what it
+    /// commits is on other disks only.
+    pub(crate) fn slow_leader(&mut self) {
+        let leader = (0..self.hosts.len()).find(|node| self.may_be_asked(*node));
+        if let Some(node) = leader {
+            self.sync_us[node] = SLOW_BEFORE_CALM_US;
+            self.slow_leader = leader;
+        }
+    }
+
+    /// Shortly before the faults stop for good with the leader dead, another campaigns that hears
+    /// only from the leader how much is chosen.
+    pub(crate) fn betray(&mut self) -> Result<(), Violation> {
+        let Some(leader) = (0..self.hosts.len()).find(|node| self.may_be_asked(*node)) else {
+            return Ok(());
+        };
+        for _ in 0..3 {
+            self.propose(leader, 8)?;
+        }
+        let node = self.random.below(self.hosts.len() as u64) as usize;
+        if node != leader {
+            self.lost = 1 << leader;
+            let delay = self.random.skewed(500, 20_000);
+            self.after(delay, Event::Campaign { node });
+            for other in (0..self.hosts.len()).filter(|other| *other != leader && *other != node) {
+                if self.random.chance(700) {
+                    self.network.cut(node, other);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// That leader dies as the faults stop, right after its state machine took all it may.
+    pub(crate) fn last_blow(&mut self) -> Result<(), Violation> {
+        if let Some(node) = self.slow_leader {
+            self.flush_node(node, true)?;
+            self.crash(node, 1_000);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_lost(&self, node: usize) -> bool {
+        (self.lost >> node) & 1 == 1
+    }
+
+    /// Whether a node must have everything in the end.
+    pub(crate) fn must_recover(&self, node: usize) -> bool {
+        let is_gray = match self.gray {
+            None => false,
+            Some(Gray::Deaf(gray) | Gray::Mute(gray)) => gray == node,
+            Some(Gray::OneWay(from, to)) => node == from || node == to,
+        };
+        let host = &self.hosts[node];
+        !is_gray && !self.is_lost(node) && !host.gone && self.config.kind(host.id).is_some()
+    }
+}
