@@ -10,6 +10,7 @@
 mod args;
 mod command;
 pub mod docs;
+mod double;
 mod error;
 mod expiry;
 mod families;

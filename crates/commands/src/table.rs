@@ -13,6 +13,9 @@ static FAMILIES: &[&[Command]] = &[
     families::string::COMMANDS,
     families::bitmap::COMMANDS,
     families::hash::COMMANDS,
+    families::list::COMMANDS,
+    families::sorted_set::COMMANDS,
+    families::geo::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
     families::connection::COMMANDS,
@@ -158,6 +161,10 @@ mod tests {
                 Keys::Into { target, .. } => {
                     assert!(target >= 1 && i64::from(target) + 1 < least, "{name}");
                 }
+                Keys::CountedInto { target, at, .. } => {
+                    assert!(target >= 1 && target < at && i64::from(at) < least, "{name}");
+                }
+                Keys::AndStore { from } => assert!(i64::from(from) <= least, "{name}"),
                 Keys::Pair(..) => assert!(least >= 3, "{name}"),
                 Keys::Counted { at, .. } => assert!(at >= 1 && i64::from(at) < least, "{name}"),
                 Keys::None | Keys::Table(_) | Keys::AllTables(_) | Keys::Find(..) => {}

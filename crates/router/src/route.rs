@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::{CommandError, Flags, key_positions};
+use commands::{CommandError, Flags, Keys, key_positions};
 use memds::Lookup;
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -92,6 +92,22 @@ impl Obstacle {
     }
 }
 
+/// The positions of a line's keys; none if a number that should count them is wrong: the handler then
+/// refuses the line in the command's own words, whatever partition it runs on.
+pub(crate) fn positions_or_none(
+    entry: &Entry,
+    args: &[Bytes],
+) -> Result<SmallVec<[usize; 4]>, CommandError> {
+    match key_positions(entry.command, args) {
+        Err(_) if is_counted(entry.command.keys) => Ok(SmallVec::new()),
+        positions => positions,
+    }
+}
+
+fn is_counted(keys: Keys) -> bool {
+    matches!(keys, Keys::Counted { .. } | Keys::CountedInto { .. })
+}
+
 /// Routes the calls of one connection.
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,
@@ -110,7 +126,7 @@ impl<'a> Routed<'a> {
         table: TableId,
         args: &'a [Bytes],
     ) -> Result<Routed<'a>, CommandError> {
-        let mut others = key_positions(entry.command, args)?;
+        let mut others = positions_or_none(entry, args)?;
         let placement = match others.first() {
             Some(first) => Placement::of_key(&args[*first]),
             None => Placement::MIN,

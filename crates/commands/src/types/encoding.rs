@@ -3,6 +3,8 @@
 use crate::args::parse_int;
 use crate::types::hash;
 use crate::types::header::{Kind, TextForm, Value};
+use crate::types::list;
+use crate::types::sorted_set;
 
 /// Longest string that Redis keeps beside its object, in bytes.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -17,9 +19,13 @@ pub(crate) fn name(value: &Value) -> &'static str {
         Value::Inline { kind: Kind::Hash, .. } | Value::Rows { kind: Kind::Hash, .. } => {
             hash::meta_of(value).unwrap_or_default().encoding()
         }
+        Value::Inline { kind: Kind::List, .. } | Value::Rows { kind: Kind::List, .. } => {
+            list::encoding(value)
+        }
+        Value::Inline { kind: Kind::SortedSet, .. } | Value::Rows { kind: Kind::SortedSet, .. } => {
+            sorted_set::encoding(value)
+        }
         Value::Inline { .. } => "listpack",
-        Value::Rows { kind: Kind::List, .. } => "quicklist",
-        Value::Rows { kind: Kind::SortedSet, .. } => "skiplist",
         Value::Rows { .. } => "hashtable",
     }
 }

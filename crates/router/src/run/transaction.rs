@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use commands::table::Entry;
-use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command, key_positions};
+use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
 use smallvec::SmallVec;
 use wire::ids::{CommandId, TableId};
 use wire::placement::{Placement, PlacementRange};
@@ -34,7 +34,7 @@ use crate::cache::Target;
 use crate::connection::{Connection, Done, Gates};
 use crate::dispatch::Tables;
 use crate::gather;
-use crate::route::{Answered, Attempt, Obstacle, Routed};
+use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
 use crate::slowlog;
 
 /// Bytes that a queued argument is counted with besides its own.
@@ -401,7 +401,7 @@ impl Exec {
                 }
                 _ => match copy::is_across(entry, args, selected, tables) {
                     Ok(true) => Step::Across(selected),
-                    Ok(false) => match key_positions(entry.command, args) {
+                    Ok(false) => match positions_or_none(entry, args) {
                         Ok(at) => {
                             exec.placements
                                 .extend(at.iter().map(|at| Placement::of_key(&args[*at])));
