@@ -88,6 +88,7 @@ pub(crate) fn width(item: &[u8]) -> usize {
 }
 
 /// A chunk of these items.
+#[cfg(test)]
 pub(crate) fn write(items: &[Bytes]) -> Bytes {
     let mut out = BytesMut::with_capacity(items.iter().map(|item| width(item)).sum());
     put(&mut out, items);

@@ -4,6 +4,7 @@
 //! payload = type:u8 value version:u16 crc64:u64      the last two little-endian; the checksum
 //!                                                    covers all before it
 //! type    = 0 string | those of types/hash_dump.rs
+//!         | those of types/list_dump.rs, types/sorted_set_dump.rs
 //! string  = length bytes | 0xc0 i8 | 0xc1 i16 | 0xc2 i32 (little-endian)
 //!         | 0xc3 packed_length length lzf
 //! length  = 00 and 6 bits | 01 and 14 bits | 0x80 u32 | 0x81 u64 (big-endian)
@@ -23,6 +24,10 @@ use crate::types::hash::Hash;
 use crate::types::hash_dump::{self, HashDump};
 use crate::types::hash_edit;
 use crate::types::header::{Kind, Value};
+use crate::types::list::{self, List};
+use crate::types::list_dump;
+use crate::types::sorted_set::{self, Member, SortedSet};
+use crate::types::sorted_set_dump;
 use crate::view::{View, ViewError};
 
 /// The version written: that of Redis 7.0, so that its payloads go both ways.
@@ -44,6 +49,10 @@ pub(crate) enum Restored {
     String(Bytes),
     /// A hash.
     Hash(HashDump),
+    /// A list.
+    List(Vec<Bytes>),
+    /// A sorted set, its members in any order.
+    SortedSet(Vec<Member>),
 }
 
 impl Restored {
@@ -54,6 +63,8 @@ impl Restored {
             Restored::Hash(dump) => {
                 hash_edit::build(txn, key, &dump.entries, (dump.is_table, dump.is_timed))
             }
+            Restored::List(elements) => list::build(txn, key, &elements),
+            Restored::SortedSet(members) => sorted_set::build(txn, key, members),
         }
     }
 }
@@ -74,6 +85,14 @@ pub(crate) fn serialize(view: &dyn View, key: &[u8], value: &Value) -> Result<By
             let dump = HashDump::of(&Hash::of(view, key, value)?)?;
             if dump.write(&mut out) { VERSION_MAX } else { VERSION_WRITTEN }
         }
+        _ if value.kind() == Kind::List => {
+            list_dump::write(view, &List::of(view, key, value)?, &mut out)?;
+            VERSION_WRITTEN
+        }
+        _ if value.kind() == Kind::SortedSet => {
+            sorted_set_dump::write(view, &SortedSet::of(view, key, value)?, &mut out)?;
+            VERSION_WRITTEN
+        }
         _ => return Err(CommandError::NOT_DUMPABLE),
     };
     out.put_u16_le(version);
@@ -90,6 +109,12 @@ pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
     let (kind, mut input) = content.split_first().ok_or(CommandError::BadDataFormat)?;
     let restored = match *kind {
         TYPE_STRING => read_string(&mut input).map(Restored::String),
+        kind if list_dump::is_type(kind) => {
+            list_dump::read(kind, &mut input).map(Restored::List)
+        }
+        kind if sorted_set_dump::is_type(kind) => {
+            sorted_set_dump::read(kind, &mut input).map(Restored::SortedSet)
+        }
         kind => hash_dump::read(kind, &mut input).map(Restored::Hash),
     };
     restored.filter(|_| input.is_empty()).ok_or(CommandError::BadDataFormat)
