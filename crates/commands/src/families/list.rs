@@ -129,7 +129,7 @@ fn pop(
 ) -> Result<Reply, CommandError> {
     let wanted = match args.from(2) {
         [] => None,
-        [count] => Some(positive(count, CommandError::NotInteger, CommandError::NOT_POSITIVE)?),
+        [count] => Some(positive(count, CommandError::NOT_POSITIVE)?),
         _ => return Err(CommandError::Arity(command.into())),
     };
     let mut list = ListEdit::open(txn, args.bytes(1)?)?;
@@ -295,13 +295,9 @@ fn lpos(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
                 }
             }
             b"COUNT" if more => {
-                let refused = CommandError::LPOS_COUNT;
-                count = Some(positive(options.value()?, refused.clone(), refused)?);
+                count = Some(positive(options.value()?, CommandError::LPOS_COUNT)?);
             }
-            b"MAXLEN" if more => {
-                let refused = CommandError::LPOS_MAXLEN;
-                most = positive(options.value()?, refused.clone(), refused)?;
-            }
+            b"MAXLEN" if more => most = positive(options.value()?, CommandError::LPOS_MAXLEN)?,
             _ => return Err(CommandError::Syntax),
         }
     }
@@ -431,13 +427,9 @@ pub(crate) fn end_of(word: &[u8]) -> Result<End, CommandError> {
     }
 }
 
-/// A number that is not negative.
-pub(crate) fn positive(
-    text: &[u8],
-    no_number: CommandError,
-    negative: CommandError,
-) -> Result<u64, CommandError> {
-    u64::try_from(parse_int(text).ok_or(no_number)?).map_err(|_| negative)
+/// A number that is not negative; what is no number is refused alike.
+pub(crate) fn positive(text: &[u8], refused: CommandError) -> Result<u64, CommandError> {
+    parse_int(text).and_then(|number| u64::try_from(number).ok()).ok_or(refused)
 }
 
 /// The position that an index means, a negative one counting from the end.

@@ -221,7 +221,7 @@ fn zpopmax(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 fn pop(txn: &mut Txn<'_>, args: Args<'_>, extreme: Extreme) -> Result<Reply, CommandError> {
     let wanted = match args.from(2) {
         [] => None,
-        [count] => Some(positive(count, CommandError::NotInteger, CommandError::NOT_POSITIVE)?),
+        [count] => Some(positive(count, CommandError::NOT_POSITIVE)?),
         _ => return Err(CommandError::Syntax),
     };
     let keys = &args.from(1)[..1];

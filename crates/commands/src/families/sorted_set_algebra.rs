@@ -155,8 +155,7 @@ impl Query {
                 }
                 b"WITHSCORES" if result == Outcome::Answered => self.with_scores = true,
                 b"LIMIT" if result == Outcome::Counted && options.left() > 0 => {
-                    let refused = CommandError::LIMIT_NEGATIVE;
-                    self.limit = positive(options.value()?, refused.clone(), refused)?;
+                    self.limit = positive(options.value()?, CommandError::LIMIT_NEGATIVE)?;
                 }
                 _ => return Err(CommandError::Syntax),
             }

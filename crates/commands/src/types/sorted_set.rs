@@ -74,6 +74,11 @@ fn score_of(item: &[u8]) -> Option<f64> {
     item.first_chunk::<SCORE_BYTES>().map(|score| f64::from_be_bytes(*score))
 }
 
+/// The score that Redis keeps: in a listpack it is a number of its own kind, and -0 is none.
+fn kept_score(score: f64, is_skiplist: bool) -> f64 {
+    if is_skiplist { score } else { score + 0.0 }
+}
+
 /// An item's score and member; of a damaged item, what stands before everything.
 fn parts(item: &[u8]) -> (f64, &[u8]) {
     match item.split_first_chunk::<SCORE_BYTES>() {
@@ -454,15 +459,16 @@ impl<'k> SortedSetEdit<'k> {
         score: f64,
     ) -> Result<(), ViewError> {
         self.changed = true;
+        if old.is_none() {
+            let count = self.set.count() + 1;
+            self.set.is_skiplist |=
+                count > LISTPACK_MEMBERS_MAX || name.len() > LISTPACK_TEXT_BYTES_MAX;
+        }
+        let score = kept_score(score, self.set.is_skiplist);
         let new_at = self.set.rank(txn, name, score)?;
         let item = [Member::item(name, score)];
         let positions = match old {
-            None => {
-                let count = self.set.count() + 1;
-                self.set.is_skiplist |=
-                    count > LISTPACK_MEMBERS_MAX || name.len() > LISTPACK_TEXT_BYTES_MAX;
-                new_at..new_at
-            }
+            None => new_at..new_at,
             Some(old) => {
                 let old_at = self.set.rank(txn, name, old)?;
                 // Between its neighbours still: one change is enough.
@@ -561,11 +567,12 @@ pub(crate) fn build(
     members.sort_by(Member::order);
     let found = Found::nothing(txn, key);
     let mut edit = SortedSetEdit { key, found, set: SortedSet::empty(txn, key), changed: true };
-    let items: Vec<Bytes> =
-        members.iter().map(|member| Member::item(&member.name, member.score)).collect();
-    edit.splice(txn, 0..0, &items)?;
-    edit.set.is_skiplist = members.len() as u64 > LISTPACK_MEMBERS_MAX
+    let is_skiplist = members.len() as u64 > LISTPACK_MEMBERS_MAX
         || members.iter().any(|member| member.name.len() > LISTPACK_TEXT_BYTES_MAX);
+    let item = |member: &Member| Member::item(&member.name, kept_score(member.score, is_skiplist));
+    let items: Vec<Bytes> = members.iter().map(item).collect();
+    edit.splice(txn, 0..0, &items)?;
+    edit.set.is_skiplist = is_skiplist;
     Ok(edit.set.value())
 }
 
