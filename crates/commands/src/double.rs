@@ -166,9 +166,9 @@ mod tests {
             assert_eq!(read.map(f64::to_bits), Some(value.to_bits()), "{text}");
             assert_eq!(parse_bound(text.as_bytes()), read, "{text}");
         }
-        for text in
-            ["", " 1", "1 ", "nan", "-nan", "x", "1x", ".", "-", "e5", "1e", "0x", "1e400", "1e-400"]
-        {
+        for text in [
+            "", " 1", "1 ", "nan", "-nan", "x", "1x", ".", "-", "e5", "1e", "0x", "1e400", "1e-400",
+        ] {
             assert_eq!(parse_double(text.as_bytes()), None, "{text}");
         }
     }

@@ -228,9 +228,8 @@ impl CommandError {
         CommandError::text("ERR resulting score is not a number (NaN)");
     pub const ZADD_NX_XX: CommandError =
         CommandError::text("ERR XX and NX options at the same time are not compatible");
-    pub const ZADD_GT_LT_NX: CommandError = CommandError::text(
-        "ERR GT, LT, and/or NX options at the same time are not compatible",
-    );
+    pub const ZADD_GT_LT_NX: CommandError =
+        CommandError::text("ERR GT, LT, and/or NX options at the same time are not compatible");
     pub const ZADD_INCR_PAIR: CommandError =
         CommandError::text("ERR INCR option supports a single increment-element pair");
     pub const MIN_OR_MAX_NOT_FLOAT: CommandError =
@@ -240,9 +239,8 @@ impl CommandError {
     pub const LIMIT_OF_RANKS: CommandError = CommandError::text(
         "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
     );
-    pub const SCORES_BY_LEX: CommandError = CommandError::text(
-        "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
-    );
+    pub const SCORES_BY_LEX: CommandError =
+        CommandError::text("ERR syntax error, WITHSCORES not supported in combination with BYLEX");
     pub const LIMIT_NEGATIVE: CommandError = CommandError::text("ERR LIMIT can't be negative");
     pub const WEIGHT_NOT_FLOAT: CommandError =
         CommandError::text("ERR weight value is not a float");

@@ -108,7 +108,8 @@ fn sorted(reply: &Reply) -> Vec<String> {
 /// Those that `REDIS_FAMILIES` names, else all: what a server answers depends on its version, and
 /// the times to live of fields (7.4) came when some texts of other families had changed.
 fn families() -> Vec<String> {
-    let named = std::env::var("REDIS_FAMILIES").unwrap_or("string generic hash list sorted_set geo".to_owned());
+    let named = std::env::var("REDIS_FAMILIES")
+        .unwrap_or("string generic hash list sorted_set geo".to_owned());
     named.split_whitespace().map(str::to_owned).collect()
 }
 

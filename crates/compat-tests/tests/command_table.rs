@@ -19,6 +19,12 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
     hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \
     httl hvals \
+    lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange lrem lset ltrim rpop rpoplpush rpush rpushx \
+    zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax \
+    zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex zremrangebyrank \
+    zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan zscore zunion zunionstore \
+    geoadd geodist geohash geopos georadius georadiusbymember georadiusbymember_ro georadius_ro geosearch \
+    geosearchstore \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
     client|no-touch client|help \

@@ -69,7 +69,7 @@ fn now_s() -> u64 {
 }
 
 /// DUMPs of strings in each of Redis's forms (short, long and compressed, and the integers' sizes)
-/// and of hashes (a listpack, long and compressed ones, a table).
+/// and of hashes (a listpack, long and compressed ones, a table), lists and sorted sets likewise.
 fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     let mut client = redis.client()?;
     let long = "compressible ".repeat(50);
@@ -83,6 +83,19 @@ fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     for fields in [" a 1 b two", &many, &format!(" a {}", "x".repeat(65))] {
         client.call(&["DEL", "payload"])?;
         client.line(&format!("HSET payload{fields}"))?;
+        let reply = client.call(&["DUMP", "payload"])?;
+        payloads.push(reply.text().context("DUMP")?.to_vec());
+    }
+    let elements: String = (0..2_000).map(|element| format!(" element{element}")).collect();
+    let members: String = (0..200).map(|member| format!(" {member}.5 m{member}")).collect();
+    for line in [
+        "RPUSH payload a 1 -300 b".to_owned(),
+        format!("RPUSH payload{elements}"),
+        "ZADD payload 1 a 2.5 b -inf c".to_owned(),
+        format!("ZADD payload{members}"),
+    ] {
+        client.call(&["DEL", "payload"])?;
+        client.line(&line)?;
         let reply = client.call(&["DUMP", "payload"])?;
         payloads.push(reply.text().context("DUMP")?.to_vec());
     }
@@ -118,6 +131,16 @@ const PLANTED: &[(&str, Tamper)] = &[
     ("HDEL deletes one field only", |command| {
         if name(command) == b"HDEL" {
             command.truncate(3);
+        }
+    }),
+    ("ZADD forgets GT", |command| {
+        if name(command) == b"ZADD" {
+            command.retain(|arg| !arg.eq_ignore_ascii_case(b"GT"));
+        }
+    }),
+    ("LREM looks from the other end", |command| {
+        if name(command) == b"LREM" && command.len() == 4 && command[2] == b"-1" {
+            command[2] = b"1".to_vec();
         }
     }),
     ("MSET loses its last pair, silently", |command| {

@@ -72,9 +72,7 @@ fn geopos(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 }
 
 fn geohash(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
-    of_members(view, args, Reply::Null, |point| {
-        Reply::Bulk(Bytes::copy_from_slice(&point.text()))
-    })
+    of_members(view, args, Reply::Null, |point| Reply::Bulk(Bytes::copy_from_slice(&point.text())))
 }
 
 fn of_members(
@@ -380,11 +378,7 @@ impl Query {
 }
 
 /// A search that only answers.
-fn look(
-    view: &dyn View,
-    args: Args<'_>,
-    form: Form,
-) -> Result<Reply, CommandError> {
+fn look(view: &dyn View, args: Args<'_>, form: Form) -> Result<Reply, CommandError> {
     let (query, set) = parse(view, args, (form, false))?;
     Ok(match set {
         Some(set) => query.answer(query.find(view, &set)?),
@@ -461,11 +455,7 @@ fn point(longitude: &[u8], latitude: &[u8]) -> Result<Point, CommandError> {
     Ok(point)
 }
 
-fn place_of(
-    view: &dyn View,
-    set: Option<&SortedSet>,
-    name: &[u8],
-) -> Result<Point, CommandError> {
+fn place_of(view: &dyn View, set: Option<&SortedSet>, name: &[u8]) -> Result<Point, CommandError> {
     let score = set.map_or(Ok(None), |set| set.score(view, name))?;
     score.map(Point::of_score).ok_or(CommandError::GEO_MEMBER)
 }

@@ -34,8 +34,7 @@ const TARGET_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
 const MPOP: Keys = Keys::Counted { at: 1, flags: TAKE_FLAGS };
 const COUNTED: Keys = Keys::Counted { at: 1, flags: ACCESS_FLAGS };
 const STORE_ONE: Keys = Keys::Pair(TARGET_FLAGS, ACCESS_FLAGS);
-const STORE: Keys =
-    Keys::CountedInto { target: 1, at: 2, into: TARGET_FLAGS, from: ACCESS_FLAGS };
+const STORE: Keys = Keys::CountedInto { target: 1, at: 2, into: TARGET_FLAGS, from: ACCESS_FLAGS };
 
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
@@ -110,11 +109,7 @@ fn zincrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     add(txn, args, AddOptions { increment: true, ..AddOptions::default() })
 }
 
-fn add(
-    txn: &mut Txn<'_>,
-    args: Args<'_>,
-    mut options: AddOptions,
-) -> Result<Reply, CommandError> {
+fn add(txn: &mut Txn<'_>, args: Args<'_>, mut options: AddOptions) -> Result<Reply, CommandError> {
     let mut at = 2;
     while let Some(arg) = args.get(at) {
         match Word::new(arg).as_bytes() {
@@ -457,8 +452,6 @@ pub(crate) fn members_reply(members: Vec<Member>, with_scores: bool) -> Reply {
             let pairs = members.into_iter().map(pair).map(|[name, score]| (name, score));
             Reply::Pairs(pairs.collect())
         }
-        false => {
-            Reply::Array(members.into_iter().map(|member| Reply::Bulk(member.name)).collect())
-        }
+        false => Reply::Array(members.into_iter().map(|member| Reply::Bulk(member.name)).collect()),
     }
 }

@@ -45,8 +45,20 @@ impl Aggregate {
         match self {
             // The sum of the infinities is 0, by Redis's convention.
             Aggregate::Sum => number_or_zero(one + other),
-            Aggregate::Min => if other < one { other } else { one },
-            Aggregate::Max => if other > one { other } else { one },
+            Aggregate::Min => {
+                if other < one {
+                    other
+                } else {
+                    one
+                }
+            }
+            Aggregate::Max => {
+                if other > one {
+                    other
+                } else {
+                    one
+                }
+            }
         }
     }
 }

@@ -12,9 +12,7 @@ use crate::error::CommandError;
 use crate::families::list::positions;
 use crate::families::sorted_set::members_reply;
 use crate::txn::Txn;
-use crate::types::sorted_set::{
-    LexBound, Member, ScoreBound, SortedSet, SortedSetEdit, replace,
-};
+use crate::types::sorted_set::{LexBound, Member, ScoreBound, SortedSet, SortedSetEdit, replace};
 use crate::view::{Direction, View};
 
 /// By what a range is.

@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn damage_is_told() {
-        for damaged in [&b"\x05abc"[..], b"\x80", b"\x01a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
+        for damaged in [&b"\x05abc"[..], b"\x80", b"\x01a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"]
+        {
             let damaged = Bytes::from_static(damaged);
             assert!(items(&damaged).any(|item| item.is_err()));
             assert!(splice(&damaged, &(9..9), &[], b"").is_err());

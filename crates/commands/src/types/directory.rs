@@ -433,9 +433,9 @@ impl Directory {
             put_links(&mut row, part, self.site.ordered);
             let id = id.take().unwrap_or_else(|| self.new_id());
             txn.put(self.site.row(id), row.freeze());
-            let (count, bytes) = part.iter().fold((0, 0), |(count, bytes), link| {
-                (count + link.count, bytes + link.bytes)
-            });
+            let (count, bytes) = part
+                .iter()
+                .fold((0, 0), |(count, bytes), link| (count + link.count, bytes + link.bytes));
             made.push(Link { id, count, bytes, first: part[0].first.clone() });
         }
         if let Some(unused) = id {

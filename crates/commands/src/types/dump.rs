@@ -109,9 +109,7 @@ pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
     let (kind, mut input) = content.split_first().ok_or(CommandError::BadDataFormat)?;
     let restored = match *kind {
         TYPE_STRING => read_string(&mut input).map(Restored::String),
-        kind if list_dump::is_type(kind) => {
-            list_dump::read(kind, &mut input).map(Restored::List)
-        }
+        kind if list_dump::is_type(kind) => list_dump::read(kind, &mut input).map(Restored::List),
         kind if sorted_set_dump::is_type(kind) => {
             sorted_set_dump::read(kind, &mut input).map(Restored::SortedSet)
         }

@@ -192,6 +192,12 @@ impl<'k> ListEdit<'k> {
         if positions.is_empty() {
             return Ok(());
         }
+        if positions == (0..self.count()) {
+            // Nothing of it will be left: the whole generation goes, row by row is not needed.
+            self.changed = true;
+            self.list = List { elements: Sequence::empty(false), packed_bytes: Some(0) };
+            return Ok(());
+        }
         self.shrunk = true;
         self.splice(txn, positions, &[])
     }
@@ -275,11 +281,7 @@ fn packed_bytes(elements: &[Bytes]) -> u64 {
 }
 
 /// A list of these elements, for a key that [`keyspace::store`] puts it at.
-pub(crate) fn build(
-    txn: &mut Txn<'_>,
-    key: &[u8],
-    elements: &[Bytes],
-) -> Result<Value, ViewError> {
+pub(crate) fn build(txn: &mut Txn<'_>, key: &[u8], elements: &[Bytes]) -> Result<Value, ViewError> {
     let found = Found::nothing(txn, key);
     let list = List { elements: Sequence::empty(false), packed_bytes: Some(0) };
     let mut edit = ListEdit { key, found, list, changed: false, shrunk: false };

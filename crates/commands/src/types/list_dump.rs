@@ -149,7 +149,10 @@ mod tests {
             read(kind, &mut &out[1..]);
         }
         assert_eq!(read(TYPE_LIST, &mut &b"\x00"[..]), None);
-        assert_eq!(read(TYPE_LIST, &mut &b"\x02\x01a\x01b"[..]), Some(vec!["a".into(), "b".into()]));
+        assert_eq!(
+            read(TYPE_LIST, &mut &b"\x02\x01a\x01b"[..]),
+            Some(vec!["a".into(), "b".into()])
+        );
         assert_eq!(read(TYPE_QUICKLIST, &mut &b"\x01\x03\x01a"[..]), None);
         assert_eq!(read(TYPE_QUICKLIST, &mut &b"\x01\x01\x01a"[..]), Some(vec!["a".into()]));
     }

@@ -36,11 +36,7 @@ pub(crate) fn is_type(kind: u8) -> bool {
 }
 
 /// Writes type and value.
-pub(crate) fn write(
-    view: &dyn View,
-    set: &SortedSet,
-    out: &mut BytesMut,
-) -> Result<(), ViewError> {
+pub(crate) fn write(view: &dyn View, set: &SortedSet, out: &mut BytesMut) -> Result<(), ViewError> {
     put_set(&set.all(view)?, set.is_skiplist, out);
     Ok(())
 }
@@ -56,7 +52,8 @@ fn put_set(members: &[Member], is_skiplist: bool, out: &mut BytesMut) {
         return;
     }
     out.put_u8(TYPE_LISTPACK);
-    let scored = members.iter().flat_map(|Member { name, score }| [name.clone(), score_text(*score)]);
+    let scored =
+        members.iter().flat_map(|Member { name, score }| [name.clone(), score_text(*score)]);
     let texts: Vec<Bytes> = scored.collect();
     put_string(out, &listpack::write(texts.iter().map(|text| &text[..])));
 }
@@ -76,10 +73,7 @@ pub(crate) fn read(kind: u8, input: &mut &[u8]) -> Option<Vec<Member>> {
     (sound && !members.is_empty()).then_some(members)
 }
 
-fn read_table(
-    input: &mut &[u8],
-    read_score: fn(&mut &[u8]) -> Option<f64>,
-) -> Option<Vec<Member>> {
+fn read_table(input: &mut &[u8], read_score: fn(&mut &[u8]) -> Option<f64>) -> Option<Vec<Member>> {
     let mut members = Vec::new();
     for _ in 0..read_length(input)? {
         let name = read_string(input)?;
@@ -121,10 +115,8 @@ mod tests {
             _ => (random.next() as i32) as f64 / 1_000.0,
         };
         let count = 1 + random.below(200);
-        let member = |number| Member {
-            name: Bytes::from(format!("member {number}")),
-            score: score(random),
-        };
+        let member =
+            |number| Member { name: Bytes::from(format!("member {number}")), score: score(random) };
         (0..count).map(member).collect()
     }
 

@@ -163,9 +163,7 @@ fn print_at(reply: &Reply, indent: &str, out: &mut String) {
             let digits = format_double(*value, &mut digits);
             write!(out, "(double) {}", quoted(digits)).expect("a String")
         }
-        Reply::DoubleText(digits) => {
-            write!(out, "(double) {}", quoted(digits)).expect("a String")
-        }
+        Reply::DoubleText(digits) => write!(out, "(double) {}", quoted(digits)).expect("a String"),
         Reply::Boolean(value) => write!(out, "({value})").expect("a String"),
         Reply::Array(items) if items.is_empty() => out.push_str("(empty array)"),
         Reply::Array(items) => print_items(items.iter(), ')', indent, out),

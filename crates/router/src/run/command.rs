@@ -224,9 +224,7 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
         ("range", integers([("lastkey", last), ("keystep", i64::from(step)), ("limit", 0)]))
     };
     let unknown = || ("unknown", Reply::Map(Vec::new()));
-    let counted = || {
-        ("keynum", integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]))
-    };
+    let counted = || ("keynum", integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]));
     match keys {
         Keys::None | Keys::Table(_) | Keys::AllTables(_) => Vec::new(),
         Keys::Range { first, last, step, flags } => {
@@ -247,10 +245,7 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             vec![key_spec(flags, at(count_at), counted())]
         }
         Keys::CountedInto { target, at: count_at, into, from } => {
-            vec![
-                key_spec(into, at(target), range(0, 1)),
-                key_spec(from, at(count_at), counted()),
-            ]
+            vec![key_spec(into, at(target), range(0, 1)), key_spec(from, at(count_at), counted())]
         }
         Keys::AndStore { from } => {
             let named = |name| ("keyword", keyword(name, from));

@@ -113,7 +113,12 @@ impl Stored {
     fn check(&self) -> Vec<Bytes> {
         let (mut rows, mut items) = (0, Vec::new());
         if let Some(root) = &self.directory.root {
-            check(&self.directory, &self.view, (root, self.directory.height), (&mut rows, &mut items));
+            check(
+                &self.directory,
+                &self.view,
+                (root, self.directory.height),
+                (&mut rows, &mut items),
+            );
         }
         assert_eq!(self.view.rows.len(), rows, "rows that nothing links to");
         items
@@ -311,8 +316,9 @@ fn costs_grow_with_the_logarithm() {
     for count in [1_000u64, 10_000, 100_000, 600_000] {
         let more = count - stored.directory.count();
         for _ in 0..more / 1_000 {
-            let texts: Vec<Bytes> =
-                (0..1_000).map(|_| Bytes::from(format!("{:09}", random.next() % 1_000_000_000))).collect();
+            let texts: Vec<Bytes> = (0..1_000)
+                .map(|_| Bytes::from(format!("{:09}", random.next() % 1_000_000_000)))
+                .collect();
             let at = random.next() % (stored.directory.count() + 1);
             stored.splice(at..at, &texts);
         }
@@ -340,7 +346,8 @@ fn a_queue_costs_the_same_however_much_went_through_it() {
         most.reads = most.reads.max(cost.reads);
         if count >= 500 {
             let mut head = None;
-            let reads = stored.reads(|directory, view| head = directory.get(view, 0).expect("sound"));
+            let reads =
+                stored.reads(|directory, view| head = directory.get(view, 0).expect("sound"));
             assert_eq!(head, Some(text(number - 500)));
             most.reads = most.reads.max(reads + stored.splice(0..1, &[]).reads);
         }
@@ -353,7 +360,8 @@ fn a_queue_costs_the_same_however_much_went_through_it() {
 fn damage_is_told_and_never_a_panic() {
     let mut random = Random::new(44);
     let mut stored = Stored::new(true);
-    let texts: Vec<Bytes> = (0..20_000).map(|n: u32| Bytes::from(n.to_be_bytes().to_vec())).collect();
+    let texts: Vec<Bytes> =
+        (0..20_000).map(|n: u32| Bytes::from(n.to_be_bytes().to_vec())).collect();
     stored.splice(0..0, &texts);
     let keys: Vec<Bytes> = stored.view.rows.keys().cloned().collect();
     for _ in 0..3_000 {
