@@ -214,7 +214,7 @@ impl Search {
         match self.shape {
             Shape::Circle(radius) => {
                 let distance = self.centre.distance_m(point);
-                (!(distance > radius)).then_some(distance)
+                if distance > radius { None } else { Some(distance) }
             }
             Shape::Box(width, height) => {
                 if latitude_distance_m(point.latitude, self.centre.latitude) > height / 2.0 {
