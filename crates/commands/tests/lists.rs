@@ -50,6 +50,52 @@ fn element(random: &mut Random) -> String {
     }
 }
 
+/// A pop of some elements from an end.
+fn pop(random: &mut Random, model: &mut Vec<String>) -> (Vec<String>, Reply) {
+    let count = model.len();
+    let bulk = |text: &String| Reply::Bulk(b(text));
+    let word = |text: &str| text.to_owned();
+    let wanted = random.below(12);
+    let left = random.below(2) == 0;
+    let name = word(if left { "LPOP" } else { "RPOP" });
+    let line = vec![name, word("l"), wanted.to_string()];
+    if count == 0 {
+        return (line, Reply::NullArray);
+    }
+    let taken = wanted.min(count);
+    let popped: Vec<String> = match left {
+        true => model.drain(..taken).collect(),
+        false => model.drain(count - taken..).rev().collect(),
+    };
+    (line, Reply::Array(popped.iter().map(bulk).collect()))
+}
+
+/// An LREM of the element at a position.
+fn remove(random: &mut Random, model: &mut Vec<String>, at: usize) -> (Vec<String>, Reply) {
+    let word = |text: &str| text.to_owned();
+    let gone = model[at].clone();
+    let most = random.below(4);
+    let backward = random.below(2) == 0 && most > 0;
+    let mut left = if most == 0 { usize::MAX } else { most };
+    let mut keep = |met: &String| {
+        let removed = *met == gone && left > 0;
+        left -= usize::from(removed);
+        !removed
+    };
+    let kept: Vec<String> = match backward {
+        true => {
+            let mut kept: Vec<String> = model.iter().rev().filter(|e| keep(e)).cloned().collect();
+            kept.reverse();
+            kept
+        }
+        false => model.iter().filter(|e| keep(e)).cloned().collect(),
+    };
+    let removed = model.len() - kept.len();
+    *model = kept;
+    let most = if backward { -(most as i64) } else { most as i64 };
+    (vec![word("LREM"), word("l"), most.to_string(), gone], Reply::Integer(removed as i64))
+}
+
 /// One command, done to the model, and what it should answer.
 fn step(random: &mut Random, model: &mut Vec<String>) -> (Vec<String>, Reply) {
     let count = model.len();
@@ -68,21 +114,7 @@ fn step(random: &mut Random, model: &mut Vec<String>) -> (Vec<String>, Reply) {
             let name = word(if left { "LPUSH" } else { "RPUSH" });
             ([vec![name, word("l")], new].concat(), integer(model.len()))
         }
-        3 => {
-            let wanted = random.below(12);
-            let left = random.below(2) == 0;
-            let name = word(if left { "LPOP" } else { "RPOP" });
-            let line = vec![name, word("l"), wanted.to_string()];
-            if count == 0 {
-                return (line, Reply::NullArray);
-            }
-            let taken = wanted.min(count);
-            let popped: Vec<String> = match left {
-                true => model.drain(..taken).collect(),
-                false => model.drain(count - taken..).rev().collect(),
-            };
-            (line, Reply::Array(popped.iter().map(bulk).collect()))
-        }
+        3 => pop(random, model),
         4 if at < count => {
             model[at] = element(random);
             (vec![word("LSET"), word("l"), at.to_string(), model[at].clone()], Reply::OK)
@@ -95,30 +127,7 @@ fn step(random: &mut Random, model: &mut Vec<String>) -> (Vec<String>, Reply) {
             let place = word(if behind == 1 { "AFTER" } else { "BEFORE" });
             (vec![word("LINSERT"), word("l"), place, pivot, new], integer(model.len()))
         }
-        6 if at < count => {
-            let gone = model[at].clone();
-            let most = random.below(4);
-            let backward = random.below(2) == 0 && most > 0;
-            let mut left = if most == 0 { usize::MAX } else { most };
-            let mut keep = |met: &String| {
-                let removed = *met == gone && left > 0;
-                left -= usize::from(removed);
-                !removed
-            };
-            let kept: Vec<String> = match backward {
-                true => {
-                    let mut kept: Vec<String> =
-                        model.iter().rev().filter(|e| keep(e)).cloned().collect();
-                    kept.reverse();
-                    kept
-                }
-                false => model.iter().filter(|e| keep(e)).cloned().collect(),
-            };
-            let removed = model.len() - kept.len();
-            *model = kept;
-            let most = if backward { -(most as i64) } else { most as i64 };
-            (vec![word("LREM"), word("l"), most.to_string(), gone], integer(removed))
-        }
+        6 if at < count => remove(random, model, at),
         7 if random.below(20) == 0 => {
             let (start, stop) = (random.below(count + 1), random.below(count + 1));
             *model = match start <= stop && start < count {

@@ -20,6 +20,12 @@ fn run(session: &mut Session, line: &str) -> Reply {
     session.run(&line.split(' ').map(b).collect::<Vec<_>>())
 }
 
+/// Members with scores as redis-cli prints them.
+fn pairs(of: &[(String, i64)]) -> String {
+    let pair = |(name, score): &(String, i64)| (Reply::Bulk(b(name)), Reply::Double(*score as f64));
+    print(&Reply::Pairs(of.iter().map(pair).collect()))
+}
+
 /// Members and scores, whole numbers.
 #[derive(Clone, Default)]
 struct Model(BTreeMap<String, i64>);
@@ -41,6 +47,31 @@ impl Model {
         gone.len()
     }
 
+    /// A command that removes several members.
+    fn removal(&mut self, random: &mut Random, low: i64) -> (String, String) {
+        let integer = |number: usize| format!("(integer) {number}");
+        match random.below(5) {
+            0 => {
+                let start = random.below(self.0.len() + 1);
+                let gone = self.remove(|rank, _| rank >= start && rank <= start + 10);
+                (format!("ZREMRANGEBYRANK z {start} {}", start + 10), integer(gone))
+            }
+            1 => {
+                let gone = self.remove(|_, (_, score)| *score >= low && *score <= low + 1);
+                (format!("ZREMRANGEBYSCORE z {low} {}", low + 1), integer(gone))
+            }
+            _ => {
+                let wanted = random.below(5);
+                let mut sorted = self.sorted();
+                sorted.truncate(wanted);
+                sorted.iter().for_each(|(name, _)| {
+                    self.0.remove(name);
+                });
+                (format!("ZPOPMIN z {wanted}"), pairs(&sorted))
+            }
+        }
+    }
+
     /// Does what a command should do, and says what it should answer, as redis-cli prints it.
     fn step(&mut self, random: &mut Random, members: usize) -> (String, String) {
         let name = |random: &mut Random| format!("m{}", random.below(members));
@@ -48,12 +79,6 @@ impl Model {
         let (one, low) = (name(random), score(random));
         let high = low + random.below(8) as i64;
         let integer = |number: usize| format!("(integer) {number}");
-        let pairs = |of: &[(String, i64)]| {
-            let pair = |(name, score): &(String, i64)| {
-                (Reply::Bulk(b(name)), Reply::Double(*score as f64))
-            };
-            print(&Reply::Pairs(of.iter().map(pair).collect()))
-        };
         match random.below(14) {
             0..4 => {
                 let (mut line, mut added) = ("ZADD z".to_owned(), 0);
@@ -96,25 +121,7 @@ impl Model {
                 let range: Vec<_> = sorted.into_iter().skip(start).take(6).collect();
                 (format!("ZREVRANGE z {start} {} WITHSCORES", start + 5), pairs(&range))
             }
-            10 if random.below(3) == 0 => {
-                let count = self.0.len();
-                let start = random.below(count + 1);
-                let gone = self.remove(|rank, _| rank >= start && rank <= start + 10);
-                (format!("ZREMRANGEBYRANK z {start} {}", start + 10), integer(gone))
-            }
-            11 if random.below(3) == 0 => {
-                let gone = self.remove(|_, (_, score)| *score >= low && *score <= low + 1);
-                (format!("ZREMRANGEBYSCORE z {low} {}", low + 1), integer(gone))
-            }
-            12 => {
-                let wanted = random.below(5);
-                let mut sorted = self.sorted();
-                sorted.truncate(wanted);
-                sorted.iter().for_each(|(name, _)| {
-                    self.0.remove(name);
-                });
-                (format!("ZPOPMIN z {wanted}"), pairs(&sorted))
-            }
+            10..13 => self.removal(random, low),
             _ => {
                 let score = self.0.get(&one);
                 let score = score.map_or("(nil)".to_owned(), |score| format!("(double) {score}"));

@@ -138,9 +138,14 @@ const PLANTED: &[(&str, Tamper)] = &[
             command.retain(|arg| !arg.eq_ignore_ascii_case(b"GT"));
         }
     }),
-    ("LREM looks from the other end", |command| {
-        if name(command) == b"LREM" && command.len() == 4 && command[2] == b"-1" {
-            command[2] = b"1".to_vec();
+    ("LTRIM keeps one element more", |command| {
+        if name(command) == b"LTRIM" && command.len() == 4 && command[2] == b"1" {
+            command[2] = b"0".to_vec();
+        }
+    }),
+    ("RPUSHX is LPUSHX", |command| {
+        if name(command) == b"RPUSHX" {
+            command[0] = b"LPUSHX".to_vec();
         }
     }),
     ("MSET loses its last pair, silently", |command| {

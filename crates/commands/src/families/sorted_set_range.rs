@@ -143,6 +143,10 @@ impl Query {
 
     fn members(&self, view: &dyn View, set: &SortedSet) -> Result<Vec<Member>, CommandError> {
         let ranks = self.ends.ranks(view, set, self.direction)?;
+        // A LIMIT of all ranks passes, and its offset is not looked at.
+        if let Ends::Rank(..) = self.ends {
+            return Ok(set.range(view, ranks, self.direction)?);
+        }
         let length = ranks.end - ranks.start;
         let skipped = u64::try_from(self.offset).unwrap_or(u64::MAX).min(length);
         let taken = u64::try_from(self.limit).unwrap_or(u64::MAX).min(length - skipped);

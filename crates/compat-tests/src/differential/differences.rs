@@ -234,7 +234,10 @@ fn same_numbers(exchange: &Exchange<'_>) -> bool {
 }
 
 fn are_numbers(one: &Value, other: &Value) -> bool {
-    let number = |value: &Value| value.to_text().parse::<f64>().ok();
+    let number = |value: &Value| match value {
+        Value::Bulk(text) | Value::Double(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None::<f64>,
+    };
     match (one, other) {
         (Value::Bulk(_), Value::Bulk(_)) | (Value::Double(_), Value::Double(_)) => {
             one == other || number(one).is_some_and(|one| Some(one) == number(other))
@@ -541,6 +544,8 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("client", "subcommands", "SETINFO and NO-TOUCH came with 7.2; each is looked for by itself"),
     ("command|getkeys", "arity", "-3 since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
+    ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),
+    ("zrevrank", "arity", "-3 since 7.2, with WITHSCORE"),
 ];
 
 /// Bytes below the level of commands that Evenkeel answers in its own way: what is sent, what comes

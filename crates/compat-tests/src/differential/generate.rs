@@ -12,6 +12,7 @@
 //! endless pause). The others are, now and then: an argument lost, doubled, added, swapped for a
 //! hostile one.
 
+mod ordered;
 mod transactions;
 
 use super::{Action, Atom, Command, DATABASES, KEYS};
@@ -23,6 +24,9 @@ const SEQUENCE_ATOMS_MAX: usize = 120;
 const PIPELINE_MAX: usize = 32;
 /// How many of 100 commands are mutated.
 const MUTATED_PERCENT: usize = 8;
+/// How many of 100 keys are of those that a family favours: with keys for all types alike, most
+/// commands would meet a wrong one.
+const FAVOURED_PERCENT: usize = 60;
 /// No generated key outlives less than this, unless it is meant to expire in the test.
 const TTL_MIN_S: u64 = 1_000;
 /// Times to live are this far apart, so that GT and LT decide alike on both servers.
@@ -85,73 +89,6 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "HSETNX <key> <field> <val>"),
     (4, "HSTRLEN <key> <field>"),
     (4, "HVALS <key>"),
-    // Lists.
-    (5, "LINDEX <key> <idx>"),
-    (6, "LINSERT <key> (BEFORE|AFTER|x) <element> <element>"),
-    (5, "LLEN <key>"),
-    (6, "LMOVE <key> <key> (LEFT|RIGHT) (LEFT|RIGHT|x)"),
-    (5, "LMPOP (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (LEFT|RIGHT|x) [COUNT <idx>]"),
-    (6, "LPOP <key> [<idx>]"),
-    (6, "LPOS <key> <element> [RANK <idx>] [COUNT <idx>] [MAXLEN <idx>]"),
-    (16, "LPUSH <key> <element>+"),
-    (4, "LPUSHX <key> <element>+"),
-    (8, "LRANGE <key> <idx> <idx>"),
-    (6, "LREM <key> <few> <element>"),
-    (6, "LSET <key> <idx> <element>"),
-    (5, "LTRIM <key> <idx> <idx>"),
-    (6, "RPOP <key> [<idx>]"),
-    (5, "RPOPLPUSH <key> <key>"),
-    (16, "RPUSH <key> <element>+"),
-    (4, "RPUSHX <key> <element>+"),
-    // Sorted sets.
-    (20, "ZADD <key> (<score> <field>)+"),
-    (8, "ZADD <key> [NX|XX] [GT|LT] [CH] [INCR] (<score> <field>)+"),
-    (4, "ZADD <key> (NX|XX|GT|LT|CH|INCR) <score> <field>"),
-    (4, "ZCARD <key>"),
-    (5, "ZCOUNT <key> <bound> <bound>"),
-    (5, "ZDIFF (2 <key> <key>|1 <key>|0 <key>|3 <key> <key>) [WITHSCORES|x]"),
-    (4, "ZDIFFSTORE <key> (2 <key> <key>|1 <key>|<idx> <key>)"),
-    (6, "ZINCRBY <key> <score> <field>"),
-    (5, "ZINTER (2 <key> <key>|1 <key>|x <key>) [WEIGHTS <score> <score>] [AGGREGATE (SUM|MIN|MAX|x)] [WITHSCORES]"),
-    (4, "ZINTERCARD (2 <key> <key>|1 <key>|-1 <key>) [LIMIT <idx>]"),
-    (4, "ZINTERSTORE <key> 2 <key> <key> [WEIGHTS <score> <score>] [AGGREGATE (SUM|MIN|MAX)]"),
-    (5, "ZLEXCOUNT <key> <lex> <lex>"),
-    (5, "ZMPOP (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (MIN|MAX|x) [COUNT <idx>]"),
-    (4, "ZMSCORE <key> <field>+"),
-    (5, "ZPOPMAX <key> [<idx>]"),
-    (5, "ZPOPMIN <key> [<idx>]"),
-    (3, "!ZRANDMEMBER <key> [<drawn>|<drawn> WITHSCORES|<drawn> x]"),
-    (8, "ZRANGE <key> <idx> <idx> [REV] [WITHSCORES] [LIMIT <idx> <idx>]"),
-    (6, "ZRANGE <key> <bound> <bound> BYSCORE [REV] [LIMIT <idx> <idx>] [WITHSCORES]"),
-    (5, "ZRANGE <key> <lex> <lex> BYLEX [REV] [LIMIT <idx> <idx>] [x]"),
-    (4, "ZRANGEBYLEX <key> <lex> <lex> [LIMIT <idx> <idx>]"),
-    (5, "ZRANGEBYSCORE <key> <bound> <bound> [WITHSCORES] [LIMIT <idx> <idx>]"),
-    (5, "ZRANGESTORE <key> <key> (<idx> <idx>|<bound> <bound> BYSCORE|<lex> <lex> BYLEX) [REV] [LIMIT <idx> <idx>]"),
-    (5, "ZRANK <key> <field>"),
-    (6, "ZREM <key> <field>+"),
-    (3, "ZREMRANGEBYLEX <key> <lex> <lex>"),
-    (3, "ZREMRANGEBYRANK <key> <idx> <idx>"),
-    (3, "ZREMRANGEBYSCORE <key> <bound> <bound>"),
-    (4, "ZREVRANGE <key> <idx> <idx> [WITHSCORES|x]"),
-    (4, "ZREVRANGEBYLEX <key> <lex> <lex> [LIMIT <idx> <idx>]"),
-    (4, "ZREVRANGEBYSCORE <key> <bound> <bound> [WITHSCORES] [LIMIT <idx> <idx>]"),
-    (4, "ZREVRANK <key> <field>"),
-    (4, "ZSCAN <key> (0|0|0|5|abc) [MATCH <pattern>] [COUNT <count>]"),
-    (5, "ZSCORE <key> <field>"),
-    (5, "ZUNION (2 <key> <key>|1 <key>|x <key>) [WEIGHTS <score> <score>] [AGGREGATE (SUM|MIN|MAX|x)] [WITHSCORES]"),
-    (4, "ZUNIONSTORE <key> 2 <key> <key> [WEIGHTS <score> <score>] [AGGREGATE (SUM|MIN|MAX)]"),
-    // Places.
-    (12, "GEOADD <key> [NX|XX|CH|NX XX] (<degrees> <degrees> <field>)+"),
-    (5, "GEODIST <key> <field> <field> [<unit>]"),
-    (4, "GEOHASH <key> <field>+"),
-    (5, "GEOPOS <key> <field>+"),
-    (4, "GEORADIUS <key> <degrees> <degrees> <radius> <unit> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT <few>] (ASC|DESC)"),
-    (3, "GEORADIUS <key> <degrees> <degrees> <radius> <unit> (STORE|STOREDIST) <key> [WITHDIST]"),
-    (4, "GEORADIUSBYMEMBER <key> <field> <radius> <unit> [WITHDIST] (ASC|DESC) [STORE <key>|STOREDIST <key>]"),
-    (3, "GEORADIUSBYMEMBER_RO <key> <field> <radius> <unit> [WITHDIST|ANY] (ASC|DESC) [COUNT <few>]"),
-    (3, "GEORADIUS_RO <key> <degrees> <degrees> <radius> <unit> [WITHDIST] (ASC|DESC|STORE <key>)"),
-    (6, "GEOSEARCH <key> (FROMMEMBER <field>|FROMLONLAT <degrees> <degrees>) (BYRADIUS <radius> <unit>|BYBOX <radius> <radius> <unit>) (ASC|DESC) [COUNT <few>] [WITHCOORD] [WITHDIST] [WITHHASH]"),
-    (4, "GEOSEARCHSTORE <key> <key> (FROMMEMBER <field>|FROMLONLAT <degrees> <degrees>) (BYRADIUS <radius> <unit>|BYBOX <radius> <radius> <unit>) [STOREDIST]"),
     // Keys of any type.
     (8, "DEL <key>+"),
     (5, "UNLINK <key>+"),
@@ -439,91 +376,18 @@ const DRAWN: &[&str] = &[
     "1.0",
 ];
 
-/// Of lists: few, so that some are equal.
-const ELEMENTS: &[&str] = &["a", "b", "c", "1", "2", "-300", "", "\0\r\n", "ünï"];
-
-/// Of LREM and COUNT.
-const FEW: &[&str] = &["1", "2", "-1", "0", "3", "-2", "100", "abc", "9223372036854775807", ""];
-
-const SCORES: &[&str] = &[
-    "0",
-    "1",
-    "2",
-    "3",
-    "-1",
-    "1.5",
-    "2.5",
-    "-0",
-    "0.1",
-    "1e3",
-    "1000000",
-    "1e17",
-    "inf",
-    "-inf",
-    "+inf",
-    "nan",
-    "0x10",
-    "",
-    " 1",
-    "1e400",
-    "abc",
-    "3479099956230698",
-];
-
-const BOUNDS: &[&str] = &[
-    "0", "1", "2", "(1", "(2", "-inf", "+inf", "inf", "(inf", "1.5", "-1", "1000", "", "(", "abc",
-    "nan", "(nan", " 1", "1 ",
-];
-
-const LEX: &[&str] =
-    &["-", "+", "-", "+", "[a", "(a", "[b", "[c", "(field", "[", "(", "[n", "a", "", "+x", "["];
-
-const DEGREES: &[&str] = &[
-    "0",
-    "1",
-    "13.361389",
-    "38.115556",
-    "15.087269",
-    "37.502669",
-    "-74",
-    "40.7",
-    "-0.1",
-    "85",
-    "-85.05112878",
-    "180",
-    "86",
-    "181",
-    "abc",
-    "",
-    "179.9",
-    "1e-9",
-];
-
-const RADII: &[&str] =
-    &["0", "1", "100", "200", "1000", "5000", "20000", "0.5", "-1", "abc", "1e9", ""];
-
-const UNITS: &[&str] = &["m", "km", "km", "ft", "mi", "KM", "x"];
-
 const NAMES: &[&str] = &["me", "conn-1", "", "with space", "with\nline", "x.y:z", "ünï"];
 
 impl Generator {
     fn fill(&mut self, kind: &str) -> Vec<u8> {
         match kind {
+            "key" if self.rng.chance(FAVOURED_PERCENT) => self.rng.pick(self.favoured).to_vec(),
             "key" => self.rng.pick(KEYS).to_vec(),
             "val" => self.value(),
             "field" => self.rng.pick(FIELDS).as_bytes().to_vec(),
             "drawn" => self.rng.pick(DRAWN).as_bytes().to_vec(),
             "int" => self.rng.pick(INTS).as_bytes().to_vec(),
             "float" => self.rng.pick(FLOATS).as_bytes().to_vec(),
-            "element" if self.rng.chance(10) => self.value(),
-            "element" => self.rng.pick(ELEMENTS).as_bytes().to_vec(),
-            "few" => self.rng.pick(FEW).as_bytes().to_vec(),
-            "score" => self.rng.pick(SCORES).as_bytes().to_vec(),
-            "bound" => self.rng.pick(BOUNDS).as_bytes().to_vec(),
-            "lex" => self.rng.pick(LEX).as_bytes().to_vec(),
-            "degrees" => self.rng.pick(DEGREES).as_bytes().to_vec(),
-            "radius" => self.rng.pick(RADII).as_bytes().to_vec(),
-            "unit" => self.rng.pick(UNITS).as_bytes().to_vec(),
             "idx" => self.rng.pick(INDEXES).as_bytes().to_vec(),
             "offset" => self.rng.pick(OFFSETS).as_bytes().to_vec(),
             "bit" => self.rng.pick(BITS).as_bytes().to_vec(),
@@ -544,6 +408,11 @@ impl Generator {
             }
             "payload" => self.payload(),
             "ttl" | "ttlms" | "at" | "atms" => self.time(kind),
+            "element" if self.rng.chance(10) => self.value(),
+            kind if ordered::words(kind).is_some() => {
+                let words = ordered::words(kind).unwrap_or_default();
+                self.rng.pick(words).as_bytes().to_vec()
+            }
             other => unreachable!("a template uses the unknown kind <{other}>"),
         }
     }
@@ -609,13 +478,22 @@ pub struct Generator {
     times: u64,
     payloads: Vec<Vec<u8>>,
     weights: usize,
+    /// The keys that the present command mostly takes.
+    favoured: &'static [&'static [u8]],
 }
 
 impl Generator {
     /// A generator. `payloads` are answers of Redis's DUMP, at least one; `now_s` is the time.
     pub fn new(seed: u64, now_s: u64, payloads: Vec<Vec<u8>>) -> Generator {
-        let weights = TEMPLATES.iter().map(|(weight, _)| weight).sum();
-        Generator { rng: Rng::new(seed), start_s: now_s, times: 0, payloads, weights }
+        let weights = templates().map(|(weight, _)| weight).sum();
+        Generator {
+            rng: Rng::new(seed),
+            start_s: now_s,
+            times: 0,
+            payloads,
+            weights,
+            favoured: KEYS,
+        }
     }
 
     /// The next sequence.
@@ -658,6 +536,7 @@ impl Generator {
 
     /// A key that gets a life of a few milliseconds, and a pause that is longer.
     fn expiry(&mut self, atoms: &mut Vec<Atom>) {
+        self.favoured = KEYS;
         let command = self.expand(
             "(PEXPIRE <key> (1|2|5)|SET <key> <val> PX (1|3)|PSETEX <key> 2 <val>|GETEX <key> PX 2)",
         );
@@ -671,7 +550,7 @@ impl Generator {
     fn command(&mut self) -> Command {
         let mut at = self.rng.below(self.weights);
         let mut template = TEMPLATES[0].1;
-        for (weight, candidate) in TEMPLATES {
+        for (weight, candidate) in templates() {
             template = candidate;
             match at.checked_sub(*weight) {
                 Some(rest) => at = rest,
@@ -682,6 +561,7 @@ impl Generator {
             Some(rest) => (rest, true),
             None => (template, false),
         };
+        self.favoured = favoured(template);
         let mut command = self.expand(template);
         if !fixed && self.rng.chance(MUTATED_PERCENT) {
             self.mutate(&mut command);
@@ -767,6 +647,23 @@ impl Generator {
     }
 }
 
+/// All templates.
+fn templates() -> impl Iterator<Item = &'static (usize, &'static str)> {
+    TEMPLATES.iter().chain(ordered::TEMPLATES)
+}
+
+/// The keys that a family mostly takes.
+fn favoured(template: &str) -> &'static [&'static [u8]] {
+    let starts = |names: &[&str]| names.iter().any(|name| template.starts_with(name));
+    match template.as_bytes()[0] {
+        b'H' if !starts(&["HELLO"]) => &KEYS[..4],
+        b'L' if !starts(&["LCS", "LATENCY"]) => &KEYS[4..8],
+        _ if starts(&["RPUSH", "RPOP"]) => &KEYS[4..8],
+        _ if starts(&["Z", "!Z", "GEO"]) => &KEYS[8..12],
+        _ => KEYS,
+    }
+}
+
 /// Whether the command has this name, in any case.
 pub(crate) fn is(command: &[Vec<u8>], name: &str) -> bool {
     command.first().is_some_and(|first| first.eq_ignore_ascii_case(name.as_bytes()))
@@ -807,7 +704,7 @@ mod tests {
     #[test]
     fn every_template_can_be_filled_in() {
         let mut generator = generator(1);
-        for (_, template) in TEMPLATES {
+        for (_, template) in templates() {
             for _ in 0..50 {
                 let command = generator.expand(template.trim_start_matches('!'));
                 let rest = command.iter().any(|arg| arg.starts_with(b"<") || arg.starts_with(b"("));
@@ -827,7 +724,7 @@ mod tests {
                 }
             }
         }
-        for (_, template) in TEMPLATES {
+        for (_, template) in templates() {
             let name = template.trim_start_matches('!').split(' ').next().unwrap_or_default();
             if !name.starts_with('<') {
                 assert!(seen.contains(&name.to_ascii_uppercase().into_bytes()), "{name}");
