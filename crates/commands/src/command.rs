@@ -132,6 +132,23 @@ pub enum Keys {
         /// Whether it may.
         stores: bool,
     },
+    /// A target at `target`, and a number at `at` that says how many keys it is made of follow it.
+    CountedInto {
+        /// Position of the target.
+        target: u16,
+        /// Position of the number.
+        at: u16,
+        /// What becomes of the target.
+        into: KeyFlags,
+        /// What is done with the others.
+        from: KeyFlags,
+    },
+    /// One key at position 1 that is read, and one that the last STORE or STOREDIST names, looked for
+    /// from `from` on (GEORADIUS).
+    AndStore {
+        /// Where options begin.
+        from: u16,
+    },
     /// None, and every partition of the session's table is asked.
     Table(Gather),
     /// None, and every partition of every table is asked.

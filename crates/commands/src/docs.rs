@@ -147,6 +147,9 @@ static GROUPS: &[DocGroup] = &[
     DocGroup { name: "set", category: Some("set"), docs: SET },
     DocGroup { name: "hyperloglog", category: Some("hyperloglog"), docs: HYPERLOGLOG },
     DocGroup { name: "stream", category: Some("stream"), docs: STREAM },
+    DocGroup { name: "list", category: Some("list"), docs: LIST },
+    DocGroup { name: "sorted-set", category: Some("sortedset"), docs: SORTED_SET },
+    DocGroup { name: "geo", category: Some("geo"), docs: GEO },
     DocGroup { name: "string", category: Some("string"), docs: STRING },
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
@@ -246,6 +249,77 @@ const STREAM: &[Doc] = &[
     doc("XREVRANGE", "5.0.0", "O(log N + M) where M is the number of entries returned", "key end:string start:string [COUNT count:integer]", "Returns the entries of a range of IDs, last first."),
     doc("XSETID", "5.0.0", "O(log N)", "key last-id:string [ENTRIESADDED entries-added:integer] [MAXDELETEDID max-deleted-id:string]", "Sets the last ID of a stream."),
     doc("XTRIM", "5.0.0", "O(log N + M) where M is the number of entries deleted", "key <MAXLEN | MINID> [= | ~] threshold:string [LIMIT count:integer]", "Deletes the oldest entries of a stream."),
+];
+
+#[rustfmt::skip]
+const LIST: &[Doc] = &[
+    doc("LINDEX", "1.0.0", "O(log(N)) where N is the length of the list", "key index:integer", "Returns an element of a list by its index."),
+    doc("LINSERT", "2.2.0", "O(N) where N is the number of elements before the pivot", "key <BEFORE | AFTER> pivot:string element:string", "Inserts an element before or after another."),
+    doc("LLEN", "1.0.0", "O(1)", "key", "Returns the length of a list."),
+    doc("LMOVE", "6.2.0", "O(log(N)) where N is the length of the lists", "source:key destination:key <LEFT | RIGHT> <LEFT | RIGHT>", "Takes an element from an end of a list and puts it at an end of another."),
+    doc("LMPOP", "7.0.0", "O(K+M*log(N)) with K keys and M elements returned", "numkeys:integer key... <LEFT | RIGHT> [COUNT count]", "Takes elements from the first of several lists that exists."),
+    doc("LPOP", "1.0.0", "O(M+log(N)) where M is the number of elements returned", "key [count]", "Returns and removes the first elements of a list."),
+    doc("LPOS", "6.0.6", "O(N) where N is the length of the list", "key element:string [RANK rank:integer] [COUNT num-matches:integer] [MAXLEN len:integer]", "Returns the positions of elements of a list."),
+    doc("LPUSH", "1.0.0", "O(M+log(N)) where M is the number of elements added", "key element:string...", "Puts elements at the head of a list, making it if it does not exist."),
+    doc("LPUSHX", "2.2.0", "O(M+log(N)) where M is the number of elements added", "key element:string...", "Puts elements at the head of a list that exists."),
+    doc("LRANGE", "1.0.0", "O(M+log(N)) where M is the number of elements returned", "key start:integer stop:integer", "Returns a range of elements of a list."),
+    doc("LREM", "1.0.0", "O(N+M*log(N)) where M is the number of elements removed", "key count element:string", "Removes elements of a list that are equal to one."),
+    doc("LSET", "1.0.0", "O(log(N)) where N is the length of the list", "key index:integer element:string", "Sets an element of a list by its index."),
+    doc("LTRIM", "1.0.0", "O(M+log(N)) where M is the number of elements removed", "key start:integer stop:integer", "Removes all elements of a list but a range."),
+    doc("RPOP", "1.0.0", "O(M+log(N)) where M is the number of elements returned", "key [count]", "Returns and removes the last elements of a list."),
+    doc("RPOPLPUSH", "1.2.0", "O(log(N)) where N is the length of the lists", "source:key destination:key", "Takes the last element of a list and puts it at the head of another."),
+    doc("RPUSH", "1.0.0", "O(M+log(N)) where M is the number of elements added", "key element:string...", "Puts elements at the tail of a list, making it if it does not exist."),
+    doc("RPUSHX", "2.2.0", "O(M+log(N)) where M is the number of elements added", "key element:string...", "Puts elements at the tail of a list that exists."),
+];
+
+#[rustfmt::skip]
+const SORTED_SET: &[Doc] = &[
+    doc("ZADD", "1.2.0", "O(log(N)) for each member", "key [NX | XX] [GT | LT] [CH] [INCR] <score:double member:string>...", "Gives members of a sorted set scores, making it if it does not exist."),
+    doc("ZCARD", "1.2.0", "O(1)", "key", "Returns the number of members of a sorted set."),
+    doc("ZCOUNT", "2.0.0", "O(log(N))", "key min:double max:double", "Returns the number of members within a range of scores."),
+    doc("ZDIFF", "6.2.0", "O(N*K) with N members in the first of K sorted sets", "numkeys:integer key... [WITHSCORES]", "Returns the members of a sorted set that others do not have."),
+    doc("ZDIFFSTORE", "6.2.0", "O(N*K+M*log(M)) with N members in the first of K sorted sets and M in the result", "destination:key numkeys:integer key...", "Stores the members of a sorted set that others do not have."),
+    doc("ZINCRBY", "1.2.0", "O(log(N))", "key increment:integer member:string", "Adds to the score of a member, 0 if there is none."),
+    doc("ZINTER", "6.2.0", "O(N*K+M*log(M)) with N members in the smallest of K sorted sets and M in the result", "numkeys:integer key... [WEIGHTS weight:integer...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", "Returns the members that several sorted sets have."),
+    doc("ZINTERCARD", "7.0.0", "O(N*K) with N members in the smallest of K sorted sets", "numkeys:integer key... [LIMIT limit:integer]", "Returns the number of members that several sorted sets have."),
+    doc("ZINTERSTORE", "2.0.0", "O(N*K+M*log(M)) with N members in the smallest of K sorted sets and M in the result", "destination:key numkeys:integer key... [WEIGHTS weight:integer...] [AGGREGATE <SUM | MIN | MAX>]", "Stores the members that several sorted sets have."),
+    doc("ZLEXCOUNT", "2.8.9", "O(log(N))", "key min:string max:string", "Returns the number of members within a range of members."),
+    doc("ZMPOP", "7.0.0", "O(K+M*log(N)) with K keys and M members returned", "numkeys:integer key... <MIN | MAX> [COUNT count]", "Takes members from the first of several sorted sets that exists."),
+    doc("ZMSCORE", "6.2.0", "O(N) where N is the number of members", "key member:string...", "Returns the scores of several members."),
+    doc("ZPOPMAX", "5.0.0", "O(M*log(N)) where M is the number of members returned", "key [count]", "Returns and removes the members with the highest scores."),
+    doc("ZPOPMIN", "5.0.0", "O(M*log(N)) where M is the number of members returned", "key [count]", "Returns and removes the members with the lowest scores."),
+    doc("ZRANDMEMBER", "6.2.0", "O(M*log(N)) where M is the number of members returned", "key [count [WITHSCORES]]", "Returns random members of a sorted set."),
+    doc("ZRANGE", "1.2.0", "O(M+log(N)) where M is the number of members returned", "key start:string stop:string [BYSCORE | BYLEX] [REV] [LIMIT offset:integer count] [WITHSCORES]", "Returns a range of members, by rank, score or member."),
+    doc("ZRANGEBYLEX", "2.8.9", "O(M+log(N)) where M is the number of members returned", "key min:string max:string [LIMIT offset:integer count]", "Returns the members within a range of members."),
+    doc("ZRANGEBYSCORE", "1.0.5", "O(M+log(N)) where M is the number of members returned", "key min:double max:double [WITHSCORES] [LIMIT offset:integer count]", "Returns the members within a range of scores."),
+    doc("ZRANGESTORE", "6.2.0", "O(M*log(N)) where M is the number of members stored", "dst:key src:key min:string max:string [BYSCORE | BYLEX] [REV] [LIMIT offset:integer count]", "Stores a range of members, by rank, score or member."),
+    doc("ZRANK", "2.0.0", "O(log(N))", "key member:string [WITHSCORE]", "Returns the rank of a member, the lowest score first."),
+    doc("ZREM", "1.2.0", "O(M*log(N)) where M is the number of members", "key member:string...", "Removes members, and the sorted set if none remains."),
+    doc("ZREMRANGEBYLEX", "2.8.9", "O(M*log(N)) where M is the number of members removed", "key min:string max:string", "Removes the members within a range of members."),
+    doc("ZREMRANGEBYRANK", "2.0.0", "O(M+log(N)) where M is the number of members removed", "key start:integer stop:integer", "Removes the members within a range of ranks."),
+    doc("ZREMRANGEBYSCORE", "1.2.0", "O(M+log(N)) where M is the number of members removed", "key min:double max:double", "Removes the members within a range of scores."),
+    doc("ZREVRANGE", "1.2.0", "O(M+log(N)) where M is the number of members returned", "key start:integer stop:integer [WITHSCORES]", "Returns a range of members by rank, the highest score first."),
+    doc("ZREVRANGEBYLEX", "2.8.9", "O(M+log(N)) where M is the number of members returned", "key max:string min:string [LIMIT offset:integer count]", "Returns the members within a range of members, the last first."),
+    doc("ZREVRANGEBYSCORE", "2.2.0", "O(M+log(N)) where M is the number of members returned", "key max:double min:double [WITHSCORES] [LIMIT offset:integer count]", "Returns the members within a range of scores, the highest first."),
+    doc("ZREVRANK", "2.0.0", "O(log(N))", "key member:string [WITHSCORE]", "Returns the rank of a member, the highest score first."),
+    doc("ZSCAN", "2.8.0", "O(1) a call, O(N) for all members of the sorted set", "key cursor:integer [MATCH pattern] [COUNT count]", "Iterates over the members and scores of a sorted set."),
+    doc("ZSCORE", "1.2.0", "O(1)", "key member:string", "Returns the score of a member."),
+    doc("ZUNION", "6.2.0", "O(N+M*log(M)) with N members in all sorted sets and M in the result", "numkeys:integer key... [WEIGHTS weight:integer...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]", "Returns the members of all of several sorted sets."),
+    doc("ZUNIONSTORE", "2.0.0", "O(N+M*log(M)) with N members in all sorted sets and M in the result", "destination:key numkeys:integer key... [WEIGHTS weight:integer...] [AGGREGATE <SUM | MIN | MAX>]", "Stores the members of all of several sorted sets."),
+];
+
+#[rustfmt::skip]
+const GEO: &[Doc] = &[
+    doc("GEOADD", "3.2.0", "O(log(N)) for each member", "key [NX | XX] [CH] <longitude:double latitude:double member:string>...", "Gives members places, making the sorted set that holds them if it does not exist."),
+    doc("GEODIST", "3.2.0", "O(1)", "key member1:string member2:string [M | KM | FT | MI]", "Returns the distance between two members."),
+    doc("GEOHASH", "3.2.0", "O(1) for each member", "key [member:string...]", "Returns the places of members as geohashes."),
+    doc("GEOPOS", "3.2.0", "O(1) for each member", "key [member:string...]", "Returns the longitudes and latitudes of members."),
+    doc("GEORADIUS", "3.2.0", "O(M+log(N)) with M members in the squares around the circle", "key longitude:double latitude:double radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC] [STORE storekey:key | STOREDIST storedistkey:key]", "Returns or stores the members within a distance from a place."),
+    doc("GEORADIUSBYMEMBER", "3.2.0", "O(M+log(N)) with M members in the squares around the circle", "key member:string radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC] [STORE storekey:key | STOREDIST storedistkey:key]", "Returns or stores the members within a distance from another."),
+    doc("GEORADIUSBYMEMBER_RO", "3.2.10", "O(M+log(N)) with M members in the squares around the circle", "key member:string radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]", "Returns the members within a distance from another."),
+    doc("GEORADIUS_RO", "3.2.10", "O(M+log(N)) with M members in the squares around the circle", "key longitude:double latitude:double radius:double <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]", "Returns the members within a distance from a place."),
+    doc("GEOSEARCH", "6.2.0", "O(M+log(N)) with M members in the squares around the shape", "key <FROMMEMBER member:string | FROMLONLAT longitude:double latitude:double> <BYRADIUS radius:double <M | KM | FT | MI> | BYBOX width:double height:double <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]", "Returns the members within a circle or a box."),
+    doc("GEOSEARCHSTORE", "6.2.0", "O(M+log(N)) with M members in the squares around the shape", "destination:key source:key <FROMMEMBER member:string | FROMLONLAT longitude:double latitude:double> <BYRADIUS radius:double <M | KM | FT | MI> | BYBOX width:double height:double <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]", "Stores the members within a circle or a box."),
 ];
 
 #[rustfmt::skip]
@@ -484,4 +558,6 @@ static TIPS: &[(&str, &[&str])] = &[
     ("XPENDING", CHANGES),
     ("XTRIM", CHANGES),
     ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
+    ("ZRANDMEMBER", CHANGES),
+    ("ZSCAN", CHANGES),
 ];

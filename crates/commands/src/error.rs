@@ -63,6 +63,18 @@ pub enum CommandError {
     /// RESTORE was given something that DUMP never made.
     #[error("ERR Bad data format")]
     BadDataFormat,
+    /// A place that cannot be named: longitude and latitude.
+    #[error("ERR invalid longitude,latitude pair {0:.6},{1:.6}")]
+    InvalidPlace(f64, f64),
+    /// GEOSEARCH was given no centre, or two; the command's name as it came.
+    #[error("ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {0}")]
+    GeoOneCentre(Echo),
+    /// GEOSEARCH was given no shape, or two; the command's name as it came.
+    #[error("ERR exactly one of BYRADIUS and BYBOX can be specified for {0}")]
+    GeoOneShape(Echo),
+    /// A command over several sorted sets was given none; its lower-case name.
+    #[error("ERR at least 1 input key is needed for '{0}' command")]
+    AtLeastOneKey(&'static str),
     /// A key (or what becomes part of a row's key) is longer than a stored row can name.
     #[error("ERR key is too long: at most 65,000 bytes can be stored")]
     KeyTooLong,
@@ -327,7 +339,6 @@ impl CommandError {
         CommandError::text("ERR Invalid RETRYCOUNT option argument for XCLAIM");
     pub const XAUTOCLAIM_IDLE_MIN: CommandError =
         CommandError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM");
-    pub const COUNT_NOT_POSITIVE: CommandError = CommandError::text("ERR COUNT must be > 0");
     pub const ENTRIESREAD: CommandError =
         CommandError::text("ERR value for ENTRIESREAD must be positive or -1");
     pub const XGROUP_NO_KEY: CommandError = CommandError::text(
@@ -336,6 +347,55 @@ impl CommandError {
     );
     pub const BUSYGROUP: CommandError =
         CommandError::text("BUSYGROUP Consumer Group name already exists");
+    pub const COUNT_NOT_POSITIVE: CommandError =
+        CommandError::text("ERR count should be greater than 0");
+    pub const INDEX_OUT_OF_RANGE: CommandError = CommandError::text("ERR index out of range");
+    pub const LPOS_RANK: CommandError = CommandError::text(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
+         negative to start from the end of the list",
+    );
+    pub const LPOS_COUNT: CommandError = CommandError::text("ERR COUNT can't be negative");
+    pub const SCORE_NAN: CommandError =
+        CommandError::text("ERR resulting score is not a number (NaN)");
+    pub const ZADD_NX_XX: CommandError =
+        CommandError::text("ERR XX and NX options at the same time are not compatible");
+    pub const ZADD_GT_LT_NX: CommandError =
+        CommandError::text("ERR GT, LT, and/or NX options at the same time are not compatible");
+    pub const ZADD_INCR_PAIR: CommandError =
+        CommandError::text("ERR INCR option supports a single increment-element pair");
+    pub const MIN_OR_MAX_NOT_FLOAT: CommandError =
+        CommandError::text("ERR min or max is not a float");
+    pub const MIN_OR_MAX_NOT_LEX: CommandError =
+        CommandError::text("ERR min or max not valid string range item");
+    pub const LIMIT_OF_RANKS: CommandError = CommandError::text(
+        "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+    );
+    pub const SCORES_BY_LEX: CommandError =
+        CommandError::text("ERR syntax error, WITHSCORES not supported in combination with BYLEX");
+    pub const WEIGHT_NOT_FLOAT: CommandError =
+        CommandError::text("ERR weight value is not a float");
+    pub const COUNT_ABOVE_ZERO: CommandError = CommandError::text("ERR COUNT must be > 0");
+    pub const GEO_ANY: CommandError =
+        CommandError::text("ERR the ANY argument requires COUNT argument");
+    pub const GEO_MEMBER: CommandError =
+        CommandError::text("ERR could not decode requested zset member");
+    pub const GEO_RADIUS: CommandError = CommandError::text("ERR need numeric radius");
+    pub const GEO_RADIUS_NEGATIVE: CommandError =
+        CommandError::text("ERR radius cannot be negative");
+    pub const GEO_WIDTH: CommandError = CommandError::text("ERR need numeric width");
+    pub const GEO_HEIGHT: CommandError = CommandError::text("ERR need numeric height");
+    pub const GEO_BOX_NEGATIVE: CommandError =
+        CommandError::text("ERR height or width cannot be negative");
+    pub const GEO_UNIT: CommandError =
+        CommandError::text("ERR unsupported unit provided. please use M, KM, FT, MI");
+    pub const GEOSEARCHSTORE_WITH: CommandError = CommandError::text(
+        "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options",
+    );
+    pub const GEORADIUS_STORE_WITH: CommandError = CommandError::text(
+        "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD \
+         options",
+    );
+    pub const LPOS_MAXLEN: CommandError = CommandError::text("ERR MAXLEN can't be negative");
 
     pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
     pub const NOAUTH_HELLO: CommandError = CommandError::text(

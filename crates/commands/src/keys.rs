@@ -11,7 +11,8 @@ use crate::error::CommandError;
 /// [`Keys::Find`]; empty if the command has none, or asks whole tables.
 ///
 /// *Errors*: `KEYS_UNKNOWN` if the arguments do not say where the keys are (a count that is no
-/// number, or greater than what follows). The caller must then refuse the command.
+/// number, or greater than what follows). The command's handler refuses it then, without a look at
+/// any key.
 pub fn key_positions(
     command: &Command,
     args: &[Bytes],
@@ -33,12 +34,9 @@ pub fn key_positions(
         }
         Keys::Into { target, .. } => (usize::from(target)..args.len()).collect(),
         Keys::Pair(..) => (1..args.len().min(3)).collect(),
-        Keys::Counted { at, .. } => {
-            let at = usize::from(at);
-            let count = args.get(at).and_then(|count| usize::try_from(parse_int(count)?).ok());
-            let count = count.filter(|count| *count > 0 && *count < args.len() - at);
-            let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
-            (at + 1..at + 1 + count).collect()
+        Keys::Counted { at, .. } => counted(args, at)?.collect(),
+        Keys::CountedInto { target, at, .. } => {
+            std::iter::once(usize::from(target)).chain(counted(args, at)?).collect()
         }
         Keys::CountedPairs { at, .. } => {
             let at = usize::from(at);
@@ -59,6 +57,7 @@ pub fn key_positions(
         }
         Keys::Sort { stores: true } => std::iter::once(1).chain(sort_target(args)).collect(),
         Keys::Sort { stores: false } => smallvec![1],
+        Keys::AndStore { from } => (1..args.len().min(2)).chain(stored(args, from)).collect(),
         Keys::Find(find, _) => {
             let found = find(args);
             if found.iter().any(|at| *at >= args.len()) {
@@ -88,6 +87,26 @@ fn sort_target(args: &[Bytes]) -> Option<usize> {
     target
 }
 
+/// The positions that a number at a position announces.
+fn counted(args: &[Bytes], at: u16) -> Result<std::ops::Range<usize>, CommandError> {
+    let at = usize::from(at);
+    let count = args.get(at).and_then(|count| usize::try_from(parse_int(count)?).ok());
+    let count = count.filter(|count| *count > 0 && *count < args.len() - at);
+    let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
+    Ok(at + 1..at + 1 + count)
+}
+
+/// The position behind the last STORE or STOREDIST.
+fn stored(args: &[Bytes], from: u16) -> Option<usize> {
+    let (mut at, mut found) = (usize::from(from), None);
+    while at + 1 < args.len() {
+        let stores = [&b"STORE"[..], b"STOREDIST"].iter().any(|w| args[at].eq_ignore_ascii_case(w));
+        found = if stores { Some(at + 1) } else { found };
+        at += if stores { 2 } else { 1 };
+    }
+    found
+}
+
 /// What is done with the `nth` key (from 0) of a command; `None` if it takes no keys.
 pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
     match command.keys {
@@ -98,7 +117,11 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
         Keys::CountedPairs { flags, .. } | Keys::AfterStreams { flags, .. } => Some(flags),
         Keys::Sort { .. } if nth == 0 => Some(KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0)),
         Keys::Sort { .. } => Some(KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)),
-        Keys::Into { into, from, .. } => Some(if nth == 0 { into } else { from }),
+        Keys::Into { into, from, .. } | Keys::CountedInto { into, from, .. } => {
+            Some(if nth == 0 { into } else { from })
+        }
+        Keys::AndStore { .. } if nth == 0 => Some(KeyFlags::RO | KeyFlags::ACCESS),
+        Keys::AndStore { .. } => Some(KeyFlags::OW | KeyFlags::UPDATE),
         Keys::Pair(first, second) => Some(if nth == 0 { first } else { second }),
     }
 }
@@ -192,6 +215,24 @@ mod tests {
             Ok(vec![1, 9])
         );
         assert_eq!(positions(Keys::Sort { stores: true }, "SORT a STORE"), Ok(vec![1]));
+    }
+
+    #[test]
+    fn of_counts_with_a_target() {
+        let flags = KeyFlags::RO;
+        let keys = Keys::CountedInto { target: 1, at: 2, into: KeyFlags::OW, from: flags };
+        assert_eq!(positions(keys, "ZUNIONSTORE to 2 a b WEIGHTS 1 2"), Ok(vec![1, 3, 4]));
+        assert_eq!(positions(keys, "ZUNIONSTORE to 3 a b"), Err(CommandError::KEYS_UNKNOWN));
+    }
+
+    #[test]
+    fn of_what_may_be_stored() {
+        let keys = Keys::AndStore { from: 6 };
+        assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m"), Ok(vec![1]));
+        assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m store a ASC STOREDIST b"), Ok(vec![1, 10]));
+        assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m STORE store x"), Ok(vec![1, 7]));
+        assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m STORE"), Ok(vec![1]));
+        assert_eq!(positions(keys, "GEORADIUS"), Ok(vec![]));
     }
 
     #[test]

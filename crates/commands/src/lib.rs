@@ -11,6 +11,7 @@ mod args;
 mod command;
 mod cursor;
 pub mod docs;
+mod double;
 mod error;
 mod expiry;
 mod families;

@@ -17,6 +17,9 @@ static FAMILIES: &[&[Command]] = &[
     families::sort::COMMANDS,
     families::stream::COMMANDS,
     families::hyperloglog::COMMANDS,
+    families::list::COMMANDS,
+    families::sorted_set::COMMANDS,
+    families::geo::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
     families::connection::COMMANDS,
@@ -163,6 +166,10 @@ mod tests {
                     // PFMERGE may come with its target alone.
                     assert!(target >= 1 && i64::from(target) < least, "{name}");
                 }
+                Keys::CountedInto { target, at, .. } => {
+                    assert!(target >= 1 && target < at && i64::from(at) < least, "{name}");
+                }
+                Keys::AndStore { from } => assert!(i64::from(from) <= least, "{name}"),
                 Keys::Pair(..) => assert!(least >= 3, "{name}"),
                 Keys::Counted { at, .. } => assert!(at >= 1 && i64::from(at) < least, "{name}"),
                 Keys::CountedPairs { at, .. } => {

@@ -77,8 +77,10 @@ fn random_write(random: &mut Random) -> Vec<Bytes> {
         19 => format!("RENAMENX {one} {two}"),
         20 => format!("SETNX {one} v"),
         21..34 => return random_hash_write(random, &one),
-        34..42 => return random_set_write(random, &one),
-        42..48 => return random_stream_write(random, &one),
+        34..38 => return random_set_write(random, &one),
+        38..41 => return random_stream_write(random, &one),
+        41..45 => return random_list_write(random, &one),
+        45..48 => return random_sorted_set_write(random, &one),
         _ => format!("PSETEX {one} {ms} v"),
     };
     split(&line)
@@ -107,6 +109,47 @@ fn random_hash_write(random: &mut Random, other: &str) -> Vec<Bytes> {
         10 => format!("HGETEX {key} PX {ms} FIELDS 2 {one} {two}"),
         11 => format!("HINCRBY {key} {one} 1"),
         _ => format!("HPEXPIRE {key} 0 FIELDS 2 {one} {two}"),
+    };
+    split(&line)
+}
+
+/// A write to a list that is inline at first and has rows after a while.
+fn random_list_write(random: &mut Random, other: &str) -> Vec<Bytes> {
+    let own = format!("{{0}}list{}", random.below(2));
+    let key = if random.below(4) == 0 { other } else { &own };
+    let many = (0..1 + random.below(40)).map(|_| format!(" e{}", random.below(9)));
+    let many: String = many.collect();
+    let at = random.below(60);
+    let line = match random.below(9) {
+        0 => format!("RPUSH {key}{many}"),
+        1 => format!("LPUSH {key}{many}"),
+        2 => format!("RPUSH {key} {}", "x".repeat(random.below(2_000))),
+        3 => format!("LPOP {key} {at}"),
+        4 => format!("LMOVE {key} {{0}}list0 RIGHT LEFT"),
+        5 => format!("LREM {key} 5 e{}", random.below(9)),
+        6 => format!("LSET {key} {at} y"),
+        7 => format!("LINSERT {key} BEFORE e1 z"),
+        _ => format!("LTRIM {key} 1 -2"),
+    };
+    split(&line)
+}
+
+/// A write to a sorted set that is inline at first and has rows after a while.
+fn random_sorted_set_write(random: &mut Random, other: &str) -> Vec<Bytes> {
+    let own = format!("{{0}}sorted{}", random.below(2));
+    let key = if random.below(4) == 0 { other } else { &own };
+    let many =
+        (0..1 + random.below(40)).map(|_| format!(" {} m{}", random.below(20), random.below(150)));
+    let many: String = many.collect();
+    let at = random.below(60);
+    let line = match random.below(8) {
+        0..2 => format!("ZADD {key}{many}"),
+        2 => format!("ZINCRBY {key} 1.5 m{}", random.below(150)),
+        3 => format!("ZREM {key} m{} m{}", random.below(150), random.below(150)),
+        4 => format!("ZPOPMAX {key} {}", random.below(9)),
+        5 => format!("ZREMRANGEBYRANK {key} {at} {}", at + 9),
+        6 => format!("ZUNIONSTORE {key} 2 {{0}}sorted0 {{0}}sorted1"),
+        _ => format!("GEOADD {key} 13.4 38.1 m{}", random.below(150)),
     };
     split(&line)
 }
@@ -582,6 +625,16 @@ fn run_on_a_few_keys(entry: &table::Entry, args: &[Bytes]) {
         session.run_line("XREADGROUP GROUP k k COUNT 1 STREAMS k >");
         session.run_line("XADD 3 18446744073709551615-18446744073709551614 3 v");
         session.run_line("XGROUP CREATE 3 3 $");
+    }
+    let fill = match entry.command.name.as_bytes()[0] {
+        b'L' | b'R' => Some("RPUSH k k 9223372036854775807 3 hello EX 3"),
+        b'Z' | b'G' => Some("ZADD k 3 k 9223372036854775807 3 -inf hello 3479099956230698 EX"),
+        _ => None,
+    };
+    if let Some(fill) = fill.filter(|_| entry.command.name != "GETEX") {
+        session.run_line("DEL k 3 EX");
+        session.run_line(fill);
+        session.run_line("COPY k 3");
     }
     session.run_line("PEXPIRE 3 9000000000000000000");
     if let Ok(positions) = commands::key_positions(entry.command, args) {

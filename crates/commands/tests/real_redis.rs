@@ -52,6 +52,7 @@ impl Server {
             b'-' => Reply::Error(text),
             b':' => Reply::Integer(number()),
             b'_' => Reply::Null,
+            b',' => Reply::DoubleText(text),
             b'$' => {
                 let mut body = vec![0; number() as usize + 2];
                 self.0.read_exact(&mut body).expect("a live connection");
@@ -108,7 +109,7 @@ fn sorted(reply: &Reply) -> Vec<String> {
 /// the times to live of fields (7.4) came when some texts of other families had changed.
 fn families() -> Vec<String> {
     let named = std::env::var("REDIS_FAMILIES")
-        .unwrap_or("string generic hash set hyperloglog stream".to_owned());
+        .unwrap_or("string generic hash set hyperloglog stream list sorted_set geo".to_owned());
     named.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -69,7 +69,7 @@ fn now_s() -> u64 {
 }
 
 /// DUMPs of strings in each of Redis's forms (short, long and compressed, and the integers' sizes)
-/// and of hashes (a listpack, long and compressed ones, a table) and sets.
+/// and of hashes (a listpack, long and compressed ones, a table), sets, lists and sorted sets.
 fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
     let mut client = redis.client()?;
     let long = "compressible ".repeat(50);
@@ -80,15 +80,24 @@ fn payloads(redis: &Server) -> Result<Vec<Vec<u8>>> {
         payloads.push(reply.text().context("DUMP")?.to_vec());
     }
     let many: String = (0..100).map(|field| format!(" f{field} 1")).collect();
-    for fields in [" a 1 b two", &many, &format!(" a {}", "x".repeat(65))] {
+    let elements: String = (0..2_000).map(|element| format!(" element{element}")).collect();
+    let members: String = (0..200).map(|member| format!(" {member}.5 m{member}")).collect();
+    for line in [
+        "HSET payload a 1 b two",
+        &format!("HSET payload{many}"),
+        &format!("HSET payload a {}", "x".repeat(65)),
+        "SADD payload 1 2 -300",
+        "SADD payload 1 70000",
+        "SADD payload 1 5000000000",
+        "SADD payload a b 1",
+        &format!("SADD payload{many}"),
+        "RPUSH payload a 1 -300 b",
+        &format!("RPUSH payload{elements}"),
+        "ZADD payload 1 a 2.5 b -inf c",
+        &format!("ZADD payload{members}"),
+    ] {
         client.call(&["DEL", "payload"])?;
-        client.line(&format!("HSET payload{fields}"))?;
-        let reply = client.call(&["DUMP", "payload"])?;
-        payloads.push(reply.text().context("DUMP")?.to_vec());
-    }
-    for members in [" 1 2 -300", " 1 70000", " 1 5000000000", " a b 1", &many] {
-        client.call(&["DEL", "payload"])?;
-        client.line(&format!("SADD payload{members}"))?;
+        client.line(line)?;
         let reply = client.call(&["DUMP", "payload"])?;
         payloads.push(reply.text().context("DUMP")?.to_vec());
     }
@@ -124,6 +133,21 @@ const PLANTED: &[(&str, Tamper)] = &[
     ("HDEL deletes one field only", |command| {
         if name(command) == b"HDEL" {
             command.truncate(3);
+        }
+    }),
+    ("ZADD forgets GT", |command| {
+        if name(command) == b"ZADD" {
+            command.retain(|arg| !arg.eq_ignore_ascii_case(b"GT"));
+        }
+    }),
+    ("LTRIM keeps one element more", |command| {
+        if name(command) == b"LTRIM" && command.len() == 4 && command[2] == b"1" {
+            command[2] = b"0".to_vec();
+        }
+    }),
+    ("RPUSHX is LPUSHX", |command| {
+        if name(command) == b"RPUSHX" {
+            command[0] = b"LPUSHX".to_vec();
         }
     }),
     ("MSET loses its last pair, silently", |command| {

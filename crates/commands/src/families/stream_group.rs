@@ -503,7 +503,7 @@ pub(crate) fn xautoclaim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
             b"COUNT" if options.left() > 0 => {
                 let said = parse_int(options.value()?);
                 let said = said.filter(|count| (1..=CLAIM_COUNT_MAX).contains(count));
-                count = said.ok_or(CommandError::COUNT_NOT_POSITIVE)?;
+                count = said.ok_or(CommandError::COUNT_ABOVE_ZERO)?;
             }
             b"JUSTID" => only_ids = true,
             _ => return Err(CommandError::Syntax),

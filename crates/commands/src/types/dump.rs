@@ -4,6 +4,8 @@
 //! payload = type:u8 value version:u16 crc64:u64      the last two little-endian; the checksum
 //!                                                    covers all before it
 //! type    = 0 string | those of hash_dump.rs, set_dump.rs, stream_dump.rs
+//! type    = 0 string | those of types/hash_dump.rs
+//!         | those of types/list_dump.rs, types/sorted_set_dump.rs
 //! string  = length bytes | 0xc0 i8 | 0xc1 i16 | 0xc2 i32 (little-endian)
 //!         | 0xc3 packed_length length lzf
 //! length  = 00 and 6 bits | 01 and 14 bits | 0x80 u32 | 0x81 u64 (big-endian)
@@ -23,9 +25,13 @@ use crate::types::hash::Hash;
 use crate::types::hash_dump::{self, HashDump};
 use crate::types::hash_edit;
 use crate::types::header::{Kind, Value};
+use crate::types::list::{self, List};
+use crate::types::list_dump;
 use crate::types::set::Set;
 use crate::types::set_dump::{self, SetDump};
 use crate::types::set_edit;
+use crate::types::sorted_set::{self, Member, SortedSet};
+use crate::types::sorted_set_dump;
 use crate::types::stream::Stream;
 use crate::types::stream_dump::{self, StreamDump};
 use crate::view::View;
@@ -57,6 +63,10 @@ pub(crate) enum Restored {
     Set(SetDump),
     /// A stream.
     Stream(StreamDump),
+    /// A list.
+    List(Vec<Bytes>),
+    /// A sorted set, its members in any order.
+    SortedSet(Vec<Member>),
 }
 
 impl Restored {
@@ -69,6 +79,8 @@ impl Restored {
             }
             Restored::Set(dump) => set_edit::build(txn, key, dump.members, dump.encoding)?,
             Restored::Stream(dump) => dump.into_value(txn, key)?,
+            Restored::List(elements) => list::build(txn, key, &elements)?,
+            Restored::SortedSet(members) => sorted_set::build(txn, key, members)?,
         })
     }
 }
@@ -94,6 +106,14 @@ pub(crate) fn serialize(view: &dyn View, key: &[u8], value: &Value) -> Result<By
             StreamDump::of(&Stream::of(view, key, value)?)?.write(&mut out);
             VERSION_OF_7_2
         }
+        _ if value.kind() == Kind::List => {
+            list_dump::write(view, &List::of(view, key, value)?, &mut out)?;
+            VERSION_WRITTEN
+        }
+        _ if value.kind() == Kind::SortedSet => {
+            sorted_set_dump::write(view, &SortedSet::of(view, key, value)?, &mut out)?;
+            VERSION_WRITTEN
+        }
         _ => return Err(CommandError::NOT_DUMPABLE),
     };
     out.put_u16_le(version);
@@ -113,6 +133,10 @@ pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
         kind if set_dump::is_type(kind) => set_dump::read(kind, &mut input).map(Restored::Set),
         kind if stream_dump::is_type(kind) => {
             stream_dump::read(kind, &mut input).map(Restored::Stream)
+        }
+        kind if list_dump::is_type(kind) => list_dump::read(kind, &mut input).map(Restored::List),
+        kind if sorted_set_dump::is_type(kind) => {
+            sorted_set_dump::read(kind, &mut input).map(Restored::SortedSet)
         }
         kind => hash_dump::read(kind, &mut input).map(Restored::Hash),
     };

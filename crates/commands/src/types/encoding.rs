@@ -3,7 +3,9 @@
 use crate::args::parse_int;
 use crate::types::hash;
 use crate::types::header::{Kind, TextForm, Value};
+use crate::types::list;
 use crate::types::set;
+use crate::types::sorted_set;
 
 /// Longest string that Redis keeps beside its object, in bytes.
 const EMBEDDED_BYTES_MAX: usize = 44;
@@ -21,10 +23,14 @@ pub(crate) fn name(value: &Value) -> &'static str {
         Value::Inline { kind: Kind::Set, .. } | Value::Rows { kind: Kind::Set, .. } => {
             set::encoding_of(value).name()
         }
+        Value::Inline { kind: Kind::List, .. } | Value::Rows { kind: Kind::List, .. } => {
+            list::encoding(value)
+        }
+        Value::Inline { kind: Kind::SortedSet, .. } | Value::Rows { kind: Kind::SortedSet, .. } => {
+            sorted_set::encoding(value)
+        }
         Value::Inline { .. } => "listpack",
-        Value::Rows { kind: Kind::List, .. } => "quicklist",
-        Value::Rows { kind: Kind::SortedSet, .. } => "skiplist",
-        Value::Rows { kind: Kind::String, .. } => "raw",
+        Value::Rows { .. } => "hashtable",
     }
 }
 

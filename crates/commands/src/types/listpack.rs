@@ -49,6 +49,23 @@ pub(crate) fn write<'a>(elements: impl Iterator<Item = &'a [u8]>) -> BytesMut {
     out
 }
 
+/// Bytes an element takes in a listpack.
+pub(crate) fn element_bytes(element: &[u8]) -> usize {
+    let int = if element.len() <= INT_TEXT_BYTES_MAX { parse_int(element) } else { None };
+    let encoding = match (int, element.len()) {
+        (Some(0..=0x7f), _) => 1,
+        (Some(-0x1000..=0xfff), _) => 2,
+        (Some(-0x8000..=0x7fff), _) => 3,
+        (Some(-0x80_0000..=0x7f_ffff), _) => 4,
+        (Some(-0x8000_0000..=0x7fff_ffff), _) => 5,
+        (Some(_), _) => 9,
+        (None, length @ 0..0x40) => 1 + length,
+        (None, length @ 0x40..0x1000) => 2 + length,
+        (None, length) => 5 + length,
+    };
+    encoding + backlen_bytes(encoding as u64)
+}
+
 /// The elements of a listpack, integers as their digits; `None` if it is damaged.
 pub(crate) fn read(listpack: &Bytes) -> Option<Vec<Bytes>> {
     let mut input = &listpack[..];
@@ -109,14 +126,18 @@ fn put_text(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Redis gives a length one byte more than it needs from one below the powers of 128 on.
-fn put_backlen(out: &mut BytesMut, length: u64) {
-    let bytes = match length {
+fn backlen_bytes(length: u64) -> usize {
+    match length {
         0..=0x7f => 1,
         0x80..0x3fff => 2,
         0x3fff..0x1f_ffff => 3,
         0x1f_ffff..0xfff_ffff => 4,
         _ => 5,
-    };
+    }
+}
+
+fn put_backlen(out: &mut BytesMut, length: u64) {
+    let bytes = backlen_bytes(length);
     for byte in (0..bytes).rev() {
         let high = if byte == bytes - 1 { 0 } else { 0x80 };
         out.put_u8((length >> (7 * byte)) as u8 & 0x7f | high);
@@ -173,6 +194,8 @@ mod tests {
             elements.push(vec![b'x'; length]);
         }
         let packed = write(elements.iter().map(|element| &element[..])).freeze();
+        let widths: usize = elements.iter().map(|element| element_bytes(element)).sum();
+        assert_eq!(packed.len(), HEADER_BYTES + widths + 1);
         assert_eq!(read(&packed), Some(elements.into_iter().map(Bytes::from).collect()));
         for length in 0..200 {
             assert_eq!(read(&packed.slice(..length)), None);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use commands::types::keyspace::{self, Expired};
 use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
 use wire::ids::Version;
-use wire::resp::Reply;
+use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
 /// The time at which sessions start, in ms since the epoch.
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -161,7 +161,12 @@ fn print_at(reply: &Reply, indent: &str, out: &mut String) {
         Reply::Integer(value) => write!(out, "(integer) {value}").expect("a String"),
         Reply::Bulk(text) => write!(out, "\"{}\"", quoted(text)).expect("a String"),
         Reply::Null | Reply::NullArray => out.push_str("(nil)"),
-        Reply::Double(value) => write!(out, "(double) {value}").expect("a String"),
+        Reply::Double(value) => {
+            let mut digits = [0; DOUBLE_BYTES_MAX];
+            let digits = format_double(*value, &mut digits);
+            write!(out, "(double) {}", quoted(digits)).expect("a String")
+        }
+        Reply::DoubleText(digits) => write!(out, "(double) {}", quoted(digits)).expect("a String"),
         Reply::Boolean(value) => write!(out, "({value})").expect("a String"),
         Reply::Array(items) if items.is_empty() => out.push_str("(empty array)"),
         Reply::Array(items) => print_items(items.iter(), ')', indent, out),

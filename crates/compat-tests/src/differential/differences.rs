@@ -42,6 +42,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["SMEMBERS", "SINTER", "SUNION", "SDIFF", "SPOP"], same: unordered, why: "the order of members is the hash table's" },
     Difference { on: &["SSCAN"], same: |e| item_scans(e, 1), why: "as HSCAN" },
     Difference { on: &["SRANDMEMBER"], same: as_many, why: "random; the number of members is compared" },
+    Difference { on: &["ZSCAN"], same: scored_scans, why: "as HSCAN" },
+    Difference { on: &["ZRANDMEMBER"], same: as_many, why: "as HRANDFIELD" },
     Difference { on: &["SCAN"], same: both_scans,
         why: "cursors and order are each server's own; whole scans are compared as sets" },
     Difference { on: &["TTL", "EXPIRETIME"], same: |e| near(e, 2), why: "the clock runs on between the servers (s)" },
@@ -79,6 +81,12 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["XGROUP CREATECONSUMER"], same: |e| (&e.reference.value, &e.target.value) == (&Value::Int(1), &Value::Int(0)), why: "the same" },
     Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
         why: "since 7.4 + is an ID here" },
+    Difference { on: SCORED, same: same_numbers, why: "since 7.2 a double is printed with the fewest digits that read back" },
+    Difference { on: &["OBJECT ENCODING"], same: |e| (e.reference.value.text(), e.target.value.text()) == (Some(b"quicklist"), Some(b"listpack")),
+        why: "since 7.2 a small list is a listpack" },
+    Difference { on: &["ZRANK", "ZREVRANK"], same: |e| e.command.len() == 4 && e.reference.value.error_text().starts_with("ERR wrong number of arguments"),
+        why: "WITHSCORE came with 7.2" },
+    Difference { on: &["LPOS", "LREM", "ZRANDMEMBER"], same: refused_lowest, why: "since 7.2 the number that has no negative is refused" },
     // Evenkeel's own ways.
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },
@@ -94,6 +102,9 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["OBJECT ENCODING"], same: |e| e.copies_across
             && (e.reference.value.text(), e.target.value.text()) == (Some(b"hashtable"), Some(b"listpack")),
         why: "the same of a hash that had been larger: RESTORE makes it small, in Redis too" },
+    Difference { on: &["OBJECT ENCODING"], same: |e| e.copies_across
+            && (e.reference.value.text(), e.target.value.text()) == (Some(b"skiplist"), Some(b"listpack")),
+        why: "the same of a sorted set" },
     Difference { on: &["CONFIG SET"], same: fewer_choices, why: "nothing is ever evicted: noeviction is the only choice" },
     Difference { on: &["COMMAND"], same: |e| e.command.len() == 1 && same_shape(e), why: "as the next row" },
     Difference { on: &["COMMAND COUNT", "COMMAND LIST", "COMMAND INFO", "COMMAND DOCS"], same: same_shape,
@@ -121,6 +132,7 @@ pub struct Parting {
 #[rustfmt::skip]
 pub const PARTINGS: &[Parting] = &[
     Parting { on: "RESTORE", parts: refused_overflow, why: "see its row above" },
+    Parting { on: "LREM", parts: refused_lowest, why: "see its row above" },
     Parting { on: "HELLO", parts: |e| e.reference.value.is_error() && e.command.iter().any(|arg| arg.eq_ignore_ascii_case(b"SETNAME")),
         why: "since 7.2 a HELLO that is refused does not name the connection" },
 ];
@@ -226,6 +238,73 @@ fn more_consumers(exchange: &Exchange<'_>) -> bool {
         && theirs.iter().zip(&ours).all(|((their_counts, theirs), (our_counts, ours))| {
             theirs == ours && their_counts <= our_counts
         })
+}
+
+/// Commands that answer scores.
+const SCORED: &[&str] = &[
+    "ZADD",
+    "ZDIFF",
+    "ZINCRBY",
+    "ZINTER",
+    "ZMPOP",
+    "ZMSCORE",
+    "ZPOPMAX",
+    "ZPOPMIN",
+    "ZRANGE",
+    "ZRANGEBYSCORE",
+    "ZREVRANGE",
+    "ZREVRANGEBYSCORE",
+    "ZSCORE",
+    "ZUNION",
+];
+
+/// Equal but for the digits of doubles, which stand for the same.
+fn same_numbers(exchange: &Exchange<'_>) -> bool {
+    exchange.reference.value == exchange.target.value
+        || are_numbers(&exchange.reference.value, &exchange.target.value)
+}
+
+fn are_numbers(one: &Value, other: &Value) -> bool {
+    let number = |value: &Value| match value {
+        Value::Bulk(text) | Value::Double(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None::<f64>,
+    };
+    match (one, other) {
+        (Value::Bulk(_), Value::Bulk(_)) | (Value::Double(_), Value::Double(_)) => {
+            one == other || number(one).is_some_and(|one| Some(one) == number(other))
+        }
+        _ => match (one.items(), other.items()) {
+            (Some(one), Some(other)) => {
+                let mut pairs = one.iter().zip(other);
+                one.len() == other.len() && pairs.all(|(one, other)| are_numbers(one, other))
+            }
+            _ => one == other,
+        },
+    }
+}
+
+/// As `field_scans`, of scores.
+fn scored_scans(exchange: &Exchange<'_>) -> bool {
+    let parts = [exchange.reference, exchange.target].map(|reply| match reply.value.items() {
+        Some([cursor, members]) => Some((cursor.text()?.to_vec(), sorted(members, 2)?)),
+        _ => None,
+    });
+    let [Some((their_cursor, theirs)), Some((our_cursor, ours))] = parts else { return false };
+    let from_start = exchange.command.get(2).is_some_and(|cursor| cursor == b"0");
+    let at_once = from_start && their_cursor == b"0" && our_cursor == b"0";
+    let mut pairs = theirs.iter().flatten().zip(ours.iter().flatten());
+    !at_once || (theirs.len() == ours.len() && pairs.all(|(one, other)| are_numbers(one, other)))
+}
+
+/// A count or a rank of -2^63 was given and refused.
+fn refused_lowest(exchange: &Exchange<'_>) -> bool {
+    exchange.command.iter().any(|arg| arg == b"-9223372036854775808")
+        && exchange
+            .target
+            .value
+            .error_text()
+            .starts_with("ERR value is out of range, value must between")
+        && !exchange.reference.value.error_text().starts_with("ERR value is out of range")
 }
 
 /// One item each, or as many of them.
@@ -497,6 +576,8 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("command|getkeys", "arity", "-3 since 7.2"),
     ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
+    ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),
+    ("zrevrank", "arity", "-3 since 7.2, with WITHSCORE"),
 ];
 
 /// Bytes below the level of commands that Evenkeel answers in its own way: what is sent, what comes

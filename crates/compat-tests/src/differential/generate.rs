@@ -12,6 +12,7 @@
 //! endless pause). The others are, now and then: an argument lost, doubled, added, swapped for a
 //! hostile one.
 
+mod ordered;
 mod transactions;
 mod words;
 
@@ -26,6 +27,9 @@ const SEQUENCE_ATOMS_MAX: usize = 120;
 const PIPELINE_MAX: usize = 32;
 /// How many of 100 commands are mutated.
 const MUTATED_PERCENT: usize = 8;
+/// How many of 100 keys are of those that a family favours: with keys for all types alike, most
+/// commands would meet a wrong one.
+const FAVOURED_PERCENT: usize = 60;
 /// No generated key outlives less than this, unless it is meant to expire in the test.
 const TTL_MIN_S: u64 = 1_000;
 /// Times to live are this far apart, so that GT and LT decide alike on both servers.
@@ -159,7 +163,7 @@ const TEMPLATES: &[(usize, &str)] = &[
     (5, "RENAMENX <key> <key>"),
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
-    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set|TYPE stream]"),
+    (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set|TYPE zset|TYPE stream]"),
     (4, "SORT <skey> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
     // Of equal weights, only numbers are put in an order.
     (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
@@ -436,6 +440,7 @@ const NAMES: &[&str] = &["me", "conn-1", "", "with space", "with\nline", "x.y:z"
 impl Generator {
     fn fill(&mut self, kind: &str) -> Vec<u8> {
         match kind {
+            "key" if self.rng.chance(FAVOURED_PERCENT) => self.rng.pick(self.favoured).to_vec(),
             "key" => self.rng.pick(KEYS).to_vec(),
             // Mostly the same few, lest others of another type are in their place.
             "skey" if self.rng.chance(70) => self.rng.pick(&KEYS[..2]).to_vec(),
@@ -470,6 +475,11 @@ impl Generator {
             }
             "payload" => self.payload(),
             "ttl" | "ttlms" | "at" | "atms" => self.time(kind),
+            "element" if self.rng.chance(10) => self.value(),
+            kind if ordered::words(kind).is_some() => {
+                let words = ordered::words(kind).unwrap_or_default();
+                self.rng.pick(words).as_bytes().to_vec()
+            }
             other => unreachable!("a template uses the unknown kind <{other}>"),
         }
     }
@@ -535,13 +545,22 @@ pub struct Generator {
     times: u64,
     payloads: Vec<Vec<u8>>,
     weights: usize,
+    /// The keys that the present command mostly takes.
+    favoured: &'static [&'static [u8]],
 }
 
 impl Generator {
     /// A generator. `payloads` are answers of Redis's DUMP, at least one; `now_s` is the time.
     pub fn new(seed: u64, now_s: u64, payloads: Vec<Vec<u8>>) -> Generator {
-        let weights = TEMPLATES.iter().map(|(weight, _)| weight).sum();
-        Generator { rng: Rng::new(seed), start_s: now_s, times: 0, payloads, weights }
+        let weights = templates().map(|(weight, _)| weight).sum();
+        Generator {
+            rng: Rng::new(seed),
+            start_s: now_s,
+            times: 0,
+            payloads,
+            weights,
+            favoured: KEYS,
+        }
     }
 
     /// The next sequence.
@@ -584,6 +603,7 @@ impl Generator {
 
     /// A key that gets a life of a few milliseconds, and a pause that is longer.
     fn expiry(&mut self, atoms: &mut Vec<Atom>) {
+        self.favoured = KEYS;
         let command = self.expand(
             "(PEXPIRE <key> (1|2|5)|SET <key> <val> PX (1|3)|PSETEX <key> 2 <val>|GETEX <key> PX 2)",
         );
@@ -597,7 +617,7 @@ impl Generator {
     fn command(&mut self) -> Command {
         let mut at = self.rng.below(self.weights);
         let mut template = TEMPLATES[0].1;
-        for (weight, candidate) in TEMPLATES {
+        for (weight, candidate) in templates() {
             template = candidate;
             match at.checked_sub(*weight) {
                 Some(rest) => at = rest,
@@ -608,6 +628,7 @@ impl Generator {
             Some(rest) => (rest, true),
             None => (template, false),
         };
+        self.favoured = favoured(template);
         let mut command = self.expand(template);
         if !fixed && self.rng.chance(MUTATED_PERCENT) {
             self.mutate(&mut command);
@@ -693,6 +714,23 @@ impl Generator {
     }
 }
 
+/// All templates.
+fn templates() -> impl Iterator<Item = &'static (usize, &'static str)> {
+    TEMPLATES.iter().chain(ordered::TEMPLATES)
+}
+
+/// The keys that a family mostly takes.
+fn favoured(template: &str) -> &'static [&'static [u8]] {
+    let starts = |names: &[&str]| names.iter().any(|name| template.starts_with(name));
+    match template.as_bytes()[0] {
+        b'H' if !starts(&["HELLO"]) => &KEYS[..4],
+        b'L' if !starts(&["LCS", "LATENCY"]) => &KEYS[4..8],
+        _ if starts(&["RPUSH", "RPOP"]) => &KEYS[4..8],
+        _ if starts(&["Z", "!Z", "GEO"]) => &KEYS[8..12],
+        _ => KEYS,
+    }
+}
+
 /// Whether the command has this name, in any case.
 pub(crate) fn is(command: &[Vec<u8>], name: &str) -> bool {
     command.first().is_some_and(|first| first.eq_ignore_ascii_case(name.as_bytes()))
@@ -733,7 +771,7 @@ mod tests {
     #[test]
     fn every_template_can_be_filled_in() {
         let mut generator = generator(1);
-        for (_, template) in TEMPLATES {
+        for (_, template) in templates() {
             for _ in 0..50 {
                 let command = generator.expand(template.trim_start_matches('!'));
                 let rest = command.iter().any(|arg| arg.starts_with(b"<") || arg.starts_with(b"("));
@@ -753,7 +791,7 @@ mod tests {
                 }
             }
         }
-        for (_, template) in TEMPLATES {
+        for (_, template) in templates() {
             let name = template.trim_start_matches('!').split(' ').next().unwrap_or_default();
             if !name.starts_with('<') {
                 assert!(seen.contains(&name.to_ascii_uppercase().into_bytes()), "{name}");

@@ -228,6 +228,10 @@ impl Runner {
             for key in KEYS {
                 lines.push(vec![b"GET".to_vec(), key.to_vec()]);
                 lines.push(vec![b"HGETALL".to_vec(), key.to_vec()]);
+                let elements: [&[u8]; 4] = [b"LRANGE", key, b"0", b"-1"];
+                lines.push(elements.map(<[u8]>::to_vec).to_vec());
+                let scored: [&[u8]; 5] = [b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"];
+                lines.push(scored.map(<[u8]>::to_vec).to_vec());
                 lines.push(vec![b"PTTL".to_vec(), key.to_vec()]);
                 lines.push(vec![b"OBJECT".to_vec(), b"ENCODING".to_vec(), key.to_vec()]);
             }

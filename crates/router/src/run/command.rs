@@ -133,6 +133,8 @@ fn describe(entry: &Entry) -> Reply {
         Keys::Into { target, .. } => (i64::from(target), -1, 1),
         Keys::Pair(..) => (1, 2, 1),
         Keys::Sort { .. } => (1, 1, 1),
+        Keys::CountedInto { target, .. } => (i64::from(target), i64::from(target), 1),
+        Keys::AndStore { .. } => (1, 1, 1),
         _ => (0, 0, 0),
     };
     let categories =
@@ -191,6 +193,8 @@ fn command_flags(flags: Flags, keys: Keys) -> Vec<&'static str> {
             | Keys::CountedPairs { .. }
             | Keys::AfterStreams { .. }
             | Keys::Sort { .. }
+            | Keys::CountedInto { .. }
+            | Keys::AndStore { .. }
             | Keys::Find(..)
     );
     let flags = if movable { flags | Flags::MOVABLEKEYS } else { flags };
@@ -227,6 +231,7 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
         ("range", integers([("lastkey", last), ("keystep", i64::from(step)), ("limit", 0)]))
     };
     let unknown = || ("unknown", Reply::Map(Vec::new()));
+    let counted = || ("keynum", integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]));
     match keys {
         Keys::None | Keys::Table(_) | Keys::AllTables(_) => Vec::new(),
         Keys::Range { first, last, step, flags } => {
@@ -244,8 +249,19 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             vec![key_spec(first, at(1), range(0, 1)), key_spec(second, at(2), range(0, 1))]
         }
         Keys::Counted { at: count_at, flags } => {
-            let counted = integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]);
-            vec![key_spec(flags, at(count_at), ("keynum", counted))]
+            vec![key_spec(flags, at(count_at), counted())]
+        }
+        Keys::CountedInto { target, at: count_at, into, from } => {
+            vec![key_spec(into, at(target), range(0, 1)), key_spec(from, at(count_at), counted())]
+        }
+        Keys::AndStore { from } => {
+            let named = |name| ("keyword", keyword(name, from));
+            let flags = KeyFlags::OW | KeyFlags::UPDATE;
+            vec![
+                key_spec(KeyFlags::RO | KeyFlags::ACCESS, at(1), range(0, 1)),
+                key_spec(flags, named("STORE"), range(0, 1)),
+                key_spec(flags, named("STOREDIST"), range(0, 1)),
+            ]
         }
         Keys::CountedPairs { at: count_at, flags } => {
             let counted = integers([("keynumidx", 0), ("firstkey", 1), ("keystep", 2)]);
@@ -269,6 +285,12 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
         }
         Keys::Find(_, flags) => vec![key_spec(flags, unknown(), unknown())],
     }
+}
+
+/// Where a key stands that a word announces.
+fn keyword(name: &'static str, from: u16) -> Reply {
+    let from = Reply::Integer(i64::from(from));
+    Reply::Map(vec![(word("keyword"), word(name)), (word("startfrom"), from)])
 }
 
 fn key_spec(flags: KeyFlags, begin: (&'static str, Reply), find: (&'static str, Reply)) -> Reply {

@@ -59,6 +59,8 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
             let digits = format_double(*value, &mut digits);
             if resp3 { line(b',', digits, out) } else { bulk_copied(digits, out) }
         }
+        Reply::DoubleText(digits) if resp3 => line(b',', digits, out),
+        Reply::DoubleText(digits) => bulk(digits, out),
         Reply::Boolean(value) if resp3 => out.put_slice(if *value { b"#t\r\n" } else { b"#f\r\n" }),
         Reply::Boolean(value) => header(b':', i64::from(*value), out),
         Reply::BigNumber(digits) if resp3 => line(b'(', digits, out),
@@ -174,6 +176,7 @@ mod tests {
             (Reply::Set(vec![Reply::OK]), r"*1\r\n+OK\r\n", r"~1\r\n+OK\r\n"),
             (Reply::Push(vec![Reply::OK]), r"*1\r\n+OK\r\n", r">1\r\n+OK\r\n"),
             (Reply::Double(f64::INFINITY), r"$3\r\ninf\r\n", r",inf\r\n"),
+            (Reply::DoubleText(bytes("0.10")), r"$4\r\n0.10\r\n", r",0.10\r\n"),
             (Reply::Boolean(true), r":1\r\n", r"#t\r\n"),
             (Reply::Boolean(false), r":0\r\n", r"#f\r\n"),
             (Reply::BigNumber(bytes("123")), r"$3\r\n123\r\n", r"(123\r\n"),

@@ -34,6 +34,8 @@ pub enum Reply {
     Push(Vec<Reply>),
     /// `,1.5` in RESP3, a bulk in RESP2, digits as Redis prints them.
     Double(f64),
+    /// The same of a double whose digits are given (GEOPOS prints more of them).
+    DoubleText(Bytes),
     /// `#t` in RESP3, `:1` in RESP2.
     Boolean(bool),
     /// `(n` in RESP3, a bulk in RESP2.
@@ -59,6 +61,7 @@ impl Reply {
             | Reply::Error(text)
             | Reply::Bulk(text)
             | Reply::BigNumber(text)
+            | Reply::DoubleText(text)
             | Reply::Verbatim { text, .. } => text.len(),
             Reply::Array(items)
             | Reply::Set(items)

@@ -1,0 +1,632 @@
+//! Counted directories: items in an order, found by their position or by where they stand in the
+//! order, in O(log n) rows.
+//!
+//! Items lie in chunks, chunks hang on nodes, nodes on nodes above them up to one root, all chunks
+//! equally deep. A link to a chunk or node says how many items are below it, so a position is found
+//! by adding up counts on the way down; where items have an order it also repeats the first item
+//! below it, so the same way down finds a rank. Every row has an id, and ids are never reused.
+//!
+//! ```text
+//! data row, what follows the generation = 2 id:u64
+//! value = 0 chunk                                     types/chunk.rs
+//!       | level:u8 { link }                           level: 1 above chunks, 2 above nodes of 1 …
+//! link  = id:varint count:varint bytes:varint [length:varint first_item]
+//!                                                     the first item only where items have an order
+//! body of the header = root:varint height:varint next_id:varint
+//! ```
+//!
+//! A row holds at most [`SLOTS_MAX`] items or links and [`ROW_BYTES_MAX`] bytes; only what cannot be
+//! divided (an item that is longer, two links whose items are) makes it larger. A change rewrites the
+//! chunks it touches and the nodes above them. A chunk that has become too large is divided in
+//! halves; at either end of everything it is left full instead, since what grows there goes on
+//! growing there. One that has become small is joined to a neighbour if both fit well into one row.
+//! A chunk that has become empty is a row less at once: what pops from an end never meets what was
+//! there before.
+//!
+//! The alternative, a row per item under a key that leaves gaps (as quicksort's fractions do), needs
+//! no counts on the way to change an item, and so cannot tell a position.
+
+use std::ops::{ControlFlow, Range};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wire::ids::{TableId, Version};
+use wire::placement::Placement;
+
+use crate::rows;
+use crate::txn::Txn;
+use crate::types::chunk;
+use crate::types::header::{put_varint, read_varint};
+use crate::view::{Direction, View, ViewError};
+
+/// Most items of a chunk, and links of a node.
+pub(crate) const SLOTS_MAX: usize = 128;
+/// Most bytes of a row's value, if it has more than one item, or more than two links.
+pub(crate) const ROW_BYTES_MAX: usize = 8 << 10;
+/// A row with fewer slots and fewer bytes than this part of the most is joined to a neighbour …
+const SMALL_PART: usize = 4;
+/// … if both together have at most so many quarters of the most: else the next insertion would
+/// divide them again.
+const JOINED_QUARTERS_MAX: usize = 3;
+/// Levels that no collection reaches; more are damage.
+const HEIGHT_MAX: u32 = 64;
+
+const SUB_NODE: u8 = 2;
+
+/// Where the rows of a directory lie, and whether its items have an order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    pub(crate) table: TableId,
+    pub(crate) placement: Placement,
+    pub(crate) generation: Version,
+    /// Links repeat their first item, so that [`Directory::rank`] may be asked.
+    pub(crate) ordered: bool,
+}
+
+impl Site {
+    fn row(&self, id: u64) -> Bytes {
+        let mut sub = [SUB_NODE; 9];
+        sub[1..].copy_from_slice(&id.to_be_bytes());
+        rows::data_key(self.table, self.placement, self.generation, &sub)
+    }
+}
+
+/// A link to a row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Link {
+    id: u64,
+    /// Items below it.
+    count: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// The first of them; empty if items have no order.
+    first: Bytes,
+}
+
+impl Link {
+    fn width(&self) -> usize {
+        let numbers = [self.id, self.count, self.bytes];
+        let varint = |number: u64| (u64::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize;
+        numbers.into_iter().map(varint).sum::<usize>() + chunk::width(&self.first)
+    }
+}
+
+/// Which end of everything a change is at, if at one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Front,
+    Back,
+    Neither,
+}
+
+/// A change: the items at `positions` are replaced by others.
+#[derive(Clone, Debug)]
+struct Change<'a> {
+    positions: Range<u64>,
+    insert: &'a [Bytes],
+    end: End,
+}
+
+/// Items in an order, in rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    site: Site,
+    /// Levels of nodes above the chunks.
+    height: u32,
+    next_id: u64,
+    root: Option<Link>,
+}
+
+impl Directory {
+    /// A directory without items.
+    pub(crate) fn new(site: Site) -> Directory {
+        Directory { site, height: 0, next_id: 0, root: None }
+    }
+
+    /// The directory that a header tells of, with its items and their bytes; `None` if it is damaged.
+    pub(crate) fn read(site: Site, mut body: &[u8], count: u64, bytes: u64) -> Option<Directory> {
+        let id = read_varint(&mut body)?;
+        let height = u32::try_from(read_varint(&mut body)?).ok()?;
+        let next_id = read_varint(&mut body)?;
+        if !body.is_empty() || height > HEIGHT_MAX {
+            return None;
+        }
+        let root = Some(Link { id, count, bytes, first: Bytes::new() });
+        Some(Directory { site, height, next_id, root })
+    }
+
+    /// Appends what the header keeps.
+    pub(crate) fn write(&self, out: &mut BytesMut) {
+        put_varint(out, self.root.as_ref().map_or(0, |root| root.id));
+        put_varint(out, u64::from(self.height));
+        put_varint(out, self.next_id);
+    }
+
+    /// Where its rows lie.
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// How many items it has.
+    pub(crate) fn count(&self) -> u64 {
+        self.root.as_ref().map_or(0, |root| root.count)
+    }
+
+    /// Bytes of its items.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.root.as_ref().map_or(0, |root| root.bytes)
+    }
+
+    /// The item at a position.
+    pub(crate) fn get(&self, view: &dyn View, at: u64) -> Result<Option<Bytes>, ViewError> {
+        let Some(root) = self.root.as_ref().filter(|root| at < root.count) else {
+            return Ok(None);
+        };
+        let (mut id, mut at) = (root.id, at);
+        for level in (1..=self.height).rev() {
+            let row = self.node(view, id, level)?;
+            let mut below = None;
+            for link in links(&row, self.site.ordered) {
+                let link = link?;
+                if at < link.count {
+                    below = Some(link.id);
+                    break;
+                }
+                at -= link.count;
+            }
+            id = below.ok_or(ViewError::Damaged)?;
+        }
+        let item = chunk::get(&self.node(view, id, 0)?, at)?;
+        item.ok_or(ViewError::Damaged).map(Some)
+    }
+
+    /// How many items are `before` something. They must be the first ones: the items' order decides.
+    pub(crate) fn rank(
+        &self,
+        view: &dyn View,
+        before: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<u64, ViewError> {
+        debug_assert!(self.site.ordered, "links without first items tell no rank");
+        let Some(root) = &self.root else { return Ok(0) };
+        let (mut id, mut rank) = (root.id, 0);
+        for level in (1..=self.height).rev() {
+            let row = self.node(view, id, level)?;
+            // What is asked for begins in the last row whose first item is still before it.
+            let mut candidate: Option<Link> = None;
+            for link in links(&row, true) {
+                let link = link?;
+                if candidate.is_some() && !before(&link.first) {
+                    break;
+                }
+                rank += candidate.map_or(0, |passed| passed.count);
+                candidate = Some(link);
+            }
+            id = candidate.ok_or(ViewError::Damaged)?.id;
+        }
+        Ok(rank + chunk::rank(&self.node(view, id, 0)?, before)?)
+    }
+
+    /// Visits the items at these positions in a direction, until `visit` breaks.
+    pub(crate) fn walk(
+        &self,
+        view: &dyn View,
+        positions: Range<u64>,
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let positions = clip(&positions, &(0..root.count));
+        if !positions.is_empty() {
+            let _ = self.walk_below(view, (root.id, self.height), &positions, direction, visit)?;
+        }
+        Ok(())
+    }
+
+    fn walk_below(
+        &self,
+        view: &dyn View,
+        (id, level): (u64, u32),
+        positions: &Range<u64>,
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ViewError> {
+        let row = self.node(view, id, level)?;
+        if level == 0 {
+            return chunk::walk(&row, positions, direction, visit);
+        }
+        let mut start = 0;
+        let mut touched = Vec::new();
+        for link in links(&row, self.site.ordered) {
+            let link = link?;
+            let end = start + link.count;
+            let local = clip(positions, &(start..end));
+            if !local.is_empty() {
+                touched.push((link.id, local.start - start..local.end - start));
+            }
+            if end >= positions.end {
+                break;
+            }
+            start = end;
+        }
+        if direction == Direction::Backward {
+            touched.reverse();
+        }
+        for (id, local) in touched {
+            if self.walk_below(view, (id, level - 1), &local, direction, visit)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Replaces the items at `positions` by others. Where items have an order, they must keep it.
+    pub(crate) fn splice(
+        &mut self,
+        txn: &mut Txn<'_>,
+        positions: Range<u64>,
+        insert: &[Bytes],
+    ) -> Result<(), ViewError> {
+        let count = self.count();
+        if positions.end > count {
+            return Err(ViewError::Damaged);
+        }
+        let end = match () {
+            () if positions.start == count => End::Back,
+            () if positions.end == 0 => End::Front,
+            () => End::Neither,
+        };
+        let change = Change { positions, insert, end };
+        let mut top = match self.root.take() {
+            Some(root) => self.splice_below(txn, &root, self.height, &change)?,
+            None => self.write_chunks(txn, None, insert, end),
+        };
+        while top.len() > 1 {
+            self.height += 1;
+            top = self.write_nodes(txn, None, top, self.height, end);
+        }
+        self.root = top.pop();
+        self.lower_root(txn)
+    }
+
+    /// A root with one link is one row too many.
+    fn lower_root(&mut self, txn: &mut Txn<'_>) -> Result<(), ViewError> {
+        while self.height > 0 {
+            let Some(root) = &self.root else {
+                self.height = 0;
+                break;
+            };
+            let row = self.node(txn, root.id, self.height)?;
+            let mut below = links(&row, self.site.ordered);
+            let (first, second) = (below.next(), below.next());
+            let (Some(only), None) = (first, second) else { break };
+            txn.delete(self.site.row(root.id));
+            self.root = Some(only?);
+            self.height -= 1;
+        }
+        Ok(())
+    }
+
+    /// Changes what is below a link; the links that come instead of it.
+    fn splice_below(
+        &mut self,
+        txn: &mut Txn<'_>,
+        link: &Link,
+        level: u32,
+        change: &Change<'_>,
+    ) -> Result<Vec<Link>, ViewError> {
+        if level == 0 {
+            return self.splice_chunk(txn, link, change);
+        }
+        let row = self.node(txn, link.id, level)?;
+        let old = links(&row, self.site.ordered).collect::<Result<Vec<_>, _>>()?;
+        let mut new = Vec::with_capacity(old.len() + 1);
+        let mut touched: Option<Range<usize>> = None;
+        let mut to_insert = change.insert;
+        let (mut start, last) = (0, old.len().saturating_sub(1));
+        for (at, below) in old.into_iter().enumerate() {
+            let end = start + below.count;
+            let local = clip(&change.positions, &(start..end));
+            let local = local.start.saturating_sub(start)..local.end.saturating_sub(start);
+            let first = change.positions.start;
+            let takes = !to_insert.is_empty()
+                && (first < end || at == last || (change.positions.is_empty() && first == end));
+            let whole = 0..below.count;
+            start = end;
+            if !takes && local.is_empty() {
+                new.push(below);
+                continue;
+            }
+            let from = new.len();
+            if takes || local != whole {
+                let positions = if takes && local.is_empty() {
+                    let at = first.saturating_sub(end - below.count);
+                    at..at
+                } else {
+                    local
+                };
+                let insert = if takes { std::mem::take(&mut to_insert) } else { &[] };
+                let change = Change { positions, insert, end: change.end };
+                new.extend(self.splice_below(txn, &below, level - 1, &change)?);
+            } else {
+                self.delete_below(txn, &below, level - 1)?;
+            }
+            touched = Some(touched.map_or(from, |touched| touched.start)..new.len());
+        }
+        if let Some(touched) = touched {
+            self.join_small(txn, &mut new, touched, level - 1)?;
+        }
+        Ok(self.write_nodes(txn, Some(link.id), new, level, change.end))
+    }
+
+    fn splice_chunk(
+        &mut self,
+        txn: &mut Txn<'_>,
+        link: &Link,
+        change: &Change<'_>,
+    ) -> Result<Vec<Link>, ViewError> {
+        let old = self.node(txn, link.id, 0)?;
+        let spliced = chunk::splice(&old, &change.positions, change.insert, &[0])?;
+        let removed = change.positions.end - change.positions.start;
+        let count = (link.count + change.insert.len() as u64).saturating_sub(removed);
+        let new = spliced.chunk.slice(1..);
+        let fits = count <= SLOTS_MAX as u64 && spliced.chunk.len() <= ROW_BYTES_MAX;
+        if count == 0 || !(fits || count == 1) {
+            let items = chunk::items(&new).collect::<Result<Vec<_>, _>>()?;
+            return Ok(self.write_chunks(txn, Some(link.id), &items, change.end));
+        }
+        let inserted: u64 = change.insert.iter().map(|item| item.len() as u64).sum();
+        let bytes = (link.bytes + inserted).saturating_sub(spliced.removed_bytes);
+        let first = match self.site.ordered {
+            true => chunk::get(&new, 0)?.ok_or(ViewError::Damaged)?,
+            false => Bytes::new(),
+        };
+        txn.put(self.site.row(link.id), spliced.chunk);
+        Ok(vec![Link { id: link.id, count, bytes, first }])
+    }
+
+    /// Writes items as chunks, the first of them under `id`, and returns the links to them.
+    fn write_chunks(
+        &mut self,
+        txn: &mut Txn<'_>,
+        id: Option<u64>,
+        items: &[Bytes],
+        end: End,
+    ) -> Vec<Link> {
+        let widths: Vec<usize> = items.iter().map(|item| chunk::width(item)).collect();
+        let (mut rest, mut id, mut made) = (items, id, Vec::new());
+        for length in cut(&widths, 1, end) {
+            let (part, behind) = rest.split_at(length);
+            rest = behind;
+            let mut row = BytesMut::with_capacity(ROW_BYTES_MAX.min(256));
+            row.put_u8(0);
+            chunk::put(&mut row, part);
+            let id = id.take().unwrap_or_else(|| self.new_id());
+            txn.put(self.site.row(id), row.freeze());
+            let first = match self.site.ordered {
+                true => part[0].clone(),
+                false => Bytes::new(),
+            };
+            let bytes = part.iter().map(|item| item.len() as u64).sum();
+            made.push(Link { id, count: length as u64, bytes, first });
+        }
+        if let Some(unused) = id {
+            txn.delete(self.site.row(unused));
+        }
+        made
+    }
+
+    /// Writes links as nodes, the first of them under `id`, and returns the links to them.
+    fn write_nodes(
+        &mut self,
+        txn: &mut Txn<'_>,
+        id: Option<u64>,
+        below: Vec<Link>,
+        level: u32,
+        end: End,
+    ) -> Vec<Link> {
+        let widths: Vec<usize> = below.iter().map(Link::width).collect();
+        let (mut rest, mut id, mut made) = (&below[..], id, Vec::new());
+        for length in cut(&widths, 2, end) {
+            let (part, behind) = rest.split_at(length);
+            rest = behind;
+            let mut row = BytesMut::with_capacity(ROW_BYTES_MAX.min(16 * length));
+            row.put_u8(level as u8);
+            put_links(&mut row, part, self.site.ordered);
+            let id = id.take().unwrap_or_else(|| self.new_id());
+            txn.put(self.site.row(id), row.freeze());
+            let (count, bytes) = part
+                .iter()
+                .fold((0, 0), |(count, bytes), link| (count + link.count, bytes + link.bytes));
+            made.push(Link { id, count, bytes, first: part[0].first.clone() });
+        }
+        if let Some(unused) = id {
+            txn.delete(self.site.row(unused));
+        }
+        made
+    }
+
+    /// Joins those of the touched rows that have become small to a neighbour, if both fit well.
+    fn join_small(
+        &mut self,
+        txn: &mut Txn<'_>,
+        new: &mut Vec<Link>,
+        mut touched: Range<usize>,
+        level: u32,
+    ) -> Result<(), ViewError> {
+        while touched.start < touched.end.min(new.len()) && new.len() > 1 {
+            let at = touched.start;
+            let row = self.node(txn, new[at].id, level)?;
+            let joined = match is_small(self.slots(&row, &new[at], level)?, row.len()) {
+                // The one behind it first: what is popped from the front becomes small there.
+                true if at + 1 < new.len() && self.join(txn, new, at, level)? => Some(at),
+                true if at > 0 && self.join(txn, new, at - 1, level)? => Some(at - 1),
+                _ => None,
+            };
+            match joined {
+                Some(left) => touched = left..touched.end.saturating_sub(1).max(left + 1),
+                None => touched.start += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins the rows of two neighbouring links, if they fit well into one; whether it did.
+    fn join(
+        &mut self,
+        txn: &mut Txn<'_>,
+        new: &mut Vec<Link>,
+        left: usize,
+        level: u32,
+    ) -> Result<bool, ViewError> {
+        let (one, other) = (new[left].clone(), new[left + 1].clone());
+        let known_too_many = (one.count + other.count) as usize > quarters(SLOTS_MAX);
+        if level == 0 && known_too_many {
+            return Ok(false);
+        }
+        let front = self.node(txn, one.id, level)?;
+        let back = self.node(txn, other.id, level)?;
+        let slots = self.slots(&front, &one, level)? + self.slots(&back, &other, level)?;
+        let width = front.len() + back.len();
+        if slots > quarters(SLOTS_MAX) || width > quarters(ROW_BYTES_MAX) {
+            return Ok(false);
+        }
+        let mut row = BytesMut::with_capacity(1 + width);
+        row.put_u8(level as u8);
+        row.put_slice(&front);
+        row.put_slice(&back);
+        txn.put(self.site.row(one.id), row.freeze());
+        txn.delete(self.site.row(other.id));
+        new[left].count += other.count;
+        new[left].bytes += other.bytes;
+        new.remove(left + 1);
+        Ok(true)
+    }
+
+    /// Deletes all rows below a link, its own included. Chunks are not read for it.
+    fn delete_below(
+        &mut self,
+        txn: &mut Txn<'_>,
+        link: &Link,
+        level: u32,
+    ) -> Result<(), ViewError> {
+        if level > 0 {
+            let row = self.node(txn, link.id, level)?;
+            for below in links(&row, self.site.ordered) {
+                self.delete_below(txn, &below?, level - 1)?;
+            }
+        }
+        txn.delete(self.site.row(link.id));
+        Ok(())
+    }
+
+    /// The chunk or the links in a row.
+    fn node(&self, view: &dyn View, id: u64, level: u32) -> Result<Bytes, ViewError> {
+        let row = view.get(&self.site.row(id))?.ok_or(ViewError::Damaged)?;
+        match row.first() {
+            Some(found) if u32::from(*found) == level => Ok(row.slice(1..)),
+            _ => Err(ViewError::Damaged),
+        }
+    }
+
+    /// How many slots of a row are taken.
+    fn slots(&self, row: &Bytes, link: &Link, level: u32) -> Result<usize, ViewError> {
+        if level == 0 {
+            return Ok(link.count as usize);
+        }
+        links(row, self.site.ordered).try_fold(0, |slots, link| link.map(|_| slots + 1))
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+/// The links in a node.
+fn links(row: &Bytes, ordered: bool) -> impl Iterator<Item = Result<Link, ViewError>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let mut rest = row.get(at..).filter(|rest| !rest.is_empty())?;
+        let read = |rest: &mut &[u8]| {
+            let (id, count) = (read_varint(rest)?, read_varint(rest)?);
+            let bytes = read_varint(rest)?;
+            let first = match ordered {
+                true => {
+                    let length = usize::try_from(read_varint(rest)?).ok()?;
+                    row.slice_ref(rest.split_off(..length)?)
+                }
+                false => Bytes::new(),
+            };
+            Some(Link { id, count, bytes, first })
+        };
+        let link = read(&mut rest);
+        at = if link.is_some() { row.len() - rest.len() } else { row.len() };
+        Some(link.ok_or(ViewError::Damaged))
+    })
+}
+
+fn put_links(row: &mut BytesMut, links: &[Link], ordered: bool) {
+    for link in links {
+        put_varint(row, link.id);
+        put_varint(row, link.count);
+        put_varint(row, link.bytes);
+        if ordered {
+            put_varint(row, link.first.len() as u64);
+            row.put_slice(&link.first);
+        }
+    }
+}
+
+fn is_small(slots: usize, bytes: usize) -> bool {
+    slots < SLOTS_MAX / SMALL_PART && bytes < ROW_BYTES_MAX / SMALL_PART
+}
+
+fn quarters(most: usize) -> usize {
+    most / 4 * JOINED_QUARTERS_MAX
+}
+
+fn clip(positions: &Range<u64>, to: &Range<u64>) -> Range<u64> {
+    let start = positions.start.max(to.start);
+    start..positions.end.min(to.end).max(start)
+}
+
+/// How slots of these widths are divided among rows: the lengths of the parts. A row takes at least
+/// `least` slots whatever their widths.
+fn cut(widths: &[usize], least: usize, end: End) -> Vec<usize> {
+    // The byte before the chunk or the links.
+    let bytes_max = ROW_BYTES_MAX - 1;
+    let total: usize = widths.iter().sum();
+    if widths.is_empty() {
+        return Vec::new();
+    }
+    if widths.len() <= SLOTS_MAX && (total <= bytes_max || widths.len() <= least) {
+        return vec![widths.len()];
+    }
+    let fill = |widths: &mut dyn Iterator<Item = &usize>, slots_max: usize, share: usize| {
+        let (mut parts, mut slots, mut bytes) = (Vec::new(), 0, 0);
+        for width in widths {
+            let full = slots >= slots_max || bytes + width > bytes_max || bytes >= share;
+            if full && slots >= least {
+                parts.push(slots);
+                (slots, bytes) = (0, 0);
+            }
+            (slots, bytes) = (slots + 1, bytes + width);
+        }
+        parts.push(slots);
+        parts
+    };
+    match end {
+        End::Back => fill(&mut widths.iter(), SLOTS_MAX, usize::MAX),
+        End::Front => {
+            let mut parts = fill(&mut widths.iter().rev(), SLOTS_MAX, usize::MAX);
+            parts.reverse();
+            parts
+        }
+        End::Neither => {
+            let parts = fill(&mut widths.iter(), SLOTS_MAX, usize::MAX).len().max(2);
+            fill(&mut widths.iter(), widths.len().div_ceil(parts), total.div_ceil(parts))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

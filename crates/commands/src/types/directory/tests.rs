@@ -1,0 +1,386 @@
+//! Directories against a vector and a set, and how many rows a change or a look costs.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::testing::Random;
+use crate::txn::Counters;
+use crate::view::MemoryView;
+use wire::placement::PlacementRange;
+
+const SITE: Site = Site {
+    table: TableId(0),
+    placement: Placement::MIN,
+    generation: Version { index: 1, ordinal: 0 },
+    ordered: false,
+};
+
+/// Counts the rows that are read.
+struct Counting<'a> {
+    view: &'a dyn View,
+    reads: Cell<usize>,
+}
+
+impl View for Counting<'_> {
+    fn now_ms(&self) -> u64 {
+        self.view.now_ms()
+    }
+
+    fn table(&self) -> TableId {
+        self.view.table()
+    }
+
+    fn range(&self) -> PlacementRange {
+        self.view.range()
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.reads.set(self.reads.get() + 1);
+        self.view.get(row)
+    }
+
+    fn scan(
+        &self,
+        _: &[u8],
+        _: &[u8],
+        _: Direction,
+        _: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        panic!("a directory finds its rows by their ids");
+    }
+
+    fn counters(&self) -> Counters {
+        self.view.counters()
+    }
+
+    fn flushed_through(&self) -> Option<Version> {
+        self.view.flushed_through()
+    }
+
+    fn random(&self) -> u64 {
+        self.view.random()
+    }
+}
+
+/// A directory and the rows it lies in.
+struct Stored {
+    view: MemoryView,
+    directory: Directory,
+}
+
+/// What a step cost.
+#[derive(Clone, Copy, Default, Debug)]
+struct Cost {
+    reads: usize,
+    writes: usize,
+    bytes: usize,
+}
+
+impl Stored {
+    fn new(ordered: bool) -> Stored {
+        let directory = Directory::new(Site { ordered, ..SITE });
+        Stored { view: MemoryView::new(0), directory }
+    }
+
+    fn splice(&mut self, positions: Range<u64>, insert: &[Bytes]) -> Cost {
+        let counting = Counting { view: &self.view, reads: Cell::new(0) };
+        let mut txn = Txn::new(&counting, Version { index: 2, ordinal: 0 });
+        self.directory.splice(&mut txn, positions, insert).expect("sound rows");
+        let effects = txn.into_effects();
+        let bytes = |write: &crate::txn::RowWrite| write.value.as_ref().map_or(0, Bytes::len);
+        let cost = Cost {
+            reads: counting.reads.get(),
+            writes: effects.writes.len(),
+            bytes: effects.writes.iter().map(bytes).sum(),
+        };
+        self.view.apply(effects);
+        cost
+    }
+
+    /// As a header would have kept it.
+    fn reopen(&mut self) {
+        let mut body = BytesMut::new();
+        self.directory.write(&mut body);
+        let (count, bytes) = (self.directory.count(), self.directory.bytes());
+        if count > 0 {
+            let read = Directory::read(self.directory.site, &body, count, bytes);
+            self.directory = read.expect("its own body");
+        }
+    }
+
+    /// Every row compared with what is said of it above; all items.
+    fn check(&self) -> Vec<Bytes> {
+        let (mut rows, mut items) = (0, Vec::new());
+        if let Some(root) = &self.directory.root {
+            check(
+                &self.directory,
+                &self.view,
+                (root, self.directory.height),
+                (&mut rows, &mut items),
+            );
+        }
+        assert_eq!(self.view.rows.len(), rows, "rows that nothing links to");
+        items
+    }
+
+    fn reads(&self, look: impl FnOnce(&Directory, &dyn View)) -> usize {
+        let counting = Counting { view: &self.view, reads: Cell::new(0) };
+        look(&self.directory, &counting);
+        counting.reads.get()
+    }
+}
+
+fn check(
+    directory: &Directory,
+    view: &dyn View,
+    (link, level): (&Link, u32),
+    (rows, items): (&mut usize, &mut Vec<Bytes>),
+) {
+    *rows += 1;
+    assert!(link.id < directory.next_id);
+    let is_root = directory.root.as_ref() == Some(link);
+    let row = directory.node(view, link.id, level).expect("a row");
+    let from = items.len();
+    let slots = if level == 0 {
+        items.extend(chunk::items(&row).map(|item| item.expect("an item")));
+        items.len() - from
+    } else {
+        let below = links(&row, directory.site.ordered);
+        let below: Vec<Link> = below.map(|link| link.expect("a link")).collect();
+        for link in &below {
+            check(directory, view, (link, level - 1), (rows, items));
+        }
+        below.len()
+    };
+    assert!((1..=SLOTS_MAX).contains(&slots), "{slots} slots at level {level}");
+    let undividable = if level == 0 { 1 } else { 2 };
+    assert!(slots <= undividable || row.len() < ROW_BYTES_MAX, "{} bytes", row.len());
+    assert!(!is_root || level == 0 || slots > 1, "a root with one link");
+    let below = &items[from..];
+    assert_eq!(link.count, below.len() as u64);
+    assert_eq!(link.bytes, below.iter().map(|item| item.len() as u64).sum::<u64>());
+    assert!(is_root || !directory.site.ordered || link.first == below[0]);
+}
+
+fn item(random: &mut Random) -> Bytes {
+    let length = match random.below(200) {
+        0 => 20_000,
+        1..4 => 3_000,
+        _ => 40,
+    };
+    Bytes::from(random.bytes(length))
+}
+
+#[test]
+fn positions_are_those_of_a_vector() {
+    let mut random = Random::new(41);
+    let mut stored = Stored::new(false);
+    let mut model: Vec<Bytes> = Vec::new();
+    let (mut highest, mut emptied) = (0, 0);
+    for step in 0..100_000 {
+        // Grows, shrinks and grows again; by one, or by many.
+        let growing = step / 12_500 % 2 == 0;
+        let start = match random.below(6) {
+            0 | 1 => 0,
+            2 | 3 => model.len(),
+            _ => random.below(model.len() + 1),
+        };
+        let most = if random.below(2_000) == 0 { 1_500 } else { 3 };
+        let (removed, inserted) = match (growing, random.below(4)) {
+            (_, 0) => (1, 1),
+            (true, 1..) => (0, 1 + random.below(most)),
+            (false, _) => (1 + random.below(most), 0),
+        };
+        // Once in a while nothing is left.
+        let all = !growing && random.below(5_000) == 0;
+        let start = if removed > 0 { start.min(model.len().saturating_sub(1)) } else { start };
+        let (start, removed) = if all { (0, model.len()) } else { (start, removed) };
+        let end = (start + removed).min(model.len());
+        let insert: Vec<Bytes> = (0..inserted).map(|_| item(&mut random)).collect();
+        stored.splice(start as u64..end as u64, &insert);
+        model.splice(start..end, insert);
+        assert_eq!(stored.directory.count(), model.len() as u64);
+        highest = highest.max(stored.directory.height);
+        emptied += usize::from(model.is_empty());
+        if step % 16 == 0 {
+            stored.reopen();
+            let at = random.below(model.len() + 2);
+            let found = stored.directory.get(&stored.view, at as u64).expect("sound rows");
+            assert_eq!(found.as_ref(), model.get(at), "step {step}");
+        }
+        if step % 997 == 0 {
+            assert!(stored.check() == model, "step {step}");
+            assert_walks(&stored, &model, &mut random);
+        }
+    }
+    assert!(highest >= 2 && emptied > 0, "{highest} levels, empty {emptied} times");
+    let count = stored.directory.count();
+    stored.splice(0..count, &[]);
+    assert!(stored.view.rows.is_empty());
+}
+
+fn assert_walks(stored: &Stored, model: &[Bytes], random: &mut Random) {
+    let start = random.below(model.len() + 1);
+    let end = start + random.below(model.len() + 10 - start);
+    for direction in [Direction::Forward, Direction::Backward] {
+        let mut seen = Vec::new();
+        let limit = 1 + random.below(1_000);
+        let walked =
+            stored.directory.walk(&stored.view, start as u64..end as u64, direction, &mut |item| {
+                seen.push(item);
+                if seen.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        walked.expect("sound rows");
+        let mut expected = model[start..end.min(model.len())].to_vec();
+        if direction == Direction::Backward {
+            expected.reverse();
+        }
+        expected.truncate(limit);
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn ranks_are_those_of_a_set() {
+    let mut random = Random::new(42);
+    let mut stored = Stored::new(true);
+    let mut model: BTreeSet<Bytes> = BTreeSet::new();
+    let mut sorted: Vec<Bytes> = Vec::new();
+    for step in 0..100_000 {
+        let growing = step / 25_000 % 2 == 0;
+        let key = match random.below(300) {
+            0 => Bytes::from([b"long".as_slice(), &vec![b'x'; 5_000], &random.bytes(4)].concat()),
+            _ => Bytes::from((random.next() % 60_000).to_be_bytes().to_vec()),
+        };
+        let rank = stored.directory.rank(&stored.view, &|item| item < &key[..]);
+        let rank = rank.expect("sound rows");
+        let at = stored.directory.get(&stored.view, rank).expect("sound rows");
+        assert_eq!(at.as_ref() == Some(&key), model.contains(&key), "step {step}");
+        if at.as_ref() == Some(&key) {
+            if !growing || random.below(4) == 0 {
+                stored.splice(rank..rank + 1, &[]);
+                model.remove(&key);
+            }
+        } else if growing || random.below(4) == 0 {
+            stored.splice(rank..rank, std::slice::from_ref(&key));
+            model.insert(key.clone());
+        } else if rank < stored.directory.count() {
+            let next = at.expect("an item at a rank");
+            stored.splice(rank..rank + 1, &[]);
+            model.remove(&next);
+        }
+        if step % 997 == 0 {
+            stored.reopen();
+            sorted = model.iter().cloned().collect();
+            assert!(stored.check() == sorted, "step {step}");
+        }
+        if step % 997 < 40 {
+            let probe = random.pick(&sorted).clone();
+            let rank = stored.directory.rank(&stored.view, &|item| item < &probe[..]);
+            let expected = model.range::<Bytes, _>(..&probe).count() as u64;
+            assert_eq!(rank.expect("sound rows"), expected);
+        }
+    }
+    assert!(stored.directory.height >= 1);
+}
+
+/// What one step costs at most, over some steps at all places.
+fn highest_cost(stored: &mut Stored, random: &mut Random) -> (Cost, usize) {
+    let (mut most, mut looks) = (Cost::default(), 0);
+    for _ in 0..2_000 {
+        let count = stored.directory.count();
+        let at = match random.below(3) {
+            0 => 0,
+            1 => count - 1,
+            _ => random.next() % count,
+        };
+        let insert = [Bytes::from_static(b"some text")];
+        for cost in [stored.splice(at..at, &insert), stored.splice(at..at + 1, &[])] {
+            most.reads = most.reads.max(cost.reads);
+            most.writes = most.writes.max(cost.writes);
+            most.bytes = most.bytes.max(cost.bytes);
+        }
+        let look = stored.reads(|directory, view| {
+            directory.get(view, at).expect("sound rows");
+        });
+        looks = looks.max(look);
+    }
+    (most, looks)
+}
+
+#[test]
+fn costs_grow_with_the_logarithm() {
+    let mut random = Random::new(43);
+    let mut stored = Stored::new(false);
+    for count in [1_000u64, 10_000, 100_000, 600_000] {
+        let more = count - stored.directory.count();
+        for _ in 0..more / 1_000 {
+            let texts: Vec<Bytes> = (0..1_000)
+                .map(|_| Bytes::from(format!("{:09}", random.next() % 1_000_000_000)))
+                .collect();
+            let at = random.next() % (stored.directory.count() + 1);
+            stored.splice(at..at, &texts);
+        }
+        let levels = stored.directory.height as usize + 1;
+        // A half-full row has 64 slots at least, but for few that are smaller.
+        let logarithm = (count as f64).log(40.0).ceil() as usize;
+        assert!(levels <= logarithm, "{levels} levels for {count} items");
+        let (cost, looks) = highest_cost(&mut stored, &mut random);
+        assert_eq!(looks, levels, "a row a level");
+        assert!(cost.reads <= 6 * levels, "{cost:?} at {count}");
+        assert!(cost.writes <= 2 * levels + 1, "{cost:?} at {count}");
+        assert!(cost.bytes <= 2 * levels * ROW_BYTES_MAX, "{cost:?} at {count}");
+    }
+    stored.check();
+}
+
+#[test]
+fn a_queue_costs_the_same_however_much_went_through_it() {
+    let mut stored = Stored::new(false);
+    let text = |number: u64| Bytes::from(format!("task {number}"));
+    let mut most = Cost::default();
+    for number in 0..200_000 {
+        let count = stored.directory.count();
+        let cost = stored.splice(count..count, &[text(number)]);
+        most.reads = most.reads.max(cost.reads);
+        if count >= 500 {
+            let mut head = None;
+            let reads =
+                stored.reads(|directory, view| head = directory.get(view, 0).expect("sound"));
+            assert_eq!(head, Some(text(number - 500)));
+            most.reads = most.reads.max(reads + stored.splice(0..1, &[]).reads);
+        }
+        assert!(stored.view.rows.len() <= 8, "{} rows for 501 items", stored.view.rows.len());
+    }
+    assert!(most.reads <= 12, "{most:?}");
+}
+
+#[test]
+fn damage_is_told_and_never_a_panic() {
+    let mut random = Random::new(44);
+    let mut stored = Stored::new(true);
+    let texts: Vec<Bytes> =
+        (0..20_000).map(|n: u32| Bytes::from(n.to_be_bytes().to_vec())).collect();
+    stored.splice(0..0, &texts);
+    let keys: Vec<Bytes> = stored.view.rows.keys().cloned().collect();
+    for _ in 0..3_000 {
+        let key = random.pick(&keys).clone();
+        let sound = stored.view.rows[&key].clone();
+        let mut damaged = sound.to_vec();
+        let at = random.below(damaged.len());
+        damaged[at] = random.next() as u8;
+        stored.view.rows.insert(key.clone(), Bytes::from(damaged));
+        let mut txn = Txn::new(&stored.view, Version { index: 3, ordinal: 0 });
+        let at = random.next() % 20_000;
+        let mut directory = stored.directory.clone();
+        let _ = directory.get(&txn, at);
+        let _ = directory.rank(&txn, &|item| item < &at.to_be_bytes()[..]);
+        let _ = directory.splice(&mut txn, at..at + 1, &[]);
+        stored.view.rows.insert(key, sound);
+    }
+    let site = stored.directory.site;
+    assert!(Directory::read(site, b"\0\0", 1, 1).is_none());
+    assert!(Directory::read(site, b"\0\x41\0", 1, 1).is_none());
+    assert!(Directory::read(site, b"\0\0\0\0", 1, 1).is_none());
+}

@@ -1,0 +1,196 @@
+//! Sequences: items in an order, in the header while they are few and small, else in a directory.
+//! What lists and sorted sets are made of.
+//!
+//! ```text
+//! end of the header's body = chunk             inline (types/chunk.rs)
+//!                          | directory         rows (types/directory.rs)
+//! ```
+//!
+//! A sequence that has outgrown the header never goes back: DEL and a new one do that.
+
+use std::ops::{ControlFlow, Range};
+
+use bytes::{Bytes, BytesMut};
+use wire::placement::Placement;
+
+use crate::txn::Txn;
+use crate::types::chunk;
+use crate::types::directory::{Directory, Site};
+use crate::types::header::{Kind, Value};
+use crate::view::{Direction, View, ViewError};
+
+/// Most items of a sequence that lives in its header row.
+pub(crate) const INLINE_ITEMS_MAX: u64 = 64;
+/// Most bytes of the chunk of a sequence that lives in its header row.
+pub(crate) const INLINE_BYTES_MAX: usize = 1 << 10;
+
+/// Where the items are.
+#[derive(Clone, Debug)]
+pub(crate) enum Items {
+    /// In the header, and how many.
+    Inline(Bytes, u64),
+    /// In rows.
+    Rows(Directory),
+}
+
+/// Items in an order.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequence {
+    /// Whether ranks may be asked for; so it is of a sorted set, not of a list.
+    ordered: bool,
+    pub(crate) items: Items,
+}
+
+impl Sequence {
+    /// A sequence without items.
+    pub(crate) fn empty(ordered: bool) -> Sequence {
+        Sequence { ordered, items: Items::Inline(Bytes::new(), 0) }
+    }
+
+    /// The sequence that a key's value holds; `rest` is the end of the header's body.
+    pub(crate) fn read(
+        view: &dyn View,
+        key: &[u8],
+        value: &Value,
+        rest: Bytes,
+    ) -> Result<Sequence, ViewError> {
+        let ordered = value.kind() == Kind::SortedSet;
+        let items = match value {
+            Value::Inline { count, .. } => Items::Inline(rest, *count),
+            Value::Rows { generation, count, bytes, .. } => {
+                let placement = Placement::of_key(key);
+                let site =
+                    Site { table: view.table(), placement, generation: *generation, ordered };
+                let directory = Directory::read(site, &rest, *count, *bytes);
+                Items::Rows(directory.ok_or(ViewError::Damaged)?)
+            }
+            Value::String { .. } => return Err(ViewError::Damaged),
+        };
+        Ok(Sequence { ordered, items })
+    }
+
+    /// The value for the header, whose body begins with `head`.
+    pub(crate) fn value(&self, kind: Kind, mut head: BytesMut) -> Value {
+        match &self.items {
+            Items::Inline(chunk, count) => {
+                head.extend_from_slice(chunk);
+                Value::Inline { kind, count: *count, body: head.freeze() }
+            }
+            Items::Rows(directory) => {
+                directory.write(&mut head);
+                Value::Rows {
+                    kind,
+                    generation: directory.site().generation,
+                    count: directory.count(),
+                    bytes: directory.bytes(),
+                    body: head.freeze(),
+                }
+            }
+        }
+    }
+
+    /// How many items it has.
+    pub(crate) fn count(&self) -> u64 {
+        match &self.items {
+            Items::Inline(_, count) => *count,
+            Items::Rows(directory) => directory.count(),
+        }
+    }
+
+    /// Bytes of its items; inline, of the chunk.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.items {
+            Items::Inline(chunk, _) => chunk.len() as u64,
+            Items::Rows(directory) => directory.bytes(),
+        }
+    }
+
+    /// The item at a position.
+    pub(crate) fn get(&self, view: &dyn View, at: u64) -> Result<Option<Bytes>, ViewError> {
+        match &self.items {
+            Items::Inline(chunk, _) => chunk::get(chunk, at),
+            Items::Rows(directory) => directory.get(view, at),
+        }
+    }
+
+    /// How many items are `before` something. They must be the first ones: the items' order decides.
+    pub(crate) fn rank(
+        &self,
+        view: &dyn View,
+        before: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<u64, ViewError> {
+        match &self.items {
+            Items::Inline(chunk, _) => chunk::rank(chunk, before),
+            Items::Rows(directory) => directory.rank(view, before),
+        }
+    }
+
+    /// Visits the items at these positions in a direction, until `visit` breaks.
+    pub(crate) fn walk(
+        &self,
+        view: &dyn View,
+        positions: Range<u64>,
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        let positions = positions.start..positions.end.min(self.count());
+        if positions.is_empty() {
+            return Ok(());
+        }
+        match &self.items {
+            Items::Inline(chunk, _) => {
+                chunk::walk(chunk, &positions, direction, visit).map(|_flow| ())
+            }
+            Items::Rows(directory) => directory.walk(view, positions, direction, visit),
+        }
+    }
+
+    /// The items at these positions.
+    pub(crate) fn range(
+        &self,
+        view: &dyn View,
+        positions: Range<u64>,
+        direction: Direction,
+    ) -> Result<Vec<Bytes>, ViewError> {
+        let mut items = Vec::new();
+        self.walk(view, positions, direction, &mut |item| {
+            items.push(item);
+            ControlFlow::Continue(())
+        })?;
+        Ok(items)
+    }
+
+    /// Replaces the items at `positions` by others, in the sequence of this key. Whether it has
+    /// moved from the header into rows.
+    pub(crate) fn splice(
+        &mut self,
+        txn: &mut Txn<'_>,
+        key: &[u8],
+        positions: Range<u64>,
+        insert: &[Bytes],
+    ) -> Result<bool, ViewError> {
+        let (chunk, count) = match &mut self.items {
+            Items::Rows(directory) => {
+                directory.splice(txn, positions, insert)?;
+                return Ok(false);
+            }
+            Items::Inline(chunk, count) => (chunk, count),
+        };
+        let removed = positions.end - positions.start;
+        *chunk = chunk::splice(chunk, &positions, insert, &[])?.chunk;
+        *count = (*count + insert.len() as u64).saturating_sub(removed);
+        if *count <= INLINE_ITEMS_MAX && chunk.len() <= INLINE_BYTES_MAX {
+            return Ok(false);
+        }
+        let items = chunk::items(chunk).collect::<Result<Vec<_>, _>>()?;
+        let mut directory = Directory::new(Site {
+            table: txn.table(),
+            placement: Placement::of_key(key),
+            generation: txn.new_version(),
+            ordered: self.ordered,
+        });
+        directory.splice(txn, 0..0, &items)?;
+        self.items = Items::Rows(directory);
+        Ok(true)
+    }
+}
