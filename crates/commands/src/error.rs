@@ -235,8 +235,6 @@ impl CommandError {
 
     pub const SORT_NUMBER: CommandError =
         CommandError::text("ERR One or more scores can't be converted into double");
-    pub const SORT_STORE: CommandError =
-        CommandError::text("ERR SORT cannot STORE yet: there are no lists");
     pub const DIGEST_LENGTH: CommandError =
         CommandError::text("ERR must be exactly 16 hexadecimal characters");
     pub const DELEX_CONDITION: CommandError =

@@ -16,6 +16,7 @@ use crate::families::string::read_text;
 use crate::txn::Txn;
 use crate::types::hash::Hash;
 use crate::types::keyspace;
+use crate::types::list;
 use crate::types::sortable::{self, Elements};
 use crate::view::View;
 
@@ -156,7 +157,7 @@ fn sort(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if results.is_empty() {
         keyspace::remove(txn, target, old);
     } else {
-        let list = sortable::list_of(txn, target, results)?;
+        let list = list::build(txn, target, &results)?;
         keyspace::store(txn, target, old, list, None);
     }
     Ok(Reply::Integer(count))

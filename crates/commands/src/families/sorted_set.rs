@@ -8,11 +8,11 @@ use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
 use crate::args::{Args, Word, parse_cursor, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
+use crate::cursor::{self, Walk};
 use crate::double::parse_double;
 use crate::error::CommandError;
 use crate::families::list::{counted_keys, mpop_count, positive};
 use crate::families::{sorted_set_algebra as algebra, sorted_set_range as range};
-use crate::glob;
 use crate::txn::Txn;
 use crate::types::sorted_set::{Member, SortedSet, SortedSetEdit};
 use crate::view::{Direction, View};
@@ -73,10 +73,6 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("ZUNIONSTORE",       at_least(4), GROWS,      STORE,     algebra::zunionstore),
 ];
 
-/// What ZSCAN visits if no COUNT is given.
-const SCAN_COUNT_DEFAULT: usize = 10;
-/// What ZSCAN visits at most, so that one call cannot hold a partition long: COUNT is a hint.
-const SCAN_COUNT_MAX: usize = 1 << 16;
 /// Members that ZRANDMEMBER draws with repetition at most. Redis sets no limit, and fills its memory.
 const RANDOM_REPEATED_MAX: u64 = 1 << 16;
 /// Drawing one rank costs as much as reading about so many members in a row.
@@ -337,37 +333,17 @@ fn rank(
 }
 
 fn zscan(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
-    let cursor = parse_cursor(args.bytes(2)?)?;
-    let answer = |next: u64, items| {
-        let cursor = Reply::Bulk(Bytes::from(next.to_string()));
-        Ok(Reply::Array(vec![cursor, Reply::Array(items)]))
-    };
+    let at = parse_cursor(args.bytes(2)?)?;
     // Redis looks at the options only of a set that exists.
-    let Some(set) = SortedSet::read(view, args.bytes(1)?)? else { return answer(0, Vec::new()) };
-    let (mut pattern, mut count) = (None, SCAN_COUNT_DEFAULT);
-    let mut options = args.options(3);
-    while let Some(word) = options.word() {
-        match word.as_bytes() {
-            b"MATCH" => pattern = Some(options.value()?),
-            b"COUNT" => {
-                let wanted = options.int()?;
-                count = usize::try_from(wanted).unwrap_or(0).min(SCAN_COUNT_MAX);
-                if wanted < 1 {
-                    return Err(CommandError::Syntax);
-                }
-            }
-            _ => return Err(CommandError::Syntax),
-        }
-    }
-    let (members, next) = set.scan(view, cursor, count)?;
-    let mut items = Vec::with_capacity(2 * members.len());
-    for Member { name, score } in members {
-        // `*` alone is no pattern: it matches the empty member, too.
-        if pattern.is_none_or(|p| *p == b"*"[..] || glob::matches(p, &name)) {
-            items.extend([Reply::Bulk(name), Reply::Bulk(score_text(score))]);
-        }
-    }
-    answer(next, items)
+    let Some(set) = SortedSet::read(view, args.bytes(1)?)? else {
+        return Ok(cursor::answer(0, Vec::new()));
+    };
+    let walk = Walk::parse(args.options(3), false)?;
+    let (members, next) = set.scan(view, at, walk.count)?;
+    let members = members.into_iter().filter(|member| walk.matches(&member.name));
+    let items = members
+        .flat_map(|Member { name, score }| [Reply::Bulk(name), Reply::Bulk(score_text(score))]);
+    Ok(cursor::answer(next, items.collect()))
 }
 
 fn zrandmember(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {

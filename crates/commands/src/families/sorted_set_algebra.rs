@@ -13,6 +13,9 @@ use crate::error::CommandError;
 use crate::families::list::positive;
 use crate::families::sorted_set::members_reply;
 use crate::txn::Txn;
+use crate::types::header::{Header, Kind, Value};
+use crate::types::keyspace;
+use crate::types::set::Set;
 use crate::types::sorted_set::{Member, SortedSet, replace};
 use crate::view::{Direction, View, ViewError};
 
@@ -69,21 +72,54 @@ fn number_or_zero(score: f64) -> f64 {
 
 /// A set that is taken part in.
 struct Source {
-    set: Option<SortedSet>,
+    members: Members,
     weight: f64,
 }
 
+enum Members {
+    None,
+    Sorted(SortedSet),
+    /// Those of a set, each with a score of 1.
+    Plain {
+        key: Bytes,
+        value: Value,
+        count: u64,
+    },
+}
+
+/// The score of a set's members.
+const PLAIN_SCORE: f64 = 1.0;
+
 impl Source {
-    fn read(view: &dyn View, key: &[u8]) -> Result<Source, CommandError> {
-        Ok(Source { set: SortedSet::read(view, key)?, weight: 1.0 })
+    fn read(view: &dyn View, key: &Bytes) -> Result<Source, CommandError> {
+        let members = match keyspace::read(view, key)? {
+            None => Members::None,
+            Some(Header { value, .. }) if value.kind() == Kind::Set => {
+                let count = Set::of(view, key, &value)?.count;
+                Members::Plain { key: key.clone(), value, count }
+            }
+            Some(_) => SortedSet::read(view, key)?.map_or(Members::None, Members::Sorted),
+        };
+        Ok(Source { members, weight: 1.0 })
     }
 
     fn count(&self) -> u64 {
-        self.set.as_ref().map_or(0, SortedSet::count)
+        match &self.members {
+            Members::None => 0,
+            Members::Sorted(set) => set.count(),
+            Members::Plain { count, .. } => *count,
+        }
     }
 
     fn score(&self, view: &dyn View, name: &[u8]) -> Result<Option<f64>, ViewError> {
-        self.set.as_ref().map_or(Ok(None), |set| set.score(view, name))
+        match &self.members {
+            Members::None => Ok(None),
+            Members::Sorted(set) => set.score(view, name),
+            Members::Plain { key, value, .. } => {
+                let is_member = Set::of(view, key, value)?.contains(name)?;
+                Ok(is_member.then_some(PLAIN_SCORE))
+            }
+        }
     }
 
     fn walk(
@@ -91,15 +127,27 @@ impl Source {
         view: &dyn View,
         visit: &mut dyn FnMut(Member) -> Result<ControlFlow<()>, ViewError>,
     ) -> Result<(), ViewError> {
-        let Some(set) = &self.set else { return Ok(()) };
-        let mut outcome = Ok(());
-        set.walk(view, 0..set.count(), Direction::Forward, &mut |member| {
-            visit(member).unwrap_or_else(|error| {
-                outcome = Err(error);
-                ControlFlow::Break(())
-            })
-        })?;
-        outcome
+        match &self.members {
+            Members::None => Ok(()),
+            Members::Sorted(set) => {
+                let mut outcome = Ok(());
+                set.walk(view, 0..set.count(), Direction::Forward, &mut |member| {
+                    visit(member).unwrap_or_else(|error| {
+                        outcome = Err(error);
+                        ControlFlow::Break(())
+                    })
+                })?;
+                outcome
+            }
+            Members::Plain { key, value, .. } => {
+                for name in Set::of(view, key, value)?.all()? {
+                    if visit(Member { name, score: PLAIN_SCORE })?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+        }
     }
 
     fn weighed(&self, score: f64) -> f64 {

@@ -1,14 +1,15 @@
-//! What SORT sorts, and what it stores: the one place that knows the types it takes. They give their
-//! elements in their own order, and a list is made of what STORE keeps.
+//! What SORT sorts: the one place that knows the types it takes. They give their elements in their
+//! own order.
 
 use bytes::Bytes;
 
 use crate::error::CommandError;
-use crate::txn::Txn;
-use crate::types::header::{Kind, Value};
+use crate::types::header::Kind;
 use crate::types::keyspace;
+use crate::types::list::List;
 use crate::types::set::Set;
-use crate::view::View;
+use crate::types::sorted_set::SortedSet;
+use crate::view::{Direction, View};
 
 /// Elements to be sorted.
 pub(crate) struct Elements {
@@ -29,13 +30,16 @@ pub(crate) fn elements(view: &dyn View, key: &[u8]) -> Result<Elements, CommandE
             let elements = Set::of(view, key, &header.value)?.all()?;
             Ok(Elements { ordered: false, elements })
         }
+        Kind::List => {
+            let List { elements, .. } = List::of(view, key, &header.value)?;
+            let elements = elements.range(view, 0..elements.count(), Direction::Forward)?;
+            Ok(Elements { ordered: true, elements })
+        }
+        Kind::SortedSet => {
+            let members = SortedSet::of(view, key, &header.value)?.all(view)?;
+            let elements = members.into_iter().map(|member| member.name).collect();
+            Ok(Elements { ordered: true, elements })
+        }
         _ => Err(CommandError::WrongType),
     }
-}
-
-/// A list of these elements, for a key that [`keyspace::store`] puts it at.
-///
-/// *Errors*: there are no lists yet.
-pub(crate) fn list_of(_: &mut Txn<'_>, _: &[u8], _: Vec<Bytes>) -> Result<Value, CommandError> {
-    Err(CommandError::SORT_STORE)
 }
