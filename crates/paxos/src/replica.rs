@@ -189,26 +189,7 @@ impl Replica {
             random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
             options,
         };
-        for entry in recovered.entries {
-            if entry.index > recovered.applied {
-                replica.last = replica.last.max(entry.index);
-                replica.log.put(entry, 0);
-            }
-        }
-        for (index, ballot) in recovered.faulty {
-            let newer = replica.log.get(index).is_some_and(|slot| slot.ballot >= ballot);
-            if index > recovered.applied && !newer {
-                replica.last = replica.last.max(index);
-                let newest = replica.faulty.entry(index).or_insert(ballot);
-                *newest = ballot.max(*newest);
-            }
-        }
-        while replica.chosen < mark
-            && replica.log.get(replica.chosen.next()).is_some()
-            && !replica.faulty.contains_key(&replica.chosen.next())
-        {
-            replica.hand_out_next();
-        }
+        replica.recover_log(recovered.entries, recovered.faulty, mark);
         replica.patience = if promised.node() == me && promised != Ballot::ZERO {
             // The last leader's next incarnation: nobody is nearer to a lease.
             now.after(replica.options.heartbeat / 4)
@@ -216,6 +197,29 @@ impl Replica {
             replica.next_patience(now)
         };
         replica
+    }
+
+    /// Takes over what the host's log holds, and hands out what is known to be chosen.
+    fn recover_log(&mut self, entries: Vec<Entry>, faulty: Vec<(Index, Ballot)>, mark: Index) {
+        let applied = self.chosen;
+        for entry in entries.into_iter().filter(|entry| entry.index > applied) {
+            self.last = self.last.max(entry.index);
+            self.log.put(entry, 0);
+        }
+        for (index, ballot) in faulty {
+            let newer = self.log.get(index).is_some_and(|slot| slot.ballot >= ballot);
+            if index > applied && !newer {
+                self.last = self.last.max(index);
+                let newest = self.faulty.entry(index).or_insert(ballot);
+                *newest = ballot.max(*newest);
+            }
+        }
+        while self.chosen < mark
+            && self.log.get(self.chosen.next()).is_some()
+            && !self.faulty.contains_key(&self.chosen.next())
+        {
+            self.hand_out_next();
+        }
     }
 
     /// The replica as it is.

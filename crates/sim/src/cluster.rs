@@ -204,14 +204,7 @@ impl<'a> Cluster<'a> {
             Event::Synced { node, life } => self.synced(node, life)?,
             Event::Tick { node, life } => self.tick(node, life)?,
             Event::LogRead { node, life, to, first, last } if self.hosts[node].life == life => {
-                let bytes_max = self.options.catch_up_bytes;
-                let entries = self.hosts[node].disk.read(first, last, bytes_max);
-                if entries.is_empty() {
-                    self.step(node, |replica, _| replica.log_unreadable(to, first))?;
-                } else {
-                    self.summary.log_reads += 1;
-                    self.send(node, to, &Message::chosen(entries));
-                }
+                self.log_read(node, to, first, last)?;
             }
             Event::LogRead { .. } => {}
             Event::Restart { node } => self.start(node)?,
@@ -229,14 +222,7 @@ impl<'a> Cluster<'a> {
             Event::SlowLeader => self.slow_leader(),
             Event::Betray => self.betray()?,
             Event::Relapse { .. } if self.calm => {}
-            Event::Relapse { leader, heard_by } => {
-                self.network.held = None;
-                self.crash(leader, 100);
-                self.network.join_node(leader);
-                self.network.cut(leader, heard_by);
-                self.hosts[leader].mute_when_leads = true;
-                self.after(200, Event::Campaign { node: leader });
-            }
+            Event::Relapse { leader, heard_by } => self.relapse(leader, heard_by),
             Event::Propose => self.work()?,
             Event::Burst { node } => {
                 if self.may_be_asked(node) && !self.calm {
@@ -256,6 +242,23 @@ impl<'a> Cluster<'a> {
             Event::Probe => return self.probe(),
         }
         Ok(false)
+    }
+
+    fn log_read(
+        &mut self,
+        node: usize,
+        to: NodeId,
+        first: Index,
+        last: Index,
+    ) -> Result<(), Violation> {
+        let bytes_max = self.options.catch_up_bytes;
+        let entries = self.hosts[node].disk.read(first, last, bytes_max);
+        if entries.is_empty() {
+            return self.step(node, |replica, _| replica.log_unreadable(to, first));
+        }
+        self.summary.log_reads += 1;
+        self.send(node, to, &Message::chosen(entries));
+        Ok(())
     }
 
     // The nodes.
@@ -322,7 +325,15 @@ impl<'a> Cluster<'a> {
                     self.start_sync(node);
                 }
             }
-            Output::Send { to, message } => self.send(node, to, &message),
+            Output::Send { to, message } => {
+                if let Message::Promise { ballot, .. } = &message
+                    && self.hosts[node].disk.promised() < *ballot
+                {
+                    let text = format!("node {} says {message:?}", node + 1);
+                    return violation("durable before said", text);
+                }
+                self.send(node, to, &message);
+            }
             Output::ConfigChanged { .. } | Output::Removed | Output::InstallSnapshot { .. } => {
                 self.member_output(node, output)?;
             }

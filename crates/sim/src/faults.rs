@@ -90,6 +90,10 @@ impl Faults {
             return None;
         }
         let mut kind = 1 << self.random.below(KINDS);
+        if self.random.chance(150) {
+            // It takes many to meet the few moments that matter.
+            kind = self.random.pick(&[CAMPAIGN, RELAPSE]);
+        }
         while self.enabled & kind == 0 {
             kind = 1 << self.random.below(KINDS);
         }

@@ -132,6 +132,11 @@ impl Disk {
         damaged
     }
 
+    /// What is durably promised.
+    pub(crate) fn promised(&self) -> Ballot {
+        self.promised
+    }
+
     /// Whether entries above an index are damaged.
     pub(crate) fn is_damaged_above(&self, applied: Index) -> bool {
         self.faulty.range(applied.0 + 1..).next().is_some()

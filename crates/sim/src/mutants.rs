@@ -40,7 +40,8 @@ mod here {
         let hunted = sim::hunt(&mutants, SEEDS_MAX, THREADS);
         for found in &hunted {
             let by = found.seen.as_ref().map_or("NOT SEEN".to_owned(), |violation| {
-                let detail: String = violation.detail.chars().take(70).collect();
+                let line = violation.detail.replace(char::is_whitespace, " ");
+                let detail: String = line.chars().take(70).collect();
                 format!("{} ({detail})", violation.check)
             });
             println!("{:<24} {:>5} seeds  {by}", format!("{:?}", found.mutant), found.seeds);

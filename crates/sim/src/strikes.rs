@@ -47,21 +47,7 @@ impl Cluster<'_> {
                 self.hosts[node].dies_at_promise = Some((outputs, down_us));
             }
             Fault::Campaign { node, lethal, hidden_from } => {
-                for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
-                    // Writing the promise is the first; a careless acceptor would send it next.
-                    let outputs = self.random.pick(&[1, 2, 2, 2, 3, 4, 8, 20]);
-                    let down_us = self.random.skewed(100, 10_000);
-                    self.hosts[dying].dies_at_promise = Some((outputs, down_us));
-                }
-                if let Some(leader) = hidden_from {
-                    self.network.cut(node, leader);
-                    self.network.cut(leader, node);
-                    // What it goes on to propose meets those who forgot what they promised.
-                    for at in 1..10 {
-                        self.after(at * 2_000, Event::Burst { node: leader });
-                    }
-                }
-                self.after(0, Event::Campaign { node });
+                self.disturb(node, lethal, hidden_from);
             }
             Fault::Usurp { leader, node } => {
                 self.network.split(1 << leader);
@@ -78,21 +64,7 @@ impl Cluster<'_> {
                     let _ = replica.transfer(id, now);
                 })?;
             }
-            Fault::Damage { node, entries, down_us } => {
-                // What two logs lose at once may be gone for good.
-                let others = (0..nodes).filter(|other| *other != node);
-                if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0)))
-                    && !self.hosts.iter().any(|host| host.gone)
-                {
-                    self.crash(node, down_us);
-                    let host = &mut self.hosts[node];
-                    let all = self.random.chance(500) && !host.is_log;
-                    let above = if all { Index(0) } else { host.machine.flushed };
-                    let damaged = host.disk.damage(above, entries, &mut self.random);
-                    self.summary.damaged += damaged;
-                    self.trace_node(node, || format!("finds {damaged} entries damaged"));
-                }
-            }
+            Fault::Damage { node, entries, down_us } => self.damage(node, entries, down_us),
             Fault::LateLearner { node, away_us, learns_us } => {
                 self.network.split(1 << node);
                 self.after(away_us, Event::Join { node });
@@ -100,14 +72,7 @@ impl Cluster<'_> {
                 self.after(away_us + learns_us, Event::Campaign { node });
             }
             Fault::Relapse { leader, heard_by, after_us, late_us } => {
-                self.network.split(1 << leader);
-                self.network.join_link(leader, heard_by);
-                self.network.held = Some((heard_by, leader, late_us));
-                self.sync_us[leader] = 100_000;
-                for _ in 0..3 {
-                    self.propose(leader, 8)?;
-                }
-                self.after(after_us, Event::Relapse { leader, heard_by });
+                self.begin_relapse((leader, heard_by), after_us, late_us)?;
             }
             Fault::Blackout { down_us } => {
                 for node in 0..nodes {
@@ -133,6 +98,72 @@ impl Cluster<'_> {
             Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
         }
         Ok(())
+    }
+
+    /// A node campaigns against a leader that may not hear of it.
+    fn disturb(&mut self, node: usize, lethal: u64, hidden_from: Option<usize>) {
+        let nodes = self.hosts.len();
+        for dying in (0..nodes).filter(|node| (lethal >> node) & 1 == 1) {
+            // Writing the promise is the first; a careless acceptor would send it next.
+            let outputs = self.random.pick(&[1, 2, 2, 2, 3, 4, 8, 20]);
+            let down_us = self.random.skewed(100, 10_000);
+            self.hosts[dying].dies_at_promise = Some((outputs, down_us));
+        }
+        if let Some(leader) = hidden_from {
+            self.network.cut(node, leader);
+            self.network.cut(leader, node);
+            // What it goes on to propose meets those who forgot what they promised.
+            for at in 1..10 {
+                self.after(at * 2_000, Event::Burst { node: leader });
+            }
+        }
+        self.after(0, Event::Campaign { node });
+    }
+
+    /// Some entries of a dead node's log turn out to be damaged.
+    fn damage(&mut self, node: usize, entries: u64, down_us: u64) {
+        let nodes = self.hosts.len();
+        // What two logs lose at once may be gone for good.
+        let others = (0..nodes).filter(|other| *other != node);
+        if others.clone().all(|other| !self.hosts[other].disk.is_damaged_above(Index(0)))
+            && !self.hosts.iter().any(|host| host.gone)
+        {
+            self.crash(node, down_us);
+            let host = &mut self.hosts[node];
+            let all = self.random.chance(500) && !host.is_log;
+            let above = if all { Index(0) } else { host.machine.flushed };
+            let damaged = host.disk.damage(above, entries, &mut self.random);
+            self.summary.damaged += damaged;
+            self.trace_node(node, || format!("finds {damaged} entries damaged"));
+        }
+    }
+
+    /// Only one node hears the leader, and its answer will be late.
+    fn begin_relapse(
+        &mut self,
+        (leader, heard_by): (usize, usize),
+        after_us: u64,
+        late_us: u64,
+    ) -> Result<(), Violation> {
+        self.network.split(1 << leader);
+        self.network.join_link(leader, heard_by);
+        self.network.held = Some((heard_by, leader, late_us));
+        self.sync_us[leader] = 100_000;
+        for _ in 0..3 {
+            self.propose(leader, 8)?;
+        }
+        self.after(after_us, Event::Relapse { leader, heard_by });
+        Ok(())
+    }
+
+    /// The leader dies and leads again, and nobody hears it then.
+    pub(crate) fn relapse(&mut self, leader: usize, heard_by: usize) {
+        self.network.held = None;
+        self.crash(leader, 100);
+        self.network.join_node(leader);
+        self.network.cut(leader, heard_by);
+        self.hosts[leader].mute_when_leads = true;
+        self.after(200, Event::Campaign { node: leader });
     }
 
     /// Faults stop: every link works, every disk is well, and all run but a minority at times.
