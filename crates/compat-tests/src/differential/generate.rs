@@ -164,9 +164,6 @@ const TEMPLATES: &[(usize, &str)] = &[
     (7, "COPY <key> <key> [DB <db>] [REPLACE]"),
     (4, "KEYS <pattern>"),
     (2, "SCAN (0|abc|-1|99999999999999999999) [MATCH <pattern>] [COUNT <count>] [TYPE string|TYPE list|TYPE hash|TYPE set|TYPE zset|TYPE stream]"),
-    (4, "SORT <skey> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
-    // Of equal weights, only numbers are put in an order.
-    (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
     (4, "TOUCH <key>+"),
     (6, "OBJECT ENCODING <key>"),
     (3, "OBJECT REFCOUNT <key>"),

@@ -21,6 +21,11 @@ pub(super) const TEMPLATES: &[(usize, &str)] = &[
     (5, "RPOPLPUSH <key> <key>"),
     (16, "RPUSH <key> <element>+"),
     (4, "RPUSHX <key> <element>+"),
+    // What is sorted.
+    (4, "SORT <skey> [LIMIT <idx> <idx>] [GET #|GET nosuch|GET * GET #|GET *->a] [ASC|DESC] [ALPHA|ALPHA|LIMIT 1]"),
+    // Of equal weights, only numbers are put in an order.
+    (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
+    (3, "SORT <key> ALPHA [DESC] [LIMIT <idx> <idx>] [STORE <key>]"),
     // Sorted sets.
     (20, "ZADD <key> (<score> <field>)+"),
     (8, "ZADD <key> [NX|XX] [GT|LT] [CH] [INCR] (<score> <field>)+"),
