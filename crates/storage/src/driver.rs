@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) work: Mutex<Work>,
     pub(crate) work_ready: Condvar,
     pub(crate) flush_due: Mutex<bool>,
+    /// Held by who flushes.
+    pub(crate) flushing: Mutex<()>,
     pub(crate) flush_ready: Condvar,
 }
 
@@ -409,8 +411,10 @@ pub(crate) fn run_flush(shared: &Shared) {
     }
 }
 
-/// Freezes all partitions' memtables and writes them to fjall as one sorted run.
+/// Freezes all partitions' memtables and writes them to fjall as one sorted run. Whoever calls this
+/// while another flush is under way waits for it first.
 pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
+    let _one_at_a_time = shared.flushing.lock();
     let mut frozen = Vec::new();
     for partition in shared.all_partitions() {
         if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {

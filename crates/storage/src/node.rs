@@ -189,6 +189,7 @@ impl Node {
             work: Mutex::new(Vec::new()),
             work_ready: Condvar::new(),
             flush_due: Mutex::new(false),
+            flushing: Mutex::new(()),
             flush_ready: Condvar::new(),
         });
         let threads = start_threads(&shared, writer, dir)?;

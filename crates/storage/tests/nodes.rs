@@ -92,6 +92,25 @@ fn a_flush_of_the_table_leaves_nothing_even_after_compaction_and_restart() {
 }
 
 #[test]
+fn flushes_that_meet_follow_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 1, &small());
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                for i in 0..20 {
+                    cluster.run(&["SET", &format!("k:{writer}:{i}"), &"x".repeat(300)]);
+                    cluster.nodes.node(NodeId(1)).unwrap().flush().expect("a flush");
+                }
+            });
+        }
+    });
+    assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(80));
+    assert_eq!(cluster.get("k:3:19"), text(&"x".repeat(300)));
+}
+
+#[test]
 fn keys_expire_in_the_log_too() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 1, &small());
