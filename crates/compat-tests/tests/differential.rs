@@ -170,7 +170,7 @@ fn planted_differences_are_found_and_reduced() {
         let mut runner = Runner::new(redis.port(), other.port()).expect("connect");
         runner.plant(*tamper);
         let mut generator = Generator::new(1, now_s(), payloads.clone());
-        let finding = (0..200)
+        let finding = (0..1_000)
             .find_map(|_| {
                 let atoms = generator.sequence();
                 let divergence = runner.run(&atoms).expect("run")?;
