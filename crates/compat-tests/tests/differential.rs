@@ -140,9 +140,9 @@ const PLANTED: &[(&str, Tamper)] = &[
             command.retain(|arg| !arg.eq_ignore_ascii_case(b"GT"));
         }
     }),
-    ("LTRIM keeps one element more", |command| {
-        if name(command) == b"LTRIM" && command.len() == 4 && command[2] == b"1" {
-            command[2] = b"0".to_vec();
+    ("LTRIM keeps all to the end", |command| {
+        if name(command) == b"LTRIM" && command.len() == 4 {
+            command[3] = b"-1".to_vec();
         }
     }),
     ("RPUSHX is LPUSHX", |command| {
