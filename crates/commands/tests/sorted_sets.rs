@@ -167,6 +167,9 @@ fn sorted_sets_are_what_the_model_says() {
             let (line, expected) = model.step(&mut random, members);
             let context = format!("seed {seed} step {step}: {line}");
             assert_eq!(print(&run(&mut session, &line)), expected, "{context}");
+            if step % 10 != 0 {
+                continue;
+            }
             let rows = member_rows(&session, "z");
             forms.insert(rows.is_some());
             if let Some(rows) = rows {
