@@ -62,10 +62,23 @@ pub enum Run {
     Read(ReadHandler),
     /// The partition's leader, on a transaction.
     Write(WriteHandler),
+    /// The partition's leader, in Lua (or about what runs in Lua).
+    Script(Script),
     /// The router, on the session.
     Session(Session),
     /// One of these, by the second argument.
     Group(&'static [Command]),
+}
+
+impl Command {
+    /// Whether a line of this command may change rows.
+    pub const fn may_write(&self) -> bool {
+        match self.run {
+            Run::Write(_) => true,
+            Run::Script(what) => !what.is_read_only(),
+            Run::Read(_) | Run::Session(_) | Run::Group(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Run {
@@ -73,6 +86,7 @@ impl std::fmt::Debug for Run {
         f.write_str(match self {
             Run::Read(_) => "Read",
             Run::Write(_) => "Write",
+            Run::Script(_) => "Script",
             Run::Session(_) => "Session",
             Run::Group(_) => "Group",
         })
@@ -251,6 +265,49 @@ impl std::ops::BitOr for Flags {
     }
 }
 
+/// The commands that a leader runs with a Lua state: this crate only names them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "each is the command of that name")]
+pub enum Script {
+    Eval,
+    EvalRo,
+    EvalSha,
+    EvalShaRo,
+    Fcall,
+    FcallRo,
+    FunctionLoad,
+    FunctionList,
+    FunctionDelete,
+    FunctionDump,
+    FunctionRestore,
+    FunctionFlush,
+}
+
+impl Script {
+    /// Whether it must not write, whatever the script wants.
+    pub const fn is_read_only(self) -> bool {
+        use Script::{EvalRo, EvalShaRo, FcallRo, FunctionDump, FunctionList};
+        matches!(self, EvalRo | EvalShaRo | FcallRo | FunctionList | FunctionDump)
+    }
+
+    /// Whether it is about the functions themselves, which are in the system's own table.
+    pub const fn is_about_functions(self) -> bool {
+        use Script::{
+            FunctionDelete, FunctionDump, FunctionFlush, FunctionList, FunctionLoad,
+            FunctionRestore,
+        };
+        matches!(
+            self,
+            FunctionLoad
+                | FunctionList
+                | FunctionDelete
+                | FunctionDump
+                | FunctionRestore
+                | FunctionFlush
+        )
+    }
+}
+
 /// The commands that the router runs itself, on the session or the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -319,6 +376,15 @@ pub enum Session {
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,
+    ScriptLoad,
+    ScriptExists,
+    ScriptFlush,
+    ScriptKill,
+    ScriptDebug,
+    ScriptHelp,
+    FunctionStats,
+    FunctionKill,
+    FunctionHelp,
     AdminStatus,
     AdminPartitions,
     AdminCacheFlush,
@@ -346,6 +412,17 @@ pub(crate) const fn write(
     handler: WriteHandler,
 ) -> Command {
     Command { name, arity, flags: flags.and(Flags::WRITE), keys, run: Run::Write(handler) }
+}
+
+/// A command that a leader runs with a Lua state.
+pub(crate) const fn script(
+    name: &'static str,
+    arity: Arity,
+    flags: Flags,
+    keys: Keys,
+    what: Script,
+) -> Command {
+    Command { name, arity, flags, keys, run: Run::Script(what) }
 }
 
 /// A command that the router runs.

@@ -154,6 +154,7 @@ static GROUPS: &[DocGroup] = &[
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
+    DocGroup { name: "scripting", category: Some("scripting"), docs: SCRIPTING },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
     DocGroup { name: "server", category: None, docs: SERVER },
 ];
@@ -408,6 +409,33 @@ const TRANSACTIONS: &[Doc] = &[
 ];
 
 #[rustfmt::skip]
+const SCRIPTING: &[Doc] = &[
+    doc("EVAL", "2.6.0", "Depends on the script", "script:string numkeys:integer [key...] [arg:string...]", "Runs a Lua script."),
+    doc("EVALSHA", "2.6.0", "Depends on the script", "sha1:string numkeys:integer [key...] [arg:string...]", "Runs a Lua script by its SHA-1."),
+    doc("EVALSHA_RO", "7.0.0", "Depends on the script", "sha1:string numkeys:integer [key...] [arg:string...]", "Runs a Lua script that only reads, by its SHA-1."),
+    doc("EVAL_RO", "7.0.0", "Depends on the script", "script:string numkeys:integer [key...] [arg:string...]", "Runs a Lua script that only reads."),
+    doc("FCALL", "7.0.0", "Depends on the function", "function:string numkeys:integer [key...] [arg:string...]", "Runs a function."),
+    doc("FCALL_RO", "7.0.0", "Depends on the function", "function:string numkeys:integer [key...] [arg:string...]", "Runs a function that only reads."),
+    doc("FUNCTION", "7.0.0", BY_SUBCOMMAND, "", "Commands about functions."),
+    doc("FUNCTION|DELETE", "7.0.0", "O(1)", "library-name:string", "Deletes a library and its functions."),
+    doc("FUNCTION|DUMP", "7.0.0", "O(N) where N is the number of libraries", "", "Answers all libraries as one string."),
+    doc("FUNCTION|FLUSH", "7.0.0", "O(N) where N is the number of libraries", "[ASYNC|SYNC]", "Deletes all libraries."),
+    doc("FUNCTION|HELP", "7.0.0", "O(1)", "", HELP),
+    doc("FUNCTION|KILL", "7.0.0", "O(1)", "", "Ends the functions that run."),
+    doc("FUNCTION|LIST", "7.0.0", "O(N) where N is the number of functions", "[LIBRARYNAME library-name-pattern:string] [WITHCODE]", "Lists the libraries and their functions."),
+    doc("FUNCTION|LOAD", "7.0.0", "O(N) where N is the number of functions of the library", "[REPLACE] function-code:string", "Makes a library known."),
+    doc("FUNCTION|RESTORE", "7.0.0", "O(N) where N is the number of functions in the payload", "serialized-value:string [FLUSH|APPEND|REPLACE]", "Makes the libraries of a dump known."),
+    doc("FUNCTION|STATS", "7.0.0", "O(1)", "", "Tells which function runs, and how many there are."),
+    doc("SCRIPT", "2.6.0", BY_SUBCOMMAND, "", "Commands about Lua scripts."),
+    doc("SCRIPT|DEBUG", "3.2.0", "O(1)", "<YES|SYNC|NO>", "Sets how scripts are debugged, which they cannot be."),
+    doc("SCRIPT|EXISTS", "2.6.0", "O(N) where N is the number of scripts", "sha1:string...", "Tells which scripts are known."),
+    doc("SCRIPT|FLUSH", "2.6.0", "O(N) where N is the number of scripts", "[ASYNC|SYNC]", "Forgets all scripts."),
+    doc("SCRIPT|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("SCRIPT|KILL", "2.6.0", "O(1)", "", "Ends the scripts that run."),
+    doc("SCRIPT|LOAD", "2.6.0", "O(N) where N is the length of the script", "script:string", "Makes a script known, to be run by its SHA-1."),
+];
+
+#[rustfmt::skip]
 const CONNECTION: &[Doc] = &[
     doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
     doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
@@ -485,6 +513,7 @@ const SERVER: &[Doc] = &[
 const CHANGES: &[&str] = &["nondeterministic_output"];
 const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 const ALL_NODES_OK: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+const ALL_SHARDS_ONE: &[&str] = &["request_policy:all_shards", "response_policy:one_succeeded"];
 const ALL_SHARDS_OK: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
 const ALL_SHARDS_SUM: &[&str] = &["request_policy:all_shards", "response_policy:agg_sum"];
 const MULTI_SHARD_SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
@@ -557,6 +586,20 @@ static TIPS: &[(&str, &[&str])] = &[
     ("XINFO|CONSUMERS", CHANGES),
     ("XPENDING", CHANGES),
     ("XTRIM", CHANGES),
+    ("FUNCTION|DELETE", ALL_SHARDS_OK),
+    ("FUNCTION|FLUSH", ALL_SHARDS_OK),
+    ("FUNCTION|KILL", ALL_SHARDS_ONE),
+    ("FUNCTION|LIST", UNORDERED),
+    ("FUNCTION|LOAD", ALL_SHARDS_OK),
+    ("FUNCTION|RESTORE", ALL_SHARDS_OK),
+    (
+        "FUNCTION|STATS",
+        &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+    ),
+    ("SCRIPT|EXISTS", &["request_policy:all_shards", "response_policy:agg_logical_and"]),
+    ("SCRIPT|FLUSH", ALL_NODES_OK),
+    ("SCRIPT|KILL", ALL_SHARDS_ONE),
+    ("SCRIPT|LOAD", ALL_NODES_OK),
     ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
     ("ZRANDMEMBER", CHANGES),
     ("ZSCAN", CHANGES),

@@ -27,7 +27,7 @@ mod view;
 
 pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
-    Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
+    Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Script, Session, WriteHandler,
 };
 pub use error::{CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, object_help};
@@ -36,4 +36,5 @@ pub use families::stream_group::XGROUP_HELP;
 pub use families::stream_info::XINFO_HELP;
 pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
+pub use types::dump::{functions_of_payload, payload_of_functions};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use commands::{CommandError, Echo, glob};
 use parking_lot::RwLock;
+use wire::service::ScriptLimits;
 
-use crate::parameters::{Kind, PARAMETERS, Parameter, Use};
+use crate::parameters::{ALIASES, Kind, PARAMETERS, Parameter, Use};
 
 /// The parameters' values.
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl Config {
             if row.usage == Use::Fixed && value != row.default {
                 return Err(format!("parameter '{name}' cannot be changed"));
             }
-            values[at] = value;
+            set_value(&mut values, at, value);
         }
         let config = Config { values: RwLock::new(values), live: Live::default() };
         config.live.load(&config.values.read());
@@ -71,6 +72,16 @@ impl Config {
     pub(crate) fn get(&self, name: &str) -> String {
         let at = find(name.as_bytes()).expect("named in the table");
         self.values.read()[at].clone()
+    }
+
+    /// What scripts may use.
+    pub(crate) fn script_limits(&self) -> ScriptLimits {
+        let number = |name| self.get(name).parse().expect("validated when it was set");
+        ScriptLimits {
+            busy_reply_ms: number("busy-reply-threshold"),
+            memory_bytes_max: number("lua-memory-limit"),
+            tables: u32::try_from(number("databases")).unwrap_or(u32::MAX),
+        }
     }
 
     /// Names and values that match any of the patterns, each once, as CONFIG GET answers.
@@ -114,7 +125,7 @@ impl Config {
             if matches!(row.usage, Use::AtStart | Use::Fixed) && value != changed[at] {
                 return Err(refuse("can't set immutable config".to_owned()));
             }
-            changed[at] = value;
+            set_value(&mut changed, at, value);
         }
         self.live.load(&changed);
         *values = changed;
@@ -144,6 +155,19 @@ impl Live {
         self.output_soft_bytes.store(normal.next().unwrap_or(0), Relaxed);
         self.output_soft_s.store(normal.next().unwrap_or(0), Relaxed);
     }
+}
+
+/// Sets a value, by all names that it has.
+fn set_value(values: &mut [String], at: usize, value: String) {
+    for (one, other) in ALIASES {
+        let other = match PARAMETERS[at].name {
+            name if name == *one => *other,
+            name if name == *other => *one,
+            _ => continue,
+        };
+        values[find(other.as_bytes()).expect("named in the table")].clone_from(&value);
+    }
+    values[at] = value;
 }
 
 fn find(name: &[u8]) -> Option<usize> {

@@ -47,6 +47,8 @@ enum Why {
     CopyAcross,
     /// WAIT.
     Wait,
+    /// FUNCTION LOAD and its kin.
+    Functions,
     /// WATCH, and what is in its way.
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
@@ -141,6 +143,7 @@ impl Connection {
                 self.finish(entry, args, Done::from(reply));
                 Progress::Finished
             }
+            (Run::Script(what), _) if what.is_about_functions() => waits(Why::Functions),
             (_, Keys::Table(gather)) => waits(Why::Gather(gather, Tables::Selected)),
             (_, Keys::AllTables(gather)) => waits(Why::Gather(gather, Tables::All)),
             _ => {
@@ -184,7 +187,7 @@ impl Connection {
         entry: &'static Entry,
         answered: crate::route::Answered,
     ) -> Done {
-        let writes = entry.command.flags.has(Flags::WRITE);
+        let writes = entry.command.may_write();
         if let Some(gate) = answered.gate
             && writes
         {
@@ -252,6 +255,7 @@ impl Connection {
             }
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
+            Why::Functions => self.run_functions(entry, args).await,
             Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
             Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
                 Ok(routed) => {

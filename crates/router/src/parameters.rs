@@ -98,6 +98,10 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("latency-tracking", Bool, "yes"),
     real("latency-tracking-info-percentiles", Text, "50 99 99.9"),
     real("loglevel", OneOf(LOG_LEVELS), "notice"),
+    // Scripts. The first two are one parameter by two names; the memory is that of one Lua state.
+    real("busy-reply-threshold", Integer(0, MAX), "5000"),
+    real("lua-time-limit", Integer(0, MAX), "5000"),
+    real("lua-memory-limit", Memory(1 << 20, MAX), "268435456"),
     // Where things are.
     at_start("dir", Text, "."),
     at_start("logfile", Text, ""),
@@ -149,8 +153,6 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("lazyfree-lazy-user-flush", Bool, "no"),
     accepted("lfu-log-factor", Integer(0, MAX_I32), "10"),
     accepted("lfu-decay-time", Integer(0, MAX_I32), "1"),
-    accepted("busy-reply-threshold", Integer(0, MAX), "5000"),
-    accepted("lua-time-limit", Integer(0, MAX), "5000"),
     accepted("hash-max-listpack-entries", Integer(0, MAX), "512"),
     accepted("hash-max-ziplist-entries", Integer(0, MAX), "512"),
     accepted("hash-max-listpack-value", Integer(0, MAX), "64"),
@@ -179,6 +181,9 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("slave-lazy-flush", Bool, "no"),
     accepted("replica-lazy-flush", Bool, "no"),
 ];
+
+/// Parameters that are one by two names.
+pub(crate) const ALIASES: &[(&str, &str)] = &[("busy-reply-threshold", "lua-time-limit")];
 
 #[cfg(test)]
 mod tests {

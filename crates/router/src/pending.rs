@@ -56,8 +56,13 @@ impl Connection {
 
     /// Whether nothing but its partition has a say in a command.
     fn may_join(&self, entry: &'static Entry, args: &Arguments) -> bool {
-        let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
-            && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+        let is_data = match entry.command.run {
+            Run::Read(_) | Run::Write(_) => true,
+            Run::Script(what) => !what.is_about_functions(),
+            Run::Session(_) | Run::Group(_) => false,
+        };
+        let is_routed =
+            is_data && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
         let session = &self.session;
         is_routed
             && entry.command.arity.accepts(args.len())

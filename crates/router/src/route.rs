@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::{CommandError, Flags, key_positions};
+use commands::{CommandError, Run, key_positions};
 use memds::Lookup;
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -157,8 +157,14 @@ impl<'a> Routed<'a> {
         self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
     }
 
+    /// Whether a script is to be run: that takes as long as it takes.
+    fn is_script(&self) -> bool {
+        matches!(self.entry.command.run, Run::Script(_))
+            || self.batch.is_some_and(|batch| batch.has_script)
+    }
+
     fn writes(&self) -> bool {
-        self.entry.command.flags.has(Flags::WRITE) || self.batch.is_some_and(|batch| batch.writes)
+        self.entry.command.may_write() || self.batch.is_some_and(|batch| batch.writes)
     }
 }
 
@@ -297,6 +303,10 @@ impl Caller {
         target: Target,
         deadline: Instant,
     ) -> Result<Attempt, CommandError> {
+        if routed.is_script() {
+            // It can be killed, and cannot be lost: storage answers whatever becomes of it.
+            return Ok(attempt(answer.await, target));
+        }
         match timeout_at(deadline, answer).await {
             Ok(answer) => Ok(attempt(answer, target)),
             Err(_) if routed.writes() => Err(CommandError::UNCERTAIN),

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use memds::MemdsClient;
 use parking_lot::Mutex;
-use wire::service::StorageService;
+use wire::service::{ScriptControl, StorageService};
 
 use crate::cache::RouteCache;
 use crate::clients::Clients;
@@ -63,6 +63,11 @@ impl Shared {
 
     pub(crate) fn databases(&self) -> u32 {
         u32::try_from(self.config.live.databases.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// Tells the storage nodes what scripts may use.
+    pub(crate) fn limit_scripts(&self) {
+        self.storage.scripts(ScriptControl::Limits(self.config.script_limits()));
     }
 
     /// A random number.

@@ -102,7 +102,8 @@ fn open_nodes(
     transport: &Arc<LocalTransport>,
 ) -> anyhow::Result<LocalNodes> {
     let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
-    let assignments: Arc<[Assignment]> = (0..config.databases)
+    let tables = (0..config.databases).chain([TableId::SYSTEM.0]);
+    let assignments: Arc<[Assignment]> = tables
         .map(|table| Assignment {
             partition: PartitionId(u64::from(table) + 1),
             range: PlacementRange::whole(TableId(table)),
@@ -110,7 +111,7 @@ fn open_nodes(
         })
         .collect();
     let options = node_options(config);
-    let mut nodes = LocalNodes::default();
+    let mut nodes = LocalNodes::new(Arc::clone(&options.scripting));
     let mut failed = 0;
     for (id, zone) in members.iter().copied().zip(ZONES) {
         let zone = Zone(zone.to_owned());

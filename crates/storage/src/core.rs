@@ -18,7 +18,7 @@ use commands::types::keyspace::expire_due;
 use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
-use wire::ids::{NodeId, PartitionId, Version};
+use wire::ids::{NodeId, PartitionId, TableId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
@@ -29,6 +29,9 @@ use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
 use crate::meta::{self, Applied};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
+use crate::script::{self, Stage};
+use crate::scripting::{Running, Scripting, library_name, library_of};
+use crate::slow;
 use crate::view::{Cold, PartitionView};
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
@@ -44,6 +47,11 @@ const RECENT_MAX: usize = 8_192;
 /// While a batch is on its way, what arrives waits for it and goes as one batch, unless it grows
 /// beyond this (bytes): Nagle's rule. Nothing waits when nothing is on its way.
 const GROUP_BYTES: usize = 64 << 10;
+/// Commands that want a partition which is held for a script try again after a share of the time that
+/// it has taken.
+const HELD_WAIT_SHARE: u32 = 8;
+const HELD_WAIT_MIN: Duration = Duration::from_millis(1);
+const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// The time, as the host read it.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +157,9 @@ pub(crate) struct Core {
     expired_keys: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
+    /// The script that the partition is held for.
+    held: Option<Arc<Running>>,
+    scripting: Arc<Scripting>,
 }
 
 /// What a core starts from.
@@ -163,6 +174,7 @@ pub(crate) struct Start {
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) budget: Arc<RowBudget>,
+    pub(crate) scripting: Arc<Scripting>,
 }
 
 impl Core {
@@ -192,6 +204,8 @@ impl Core {
             expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
+            held: None,
+            scripting: start.scripting,
         };
         core.reset_tip();
         core
@@ -244,8 +258,17 @@ impl Core {
         now: Now,
         (lsm, may_block): (&Lsm, bool),
     ) -> Evaluated {
-        let is_write = matches!(entry.command.run, Run::Write(_));
+        let is_write = entry.command.may_write();
         let from = (lsm, may_block);
+        if let Run::Script(what) = entry.command.run {
+            let scripting = Arc::clone(&self.scripting);
+            return self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+                let stage = Stage::quick(&scripting);
+                let (reply, effects) =
+                    script::run(&stage, (view, view), next_version, (what, call.args));
+                (Ok(reply), effects)
+            });
+        }
         self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
             match entry.command.run {
                 Run::Read(handler) => (handler(view, Args(call.args)), None),
@@ -255,7 +278,7 @@ impl Core {
                     let effects = result.is_ok().then(|| txn.into_effects());
                     (result, effects)
                 }
-                Run::Session(_) | Run::Group(_) => {
+                Run::Script(_) | Run::Session(_) | Run::Group(_) => {
                     let text = "ERR this command is not one that a partition evaluates";
                     (Err(CommandError::Text(text.into())), None)
                 }
@@ -274,6 +297,9 @@ impl Core {
         if !self.serves(now.monotonic) || epoch > EPOCH {
             return Evaluated::Answer(self.elsewhere());
         }
+        if let Some(held) = &self.held {
+            return Evaluated::Answer(self.busy(held));
+        }
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
         }
@@ -287,25 +313,64 @@ impl Core {
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
+        Evaluated::Answer(self.finish(result, effects, gate))
+    }
+
+    /// Takes over what an evaluation left: its effects, if it has any, and the newest index that it
+    /// read.
+    pub(crate) fn finish(
+        &mut self,
+        result: Result<Reply, CommandError>,
+        effects: Option<Effects>,
+        gate: u64,
+    ) -> Answer {
         let reply = result.unwrap_or_else(Reply::from);
         let gate = match effects {
             Some(effects) if !effects.is_empty() => {
                 if let Err(error) = check_effects(&effects) {
-                    let reply = Reply::from(error);
-                    return Evaluated::Answer(Answer::Done { reply, gate: None });
+                    return Answer::Done { reply: Reply::from(error), gate: None };
                 }
                 Some(self.join(effects))
             }
             _ => self.gate_at(gate),
         };
-        Evaluated::Answer(Answer::Done { reply, gate })
+        Answer::Done { reply, gate }
+    }
+
+    /// Holds the partition for a script: nothing else is evaluated until it is released.
+    pub(crate) fn hold(&mut self, running: Arc<Running>) {
+        self.held = Some(running);
+    }
+
+    /// Whether the partition is held for this script, without a break.
+    pub(crate) fn is_held_by(&self, running: &Arc<Running>) -> bool {
+        self.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, running))
+    }
+
+    /// Ends what [`Core::hold`] began.
+    pub(crate) fn release(&mut self, running: &Arc<Running>) {
+        if self.is_held_by(running) {
+            self.held = None;
+        }
+    }
+
+    /// What becomes of a command while the partition is held.
+    fn busy(&self, held: &Running) -> Answer {
+        let elapsed = held.elapsed();
+        let until_told = self.scripting.busy_after().map(|after| after.saturating_sub(elapsed));
+        if until_told.is_some_and(|left| left.is_zero()) {
+            return Answer::Done { reply: held.busy().into(), gate: None };
+        }
+        // The longer it has taken the longer it may take; yet nobody is told later than he should be.
+        let wait = (elapsed / HELD_WAIT_SHARE).clamp(HELD_WAIT_MIN, HELD_WAIT_MAX);
+        Answer::Busy(until_told.map_or(wait, |left| wait.min(left)))
     }
 
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
         let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
-        if !is_due || !self.serves(now.monotonic) {
+        if !is_due || self.held.is_some() || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
@@ -340,7 +405,7 @@ impl Core {
     }
 
     /// The state that commands are evaluated on; `None` if this replica does not lead.
-    fn view<'a>(&'a self, lsm: &'a Lsm, may_block: bool) -> Option<PartitionView<'a>> {
+    pub(crate) fn view<'a>(&'a self, lsm: &'a Lsm, may_block: bool) -> Option<PartitionView<'a>> {
         Some(PartitionView {
             resident: self.resident.as_ref()?,
             lsm,
@@ -382,7 +447,8 @@ impl Core {
         self.resident.as_mut().is_some_and(|resident| resident.make_room(flushed))
     }
 
-    fn next_version(&self) -> Version {
+    /// The version that the next write gets.
+    pub(crate) fn next_version(&self) -> Version {
         match &self.open {
             Some(open) => open.next_version,
             None => Version { index: self.replica.next_index().0, ordinal: 0 },
@@ -541,6 +607,10 @@ impl Core {
     }
 
     fn role_changed(&mut self, role: paxos::Role, actions: &mut Actions) {
+        // Whatever a script has read means nothing any more.
+        if let Some(held) = self.held.take() {
+            slow::lose(&held);
+        }
         if role == paxos::Role::Leader {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
@@ -613,6 +683,9 @@ impl Core {
                 applied.flushed_through = Some(fence);
             }
         })?;
+        if self.range.table == TableId::SYSTEM {
+            self.scripting.applied(index, library_changes(&batch)?);
+        }
         // What this leader proposed itself is in memory since it was evaluated.
         if let Some(resident) = &mut self.resident
             && self.in_flight.front() != Some(&(index, batch.id))
@@ -704,6 +777,28 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
             resident.put(row, value.as_ref(), index);
         }
     })
+}
+
+/// The libraries of functions that a batch changes.
+fn library_changes(batch: &Batch) -> Result<Vec<(Bytes, Option<Bytes>)>, BatchError> {
+    let mut changes = Vec::new();
+    batch.for_each(|effect| {
+        let Effect::Write { row, sealed } = effect else { return };
+        match sealed.map(|sealed| Bytes::copy_from_slice(row::body_of(sealed))) {
+            Some(value) => {
+                let library = library_of(row, &value);
+                changes.extend(library.map(|(name, code)| (name, Some(code))));
+            }
+            None => {
+                if let Some(rows::RowKind::Header { key, .. }) = rows::parse(row)
+                    && let Some(name) = library_name(key)
+                {
+                    changes.push((name, None));
+                }
+            }
+        }
+    })?;
+    Ok(changes)
 }
 
 /// Range and membership of a partition do not change yet.

@@ -8,6 +8,9 @@
 //!   resident   a leader's rows in memory, memtable and row cache in one
 //!   backlog    every replica's batches that fjall does not hold yet
 //!   batch   the log's unit: effects as bytes
+//! transaction, script, functions   several commands as one; Lua; FUNCTION
+//! slow      scripts that take longer than they may hold up a partition
+//! scripting what the nodes of a process share about scripts
 //! wal       the segmented log of all groups
 //! lsm       fjall
 //! ```
@@ -22,6 +25,7 @@ mod backlog;
 mod batch;
 mod core;
 mod driver;
+mod functions;
 mod local;
 pub mod lsm;
 mod meta;
@@ -29,6 +33,9 @@ mod node;
 mod partition;
 mod resident;
 pub mod row;
+mod script;
+mod scripting;
+mod slow;
 mod transaction;
 mod view;
 pub mod wal;
@@ -39,6 +46,7 @@ pub use driver::Publish;
 pub use local::{LocalNodes, OpenNode};
 pub use node::{Assignment, Node, NodeOptions, OpenError, Surroundings};
 pub use resident::RowBudget;
+pub use scripting::Scripting;
 
 /// A number that differs between any two starts of nodes: 32 bits of the hasher's random keys.
 fn incarnation() -> u32 {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use wire::ids::{NodeId, Zone};
+use wire::resp::Reply;
 use wire::service::{
-    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, StorageService,
-    Transaction,
+    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, ScriptControl,
+    ScriptCounts, StorageService, Transaction,
 };
 
 use crate::node::{Node, OpenError};
+use crate::scripting::Scripting;
 
 /// Opens a node again after it was stopped.
 pub type OpenNode = Box<dyn Fn() -> Result<Node, OpenError> + Send + Sync>;
@@ -26,9 +28,15 @@ struct Seat {
 #[derive(Default)]
 pub struct LocalNodes {
     seats: BTreeMap<NodeId, Seat>,
+    scripting: Arc<Scripting>,
 }
 
 impl LocalNodes {
+    /// No nodes yet; those that are added share this, by their options.
+    pub fn new(scripting: Arc<Scripting>) -> LocalNodes {
+        LocalNodes { seats: BTreeMap::new(), scripting }
+    }
+
     /// Opens a node and keeps it under its id.
     ///
     /// *Errors*: what opening said.
@@ -111,6 +119,14 @@ impl StorageService for LocalNodes {
             Some(node) => node.wait(gate, timeout),
             None => Box::pin(std::future::ready(GateOutcome::Unknown)),
         }
+    }
+
+    fn scripts(&self, control: ScriptControl<'_>) -> Reply {
+        self.scripting.control(control)
+    }
+
+    fn script_counts(&self) -> ScriptCounts {
+        self.scripting.counts()
     }
 
     fn status(&self) -> Vec<NodeStatus> {

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-use wire::ids::{NodeId, PartitionId, Zone};
+use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
-use wire::placement::PlacementRange;
+use wire::placement::{Placement, PlacementRange};
 use wire::service::{self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
 
 use crate::core::{Core, Evaluated, Now, Start};
@@ -22,6 +22,8 @@ use crate::lsm::{self, DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::partition::{Clock, Partition};
 use crate::resident::RowBudget;
+use crate::scripting::{Scripting, library_of};
+use crate::slow::Job;
 use crate::view::Cold;
 use crate::wal;
 
@@ -52,6 +54,8 @@ pub struct NodeOptions {
     pub lsm: lsm::Options,
     /// The consensus settings.
     pub paxos: paxos::Options,
+    /// What the nodes of a process share about scripts.
+    pub scripting: Arc<Scripting>,
 }
 
 impl Default for NodeOptions {
@@ -62,6 +66,7 @@ impl Default for NodeOptions {
             log: wal::Options::default(),
             lsm: lsm::Options::default(),
             paxos: paxos::Options::default(),
+            scripting: Arc::default(),
         }
     }
 }
@@ -168,7 +173,11 @@ impl Node {
                 incarnation,
                 dead: Arc::clone(&dead),
                 budget: Arc::clone(&options.rows),
+                scripting: Arc::clone(&options.scripting),
             };
+            if assignment.range.table == TableId::SYSTEM {
+                options.scripting.recovered(applied.index, recover_libraries(&lsm)?);
+            }
             let core = Core::new(start);
             let partition = Partition::new(assignment.partition, assignment.range, core);
             partitions.insert(assignment.partition, Arc::new(partition));
@@ -194,6 +203,10 @@ impl Node {
         });
         let threads = start_threads(&shared, writer, dir)?;
         Ok(Node { shared, threads })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// What handles the frames of this node's peers. Holds the node weakly: once the node is
@@ -254,7 +267,7 @@ impl Node {
         let (mut now, mut began) = (shared.clock.now(), Instant::now());
         while let Some((call, others)) = left.split_first() {
             let entry = table::entry(call.command);
-            if matches!(entry.command.run, commands::Run::Write(_)) && shared.is_overrun() {
+            if entry.command.may_write() && shared.is_overrun() {
                 return Some(Answer::Busy(MEMORY_DELAY));
             }
             match core.evaluate(entry, call, now, (&shared.lsm, cold.may_block)) {
@@ -272,6 +285,9 @@ impl Node {
                     (began, left, cold) = (ended, others, ColdRows::default());
                 }
                 Evaluated::Answer(answer) => return Some(answer),
+                Evaluated::Cold(Cold::Slow) => {
+                    return Some(self.run_slowly(&partition, core, Job::from(call)));
+                }
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
                     now = shared.clock.now();
@@ -289,7 +305,7 @@ impl Node {
         partition: PartitionId,
         is_write: bool,
         mut work: impl FnMut(&mut Core, Now, (&Lsm, bool)) -> Evaluated,
-        rows: impl Fn() -> Vec<Bytes>,
+        (rows, job): (impl Fn() -> Vec<Bytes>, impl FnOnce() -> Job),
     ) -> Answer {
         let partition = match self.partition(partition) {
             Ok(partition) => partition,
@@ -309,6 +325,7 @@ impl Node {
                     return Answer::NotYet;
                 }
                 Evaluated::Answer(answer) => return answer,
+                Evaluated::Cold(Cold::Slow) => return self.run_slowly(&partition, core, job()),
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
                 }
@@ -537,6 +554,18 @@ fn recover_applied(
         std::ops::ControlFlow::Continue(())
     })?;
     Ok(applied)
+}
+
+/// The libraries of functions that fjall holds.
+fn recover_libraries(lsm: &Lsm) -> Result<BTreeMap<Bytes, Bytes>, OpenError> {
+    let from = rows::header_key_at(TableId::SYSTEM, 0);
+    let to = rows::headers_end(TableId::SYSTEM, Placement::MAX);
+    let mut libraries = BTreeMap::new();
+    lsm.scan(&from, &to, commands::Direction::Forward, &mut |row, value| {
+        libraries.extend(library_of(&row, &value));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(libraries)
 }
 
 /// An acceptor that has forgotten what it accepted must not vote: a log that lost entries is not

@@ -16,6 +16,8 @@
 //! FLUSHDB swept away, counts as absent, like for any reader. What this does not see, unlike Redis:
 //! a key that was absent, came and went again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::types::keyspace;
@@ -27,7 +29,9 @@ use wire::service::{Answer, Transaction, Watched, Work, encode_seen};
 use crate::core::{Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
 use crate::lsm::Lsm;
 use crate::node::{FETCH_ROWS_MAX, Node};
-use crate::view::PartitionView;
+use crate::script::{self, Stage};
+use crate::slow::Job;
+use crate::view::Leading;
 
 impl Node {
     /// Evaluates a transaction; see [`wire::service::StorageService::transact`].
@@ -35,20 +39,21 @@ impl Node {
         let is_write = match transaction.work {
             Work::Look(_) => false,
             Work::Run { commands, .. } => {
-                let writes =
-                    |(id, _): &(CommandId, _)| matches!(row(*id).command.run, Run::Write(_));
-                commands.iter().any(writes)
+                commands.iter().any(|(id, _)| row(*id).command.may_write())
             }
         };
+        let scripting = Arc::clone(&self.shared().options.scripting);
         let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
             core.evaluate_work((is_write, transaction.epoch), now, from, |view, next_version| {
-                match evaluate(view, is_write.then_some(next_version), transaction.work) {
+                let next_version = is_write.then_some(next_version);
+                match evaluate(&Stage::quick(&scripting), view, next_version, transaction.work) {
                     Ok((reply, effects)) => (Ok(reply), effects),
                     Err(error) => (Err(error), None),
                 }
             })
         };
-        self.evaluate(transaction.partition, is_write, work, || header_rows(&transaction))
+        let fetch = || header_rows(&transaction);
+        self.evaluate(transaction.partition, is_write, work, (fetch, || Job::from(&transaction)))
     }
 }
 
@@ -57,8 +62,9 @@ fn row(id: CommandId) -> &'static Entry {
 }
 
 /// Does the work on a view. `next_version` is that of its first write, if it may write at all.
-fn evaluate(
-    view: &PartitionView<'_>,
+pub(crate) fn evaluate(
+    stage: &Stage<'_>,
+    view: &dyn Leading,
     next_version: Option<Version>,
     work: Work<'_>,
 ) -> Result<(Reply, Option<Effects>), CommandError> {
@@ -75,20 +81,27 @@ fn evaluate(
         }
     }
     match next_version {
-        Some(next_version) => write(view, next_version, commands),
-        None => Ok((Reply::Array(read(view, commands)?), None)),
+        Some(next_version) => write(stage, view, next_version, commands),
+        None => Ok((Reply::Array(read(stage, view, commands)?), None)),
     }
 }
 
 /// Runs commands that only read: without a `Txn`, which would wait for every proposed write, as it
 /// takes over the counters that they change.
 fn read(
-    view: &PartitionView<'_>,
+    stage: &Stage<'_>,
+    view: &dyn Leading,
     commands: &[(CommandId, &[Bytes])],
 ) -> Result<Vec<Reply>, CommandError> {
     let mut replies = Vec::with_capacity(commands.len());
     for (id, args) in commands {
-        replies.push(run_read(view, row(*id), args));
+        replies.push(match row(*id).command.run {
+            // It only reads: its version is never used.
+            Run::Script(what) => {
+                script::run(stage, (view, view), Version::default(), (what, args)).0
+            }
+            _ => run_read(view, row(*id), args),
+        });
         if view.is_cold() {
             return Err(ViewError::Cold.into());
         }
@@ -96,7 +109,8 @@ fn read(
     Ok(replies)
 }
 
-fn run_read(view: &dyn View, entry: &Entry, args: &[Bytes]) -> Reply {
+/// Runs a command that only reads.
+pub(crate) fn run_read(view: &dyn View, entry: &Entry, args: &[Bytes]) -> Reply {
     match entry.command.run {
         Run::Read(handler) => handler(view, Args(args)).unwrap_or_else(Reply::from),
         _ => {
@@ -108,7 +122,8 @@ fn run_read(view: &dyn View, entry: &Entry, args: &[Bytes]) -> Reply {
 
 /// Runs commands of which some may write.
 fn write(
-    view: &PartitionView<'_>,
+    stage: &Stage<'_>,
+    view: &dyn Leading,
     next_version: Version,
     commands: &[(CommandId, &[Bytes])],
 ) -> Result<(Reply, Option<Effects>), CommandError> {
@@ -116,7 +131,10 @@ fn write(
     let mut replies = Vec::with_capacity(commands.len());
     let mut bytes = 0;
     for (id, args) in commands {
-        let (reply, effects) = run(&txn, row(*id), args);
+        let (reply, effects) = match row(*id).command.run {
+            Run::Script(what) => script::run(stage, (view, &txn), txn.next_version(), (what, args)),
+            _ => run_write(&txn, row(*id), args),
+        };
         if view.is_cold() {
             // All of this is thrown away and done again with the row at hand.
             return Err(ViewError::Cold.into());
@@ -136,7 +154,7 @@ fn write(
 }
 
 /// Runs a command on top of what those before it did.
-fn run(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply, Option<Effects>) {
+pub(crate) fn run_write(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply, Option<Effects>) {
     let Run::Write(handler) = entry.command.run else { return (run_read(txn, entry, args), None) };
     let mut inner = Txn::new(txn, txn.next_version());
     let done = handler(&mut inner, Args(args)).and_then(|reply| {

@@ -43,16 +43,22 @@ pub(crate) struct PartitionView<'a> {
 pub(crate) enum Cold {
     Row(Bytes),
     Scan,
+    /// Nothing: what is evaluated takes longer than it may hold up the partition.
+    Slow,
+}
+
+/// What a leader evaluates on.
+pub(crate) trait Leading: View {
+    /// Whether what was computed means nothing, because something was missing or took too long.
+    fn is_cold(&self) -> bool;
+
+    /// Gives up: what is evaluated takes too long here.
+    fn defer(&self);
 }
 
 impl PartitionView<'_> {
     fn wait_for(&self, index: u64) {
         self.gate.set(self.gate.get().max(index));
-    }
-
-    /// Whether something that was read was only on disk: what was computed since means nothing.
-    pub(crate) fn is_cold(&self) -> bool {
-        self.cold.borrow().is_some()
     }
 
     /// The value of a row in memory; whoever reads a proposed one waits for it.
@@ -61,6 +67,16 @@ impl PartitionView<'_> {
             self.wait_for(row.index);
         }
         row.value()
+    }
+}
+
+impl Leading for PartitionView<'_> {
+    fn is_cold(&self) -> bool {
+        self.cold.borrow().is_some()
+    }
+
+    fn defer(&self) {
+        *self.cold.borrow_mut() = Some(Cold::Slow);
     }
 }
 
@@ -161,12 +177,16 @@ impl View for PartitionView<'_> {
     }
 
     fn random(&self) -> u64 {
-        // SplitMix64: a counter and a mix. Only the leader draws; what it draws is in the effects.
-        let next = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(next);
-        let mut z = next;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        next_random(self.random)
     }
+}
+
+/// SplitMix64: a counter and a mix. Only the leader draws; what it draws is in the effects.
+pub(crate) fn next_random(state: &Cell<u64>) -> u64 {
+    let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    state.set(next);
+    let mut z = next;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

@@ -33,6 +33,12 @@ id!(
     CommandId(u16)
 );
 
+impl TableId {
+    /// The system's own table: above all that clients can select. What every router has to know lies
+    /// there (functions), in one partition.
+    pub const SYSTEM: TableId = TableId(0x7fff_fff0);
+}
+
 /// What fails together: an availability zone, named by a short label (`a`, `b`, `c`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Zone(pub String);

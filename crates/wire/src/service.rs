@@ -199,11 +199,67 @@ pub trait StorageService: Send + Sync + 'static {
     /// *Cancel safety*: dropping the future forgets the wait and changes nothing else.
     fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome>;
 
+    /// Does something about the scripts of all nodes.
+    fn scripts(&self, control: ScriptControl<'_>) -> Reply;
+
+    /// How many scripts and functions there are.
+    fn script_counts(&self) -> ScriptCounts;
+
     /// What each storage node says of itself and its partitions, for INFO and ADMIN.
     fn status(&self) -> Vec<NodeStatus>;
 
     /// Stops (as by a crash) or starts a node of this process. Errors are texts for the operator.
     fn fault(&self, fault: NodeFault) -> Result<(), String>;
+}
+
+/// What a router asks about the scripts of all nodes.
+#[derive(Clone, Copy, Debug)]
+pub enum ScriptControl<'a> {
+    /// Makes a script known (SCRIPT LOAD): its SHA-1.
+    Load(&'a Bytes),
+    /// Which of these SHA-1s are known (SCRIPT EXISTS): 1 or 0 each.
+    Exists(&'a [Bytes]),
+    /// Forgets all scripts (SCRIPT FLUSH).
+    Flush,
+    /// Ends the scripts (SCRIPT KILL) or the functions (FUNCTION KILL) that run.
+    Kill {
+        /// Whether functions are meant.
+        functions: bool,
+    },
+    /// Which function runs, and how many there are (FUNCTION STATS).
+    FunctionStats,
+    /// Sets what scripts may use.
+    Limits(ScriptLimits),
+}
+
+/// What scripts may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScriptLimits {
+    /// Milliseconds after which others are told that a script is busy; 0: never.
+    pub busy_reply_ms: u64,
+    /// Bytes of memory that one Lua state may use.
+    pub memory_bytes_max: u64,
+    /// How many tables SELECT knows.
+    pub tables: u32,
+}
+
+impl Default for ScriptLimits {
+    fn default() -> ScriptLimits {
+        ScriptLimits { busy_reply_ms: 5_000, memory_bytes_max: 256 << 20, tables: 16 }
+    }
+}
+
+/// How many scripts and functions there are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ScriptCounts {
+    /// Scripts known by their SHA-1.
+    pub scripts: u64,
+    /// Scripts that had to go since the start, because others came.
+    pub evicted_scripts: u64,
+    /// Libraries of functions.
+    pub libraries: u64,
+    /// Functions.
+    pub functions: u64,
 }
 
 /// A fault to inject into a node of this process (`ADMIN FAULT …`).

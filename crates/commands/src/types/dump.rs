@@ -143,6 +143,41 @@ pub(crate) fn deserialize(payload: &[u8]) -> Result<Restored, CommandError> {
     restored.filter(|_| input.is_empty()).ok_or(CommandError::BadDataFormat)
 }
 
+/// Redis's mark of a library in a payload, and the one of a release candidate.
+const FUNCTION: u8 = 245;
+const FUNCTION_OF_CANDIDATE: u8 = 246;
+
+/// The payload of libraries, as FUNCTION DUMP answers it: a mark and the code of each.
+pub fn payload_of_functions<'a>(codes: impl Iterator<Item = &'a Bytes>) -> Bytes {
+    let mut out = BytesMut::new();
+    for code in codes {
+        out.put_u8(FUNCTION);
+        put_string(&mut out, code);
+    }
+    out.put_u16_le(VERSION_WRITTEN);
+    let checksum = crc64(&out);
+    out.put_u64_le(checksum);
+    out.freeze()
+}
+
+/// The codes of the libraries in a payload, in order.
+///
+/// *Errors*: `RESTORE_CHECKSUM` if the footer is not right, or that something is no library.
+pub fn functions_of_payload(payload: &[u8]) -> Result<Vec<Bytes>, CommandError> {
+    let mut input = verified_content(payload).ok_or(CommandError::RESTORE_CHECKSUM)?;
+    let mut codes = Vec::new();
+    while let Some((kind, rest)) = input.split_first() {
+        input = rest;
+        match *kind {
+            FUNCTION => {}
+            FUNCTION_OF_CANDIDATE => return Err(CommandError::FUNCTION_PAYLOAD_OLD),
+            _ => return Err(CommandError::FUNCTION_PAYLOAD_TYPE),
+        }
+        codes.push(read_string(&mut input).ok_or(CommandError::FUNCTION_PAYLOAD)?);
+    }
+    Ok(codes)
+}
+
 fn verified_content(payload: &[u8]) -> Option<&[u8]> {
     let (covered, checksum) = payload.split_last_chunk::<8>()?;
     let (content, version) = covered.split_last_chunk::<2>()?;

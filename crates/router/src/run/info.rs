@@ -183,9 +183,6 @@ const MEMORY_ZEROS: &[&str] = &[
     "used_memory_vm_eval",
     "used_memory_lua",
     "used_memory_scripts_eval",
-    "number_of_cached_scripts",
-    "number_of_functions",
-    "number_of_libraries",
     "used_memory_vm_functions",
     "used_memory_vm_total",
     "used_memory_functions",
@@ -212,6 +209,7 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
     let buffers: usize = clients.iter().map(|client| buffers(client)).sum();
     let dataset: u64 = leaders(&facts.nodes).map(|replica| replica.bytes).sum();
     let memtables: u64 = facts.nodes.iter().map(|node| node.memtable_bytes).sum();
+    let scripts = facts.shared.storage.script_counts();
     let maxmemory: u64 = facts.shared.config.get("maxmemory").parse().unwrap_or(0);
     lines(
         out,
@@ -227,6 +225,9 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
             ("used_memory_dataset", &dataset),
             ("used_memory_dataset_perc", &percent(dataset, used)),
             ("used_memory_memtables", &memtables),
+            ("number_of_cached_scripts", &scripts.scripts),
+            ("number_of_functions", &scripts.functions),
+            ("number_of_libraries", &scripts.libraries),
             ("used_memory_lua_human", &human(0)),
             ("used_memory_vm_total_human", &human(0)),
             ("used_memory_scripts_human", &human(0)),
@@ -326,6 +327,7 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("keyspace_hits", &counters.keyspace_hits),
             ("keyspace_misses", &counters.keyspace_misses),
             ("total_error_replies", &counters.errors),
+            ("evicted_scripts", &facts.shared.storage.script_counts().evicted_scripts),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),
         ],
@@ -494,7 +496,9 @@ fn keyspace(facts: &Facts<'_>, out: &mut String) {
         *keys += replica.keys;
         *volatile += replica.volatile_keys;
     }
-    for (table, (keys, volatile)) in tables.into_iter().filter(|(_, (keys, _))| *keys > 0) {
+    let databases = facts.shared.databases();
+    let is_shown = |(table, (keys, _)): &(u32, (u64, u64))| *keys > 0 && *table < databases;
+    for (table, (keys, volatile)) in tables.into_iter().filter(is_shown) {
         // avg_ttl is 0, Redis's word for not known. Redis averages over random keys that its expiry
         // cycle meets; our index is in order of time, so a part of it would be no fair sample, and
         // all of it is work that grows with what is stored.

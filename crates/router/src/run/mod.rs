@@ -12,6 +12,7 @@ mod handshake;
 mod info;
 mod latency;
 mod memory;
+mod scripting;
 mod server;
 mod syntax;
 pub(crate) mod transaction;
@@ -84,6 +85,15 @@ pub(crate) fn run(
         Session::LatencyGraph => latency::graph(connection, args),
         Session::LatencyDoctor => Ok(latency::doctor(connection)),
         Session::LatencyHelp => Ok(help("LATENCY", latency::HELP)),
+        Session::ScriptLoad
+        | Session::ScriptExists
+        | Session::ScriptFlush
+        | Session::ScriptKill
+        | Session::ScriptDebug
+        | Session::FunctionStats
+        | Session::FunctionKill => scripting::run(what, connection, args),
+        Session::ScriptHelp => Ok(help("SCRIPT", scripting::SCRIPT_HELP)),
+        Session::FunctionHelp => Ok(help("FUNCTION", scripting::FUNCTION_HELP)),
         Session::AdminStatus => Ok(admin::status(connection)),
         Session::AdminPartitions => Ok(admin::partitions(connection)),
         Session::AdminCacheFlush => admin::cache_flush(connection, args),

@@ -179,6 +179,7 @@ pub(crate) struct Batch<'a> {
     placements: SmallVec<[Placement; 8]>,
     whole_table: bool,
     pub(crate) writes: bool,
+    pub(crate) has_script: bool,
 }
 
 impl Batch<'_> {
@@ -213,6 +214,7 @@ fn look<'a>(keys: &'a [Bytes]) -> Batch<'a> {
         placements: keys.iter().map(|key| Placement::of_key(key)).collect(),
         whole_table: false,
         writes: false,
+        has_script: false,
     }
 }
 
@@ -394,6 +396,9 @@ impl Exec {
                     Step::Router
                 }
                 (Run::Group(_), _) => Step::Router,
+                (Run::Script(what), _) if what.is_about_functions() => {
+                    Step::Refused(CommandError::FUNCTION_IN_MULTI)
+                }
                 (_, Keys::AllTables(_)) => Step::Across(selected),
                 (_, Keys::Table(_)) => {
                     exec.whole_table = true;
@@ -413,7 +418,7 @@ impl Exec {
                 },
             };
             let runs = matches!(step, Step::Data(_) | Step::Across(_));
-            exec.writes |= runs && entry.command.flags.has(Flags::WRITE);
+            exec.writes |= runs && entry.command.may_write();
             exec.steps.push(step);
         }
         exec.find_table();
@@ -474,6 +479,10 @@ fn batch<'a>(
         placements,
         whole_table: exec.whole_table,
         writes: exec.writes,
+        has_script: exec
+            .queue
+            .iter()
+            .any(|queued| matches!(queued.entry.command.run, Run::Script(_))),
     }
 }
 
@@ -595,6 +604,7 @@ impl Connection {
                     placements: SmallVec::from_slice(&[Placement::of_key(&key.key)]),
                     whole_table: false,
                     writes: false,
+                    has_script: false,
                 };
                 let answered = self.caller.call(&routed(entry, *table, &batch)).await?;
                 outcome.gates.extend(answered.gate);
@@ -651,7 +661,7 @@ impl Connection {
                 Step::Data(_) | Step::Across(_) => {
                     let lost = || CommandError::Operator("a reply is missing".to_owned()).into();
                     let reply = replies.next().unwrap_or_else(lost);
-                    if !entry.command.flags.has(Flags::WRITE) {
+                    if !entry.command.may_write() {
                         self.caller.tally.count_lookup(&reply);
                     }
                     (reply, share)

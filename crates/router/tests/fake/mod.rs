@@ -23,7 +23,8 @@ use wire::placement::{Placement, PlacementRange};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus,
-    Route, RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
+    Route, RouteVersion, ScriptControl, ScriptCounts, StorageService, Transaction, Watched, Work,
+    encode_seen,
 };
 
 /// The only MemDS node, and the router as MemDS knows it.
@@ -398,6 +399,17 @@ impl StorageService for Fake {
 
     fn transact(&self, node: NodeId, transaction: Transaction<'_>) -> Answer {
         self.scripted(|| self.evaluate_together(node, transaction))
+    }
+
+    fn scripts(&self, control: ScriptControl<'_>) -> Reply {
+        match control {
+            ScriptControl::Limits(_) => Reply::OK,
+            _ => Reply::Error("ERR no scripts here".into()),
+        }
+    }
+
+    fn script_counts(&self) -> ScriptCounts {
+        ScriptCounts::default()
     }
 
     fn wait(&self, _: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {

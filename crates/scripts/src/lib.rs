@@ -1,0 +1,45 @@
+//! Lua as Redis speaks it: the state that scripts and functions run in.
+//!
+//! ```text
+//! vm         a Lua state: compiles, runs, ends what has to end
+//!   bootstrap.lua  locks the globals, catches errors
+//!   globals, random  what replaces functions of Lua's own
+//!   redis      redis.call and its kin
+//!   json, msgpack, packing, bit   cjson, cmsgpack, struct, bit
+//!   convert    replies to Lua values and back
+//!   raise      errors on their way to the script
+//! host       what a state asks of whoever runs it: commands, the log, whether to go on
+//! cache      scripts by their SHA-1
+//! library    what FUNCTION LOAD makes of a text
+//! shebang    the first line of either
+//! ```
+//!
+//! This crate knows no partition and no client: a command goes to the [`Host`] and comes back as a
+//! reply. The one clock it reads ends a library that does not come to the end of being loaded.
+//!
+//! *Caveat*: a state looks at whether to go on every few thousand instructions of Lua; a function in C
+//! (`string.find` with a hostile pattern) is not interrupted, as in Redis.
+
+mod arguments;
+mod bit;
+mod cache;
+mod convert;
+mod globals;
+mod host;
+mod json;
+mod library;
+mod msgpack;
+mod packing;
+mod raise;
+mod random;
+mod redis;
+mod shebang;
+mod vm;
+
+pub use cache::{EVAL_SCRIPTS_MAX, EVAL_TEXT_BYTES_MAX, Script, ScriptCache, sha1_hex};
+pub use convert::REPLY_DEPTH_MAX;
+pub use host::{Host, Interrupt};
+pub use library::{FunctionInfo, Library};
+pub use redis::REDIS_VERSION;
+pub use shebang::{FLAG_NAMES, Flags, library_name};
+pub use vm::{Compiled, Vm};

@@ -1,0 +1,123 @@
+//! Errors that the functions of a script's state raise, as the script is to see them.
+//!
+//! A Rust function can only raise an error of Rust's. It reaches the script's `pcall`, or the handler
+//! at the script's end, as an opaque value; both ask [`reason`] what it stands for.
+
+use std::fmt;
+
+use mlua::{Error, Lua, Value};
+
+use crate::host::Interrupt;
+
+/// What an error stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Raised {
+    /// A text, with the place that caused it.
+    Text(Vec<u8>),
+    /// A table whose `err` is this line: what `redis.call` raises.
+    Line(Vec<u8>),
+    /// The script is to end.
+    Stop(Interrupt),
+}
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Raised::Text(text) | Raised::Line(text) => f.write_str(&String::from_utf8_lossy(text)),
+            Raised::Stop(interrupt) => f.write_str(interrupt.text()),
+        }
+    }
+}
+
+impl std::error::Error for Raised {}
+
+/// An error with a text, as `luaL_error` makes it: the place of the caller comes first.
+pub(crate) fn text(lua: &Lua, message: impl fmt::Display) -> Error {
+    Error::external(Raised::Text(format!("{}{message}", place(lua)).into_bytes()))
+}
+
+/// An error about an argument, as `luaL_argerror` words it.
+pub(crate) fn argument(lua: &Lua, at: usize, function: &str, message: impl fmt::Display) -> Error {
+    text(lua, format_args!("bad argument #{at} to '{function}' ({message})"))
+}
+
+/// An argument of the wrong type.
+pub(crate) fn wrong_type(
+    lua: &Lua,
+    at: usize,
+    function: &str,
+    wanted: &str,
+    got: Option<&Value>,
+) -> Error {
+    let got = got.map_or("no value", type_name);
+    argument(lua, at, function, format_args!("{wanted} expected, got {got}"))
+}
+
+/// An error as Redis's own functions raise it: a table with a line of RESP in it.
+pub(crate) fn line(line: impl Into<Vec<u8>>) -> Error {
+    Error::external(Raised::Line(line.into()))
+}
+
+/// Ends the script.
+pub(crate) fn stop(interrupt: Interrupt) -> Error {
+    Error::external(Raised::Stop(interrupt))
+}
+
+/// Lua's name of a value's type.
+pub(crate) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nil",
+        Value::Boolean(_) => "boolean",
+        Value::Integer(_) | Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Table(_) => "table",
+        Value::Function(_) => "function",
+        Value::Thread(_) => "thread",
+        _ => "userdata",
+    }
+}
+
+/// What an error that Lua caught stands for; `None` if it is none of ours.
+pub(crate) fn raised(error: &Error) -> Option<&Raised> {
+    match error {
+        Error::CallbackError { cause, .. } => raised(cause),
+        Error::WithContext { cause, .. } => raised(cause),
+        Error::ExternalError(error) => error.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// The value that a script finds instead of an error of Rust's; any other value stays what it is.
+pub(crate) fn reason(lua: &Lua, value: Value) -> mlua::Result<Value> {
+    let Value::Error(error) = &value else { return Ok(value) };
+    match raised(error) {
+        Some(Raised::Text(text)) => Ok(Value::String(lua.create_string(text)?)),
+        Some(Raised::Line(line)) => error_table(lua, line).map(Value::Table),
+        Some(Raised::Stop(interrupt)) => {
+            error_table(lua, format!("ERR {}", interrupt.text()).as_bytes()).map(Value::Table)
+        }
+        None => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Ok(Value::String(lua.create_string(first)?))
+        }
+    }
+}
+
+/// What `redis.pcall` answers of a refusal.
+pub(crate) fn error_table(lua: &Lua, line: &[u8]) -> mlua::Result<mlua::Table> {
+    let table = lua.create_table_with_capacity(0, 2)?;
+    table.raw_set("err", lua.create_string(line)?)?;
+    table.raw_set("ignore_error_stats_update", true)?;
+    Ok(table)
+}
+
+/// `user_script:1: `, if the caller is a line of a script.
+fn place(lua: &Lua) -> String {
+    let found = lua.inspect_stack(1, |debug| {
+        let line = debug.current_line()?;
+        let source = debug.source();
+        Some(format!("{}:{line}: ", source.short_src?))
+    });
+    found.flatten().unwrap_or_default()
+}

@@ -1,0 +1,328 @@
+//! Scripts on a host that answers what it is asked.
+
+use bytes::Bytes;
+use scripts::{Host, Interrupt, Script, Vm};
+use wire::resp::Reply;
+
+struct Mirror {
+    /// Looks at whether to go on, until it says no.
+    patience: u32,
+    end: Interrupt,
+}
+
+impl Default for Mirror {
+    fn default() -> Mirror {
+        Mirror { patience: u32::MAX, end: Interrupt::Killed }
+    }
+}
+
+impl Host for Mirror {
+    fn call(&mut self, args: &[Bytes]) -> Result<Reply, Interrupt> {
+        Ok(match &args[0][..] {
+            b"fail" => Reply::Error(Bytes::from_static(b"WRONGTYPE no")),
+            b"map" => Reply::Map(vec![(Reply::Bulk("k".into()), Reply::Double(1.5))]),
+            b"null" => Reply::Null,
+            _ => Reply::Array(args.iter().cloned().map(Reply::Bulk).collect()),
+        })
+    }
+
+    fn may_call(&mut self, args: &[Bytes]) -> Option<bool> {
+        (args[0] != "nosuch").then_some(true)
+    }
+
+    fn log(&mut self, _level: u8, _line: &[u8]) {}
+
+    fn interrupted(&mut self) -> Option<Interrupt> {
+        self.patience -= 1;
+        (self.patience == 0).then_some(self.end)
+    }
+
+    fn seed(&mut self) -> u64 {
+        7
+    }
+}
+
+fn vm() -> Vm {
+    Vm::new(64 << 20).expect("a state")
+}
+
+fn run_with(vm: &mut Vm, host: &mut Mirror, code: &str) -> Result<Reply, Interrupt> {
+    let script = match Script::parse(code.as_bytes()) {
+        Ok(script) => script,
+        Err(error) => return Ok(error.into()),
+    };
+    match vm.compile(&script) {
+        Ok(compiled) => {
+            vm.eval(host, (&script, &compiled), &["k".into()], &["a".into(), "b".into()])
+        }
+        Err(error) => Ok(error.into()),
+    }
+}
+
+fn show(reply: &Reply) -> String {
+    match reply {
+        Reply::Error(line) => {
+            let line = String::from_utf8_lossy(line).into_owned();
+            match (line.find(" script: "), line.find(", on ")) {
+                (Some(from), Some(to)) => format!("-{}{}", &line[..from], &line[to..]),
+                _ => format!("-{line}"),
+            }
+        }
+        Reply::Status(text) => format!("+{}", String::from_utf8_lossy(text)),
+        Reply::Integer(number) => number.to_string(),
+        Reply::Bulk(text) => format!("{:?}", String::from_utf8_lossy(text)),
+        Reply::Null => "null".to_owned(),
+        Reply::Array(items) => {
+            format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn run(code: &str) -> String {
+    show(&run_with(&mut vm(), &mut Mirror::default(), code).expect("not suspended"))
+}
+
+#[test]
+fn what_redis_answers() {
+    for (code, expected) in [
+        ("return 1", "1"),
+        ("return {KEYS[1], ARGV[1], #ARGV}", "[\"k\", \"a\", 2]"),
+        ("return {1, nil, 3}", "[1]"),
+        ("return 3.9", "3"),
+        ("return false", "null"),
+        ("return {ok='fine'}", "+fine"),
+        ("return redis.error_reply('x')", "-ERR x"),
+        ("return redis.error_reply('MY x')", "-MY x"),
+        ("return redis.call('echo', 1, 1.5, 1e20)", "[\"echo\", \"1\", \"1.5\", \"1e+20\"]"),
+        ("return redis.call('map')", "[\"k\", \"1.5\"]"),
+        ("redis.setresp(3) return redis.call('map').map.k.double == 1.5", "Boolean(true)"),
+        ("return redis.call('null') == false", "1"),
+        ("redis.setresp(3) return redis.call('null') == nil", "Boolean(true)"),
+        ("return redis.pcall('fail').err", "\"WRONGTYPE no\""),
+        ("return {pcall(redis.call, 'fail')}", "[null, \"WRONGTYPE no\"]"),
+        ("return redis.call('fail')", "-WRONGTYPE no, on @user_script:1."),
+        ("\nredis.call('fail')", "-WRONGTYPE no, on @user_script:2."),
+        ("error('x')", "-ERR user_script:1: x, on @user_script:1."),
+        ("error({err='My err'})", "-My err, on @user_script:1."),
+        ("error({})", "-ERR unknown error, on @user_script:1."),
+        ("local function f() error('in') end f()", "-ERR user_script:1: in, on @user_script:1."),
+        (
+            "return foo",
+            "-ERR user_script:1: Script attempted to access nonexistent global variable 'foo', on \
+             @user_script:1.",
+        ),
+        ("foo = 1", "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1."),
+        (
+            "redis.call = 1",
+            "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
+        ),
+        ("rawset(_G, 'a', 1)", "-ERR Attempt to modify a readonly table, on @user_script:1."),
+        ("setmetatable(_G, {})", "-ERR Attempt to modify a readonly table, on @user_script:1."),
+        (
+            "getmetatable('').__index.upper = 1",
+            "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
+        ),
+        (
+            "return cjson.decode('{')",
+            "-ERR user_script:1: Expected object key string but found T_END at character 2, on \
+             @user_script:1.",
+        ),
+        (
+            "return bit.band('x')",
+            "-ERR user_script:1: bad argument #1 to 'band' (number expected, got string), on \
+             @user_script:1.",
+        ),
+        ("x y", "-ERR Error compiling script (new function): user_script:1: '=' expected near 'y'"),
+        ("return loadstring(string.dump(function() return 1 end)) == nil", "1"),
+        ("return loadstring('return 7')()", "7"),
+        ("local n = 0 for _ in pairs(redis) do n = n + 1 end return n > 10", "1"),
+        ("return type(next(redis))", "\"nil\""),
+        ("return #tostring(cjson.null)", "15"),
+        (
+            "return cjson.encode({a={1,2,{}}, b=cjson.null and true})",
+            "\"{\\\"a\\\":[1,2,{}],\\\"b\\\":true}\"",
+        ),
+        ("return cjson.encode({1, nil, 3})", "\"[1,null,3]\""),
+        (
+            "local t = cjson.decode('[1,2,{\"a\":null}]') return tostring(t[3].a == cjson.null)",
+            "\"true\"",
+        ),
+        ("return {struct.unpack('>HbI', struct.pack('>HbI', 258, -1, 7))}", "[258, -1, 7, 8]"),
+        ("return ({cmsgpack.unpack(cmsgpack.pack({1,2,a=3}, 'x'))})[2]", "\"x\""),
+        ("return bit.tohex(255, 4)", "\"00ff\""),
+        (
+            "math.randomseed(1) local a = math.random() math.randomseed(1) return a == math.random()",
+            "1",
+        ),
+        ("return redis.sha1hex('')", "\"da39a3ee5e6b4b0d3255bfef95601890afd80709\""),
+        ("local t = {} t[1] = t return #redis.pcall('x', cjson.encode({}))", "2"),
+        ("return {pcall(function() error({err='E x'}) end)}", "[null, \"E x\"]"),
+        (
+            "return {xpcall(function() redis.call('fail') end, function(e) return e.err end)}",
+            "[null, \"WRONGTYPE no\"]",
+        ),
+        (
+            "local co = coroutine.create(function() redis.call('fail') end) local _, e = coroutine.resume(co) return e.err",
+            "\"WRONGTYPE no\"",
+        ),
+        ("return table.concat({1, 2}, ',')", "\"1,2\""),
+        ("return tostring(os.clock() >= 0)", "\"true\""),
+    ] {
+        assert_eq!(run(code), expected, "{code}");
+    }
+}
+
+#[test]
+fn nothing_is_left_for_the_next_script() {
+    let mut vm = vm();
+    let mut show_of =
+        |code: &str| show(&run_with(&mut vm, &mut Mirror::default(), code).expect("not suspended"));
+    show_of("table.insert(redis, 'left') table.insert(_G, 'left') return 1");
+    assert_eq!(show_of("return {redis[1] == nil, rawget(_G, 1) == nil}"), "[1, 1]");
+    show_of("cjson.encode_max_depth(1) return 1");
+    assert_eq!(show_of("return cjson.encode({{{1}}})"), "\"[[[1]]]\"");
+    show_of("redis.setresp(3) return 1");
+    assert_eq!(show_of("return redis.call('null') == false"), "1");
+    show_of("setfenv(pcall, {}) return 1");
+    assert_eq!(show_of("return {pcall(error, 'x')}"), "[null, \"x\"]");
+    show_of("setfenv(1, {}) x = 1 return x");
+    assert_eq!(show_of("return pcall ~= nil"), "1");
+    show_of("collectgarbage('stop') return 1");
+    assert_eq!(show_of("return math.random(1000000)"), show_of("return math.random(1000000)"));
+}
+
+#[test]
+fn an_endless_loop_ends_whatever_it_catches() {
+    for code in [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "while true do xpcall(function() while true do end end, function(e) return e end) end",
+        "while true do local c = coroutine.create(function() while true do end end) \
+         coroutine.resume(c) end",
+        "local c = coroutine.wrap(function() while true do end end) while true do pcall(c) end",
+        "while true do pcall(loadstring, 'x') end",
+    ] {
+        let mut vm = vm();
+        let mut host = Mirror { patience: 3, end: Interrupt::Killed };
+        let reply = run_with(&mut vm, &mut host, code).expect("an end that is told");
+        let text = show(&reply);
+        assert!(text.starts_with("-ERR Script killed by user with SCRIPT KILL"), "{code}: {text}");
+        let mut host = Mirror { patience: 3, end: Interrupt::Suspended };
+        assert_eq!(run_with(&mut vm, &mut host, code), Err(Interrupt::Suspended), "{code}");
+        assert_eq!(run_with(&mut vm, &mut Mirror::default(), "return 1"), Ok(Reply::Integer(1)));
+    }
+}
+
+#[test]
+fn memory_has_an_end() {
+    for code in [
+        "local t = {} while true do t[#t + 1] = string.rep('x', 1000) .. #t end",
+        "return string.rep('x', 1000000000)",
+        "local s = 'x' while true do s = s .. s end",
+        "local t = {} for i = 1, 1e9 do t[i] = i end",
+    ] {
+        let mut vm = Vm::new(16 << 20).expect("a state");
+        let reply = run_with(&mut vm, &mut Mirror::default(), code).expect("not suspended");
+        assert!(show(&reply).contains("not enough memory"), "{code}: {}", show(&reply));
+        assert_eq!(run_with(&mut vm, &mut Mirror::default(), "return 1"), Ok(Reply::Integer(1)));
+        assert!(vm.collect() < 2 << 20, "{code}: {}", vm.used_memory());
+    }
+}
+
+#[test]
+fn what_is_nested_without_end_is_refused() {
+    let text = run("local t = {} t[1] = t return cjson.encode(t)");
+    assert!(text.contains("excessive nesting"), "{text}");
+    let text = run("return cjson.decode(string.rep('[', 100000))");
+    assert!(text.contains("too many nested data structures"), "{text}");
+    let text = run("return cmsgpack.unpack(string.rep(string.char(0x91), 100000))");
+    assert!(text.contains("too many nested"), "{text}");
+    assert!(run("local t = {} t[1] = t return #cmsgpack.pack(t)").parse::<u64>().is_ok());
+    let mut reply = run_with(&mut vm(), &mut Mirror::default(), "local t = {} t[1] = t return t")
+        .expect("told");
+    let mut depth = 0;
+    while let Reply::Array(mut items) = reply {
+        reply = items.pop().expect("one item");
+        depth += 1;
+    }
+    assert_eq!(depth, scripts::REPLY_DEPTH_MAX + 1);
+    assert_eq!(show(&reply), "-ERR reached lua stack limit");
+}
+
+#[test]
+fn libraries() {
+    let mut vm = vm();
+    let mut show_of = |code: &str| match vm.load(code.as_bytes()) {
+        Ok(library) => {
+            let names =
+                library.functions.iter().map(|f| String::from_utf8_lossy(&f.name).into_owned());
+            names.collect::<Vec<_>>().join(",")
+        }
+        Err(error) => error.to_string(),
+    };
+    for (code, expected) in [
+        ("#!lua name=x\nredis.register_function('f', function() end)", "f"),
+        (
+            "#!lua name=x\nredis.register_function{function_name='f', callback=function() end, \
+             flags={'no-writes'}} redis.register_function('g', function() end)",
+            "f,g",
+        ),
+        ("redis.register_function('f', function() end)", "ERR Missing library metadata"),
+        ("#!lua\nx", "ERR Library name was not given"),
+        ("#!lua name=a b\nx", "ERR Invalid metadata value given: b"),
+        (
+            "#!lua name=x-y\nx",
+            "ERR Library names can only contain letters, numbers, or \
+          underscores(_) and must be at least one character long",
+        ),
+        ("#!js name=x\nx", "ERR Engine 'js' not found"),
+        ("#!lua name=x\nlocal x = 1", "ERR No functions registered"),
+        (
+            "#!lua name=x\nx y",
+            "ERR Error compiling function: user_function:2: '=' expected near 'y'",
+        ),
+        (
+            "#!lua name=x\nmath.abs(1)",
+            "ERR Error registering functions: ERR user_function:2: Script attempted to access \
+             nonexistent global variable 'math'",
+        ),
+        (
+            "#!lua name=x\nredis.call('x')",
+            "ERR Error registering functions: ERR user_function:2: Script attempted to access \
+             nonexistent global variable 'call'",
+        ),
+        (
+            "#!lua name=x\nredis.register_function(1)",
+            "ERR Error registering functions: ERR calling redis.register_function with a single \
+             argument is only applicable to Lua table (representing named arguments).",
+        ),
+        (
+            "#!lua name=x\nwhile true do end",
+            "ERR Error registering functions: ERR FUNCTION LOAD timeout",
+        ),
+    ] {
+        assert_eq!(show_of(code), expected, "{code}");
+    }
+}
+
+#[test]
+fn functions_run() {
+    let mut vm = vm();
+    let code = "#!lua name=lib\nlocal function twice(x) return x * 2 end\n\
+                redis.register_function('f', function(keys, args) return {keys[1], args[1], \
+                twice(4), math.abs(-1)} end)\n\
+                redis.register_function('g', function() return KEYS end)\n\
+                redis.register_function('h', function() redis.call('fail') end)";
+    let library = std::sync::Arc::new(vm.load(code.as_bytes()).expect("a library"));
+    let mut call = |name: &str| {
+        let mut host = Mirror::default();
+        let reply = vm.fcall(&mut host, (&library, name.as_bytes()), &["k".into()], &["a".into()]);
+        show(&reply.expect("not suspended"))
+    };
+    assert_eq!(call("f"), "[\"k\", \"a\", 8, 1]");
+    assert_eq!(call("f"), "[\"k\", \"a\", 8, 1]");
+    assert!(call("g").contains("nonexistent global variable 'KEYS'"), "{}", call("g"));
+    assert_eq!(call("h"), "-WRONGTYPE no, on @user_function:5.");
+    assert_eq!(call("nosuch"), "-ERR Function not found");
+}

@@ -1,0 +1,326 @@
+//! What the nodes of a process share about scripts and functions.
+//!
+//! Functions are rows of the system's own table ([`TableId::SYSTEM`]), one per library: a string under
+//! `function:<name>`. Every replica of that partition tells this registry what it applies, so a function
+//! is known here before whoever loaded it hears of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::types::header::{Header, Value};
+use commands::{CommandError, rows};
+use parking_lot::Mutex;
+use scripts::{Library, ScriptCache, Vm};
+use wire::ids::TableId;
+use wire::resp::Reply;
+use wire::service::{ScriptControl, ScriptCounts, ScriptLimits};
+
+/// What the keys of libraries begin with.
+const LIBRARY_PREFIX: &[u8] = b"function:";
+
+/// The key of a library.
+pub(crate) fn library_key(name: &[u8]) -> Bytes {
+    [LIBRARY_PREFIX, name].concat().into()
+}
+
+/// The name of the library of a key; `None` if it is none's.
+pub(crate) fn library_name(key: &[u8]) -> Option<Bytes> {
+    key.strip_prefix(LIBRARY_PREFIX).map(Bytes::copy_from_slice)
+}
+
+/// The library that a row of the system's table holds: its name and its code.
+pub(crate) fn library_of(row: &[u8], value: &Bytes) -> Option<(Bytes, Bytes)> {
+    let rows::RowKind::Header { table: TableId::SYSTEM, key, .. } = rows::parse(row)? else {
+        return None;
+    };
+    match Header::decode(value.clone()).ok()?.value {
+        Value::String { text, .. } => Some((library_name(key)?, text)),
+        _ => None,
+    }
+}
+
+/// Libraries, loaded.
+#[derive(Debug, Default)]
+pub(crate) struct FunctionSet {
+    pub(crate) libraries: BTreeMap<Bytes, Arc<Library>>,
+    by_function: HashMap<Bytes, Arc<Library>>,
+}
+
+impl FunctionSet {
+    /// The library that has a function of this name.
+    pub(crate) fn library_with(&self, function: &[u8]) -> Option<&Arc<Library>> {
+        self.by_function.get(function)
+    }
+
+    /// Loads libraries, but for those that `known` has already.
+    pub(crate) fn load(
+        codes: &BTreeMap<Bytes, Bytes>,
+        known: Option<&FunctionSet>,
+        vm: &mut Vm,
+    ) -> Result<FunctionSet, CommandError> {
+        let mut set = FunctionSet::default();
+        for (name, code) in codes {
+            let known = known.and_then(|set| set.libraries.get(name));
+            let library = match known.filter(|library| library.code == *code) {
+                Some(library) => Arc::clone(library),
+                None => Arc::new(vm.load(code)?),
+            };
+            set.add(library);
+        }
+        Ok(set)
+    }
+
+    /// Adds a library.
+    pub(crate) fn add(&mut self, library: Arc<Library>) {
+        for function in &library.functions {
+            self.by_function.insert(function.name.clone(), Arc::clone(&library));
+        }
+        self.libraries.insert(library.name.clone(), library);
+    }
+
+    /// Takes a library away.
+    pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Arc<Library>> {
+        let library = self.libraries.remove(name)?;
+        self.by_function.retain(|_, of| !Arc::ptr_eq(of, &library));
+        Some(library)
+    }
+}
+
+/// The functions as of a log index of the system's partition.
+#[derive(Default)]
+struct Functions {
+    index: u64,
+    codes: BTreeMap<Bytes, Bytes>,
+    /// Made when it is first asked for.
+    set: Option<Arc<FunctionSet>>,
+    /// The set before that one: most libraries of it are still right.
+    old: Option<Arc<FunctionSet>>,
+}
+
+/// A script that runs for so long that it does not hold its partition's lock.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) is_function: bool,
+    name: Bytes,
+    command: Vec<Bytes>,
+    started: Instant,
+    /// Somebody asked for its end.
+    pub(crate) killed: AtomicBool,
+    /// Its partition is led by another replica now.
+    pub(crate) lost: AtomicBool,
+}
+
+impl Running {
+    pub(crate) fn new(is_function: bool, name: Bytes, command: Vec<Bytes>) -> Running {
+        Running {
+            is_function,
+            name,
+            command,
+            started: Instant::now(),
+            killed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// For how long it has run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What others are told that want the same partition.
+    pub(crate) fn busy(&self) -> CommandError {
+        if self.is_function { CommandError::BUSY_FUNCTION } else { CommandError::BUSY_SCRIPT }
+    }
+
+    fn describe(&self) -> Reply {
+        let text = |text: &'static str| Reply::Bulk(Bytes::from_static(text.as_bytes()));
+        let command = self.command.iter().cloned().map(Reply::Bulk).collect();
+        let duration_ms = i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Reply::Map(vec![
+            (text("name"), Reply::Bulk(self.name.clone())),
+            (text("command"), Reply::Array(command)),
+            (text("duration_ms"), Reply::Integer(duration_ms)),
+        ])
+    }
+}
+
+/// See the module's text.
+pub struct Scripting {
+    pub(crate) cache: ScriptCache,
+    functions: Mutex<Functions>,
+    running: Mutex<Vec<Arc<Running>>>,
+    /// Milliseconds; 0: nobody is ever told that a script is busy.
+    busy_reply_ms: AtomicU64,
+    memory_bytes_max: AtomicU64,
+    tables: AtomicU64,
+}
+
+impl Default for Scripting {
+    fn default() -> Scripting {
+        let limits = ScriptLimits::default();
+        Scripting {
+            cache: ScriptCache::default(),
+            functions: Mutex::default(),
+            running: Mutex::default(),
+            busy_reply_ms: AtomicU64::new(limits.busy_reply_ms),
+            memory_bytes_max: AtomicU64::new(limits.memory_bytes_max),
+            tables: AtomicU64::new(u64::from(limits.tables)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Scripting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scripting").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+impl Scripting {
+    pub(crate) fn limits(&self) -> ScriptLimits {
+        ScriptLimits {
+            busy_reply_ms: self.busy_reply_ms.load(Relaxed),
+            memory_bytes_max: self.memory_bytes_max.load(Relaxed),
+            tables: u32::try_from(self.tables.load(Relaxed)).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// After how long others are told that a script is busy; `None`: never.
+    pub(crate) fn busy_after(&self) -> Option<Duration> {
+        let ms = self.busy_reply_ms.load(Relaxed);
+        (ms > 0).then_some(Duration::from_millis(ms))
+    }
+
+    // --- Functions
+
+    /// What a replica of the system's partition recovered: all libraries as of a log index.
+    pub(crate) fn recovered(&self, index: u64, codes: BTreeMap<Bytes, Bytes>) {
+        let mut functions = self.functions.lock();
+        if index > functions.index || functions.index == 0 {
+            let old = functions.set.take().or(functions.old.take());
+            *functions = Functions { index, codes, set: None, old };
+        }
+    }
+
+    /// What a replica of the system's partition applied: libraries that changed (`None`: are gone). Each
+    /// replica tells the same, and the first to tell is listened to.
+    pub(crate) fn applied(&self, index: u64, changes: Vec<(Bytes, Option<Bytes>)>) {
+        let mut functions = self.functions.lock();
+        if index <= functions.index {
+            return;
+        }
+        functions.index = index;
+        if changes.is_empty() {
+            return;
+        }
+        for (name, code) in changes {
+            match code {
+                Some(code) => functions.codes.insert(name, code),
+                None => functions.codes.remove(&name),
+            };
+        }
+        if let Some(set) = functions.set.take() {
+            functions.old = Some(set);
+        }
+    }
+
+    /// All functions that are durable.
+    ///
+    /// *Errors*: a library that could be loaded once cannot be any more.
+    pub(crate) fn functions(&self, vm: &mut Vm) -> Result<Arc<FunctionSet>, CommandError> {
+        let mut functions = self.functions.lock();
+        if let Some(set) = &functions.set {
+            return Ok(Arc::clone(set));
+        }
+        let set = Arc::new(FunctionSet::load(&functions.codes, functions.old.as_deref(), vm)?);
+        functions.set = Some(Arc::clone(&set));
+        functions.old = None;
+        Ok(set)
+    }
+
+    // --- What runs
+
+    pub(crate) fn began(&self, running: &Arc<Running>) {
+        self.running.lock().push(Arc::clone(running));
+    }
+
+    pub(crate) fn ended(&self, running: &Arc<Running>) {
+        self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
+    }
+
+    /// Ends all scripts or all functions that run.
+    fn kill(&self, functions: bool) -> Reply {
+        let running = self.running.lock();
+        let mut killed = false;
+        for one in running.iter().filter(|one| one.is_function == functions) {
+            one.killed.store(true, Relaxed);
+            killed = true;
+        }
+        match running.first() {
+            _ if killed => Reply::OK,
+            Some(other) => other.busy().into(),
+            None => CommandError::NOTBUSY.into(),
+        }
+    }
+
+    /// FUNCTION STATS.
+    fn stats(&self) -> Reply {
+        let text = |text: &'static str| Reply::Bulk(Bytes::from_static(text.as_bytes()));
+        let running = self.running.lock();
+        let function = running.iter().find(|one| one.is_function);
+        let counts = self.counts();
+        let engine = Reply::Map(vec![
+            (text("libraries_count"), Reply::Integer(counts.libraries as i64)),
+            (text("functions_count"), Reply::Integer(counts.functions as i64)),
+        ]);
+        Reply::Map(vec![
+            (text("running_script"), function.map_or(Reply::Null, |one| one.describe())),
+            (text("engines"), Reply::Map(vec![(text("LUA"), engine)])),
+        ])
+    }
+
+    /// How many scripts and functions there are.
+    pub(crate) fn counts(&self) -> ScriptCounts {
+        let set = crate::script::with_vm(self, |vm| self.functions(vm)).ok();
+        let functions = |set: &Arc<FunctionSet>| set.by_function.len() as u64;
+        ScriptCounts {
+            scripts: self.cache.len() as u64,
+            evicted_scripts: self.cache.evicted(),
+            libraries: set.as_ref().map_or(0, |set| set.libraries.len() as u64),
+            functions: set.as_ref().map_or(0, functions),
+        }
+    }
+
+    /// Does what a router asks about all scripts; see [`wire::service::StorageService::scripts`].
+    pub fn control(&self, control: ScriptControl<'_>) -> Reply {
+        match control {
+            ScriptControl::Load(text) => self.load(text).unwrap_or_else(Reply::from),
+            ScriptControl::Exists(shas) => {
+                let exists = |sha: &Bytes| Reply::Integer(i64::from(self.cache.exists(sha)));
+                Reply::Array(shas.iter().map(exists).collect())
+            }
+            ScriptControl::Flush => {
+                self.cache.flush();
+                Reply::OK
+            }
+            ScriptControl::Kill { functions } => self.kill(functions),
+            ScriptControl::FunctionStats => self.stats(),
+            ScriptControl::Limits(limits) => {
+                self.busy_reply_ms.store(limits.busy_reply_ms, Relaxed);
+                self.memory_bytes_max.store(limits.memory_bytes_max, Relaxed);
+                self.tables.store(u64::from(limits.tables), Relaxed);
+                Reply::OK
+            }
+        }
+    }
+
+    fn load(&self, text: &Bytes) -> Result<Reply, CommandError> {
+        let script = self.cache.load(text)?;
+        crate::script::with_vm(self, |vm| vm.compile(&script)).inspect_err(|_| {
+            self.cache.forget(&script);
+        })?;
+        Ok(Reply::Bulk(script.sha.clone()))
+    }
+}

@@ -1,0 +1,299 @@
+//! Scripts that take too long to hold their partition's lock.
+//!
+//! The partition is *held* for one: commands that want it wait, or are told BUSY after a while, but the
+//! lock is free, so that consensus goes on and the node's threads do. The script runs on a thread of
+//! its own and takes the lock for each row that it reads. When it is done its effects join the open
+//! batch like those of any command; nobody else has changed a row meanwhile. Should leadership be lost,
+//! so is the script: nothing of it was proposed, and the router calls for it again.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use commands::table;
+use commands::{Counters, Direction, Effects, Run, View, ViewError};
+use parking_lot::MutexGuard;
+use tokio::sync::oneshot;
+use wire::ids::{CommandId, TableId, Version};
+use wire::placement::PlacementRange;
+use wire::resp::Reply;
+use wire::service::{Answer, Call, Transaction, Watched, Work};
+
+use crate::core::Core;
+use crate::driver::Shared;
+use crate::node::Node;
+use crate::partition::Partition;
+use crate::script::{self, Pace, Stage};
+use crate::scripting::Running;
+use crate::transaction;
+use crate::view::{Cold, Leading, PartitionView};
+
+/// Times that a row is fetched without the lock before the disk is read under it.
+const COLD_ROUNDS_MAX: usize = 4;
+
+/// What is to be run: a call or a transaction, on its own memory.
+pub(crate) enum Job {
+    Call(CommandId, Vec<Bytes>),
+    Transaction(Vec<Watched>, Vec<(CommandId, Vec<Bytes>)>),
+}
+
+impl From<&Call<'_>> for Job {
+    fn from(call: &Call<'_>) -> Job {
+        Job::Call(call.command, call.args.to_vec())
+    }
+}
+
+impl From<&Transaction<'_>> for Job {
+    fn from(transaction: &Transaction<'_>) -> Job {
+        match transaction.work {
+            Work::Look(_) => Job::Transaction(Vec::new(), Vec::new()),
+            Work::Run { watched, commands } => {
+                let commands = commands.iter().map(|(id, args)| (*id, args.to_vec()));
+                Job::Transaction(watched.to_vec(), commands.collect())
+            }
+        }
+    }
+}
+
+impl Job {
+    /// The script in it: for who asks what runs.
+    fn running(&self) -> Running {
+        let script = |id: CommandId, args: &Vec<Bytes>| match table::entry(id).command.run {
+            Run::Script(what) => {
+                use commands::Script::{Fcall, FcallRo};
+                let is_function = matches!(what, Fcall | FcallRo);
+                let name = args.get(1).cloned().unwrap_or_default();
+                let is_text = matches!(what, commands::Script::Eval | commands::Script::EvalRo);
+                let name = if is_text { scripts::sha1_hex(&name) } else { name };
+                Some(Running::new(is_function, name, args.clone()))
+            }
+            _ => None,
+        };
+        let found = match self {
+            Job::Call(id, args) => script(*id, args),
+            Job::Transaction(_, commands) => {
+                commands.iter().find_map(|(id, args)| script(*id, args))
+            }
+        };
+        found.unwrap_or_else(|| Running::new(false, Bytes::new(), Vec::new()))
+    }
+
+    fn run(
+        &self,
+        stage: &Stage<'_>,
+        view: &SlowView<'_>,
+        next_version: Version,
+    ) -> (Reply, Option<Effects>) {
+        match self {
+            Job::Call(id, args) => match table::entry(*id).command.run {
+                Run::Script(what) => script::run(stage, (view, view), next_version, (what, args)),
+                _ => unreachable!("only scripts are slow"),
+            },
+            Job::Transaction(watched, commands) => {
+                let commands: Vec<_> = commands.iter().map(|(id, args)| (*id, &args[..])).collect();
+                let work = Work::Run { watched, commands: &commands };
+                match transaction::evaluate(stage, view, Some(next_version), work) {
+                    Ok(done) => done,
+                    Err(error) => (error.into(), None),
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Holds a partition for a script and runs it on another thread.
+    pub(crate) fn run_slowly(
+        &self,
+        partition: &Arc<Partition>,
+        mut core: MutexGuard<'_, Core>,
+        job: Job,
+    ) -> Answer {
+        let running = Arc::new(job.running());
+        core.hold(Arc::clone(&running));
+        drop(core);
+        let (send, receive) = oneshot::channel();
+        let (shared, partition) = (Arc::clone(self.shared()), Arc::clone(partition));
+        let work = move || {
+            let held = Held { shared, partition, running };
+            held.shared.options.scripting.began(&held.running);
+            // Whoever waits for it may have gone.
+            let _ = send.send(held.run(&job));
+        };
+        match tokio::runtime::Handle::try_current() {
+            // A thread that has a Lua state already, most likely.
+            Ok(runtime) => drop(runtime.spawn_blocking(work)),
+            Err(_) => drop(std::thread::spawn(work)),
+        }
+        Answer::Later(Box::pin(async move { receive.await.unwrap_or(Answer::NotYet) }))
+    }
+}
+
+/// A partition that is held, until this is dropped.
+struct Held {
+    shared: Arc<Shared>,
+    partition: Arc<Partition>,
+    running: Arc<Running>,
+}
+
+impl Held {
+    fn run(&self, job: &Job) -> Answer {
+        let Some((view, next_version)) = self.view() else { return Answer::NotYet };
+        let stops = || self.shared.is_stopping();
+        let stage = Stage {
+            scripting: &self.shared.options.scripting,
+            pace: Pace::Slow(&self.running, &stops),
+        };
+        let (reply, effects) = job.run(&stage, &view, next_version);
+        let mut core = self.partition.core.lock();
+        let is_lost = view.is_cold() || !core.is_held_by(&self.running);
+        if is_lost || !core.serves(self.shared.clock.monotonic()) {
+            return Answer::NotYet;
+        }
+        core.finish(Ok(reply), effects, view.gate.get())
+    }
+
+    fn view(&self) -> Option<(SlowView<'_>, Version)> {
+        let core = self.partition.core.lock();
+        let next_version = core.next_version();
+        let view = core.view(&self.shared.lsm, false)?;
+        let slow = SlowView {
+            held: self,
+            range: view.range,
+            now_ms: view.now_ms,
+            random: Cell::new(view.random()),
+            gate: Cell::new(0),
+            lost: Cell::new(false),
+        };
+        Some((slow, next_version))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.partition.core.lock().release(&self.running);
+        self.shared.options.scripting.ended(&self.running);
+    }
+}
+
+/// A partition's state while it is held: each look takes the lock.
+struct SlowView<'a> {
+    held: &'a Held,
+    range: PlacementRange,
+    now_ms: u64,
+    random: Cell<u64>,
+    gate: Cell<u64>,
+    /// The partition is not held any more.
+    lost: Cell<bool>,
+}
+
+impl SlowView<'_> {
+    /// Looks at the partition as its commands do.
+    fn look<T>(
+        &self,
+        may_block: bool,
+        look: impl FnOnce(&PartitionView<'_>) -> Result<T, ViewError>,
+    ) -> Result<T, Missing> {
+        let core = self.held.partition.core.lock();
+        let held = core.is_held_by(&self.held.running);
+        let Some(view) = core.view(&self.held.shared.lsm, may_block).filter(|_| held) else {
+            self.lost.set(true);
+            return Err(Missing::Error(ViewError::Cold));
+        };
+        let looked = look(&view);
+        self.gate.set(self.gate.get().max(view.gate.get()));
+        match (looked, view.cold.take()) {
+            (_, Some(Cold::Row(row))) => Err(Missing::Row(row, core.flush_epoch())),
+            (_, Some(Cold::Scan | Cold::Slow)) => Err(Missing::Scan),
+            (looked, None) => looked.map_err(Missing::Error),
+        }
+    }
+
+    /// Fetches a row without the lock.
+    fn fetch(&self, row: Bytes, epoch: u64) {
+        // An error shows again once the view may block.
+        if let Ok(value) = self.held.shared.lsm.get(&row) {
+            self.held.partition.core.lock().fill(epoch, &[(row, value)]);
+        }
+    }
+}
+
+/// Why a look found nothing.
+enum Missing {
+    /// The row is only on disk; and the flush epoch of the look.
+    Row(Bytes, u64),
+    Scan,
+    Error(ViewError),
+}
+
+impl From<Missing> for ViewError {
+    fn from(missing: Missing) -> ViewError {
+        match missing {
+            Missing::Error(error) => error,
+            Missing::Row(..) | Missing::Scan => ViewError::Cold,
+        }
+    }
+}
+
+impl Leading for SlowView<'_> {
+    fn is_cold(&self) -> bool {
+        self.lost.get()
+    }
+
+    fn defer(&self) {
+        self.lost.set(true);
+    }
+}
+
+impl View for SlowView<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    fn table(&self) -> TableId {
+        self.range.table
+    }
+
+    fn range(&self) -> PlacementRange {
+        self.range
+    }
+
+    fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        for _ in 0..COLD_ROUNDS_MAX {
+            match self.look(false, |view| view.get(row)) {
+                Err(Missing::Row(row, epoch)) => self.fetch(row, epoch),
+                looked => return Ok(looked?),
+            }
+        }
+        Ok(self.look(true, |view| view.get(row))?)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        direction: Direction,
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        Ok(self.look(true, |view| view.scan(from, to, direction, visit))?)
+    }
+
+    fn counters(&self) -> Counters {
+        self.look(false, |view| Ok(view.counters())).unwrap_or_default()
+    }
+
+    fn flushed_through(&self) -> Option<Version> {
+        self.look(false, |view| Ok(view.flushed_through())).unwrap_or_default()
+    }
+
+    fn random(&self) -> u64 {
+        crate::view::next_random(&self.random)
+    }
+}
+
+/// Marks a script as lost: whoever runs it ends it at its next look.
+pub(crate) fn lose(running: &Running) {
+    running.lost.store(true, Relaxed);
+}
