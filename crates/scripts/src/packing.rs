@@ -26,7 +26,11 @@ const PACKED_BYTES_MAX: usize = 512 << 20;
 
 pub(crate) fn library(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
-    define(lua, &table, "pack", |args| pack(&args))?;
+    define(lua, &table, "pack", |args| {
+        // As there, where a nil separates the arguments from what is made of them.
+        let values = args.values.iter().cloned().chain([Value::Nil]).collect();
+        pack(&Arguments { values: &values, ..args })
+    })?;
     define(lua, &table, "unpack", |args| unpack(&args))?;
     define(lua, &table, "size", |args| size(&args))?;
     Ok(table)

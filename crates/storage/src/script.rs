@@ -134,10 +134,12 @@ fn evaluate(
             let set = scripting.functions(vm)?;
             let library = set.library_with(&args[1]).ok_or(CommandError::FUNCTION_NOT_FOUND)?;
             let end = keys_end(args, CommandError::FUNCTION_KEYS)?;
-            let function = library.functions.iter().find(|function| function.name == args[1]);
-            let said = function.map(|function| function.flags).unwrap_or_default();
-            runner.prepare(said, what.is_read_only())?;
-            vm.fcall(runner, (library, &args[1]), &args[3..end], &args[end..])
+            let mut functions = library.functions.iter();
+            let function = functions
+                .find(|function| function.name.eq_ignore_ascii_case(&args[1]))
+                .ok_or(CommandError::FUNCTION_NOT_FOUND)?;
+            runner.prepare(function.flags, what.is_read_only())?;
+            vm.fcall(runner, (library, &function.name), &args[3..end], &args[end..])
         }
         _ => {
             let by_sha = matches!(what, Script::EvalSha | Script::EvalShaRo);
@@ -311,6 +313,7 @@ impl<'a> Runner<'a> {
                 self.table = TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?);
                 Reply::OK
             }
+            (Session::ObjectHelp, _) => commands::object_help(),
             _ => return Err(CommandError::NOT_FROM_SCRIPT),
         })
     }

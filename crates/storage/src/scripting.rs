@@ -46,13 +46,14 @@ pub(crate) fn library_of(row: &[u8], value: &Bytes) -> Option<(Bytes, Bytes)> {
 #[derive(Debug, Default)]
 pub(crate) struct FunctionSet {
     pub(crate) libraries: BTreeMap<Bytes, Arc<Library>>,
-    by_function: HashMap<Bytes, Arc<Library>>,
+    /// By the functions' names in lower case: they are called in any.
+    by_function: HashMap<Vec<u8>, Arc<Library>>,
 }
 
 impl FunctionSet {
     /// The library that has a function of this name.
     pub(crate) fn library_with(&self, function: &[u8]) -> Option<&Arc<Library>> {
-        self.by_function.get(function)
+        self.by_function.get(&function.to_ascii_lowercase())
     }
 
     /// Loads libraries, but for those that `known` has already.
@@ -76,7 +77,7 @@ impl FunctionSet {
     /// Adds a library.
     pub(crate) fn add(&mut self, library: Arc<Library>) {
         for function in &library.functions {
-            self.by_function.insert(function.name.clone(), Arc::clone(&library));
+            self.by_function.insert(function.name.to_ascii_lowercase(), Arc::clone(&library));
         }
         self.libraries.insert(library.name.clone(), library);
     }

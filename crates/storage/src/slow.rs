@@ -119,8 +119,11 @@ impl Node {
         let work = move || {
             let held = Held { shared, partition, running };
             held.shared.options.scripting.began(&held.running);
+            let answer = held.run(&job);
+            // First the partition is free, then its caller hears of it.
+            drop(held);
             // Whoever waits for it may have gone.
-            let _ = send.send(held.run(&job));
+            let _ = send.send(answer);
         };
         match tokio::runtime::Handle::try_current() {
             // A thread that has a Lua state already, most likely.

@@ -12,6 +12,7 @@
 pub mod differences;
 pub mod generate;
 pub mod run;
+pub mod scripts;
 pub mod shrink;
 
 /// One command: its name and arguments.

@@ -1,0 +1,342 @@
+//! Lua scripts and functions: what they answer is what Redis answers, and what Redis cannot do: kill
+//! a script that has written, serve other data while one runs, keep functions through a crash.
+
+use std::time::{Duration, Instant};
+
+use compat_tests::differential::scripts::CORPUS;
+use compat_tests::process::{Options, Server, wait_until};
+use compat_tests::resp::{Client, Value};
+
+fn eval(client: &mut Client, command: &str, script: &str) -> Value {
+    client.call(&[command, script, "2", "k1", "k2", "a1", "10", ""]).expect("an answer")
+}
+
+#[test]
+fn scripts_answer_what_they_answer_on_redis() {
+    let redis = Server::start(Options::redis()).expect("start Redis");
+    let target = Server::start(Options::evenkeel()).expect("start the server under test");
+    let mut different = Vec::new();
+    for protocol in ["HELLO 2", "HELLO 3"] {
+        let (mut theirs, mut ours) = (redis.client().unwrap(), target.client().unwrap());
+        theirs.line(protocol).unwrap();
+        ours.line(protocol).unwrap();
+        for command in ["EVAL", "EVAL_RO"] {
+            for script in CORPUS {
+                let (expected, answered) =
+                    (eval(&mut theirs, command, script), eval(&mut ours, command, script));
+                let kept = |client: &mut Client| {
+                    let keys = ["k1", "k2"].map(|key| client.call(&["TYPE", key]).unwrap());
+                    client.line("FLUSHALL").unwrap();
+                    keys
+                };
+                if (&expected, kept(&mut theirs)) != (&answered, kept(&mut ours)) {
+                    let text = format!("{command} {script}\n  {expected:?}\n  {answered:?}");
+                    different.push(text);
+                }
+            }
+        }
+    }
+    let text = different.join("\n");
+    assert!(different.is_empty(), "{} replies differ:\n{text}", different.len());
+}
+
+/// Commands about scripts and functions, in order, on both servers.
+const SESSION: &[&[&str]] = &[
+    &["SCRIPT", "LOAD", "return 7"],
+    &["EVALSHA", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "0"],
+    &["EVALSHA", "59B6AB2FBE0EE4B25733DE0F62E6CDA4899EF8E9", "0"],
+    &["EVALSHA_RO", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "0"],
+    &["EVALSHA", "ffffffffffffffffffffffffffffffffffffffff", "0"],
+    &["EVALSHA", "ff", "0"],
+    &["EVALSHA", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "x"],
+    &["SCRIPT", "EXISTS", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "ff"],
+    &["SCRIPT", "LOAD", "x y"],
+    &["SCRIPT", "LOAD", "#!js\nreturn 1"],
+    &["SCRIPT", "FLUSH", "nosuch"],
+    &["SCRIPT", "FLUSH", "ASYNC"],
+    &["EVALSHA", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "0"],
+    &["EVAL", "return 7", "0"],
+    &["EVALSHA", "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9", "0"],
+    &["SCRIPT", "KILL"],
+    &["FUNCTION", "KILL"],
+    &["SCRIPT", "NOSUCH"],
+    &["SCRIPT", "EXISTS"],
+    &["SCRIPT", "DEBUG", "no"],
+    &["SCRIPT", "DEBUG", "nosuch"],
+    &["EVAL", "return 1", "-1"],
+    &["EVAL", "return 1", "2", "a"],
+    &["EVAL", "return 1", "x"],
+    &["EVAL", "return 1"],
+    &["COMMAND", "GETKEYS", "EVAL", "return 1", "2", "a", "b", "c"],
+    &["MULTI"],
+    &["EVAL", "redis.call('set',KEYS[1],ARGV[1]) return redis.call('get',KEYS[1])", "1", "k", "v"],
+    &["EVAL", "redis.call('append',KEYS[1],'1') return redis.call('nosuch')", "1", "k"],
+    &["GET", "k"],
+    &["EXEC"],
+    &["GET", "k"],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=one\nlocal n = 2\nredis.register_function('f', function(keys, args) return {keys, args, n} end)",
+    ],
+    &["FUNCTION", "LOAD", "#!lua name=one\nredis.register_function('f', function() end)"],
+    &["FUNCTION", "LOAD", "#!lua name=two\nredis.register_function('f', function() end)"],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "REPLACE",
+        "#!lua name=one\nredis.register_function{function_name='f', callback=function(keys, args) return redis.call('set', keys[1], args[1]) end}",
+    ],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=two\nredis.register_function{function_name='r', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes', 'allow-stale'}, description='reads'}",
+    ],
+    &["FCALL", "f", "1", "k", "w"],
+    &["FCALL", "r", "1", "k"],
+    &["FCALL_RO", "r", "1", "k"],
+    &["FCALL_RO", "f", "1", "k", "w"],
+    &["FCALL", "nosuch", "0"],
+    &["FCALL", "f", "x"],
+    &["FCALL", "f", "-1"],
+    &["FCALL", "f", "2", "a"],
+    &["FCALL", "f", "0"],
+    &["FUNCTION", "LIST", "LIBRARYNAME", "o*"],
+    &["FUNCTION", "LIST", "WITHCODE", "LIBRARYNAME", "TWO"],
+    &["FUNCTION", "LIST", "LIBRARYNAME"],
+    &["FUNCTION", "LIST", "nosuch"],
+    &["FUNCTION", "STATS"],
+    &["FUNCTION", "DELETE", "nosuch"],
+    &["FUNCTION", "DELETE", "one"],
+    &["FCALL", "f", "0"],
+    &["FUNCTION", "LOAD", "redis.register_function('x', function() end)"],
+    &["FUNCTION", "LOAD", "#!lua\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!lua name=x foo=bar\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!lua name=x name=y\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!nosuch name=x\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!lua name=a.b\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nreturn 1"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nx y"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.call('ping')"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nx = 1"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('a b', function() end)"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('a', 1)"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('a')"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function()"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function{function_name='a'}"],
+    &["FUNCTION", "LOAD", "#!lua name=x\nredis.register_function{callback=function() end}"],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=x\nredis.register_function{function_name='a', callback=function() end, flags={'nosuch'}}",
+    ],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=x\nredis.register_function{function_name='a', callback=function() end, nosuch=1}",
+    ],
+    &[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=x\nredis.register_function('a', function() end) redis.register_function('a', function() end)",
+    ],
+    &["FUNCTION", "LOAD", "NOSUCH", "#!lua name=x\nreturn 1"],
+    &["FUNCTION", "RESTORE", "nonsense"],
+    &["FUNCTION", "RESTORE", "nonsense", "nosuch"],
+    &["FUNCTION", "FLUSH", "nosuch"],
+    &["FUNCTION", "FLUSH"],
+    &["FUNCTION", "LIST"],
+    &["FCALL", "r", "1", "k"],
+];
+
+#[test]
+fn commands_about_scripts_answer_what_they_answer_on_redis() {
+    let redis = Server::start(Options::redis()).expect("start Redis");
+    let target = Server::start(Options::evenkeel()).expect("start the server under test");
+    let (mut theirs, mut ours) = (redis.client().unwrap(), target.client().unwrap());
+    let mut different = Vec::new();
+    for protocol in ["HELLO 2", "HELLO 3"] {
+        theirs.line(protocol).unwrap();
+        ours.line(protocol).unwrap();
+        for command in SESSION {
+            let (expected, answered) = (theirs.call(command).unwrap(), ours.call(command).unwrap());
+            if expected != answered {
+                different.push(format!("{command:?}\n  {expected:?}\n  {answered:?}"));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
+
+const LIBRARY: &str = "#!lua name=lib\n\
+    redis.register_function('add', function(keys, args) return redis.call('incrby', keys[1], args[1]) end)\n\
+    redis.register_function{function_name='look', callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}";
+
+#[test]
+fn functions_travel_to_redis_and_back() {
+    let redis = Server::start(Options::redis()).expect("start Redis");
+    let target = Server::start(Options::evenkeel()).expect("start the server under test");
+    let (mut theirs, mut ours) = (redis.client().unwrap(), target.client().unwrap());
+    let long = format!("{LIBRARY}\n--{}", "compressible ".repeat(100));
+    theirs.call(&["FUNCTION", "LOAD", &long]).unwrap();
+    let payload = theirs.line("FUNCTION DUMP").unwrap();
+    let payload = payload.text().expect("a payload");
+    let restore = |policy: &'static str| [b"FUNCTION", &b"RESTORE"[..], payload, policy.as_bytes()];
+    assert_eq!(ours.call(&restore("APPEND")).unwrap(), Value::Simple(b"OK".to_vec()));
+    assert_eq!(ours.line("FCALL add 1 k 5").unwrap(), Value::Int(5));
+    assert!(ours.call(&restore("APPEND")).unwrap().error_text().contains("already exists"));
+    assert_eq!(ours.call(&restore("REPLACE")).unwrap(), Value::Simple(b"OK".to_vec()));
+    let back = ours.line("FUNCTION DUMP").unwrap();
+    let restored = [b"FUNCTION", &b"RESTORE"[..], back.text().expect("a payload"), b"FLUSH"];
+    assert_eq!(theirs.call(&restored).unwrap(), Value::Simple(b"OK".to_vec()));
+    let with_code = ["FUNCTION", "LIST", "WITHCODE"];
+    let code = |list: Value| format!("{:?}", list.items().unwrap()[0].items().unwrap().last());
+    assert_eq!(code(theirs.call(&with_code).unwrap()), code(ours.call(&with_code).unwrap()));
+    assert_eq!(theirs.line("FCALL add 1 k 5").unwrap(), Value::Int(5));
+}
+
+#[test]
+fn functions_survive_a_crash_and_scripts_do_not() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let mut server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.call(&["FUNCTION", "LOAD", LIBRARY]).unwrap();
+    client
+        .call(&[
+            "FUNCTION",
+            "LOAD",
+            "#!lua name=gone\nredis.register_function('gone', function() end)",
+        ])
+        .unwrap();
+    client.line("FUNCTION DELETE gone").unwrap();
+    assert_eq!(client.line("FCALL add 1 k 5").unwrap(), Value::Int(5));
+    let sha = client.call(&["SCRIPT", "LOAD", "return 7"]).unwrap().to_text();
+    for round in 2..4 {
+        server.kill().expect("kill");
+        server.launch().expect("launch");
+        let mut client = server.client().unwrap();
+        assert_eq!(client.line("FCALL add 1 k 5").unwrap(), Value::Int(5 * round));
+        assert_eq!(client.line("FCALL_RO look 1 k").unwrap().to_text(), (5 * round).to_string());
+        assert!(client.line("FCALL gone 0").unwrap().is_error());
+        let list = client.line("FUNCTION LIST").unwrap();
+        assert_eq!(list.items().map(<[Value]>::len), Some(1), "{list:?}");
+        let forgotten = client.call(&["EVALSHA", &sha, "0"]).unwrap();
+        assert!(forgotten.error_text().starts_with("NOSCRIPT"), "{forgotten:?}");
+    }
+}
+
+/// A script runs on its own connection; what it answers comes by the handle.
+fn in_background(server: &Server, command: &[&str]) -> std::thread::JoinHandle<Value> {
+    let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
+    let mut client = server.client().unwrap();
+    client.set_read_timeout(Duration::from_secs(60)).unwrap();
+    std::thread::spawn(move || client.call(&command).expect("an answer"))
+}
+
+#[test]
+fn endless_scripts_are_killed_and_leave_nothing() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.line("CONFIG SET lua-time-limit 50").unwrap();
+    client.call(&["FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('endless', function(keys) redis.call('set', keys[1], 'f') while true do end end)"]).unwrap();
+    client.line("SET before 1").unwrap();
+    let endless: &[(&[&str], &str, &str)] = &[
+        (&["EVAL", "while true do end", "0"], "SCRIPT", "FUNCTION"),
+        (&["EVAL", "redis.call('set','w',1) while true do end", "0"], "SCRIPT", "FUNCTION"),
+        (&["EVAL", "while true do redis.call('incr','w') end", "0"], "SCRIPT", "FUNCTION"),
+        (
+            &[
+                "EVAL",
+                "redis.call('set','w',1) while true do pcall(function() while true do end end) end",
+                "0",
+            ],
+            "SCRIPT",
+            "FUNCTION",
+        ),
+        (&["FCALL", "endless", "1", "w"], "FUNCTION", "SCRIPT"),
+    ];
+    for (command, kind, other) in endless {
+        let running = in_background(&server, command);
+        let busy = |client: &mut Client| client.line("GET before").unwrap().is_error();
+        wait_until("the script to be busy", Duration::from_secs(20), || Ok(busy(&mut client)))
+            .unwrap();
+        let told = client.line("GET before").unwrap();
+        assert!(told.error_text().starts_with("BUSY Redis is busy running a script"), "{told:?}");
+        // What has nothing to do with the partition goes on, other data too.
+        assert_eq!(client.line("PING").unwrap(), Value::Simple(b"PONG".to_vec()));
+        client.line("SELECT 1").unwrap();
+        let started = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(client.line("SET elsewhere 1").unwrap(), Value::Simple(b"OK".to_vec()));
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        client.line("SELECT 0").unwrap();
+        let refused = client.line(&format!("{other} KILL")).unwrap();
+        assert!(refused.error_text().starts_with("BUSY"), "{refused:?}");
+        assert_eq!(client.line(&format!("{kind} KILL")).unwrap(), Value::Simple(b"OK".to_vec()));
+        let ended = running.join().expect("a thread that ends");
+        assert!(ended.error_text().contains("killed by user"), "{command:?}: {ended:?}");
+        assert_eq!(client.line("GET before").unwrap(), Value::Bulk(b"1".to_vec()));
+        assert_eq!(client.line("GET w").unwrap(), Value::Nil, "{command:?}");
+        assert!(client.line("SCRIPT KILL").unwrap().error_text().starts_with("NOTBUSY"));
+    }
+    server.check_log().unwrap();
+}
+
+#[test]
+fn a_long_script_is_atomic_and_comes_to_its_end() {
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.set_read_timeout(Duration::from_secs(60)).unwrap();
+    client.line("SET n 0").unwrap();
+    let slow = "for i = 1, 3000 do redis.call('incr', KEYS[1]) redis.call('rpush', KEYS[2], i) \
+                for j = 1, 2000 do end end return {redis.call('get', KEYS[1]), redis.call('llen', KEYS[2])}";
+    let running = in_background(&server, &["EVAL", slow, "2", "n", "list"]);
+    // Nobody sees a part of it.
+    let mut seen = client.line("GET n").unwrap().to_text();
+    while seen == "0" {
+        seen = client.line("GET n").unwrap().to_text();
+    }
+    assert_eq!(seen, "3000");
+    let answered = running.join().expect("a thread that ends");
+    let text: Vec<String> = answered.items().unwrap().iter().map(|v| format!("{v:?}")).collect();
+    assert_eq!(answered.items().unwrap()[0].to_text(), "3000", "{text:?}");
+    assert_eq!(answered.items().unwrap()[1], Value::Int(3000));
+    // As a part of a transaction, too.
+    for line in [&["MULTI"][..], &["INCR", "n"], &["EVAL", slow, "2", "n", "list"], &["INCR", "n"]]
+    {
+        assert!(!client.call(line).unwrap().is_error());
+    }
+    let replies = client.line("EXEC").unwrap();
+    let items = replies.items().expect("replies");
+    assert_eq!((&items[0], &items[2]), (&Value::Int(3001), &Value::Int(6002)), "{replies:?}");
+    server.check_log().unwrap();
+}
+
+#[test]
+fn memory_of_scripts_has_a_limit() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.set_read_timeout(Duration::from_secs(60)).unwrap();
+    client.line("CONFIG SET lua-memory-limit 16mb").unwrap();
+    let hungry = [
+        "EVAL",
+        "redis.call('set','w',1) local t={} while true do t[#t+1]=('x'):rep(1000)..#t end",
+        "0",
+    ];
+    let refused = client.call(&hungry).unwrap();
+    assert!(refused.error_text().contains("not enough memory"), "{refused:?}");
+    assert_eq!(
+        client.call(&["EVAL", "return #('x'):rep(1000000)", "0"]).unwrap(),
+        Value::Int(1_000_000)
+    );
+    server.check_log().unwrap();
+}
