@@ -7,10 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use compat_tests::process::{Options, Server};
 use fred::interfaces::{
-    ClientLike, EventInterface, KeysInterface, ListInterface, PubsubInterface, ServerInterface,
-    TransactionInterface,
+    ClientLike, EventInterface, KeysInterface, ListInterface, PubsubInterface, TransactionInterface,
 };
-use fred::prelude::RespVersion;
+use fred::types::RespVersion;
 use redis::Commands;
 
 /// A folder of scripts in this crate.
