@@ -55,7 +55,7 @@ impl Connection {
     }
 
     /// Whether nothing but its partition has a say in a command.
-    fn may_join(&self, entry: &'static Entry, args: &Arguments) -> bool {
+    fn may_join(&mut self, entry: &'static Entry, args: &Arguments) -> bool {
         let is_data = match entry.command.run {
             Run::Read(_) | Run::Write(_) => true,
             Run::Script(what) => !what.is_about_functions(),
@@ -63,6 +63,12 @@ impl Connection {
         };
         let is_routed =
             is_data && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+        if self.session.login.account.is_restricted()
+            && self.session.login.user().check(entry, args).is_err()
+        {
+            // Refused, and logged, where it is run by itself.
+            return false;
+        }
         let session = &self.session;
         is_routed
             && entry.command.arity.accepts(args.len())
