@@ -83,93 +83,96 @@ fn run(code: &str) -> String {
     show(&run_with(&mut vm(), &mut Mirror::default(), code).expect("not suspended"))
 }
 
+/// Scripts, and what Redis answers to them.
+const ANSWERS: &[(&str, &str)] = &[
+    ("return 1", "1"),
+    ("return {KEYS[1], ARGV[1], #ARGV}", "[\"k\", \"a\", 2]"),
+    ("return {1, nil, 3}", "[1]"),
+    ("return 3.9", "3"),
+    ("return false", "null"),
+    ("return {ok='fine'}", "+fine"),
+    ("return redis.error_reply('x')", "-ERR x"),
+    ("return redis.error_reply('MY x')", "-MY x"),
+    ("return redis.call('echo', 1, 1.5, 1e20)", "[\"echo\", \"1\", \"1.5\", \"1e+20\"]"),
+    ("return redis.call('map')", "[\"k\", \"1.5\"]"),
+    ("redis.setresp(3) return redis.call('map').map.k.double == 1.5", "Boolean(true)"),
+    ("return redis.call('null') == false", "1"),
+    ("redis.setresp(3) return redis.call('null') == nil", "Boolean(true)"),
+    ("return redis.pcall('fail').err", "\"WRONGTYPE no\""),
+    ("return {pcall(redis.call, 'fail')}", "[null, \"WRONGTYPE no\"]"),
+    ("return redis.call('fail')", "-WRONGTYPE no, on @user_script:1."),
+    ("\nredis.call('fail')", "-WRONGTYPE no, on @user_script:2."),
+    ("error('x')", "-ERR user_script:1: x, on @user_script:1."),
+    ("error({err='My err'})", "-My err, on @user_script:1."),
+    ("error({})", "-ERR unknown error, on @user_script:1."),
+    ("local function f() error('in') end f()", "-ERR user_script:1: in, on @user_script:1."),
+    (
+        "return foo",
+        "-ERR user_script:1: Script attempted to access nonexistent global variable 'foo', on \
+             @user_script:1.",
+    ),
+    ("foo = 1", "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1."),
+    (
+        "redis.call = 1",
+        "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
+    ),
+    ("rawset(_G, 'a', 1)", "-ERR Attempt to modify a readonly table, on @user_script:1."),
+    ("setmetatable(_G, {})", "-ERR Attempt to modify a readonly table, on @user_script:1."),
+    (
+        "getmetatable('').__index.upper = 1",
+        "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
+    ),
+    (
+        "return cjson.decode('{')",
+        "-ERR user_script:1: Expected object key string but found T_END at character 2, on \
+             @user_script:1.",
+    ),
+    (
+        "return bit.band('x')",
+        "-ERR user_script:1: bad argument #1 to 'band' (number expected, got string), on \
+             @user_script:1.",
+    ),
+    ("x y", "-ERR Error compiling script (new function): user_script:1: '=' expected near 'y'"),
+    ("return loadstring(string.dump(function() return 1 end)) == nil", "1"),
+    ("return loadstring('return 7')()", "7"),
+    ("local n = 0 for _ in pairs(redis) do n = n + 1 end return n > 10", "1"),
+    ("return type(next(redis))", "\"nil\""),
+    ("return #tostring(cjson.null)", "15"),
+    (
+        "return cjson.encode({a={1,2,{}}, b=cjson.null and true})",
+        "\"{\\\"a\\\":[1,2,{}],\\\"b\\\":true}\"",
+    ),
+    ("return cjson.encode({1, nil, 3})", "\"[1,null,3]\""),
+    (
+        "local t = cjson.decode('[1,2,{\"a\":null}]') return tostring(t[3].a == cjson.null)",
+        "\"true\"",
+    ),
+    ("return {struct.unpack('>HbI', struct.pack('>HbI', 258, -1, 7))}", "[258, -1, 7, 8]"),
+    ("return ({cmsgpack.unpack(cmsgpack.pack({1,2,a=3}, 'x'))})[2]", "\"x\""),
+    ("return bit.tohex(255, 4)", "\"00ff\""),
+    (
+        "math.randomseed(1) local a = math.random() math.randomseed(1) return a == math.random()",
+        "1",
+    ),
+    ("return redis.sha1hex('')", "\"da39a3ee5e6b4b0d3255bfef95601890afd80709\""),
+    ("local t = {} t[1] = t return #redis.pcall('x', cjson.encode({}))", "2"),
+    ("return {pcall(function() error({err='E x'}) end)}", "[null, \"E x\"]"),
+    (
+        "return {xpcall(function() redis.call('fail') end, function(e) return e.err end)}",
+        "[null, \"WRONGTYPE no\"]",
+    ),
+    (
+        "local co = coroutine.create(function() redis.call('fail') end) local _, e = coroutine.resume(co) return e.err",
+        "\"WRONGTYPE no\"",
+    ),
+    ("return table.concat({1, 2}, ',')", "\"1,2\""),
+    ("return tostring(os.clock() >= 0)", "\"true\""),
+];
+
 #[test]
 fn what_redis_answers() {
-    for (code, expected) in [
-        ("return 1", "1"),
-        ("return {KEYS[1], ARGV[1], #ARGV}", "[\"k\", \"a\", 2]"),
-        ("return {1, nil, 3}", "[1]"),
-        ("return 3.9", "3"),
-        ("return false", "null"),
-        ("return {ok='fine'}", "+fine"),
-        ("return redis.error_reply('x')", "-ERR x"),
-        ("return redis.error_reply('MY x')", "-MY x"),
-        ("return redis.call('echo', 1, 1.5, 1e20)", "[\"echo\", \"1\", \"1.5\", \"1e+20\"]"),
-        ("return redis.call('map')", "[\"k\", \"1.5\"]"),
-        ("redis.setresp(3) return redis.call('map').map.k.double == 1.5", "Boolean(true)"),
-        ("return redis.call('null') == false", "1"),
-        ("redis.setresp(3) return redis.call('null') == nil", "Boolean(true)"),
-        ("return redis.pcall('fail').err", "\"WRONGTYPE no\""),
-        ("return {pcall(redis.call, 'fail')}", "[null, \"WRONGTYPE no\"]"),
-        ("return redis.call('fail')", "-WRONGTYPE no, on @user_script:1."),
-        ("\nredis.call('fail')", "-WRONGTYPE no, on @user_script:2."),
-        ("error('x')", "-ERR user_script:1: x, on @user_script:1."),
-        ("error({err='My err'})", "-My err, on @user_script:1."),
-        ("error({})", "-ERR unknown error, on @user_script:1."),
-        ("local function f() error('in') end f()", "-ERR user_script:1: in, on @user_script:1."),
-        (
-            "return foo",
-            "-ERR user_script:1: Script attempted to access nonexistent global variable 'foo', on \
-             @user_script:1.",
-        ),
-        ("foo = 1", "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1."),
-        (
-            "redis.call = 1",
-            "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
-        ),
-        ("rawset(_G, 'a', 1)", "-ERR Attempt to modify a readonly table, on @user_script:1."),
-        ("setmetatable(_G, {})", "-ERR Attempt to modify a readonly table, on @user_script:1."),
-        (
-            "getmetatable('').__index.upper = 1",
-            "-ERR user_script:1: Attempt to modify a readonly table, on @user_script:1.",
-        ),
-        (
-            "return cjson.decode('{')",
-            "-ERR user_script:1: Expected object key string but found T_END at character 2, on \
-             @user_script:1.",
-        ),
-        (
-            "return bit.band('x')",
-            "-ERR user_script:1: bad argument #1 to 'band' (number expected, got string), on \
-             @user_script:1.",
-        ),
-        ("x y", "-ERR Error compiling script (new function): user_script:1: '=' expected near 'y'"),
-        ("return loadstring(string.dump(function() return 1 end)) == nil", "1"),
-        ("return loadstring('return 7')()", "7"),
-        ("local n = 0 for _ in pairs(redis) do n = n + 1 end return n > 10", "1"),
-        ("return type(next(redis))", "\"nil\""),
-        ("return #tostring(cjson.null)", "15"),
-        (
-            "return cjson.encode({a={1,2,{}}, b=cjson.null and true})",
-            "\"{\\\"a\\\":[1,2,{}],\\\"b\\\":true}\"",
-        ),
-        ("return cjson.encode({1, nil, 3})", "\"[1,null,3]\""),
-        (
-            "local t = cjson.decode('[1,2,{\"a\":null}]') return tostring(t[3].a == cjson.null)",
-            "\"true\"",
-        ),
-        ("return {struct.unpack('>HbI', struct.pack('>HbI', 258, -1, 7))}", "[258, -1, 7, 8]"),
-        ("return ({cmsgpack.unpack(cmsgpack.pack({1,2,a=3}, 'x'))})[2]", "\"x\""),
-        ("return bit.tohex(255, 4)", "\"00ff\""),
-        (
-            "math.randomseed(1) local a = math.random() math.randomseed(1) return a == math.random()",
-            "1",
-        ),
-        ("return redis.sha1hex('')", "\"da39a3ee5e6b4b0d3255bfef95601890afd80709\""),
-        ("local t = {} t[1] = t return #redis.pcall('x', cjson.encode({}))", "2"),
-        ("return {pcall(function() error({err='E x'}) end)}", "[null, \"E x\"]"),
-        (
-            "return {xpcall(function() redis.call('fail') end, function(e) return e.err end)}",
-            "[null, \"WRONGTYPE no\"]",
-        ),
-        (
-            "local co = coroutine.create(function() redis.call('fail') end) local _, e = coroutine.resume(co) return e.err",
-            "\"WRONGTYPE no\"",
-        ),
-        ("return table.concat({1, 2}, ',')", "\"1,2\""),
-        ("return tostring(os.clock() >= 0)", "\"true\""),
-    ] {
-        assert_eq!(run(code), expected, "{code}");
+    for (code, expected) in ANSWERS {
+        assert_eq!(run(code), *expected, "{code}");
     }
 }
 

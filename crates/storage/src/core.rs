@@ -30,7 +30,7 @@ use crate::meta::{self, Applied};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::script::{self, Stage};
-use crate::scripting::{Running, Scripting, library_name, library_of};
+use crate::scripting::{Running, Scripting, library_changes};
 use crate::slow;
 use crate::view::{Cold, PartitionView};
 
@@ -47,11 +47,6 @@ const RECENT_MAX: usize = 8_192;
 /// While a batch is on its way, what arrives waits for it and goes as one batch, unless it grows
 /// beyond this (bytes): Nagle's rule. Nothing waits when nothing is on its way.
 const GROUP_BYTES: usize = 64 << 10;
-/// Commands that want a partition which is held for a script try again after a share of the time that
-/// it has taken.
-const HELD_WAIT_SHARE: u32 = 8;
-const HELD_WAIT_MIN: Duration = Duration::from_millis(1);
-const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// The time, as the host read it.
 #[derive(Clone, Copy, Debug)]
@@ -157,8 +152,8 @@ pub(crate) struct Core {
     random: Cell<u64>,
     dead: Arc<DeadSet>,
     /// The script that the partition is held for.
-    held: Option<Arc<Running>>,
-    scripting: Arc<Scripting>,
+    pub(crate) held: Option<Arc<Running>>,
+    pub(crate) scripting: Arc<Scripting>,
 }
 
 /// What a core starts from.
@@ -334,35 +329,6 @@ impl Core {
             _ => self.gate_at(gate),
         };
         Answer::Done { reply, gate }
-    }
-
-    /// Holds the partition for a script: nothing else is evaluated until it is released.
-    pub(crate) fn hold(&mut self, running: Arc<Running>) {
-        self.held = Some(running);
-    }
-
-    /// Whether the partition is held for this script, without a break.
-    pub(crate) fn is_held_by(&self, running: &Arc<Running>) -> bool {
-        self.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, running))
-    }
-
-    /// Ends what [`Core::hold`] began.
-    pub(crate) fn release(&mut self, running: &Arc<Running>) {
-        if self.is_held_by(running) {
-            self.held = None;
-        }
-    }
-
-    /// What becomes of a command while the partition is held.
-    fn busy(&self, held: &Running) -> Answer {
-        let elapsed = held.elapsed();
-        let until_told = self.scripting.busy_after().map(|after| after.saturating_sub(elapsed));
-        if until_told.is_some_and(|left| left.is_zero()) {
-            return Answer::Done { reply: held.busy().into(), gate: None };
-        }
-        // The longer it has taken the longer it may take; yet nobody is told later than he should be.
-        let wait = (elapsed / HELD_WAIT_SHARE).clamp(HELD_WAIT_MIN, HELD_WAIT_MAX);
-        Answer::Busy(until_told.map_or(wait, |left| wait.min(left)))
     }
 
     /// Deletes keys whose time has come, at most `limit`.
@@ -778,28 +744,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
             resident.put(row, value.as_ref(), index);
         }
     })
-}
-
-/// The libraries of functions that a batch changes.
-fn library_changes(batch: &Batch) -> Result<Vec<(Bytes, Option<Bytes>)>, BatchError> {
-    let mut changes = Vec::new();
-    batch.for_each(|effect| {
-        let Effect::Write { row, sealed } = effect else { return };
-        match sealed.map(|sealed| Bytes::copy_from_slice(row::body_of(sealed))) {
-            Some(value) => {
-                let library = library_of(row, &value);
-                changes.extend(library.map(|(name, code)| (name, Some(code))));
-            }
-            None => {
-                if let Some(rows::RowKind::Header { key, .. }) = rows::parse(row)
-                    && let Some(name) = library_name(key)
-                {
-                    changes.push((name, None));
-                }
-            }
-        }
-    })?;
-    Ok(changes)
 }
 
 /// Range and membership of a partition do not change yet.

@@ -150,13 +150,13 @@ impl Node {
         )?;
         let mut applied = BTreeMap::new();
         for assignment in assignments {
-            applied.insert(assignment.partition.0, recover_applied(&lsm, &dead, assignment)?);
+            let recovered = recover_applied(&lsm, &dead, &options.scripting, assignment)?;
+            applied.insert(assignment.partition.0, recovered);
         }
         let through = |group: u64| applied.get(&group).map_or(0, |applied: &Applied| applied.index);
         let (writer, log, recovered) = wal::open(&dir.join("log"), options.log, &through)?;
         refuse_damage(&recovered)?;
-        let clock = Clock::new();
-        let mut groups = recovered.groups;
+        let (clock, mut groups) = (Clock::new(), recovered.groups);
         let incarnation = crate::incarnation();
         let mut partitions = BTreeMap::new();
         for assignment in assignments {
@@ -175,9 +175,6 @@ impl Node {
                 budget: Arc::clone(&options.rows),
                 scripting: Arc::clone(&options.scripting),
             };
-            if assignment.range.table == TableId::SYSTEM {
-                options.scripting.recovered(applied.index, recover_libraries(&lsm)?);
-            }
             let core = Core::new(start);
             let partition = Partition::new(assignment.partition, assignment.range, core);
             partitions.insert(assignment.partition, Arc::new(partition));
@@ -536,6 +533,7 @@ fn start_threads(
 fn recover_applied(
     lsm: &Lsm,
     dead: &DeadSet,
+    scripting: &Scripting,
     assignment: &Assignment,
 ) -> Result<Applied, OpenError> {
     let partition = assignment.partition;
@@ -553,6 +551,9 @@ fn recover_applied(
         }
         std::ops::ControlFlow::Continue(())
     })?;
+    if assignment.range.table == TableId::SYSTEM {
+        scripting.recovered(applied.index, recover_libraries(lsm)?);
+    }
     Ok(applied)
 }
 

@@ -18,6 +18,9 @@ use wire::ids::TableId;
 use wire::resp::Reply;
 use wire::service::{ScriptControl, ScriptCounts, ScriptLimits};
 
+use crate::batch::{Batch, BatchError, Effect};
+use crate::row;
+
 /// What the keys of libraries begin with.
 const LIBRARY_PREFIX: &[u8] = b"function:";
 
@@ -40,6 +43,28 @@ pub(crate) fn library_of(row: &[u8], value: &Bytes) -> Option<(Bytes, Bytes)> {
         Value::String { text, .. } => Some((library_name(key)?, text)),
         _ => None,
     }
+}
+
+/// The libraries of functions that a batch changes.
+pub(crate) fn library_changes(batch: &Batch) -> Result<Vec<(Bytes, Option<Bytes>)>, BatchError> {
+    let mut changes = Vec::new();
+    batch.for_each(|effect| {
+        let Effect::Write { row, sealed } = effect else { return };
+        match sealed.map(|sealed| Bytes::copy_from_slice(row::body_of(sealed))) {
+            Some(value) => {
+                let library = library_of(row, &value);
+                changes.extend(library.map(|(name, code)| (name, Some(code))));
+            }
+            None => {
+                if let Some(rows::RowKind::Header { key, .. }) = rows::parse(row)
+                    && let Some(name) = library_name(key)
+                {
+                    changes.push((name, None));
+                }
+            }
+        }
+    })?;
+    Ok(changes)
 }
 
 /// Libraries, loaded.

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table;
@@ -32,6 +33,12 @@ use crate::view::{Cold, Leading, PartitionView};
 
 /// Times that a row is fetched without the lock before the disk is read under it.
 const COLD_ROUNDS_MAX: usize = 4;
+
+/// Commands that want a partition which is held for a script try again after a share of the time that
+/// it has taken.
+const HELD_WAIT_SHARE: u32 = 8;
+const HELD_WAIT_MIN: Duration = Duration::from_millis(1);
+const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// What is to be run: a call or a transaction, on its own memory.
 pub(crate) enum Job {
@@ -131,6 +138,37 @@ impl Node {
             Err(_) => drop(std::thread::spawn(work)),
         }
         Answer::Later(Box::pin(async move { receive.await.unwrap_or(Answer::NotYet) }))
+    }
+}
+
+impl Core {
+    /// Holds the partition for a script: nothing else is evaluated until it is released.
+    pub(crate) fn hold(&mut self, running: Arc<Running>) {
+        self.held = Some(running);
+    }
+
+    /// Whether the partition is held for this script, without a break.
+    pub(crate) fn is_held_by(&self, running: &Arc<Running>) -> bool {
+        self.held.as_ref().is_some_and(|held| Arc::ptr_eq(held, running))
+    }
+
+    /// Ends what [`Core::hold`] began.
+    pub(crate) fn release(&mut self, running: &Arc<Running>) {
+        if self.is_held_by(running) {
+            self.held = None;
+        }
+    }
+
+    /// What becomes of a command while the partition is held.
+    pub(crate) fn busy(&self, held: &Running) -> Answer {
+        let elapsed = held.elapsed();
+        let until_told = self.scripting.busy_after().map(|after| after.saturating_sub(elapsed));
+        if until_told.is_some_and(|left| left.is_zero()) {
+            return Answer::Done { reply: held.busy().into(), gate: None };
+        }
+        // The longer it has taken the longer it may take; yet nobody is told later than he should be.
+        let wait = (elapsed / HELD_WAIT_SHARE).clamp(HELD_WAIT_MIN, HELD_WAIT_MAX);
+        Answer::Busy(until_told.map_or(wait, |left| wait.min(left)))
     }
 }
 

@@ -91,21 +91,12 @@ pub(crate) fn run(
         Session::LatencyGraph => latency::graph(connection, args),
         Session::LatencyDoctor => Ok(latency::doctor(connection)),
         Session::LatencyHelp => Ok(help("LATENCY", latency::HELP)),
-        Session::ScriptLoad
-        | Session::ScriptExists
-        | Session::ScriptFlush
-        | Session::ScriptKill
-        | Session::ScriptDebug
-        | Session::FunctionStats
-        | Session::FunctionKill => scripting::run(what, connection, args),
-        Session::ScriptHelp => Ok(help("SCRIPT", scripting::SCRIPT_HELP)),
-        Session::FunctionHelp => Ok(help("FUNCTION", scripting::FUNCTION_HELP)),
         Session::AdminStatus => Ok(admin::status(connection)),
         Session::AdminPartitions => Ok(admin::partitions(connection)),
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
         Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
-        other => of_other_files(other, connection, args),
+        other => of_scripts(other, connection, args),
     }
 }
 
@@ -125,6 +116,26 @@ fn of_other_files(
         return reply;
     }
     of_commands(what)
+}
+
+/// Commands about scripts and functions.
+fn of_scripts(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Reply, CommandError> {
+    match what {
+        Session::ScriptLoad
+        | Session::ScriptExists
+        | Session::ScriptFlush
+        | Session::ScriptKill
+        | Session::ScriptDebug
+        | Session::FunctionStats
+        | Session::FunctionKill => scripting::run(what, connection, args),
+        Session::ScriptHelp => Ok(help("SCRIPT", scripting::SCRIPT_HELP)),
+        Session::FunctionHelp => Ok(help("FUNCTION", scripting::FUNCTION_HELP)),
+        other => of_other_files(other, connection, args),
+    }
 }
 
 /// Answers that the crate of the commands has ready, and which no partition needs to be asked for.
