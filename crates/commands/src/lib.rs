@@ -24,6 +24,7 @@ mod testing;
 mod txn;
 pub mod types;
 mod view;
+mod wait;
 
 pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
@@ -37,3 +38,4 @@ pub use families::stream_info::XINFO_HELP;
 pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use view::{Direction, MemoryView, Row, View, ViewError};
+pub use wait::{Wait, WaitHandler, is_nothing};

@@ -100,6 +100,8 @@ impl Fake {
             keep_log: true,
             applied_on_followers: 0,
             expired_keys: 0,
+            awaited_keys: 0,
+            awaited_keys_or_gone: 0,
         };
         let fake = Fake {
             state: Mutex::new(state),
