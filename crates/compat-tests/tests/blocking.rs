@@ -287,36 +287,40 @@ struct Tally {
     uncertain: usize,
 }
 
+/// What a client may be told while nodes stop.
+fn is_expected(reply: &Value) -> bool {
+    let known = ["TRYAGAIN", "CLUSTERDOWN", "UNCERTAIN"];
+    known.iter().any(|code| reply.error_text().starts_with(code))
+}
+
+/// Takes elements until one says that there are no more: what it got, and how many pops are uncertain.
+fn consume(server: &Server, consumer: usize) -> Result<(Vec<String>, usize)> {
+    let mut client = server.client()?;
+    let (mut got, mut uncertain) = (Vec::new(), 0);
+    // Different ways to the same list; some give up at times.
+    let line = ["BLPOP jobs 0", "BRPOP jobs 0.02", "BLMPOP 0 1 jobs LEFT", "BLPOP none jobs 1"];
+    loop {
+        let reply = client.line(line[consumer % line.len()])?;
+        match reply.items() {
+            Some([_, Value::Bulk(element)]) => got.push(String::from_utf8(element.clone())?),
+            Some([_, Value::Array(all)]) => got.extend(all.iter().map(Value::to_text)),
+            _ if reply == Value::Nil => continue,
+            _ => {
+                ensure!(is_expected(&reply), "{reply:?}");
+                uncertain += usize::from(reply.error_text().starts_with("UNCERTAIN"));
+                continue;
+            }
+        }
+        if got.last().is_some_and(|last| last.starts_with("end")) {
+            got.pop();
+            return Ok((got, uncertain));
+        }
+    }
+}
+
 /// Pushes all elements, while consumers wait for them and `meddle` does what it does.
 fn run_queue(server: &Server, meddle: impl FnOnce(&AtomicUsize) + Send) -> Result<Tally> {
     let pushed = AtomicUsize::new(0);
-    let is_expected = |reply: &Value| {
-        let known = ["TRYAGAIN", "CLUSTERDOWN", "UNCERTAIN"];
-        known.iter().any(|code| reply.error_text().starts_with(code))
-    };
-    let consume = |consumer: usize| -> Result<(Vec<String>, usize)> {
-        let mut client = server.client()?;
-        let (mut got, mut uncertain) = (Vec::new(), 0);
-        // Different ways to the same list; some give up at times.
-        let line = ["BLPOP jobs 0", "BRPOP jobs 0.02", "BLMPOP 0 1 jobs LEFT", "BLPOP none jobs 1"];
-        loop {
-            let reply = client.line(line[consumer % line.len()])?;
-            match reply.items() {
-                Some([_, Value::Bulk(element)]) => got.push(String::from_utf8(element.clone())?),
-                Some([_, Value::Array(all)]) => got.extend(all.iter().map(Value::to_text)),
-                _ if reply == Value::Nil => continue,
-                _ => {
-                    ensure!(is_expected(&reply), "{reply:?}");
-                    uncertain += usize::from(reply.error_text().starts_with("UNCERTAIN"));
-                    continue;
-                }
-            }
-            if got.last().is_some_and(|last| last.starts_with("end")) {
-                got.pop();
-                return Ok((got, uncertain));
-            }
-        }
-    };
     let produce = || -> Result<usize> {
         let mut client = server.client()?;
         let mut uncertain = 0;
@@ -348,7 +352,7 @@ fn run_queue(server: &Server, meddle: impl FnOnce(&AtomicUsize) + Send) -> Resul
     };
     std::thread::scope(|scope| {
         let consumers: Vec<_> =
-            (0..CONSUMERS).map(|nth| scope.spawn(move || consume(nth))).collect();
+            (0..CONSUMERS).map(|nth| scope.spawn(move || consume(server, nth))).collect();
         let producer = scope.spawn(produce);
         meddle(&pushed);
         let mut tally = Tally::default();
