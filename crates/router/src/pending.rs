@@ -61,8 +61,9 @@ impl Connection {
             Run::Script(what) => !what.is_about_functions(),
             Run::Session(_) | Run::Group(_) => false,
         };
-        let is_routed =
-            is_data && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+        let is_routed = is_data
+            && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_))
+            && entry.command.waits.is_none();
         if self.session.login.account.is_restricted()
             && self.session.login.user().check(entry, args).is_err()
         {
@@ -113,7 +114,7 @@ impl Connection {
         for ((entry, args), Evaluated { reply, gate, took }) in
             commands.drain(..done.len()).zip(done.drain(..))
         {
-            let answered = self.answered(entry, Answered { reply, gate, target });
+            let answered = self.answered(entry, Answered { reply, gate, target, waits: None });
             self.finish_timed(entry, &args, answered, took);
         }
         self.clock = Instant::now();
@@ -137,6 +138,7 @@ fn call<'a>(
         partition: target.partition,
         epoch: target.version.epoch,
         args,
+        waited: None,
     }
 }
 

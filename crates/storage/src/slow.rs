@@ -193,7 +193,10 @@ impl Held {
         if is_lost || !core.serves(self.shared.clock.monotonic()) {
             return Answer::NotYet;
         }
-        core.finish(Ok(reply), effects, view.gate.get())
+        let (reply, gate) = core.conclude(Ok(reply), effects, view.gate.get());
+        core.release(&self.running);
+        core.serve_kept(&self.shared.lsm);
+        Answer::Done { reply, gate }
     }
 
     fn view(&self) -> Option<(SlowView<'_>, Version)> {
