@@ -81,7 +81,8 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
     let family = family_category(entry.command, entry);
     let of_flags = [
         ("write", flags.has(Flags::WRITE)),
-        ("read", flags.has(Flags::READONLY)),
+        // A script that only reads may read anything.
+        ("read", flags.has(Flags::READONLY) && family != Some("scripting")),
         ("pubsub", flags.has(Flags::PUBSUB)),
         ("admin", flags.has(Flags::ADMIN) || flags.has(Flags::ADMIN_CATEGORY)),
         ("fast", flags.has(Flags::FAST)),

@@ -16,6 +16,9 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
     object|idletime object|help dump restore sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
+    eval eval_ro evalsha evalsha_ro fcall fcall_ro script script|debug script|exists script|flush script|help \
+    script|kill script|load function function|delete function|dump function|flush function|help function|kill \
+    function|list function|load function|restore function|stats \
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
     hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \
     httl hvals \
