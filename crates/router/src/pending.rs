@@ -58,9 +58,7 @@ impl Connection {
     fn may_join(&mut self, entry: &'static Entry, args: &Arguments) -> bool {
         let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
             && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
-        if self.session.login.account.is_restricted()
-            && self.session.login.user().check(entry, args).is_err()
-        {
+        if self.session.login.account.is_restricted() && !self.session.login.allows(entry, args) {
             // Refused, and logged, where it is run by itself.
             return false;
         }
