@@ -51,100 +51,55 @@ fn run_line(view: &mut MemoryView, line: &str) -> Reply {
     run(view, &args)
 }
 
-/// What is asked of a value by its type: its size, its elements and how many of the reply make one; then
-/// what else is done with it.
-fn uses(kind: &[u8]) -> (&'static str, &'static str, usize, &'static [&'static str]) {
-    match kind {
-        b"string" => (
-            "STRLEN k",
-            "GET k",
-            1,
-            &[
-                "BITCOUNT k",
-                "PFCOUNT k",
-                "PFADD k a",
-                "PFMERGE d k",
-                "GETRANGE k -3 -1",
-                "INCR k",
-                "SETRANGE k 3 x",
-                "APPEND k x",
-            ],
-        ),
-        b"list" => (
-            "LLEN k",
-            "LRANGE k 0 -1",
-            1,
-            &[
-                "LINDEX k -1",
-                "LPOS k x",
-                "SORT k ALPHA",
-                "LREM k 0 x",
-                "LPUSH k x",
-                "RPOP k",
-                "LTRIM k 1 -2",
-                "LMOVE k k LEFT RIGHT",
-            ],
-        ),
-        b"set" => (
-            "SCARD k",
-            "SMEMBERS k",
-            1,
-            &[
-                "SRANDMEMBER k -5",
-                "SISMEMBER k 1",
-                "SADD k 1 x",
-                "SUNION k k",
-                "SPOP k 2",
-                "SSCAN k 0",
-            ],
-        ),
-        b"hash" => (
-            "HLEN k",
-            "HGETALL k",
-            2,
-            &[
-                "HRANDFIELD k -5",
-                "HSCAN k 0",
-                "HSET k f v",
-                "HINCRBY k f2 1",
-                "HDEL k f",
-                "HPEXPIRE k 5 FIELDS 1 f2",
-            ],
-        ),
-        b"zset" => (
-            "ZCARD k",
-            "ZRANGE k 0 -1",
-            1,
-            &[
-                "ZRANGEBYSCORE k -inf +inf",
-                "ZRANK k a",
-                "ZADD k 1 a",
-                "ZINCRBY k nan a",
-                "ZUNIONSTORE d 1 k",
-                "ZPOPMIN k",
-                "GEOPOS k a",
-            ],
-        ),
-        b"stream" => (
-            "XLEN k",
-            "XRANGE k - +",
-            1,
-            &[
-                "XINFO STREAM k FULL",
-                "XINFO GROUPS k",
-                "XADD k * f v",
-                "XREAD STREAMS k 0",
-                "XDEL k 1-1",
-                "XTRIM k MAXLEN 1",
-                "XGROUP CREATE k g 0",
-                "XREADGROUP GROUP g c STREAMS k >",
-                "XPENDING k g - + 9",
-                "XAUTOCLAIM k g c 0 0",
-            ],
-        ),
-        other => panic!("type {}", other.escape_ascii()),
-    }
-}
+/// What is asked of a value: its type, its size, its elements and how many of the reply make one; then what
+/// else is done with it.
+type Uses = (&'static str, &'static str, &'static str, usize, &'static str);
+
+const USES: &[Uses] = &[
+    (
+        "string",
+        "STRLEN k",
+        "GET k",
+        1,
+        "BITCOUNT k|PFCOUNT k|PFADD k a|PFMERGE d k|GETRANGE k -3 -1|INCR k|SETRANGE k 3 x|APPEND k x",
+    ),
+    (
+        "list",
+        "LLEN k",
+        "LRANGE k 0 -1",
+        1,
+        "LINDEX k -1|LPOS k x|SORT k ALPHA|LREM k 0 x|LPUSH k x|RPOP k|LTRIM k 1 -2|LMOVE k k LEFT RIGHT",
+    ),
+    (
+        "set",
+        "SCARD k",
+        "SMEMBERS k",
+        1,
+        "SRANDMEMBER k -5|SISMEMBER k 1|SADD k 1 x|SUNION k k|SPOP k 2|SSCAN k 0",
+    ),
+    (
+        "hash",
+        "HLEN k",
+        "HGETALL k",
+        2,
+        "HRANDFIELD k -5|HSCAN k 0|HSET k f v|HINCRBY k f2 1|HDEL k f|HPEXPIRE k 5 FIELDS 1 f2",
+    ),
+    (
+        "zset",
+        "ZCARD k",
+        "ZRANGE k 0 -1",
+        1,
+        "ZRANGEBYSCORE k -inf +inf|ZRANK k a|ZADD k 1 a|ZINCRBY k nan a|ZUNIONSTORE d 1 k|ZPOPMIN k|GEOPOS k a",
+    ),
+    (
+        "stream",
+        "XLEN k",
+        "XRANGE k - +",
+        1,
+        "XINFO STREAM k FULL|XINFO GROUPS k|XADD k * f v|XREAD STREAMS k 0|XDEL k 1-1|XTRIM k MAXLEN 1|\
+         XGROUP CREATE k g 0|XREADGROUP GROUP g c STREAMS k >|XPENDING k g - + 9|XAUTOCLAIM k g c 0 0",
+    ),
+];
 
 /// Restores a content behind a right checksum; whether it is taken. What is taken can be used as any other
 /// value, has as many elements as it says, and its own payload restores to the same.
@@ -160,7 +115,8 @@ pub(crate) fn restore(content: &[u8]) -> bool {
         Reply::Status(kind) => kind,
         other => panic!("{other:?}"),
     };
-    let (size, elements, width, more) = uses(&kind);
+    let uses = USES.iter().find(|uses| kind == uses.0);
+    let (_, size, elements, width, more) = uses.unwrap_or_else(|| panic!("type {kind:?}"));
     let Reply::Integer(size) = run_line(view, size) else { panic!("no size") };
     let count = match run_line(view, elements) {
         Reply::Bulk(text) => text.len(),
@@ -178,7 +134,7 @@ pub(crate) fn restore(content: &[u8]) -> bool {
     for line in ["OBJECT ENCODING k", "MEMORY USAGE k", "COPY k c", "PEXPIRE k 100000"] {
         run_line(view, line);
     }
-    more.iter().for_each(|line| drop(run_line(view, line)));
+    more.split('|').for_each(|line| drop(run_line(view, line)));
     run_line(view, "DEL k c again d");
     true
 }
