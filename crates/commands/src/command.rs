@@ -323,6 +323,8 @@ pub enum Session {
     AdminPartitions,
     AdminCacheFlush,
     AdminFault,
+    AdminReplica,
+    AdminTransfer,
     AdminHelp,
 }
 

@@ -47,6 +47,8 @@ enum Why {
     CopyAcross,
     /// WAIT.
     Wait,
+    /// ADMIN REPLICA and ADMIN TRANSFER.
+    Order,
     /// WATCH, and what is in its way.
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
@@ -116,6 +118,7 @@ impl Connection {
         }
         match (&entry.command.run, entry.command.keys) {
             (Run::Session(Command::Wait), _) => waits(Why::Wait),
+            (Run::Session(Command::AdminReplica | Command::AdminTransfer), _) => waits(Why::Order),
             (Run::Session(Command::Watch), _) => match self.watch_now(entry, args) {
                 Ok(done) => {
                     self.finish(entry, args, done);
@@ -247,6 +250,7 @@ impl Connection {
                 self.flush().await?;
                 run::wait::run(self, args).await.map(Done::from)
             }
+            Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::Gather(gather, tables) => {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }

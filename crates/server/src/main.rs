@@ -4,6 +4,7 @@ mod config;
 mod embedded;
 mod folder;
 mod host;
+mod links;
 mod memory;
 mod telemetry;
 

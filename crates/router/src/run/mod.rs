@@ -3,7 +3,7 @@
 //! Each takes the connection and the command line (arity is checked) and answers a reply at once.
 //! WAIT, WATCH, EXEC and COPY between tables have to wait for others; `dispatch.rs` runs those.
 
-mod admin;
+pub(crate) mod admin;
 mod client;
 pub(crate) mod command;
 mod config;
@@ -100,7 +100,7 @@ fn of_commands(what: Session) -> Result<Reply, CommandError> {
         Session::XgroupHelp => help("XGROUP", commands::XGROUP_HELP),
         Session::XinfoHelp => help("XINFO", commands::XINFO_HELP),
         Session::PfSelftest => commands::hyperloglog_self_test(0),
-        // WAIT, WATCH, EXEC and COPY are run where they may wait; a row added later is not forgotten in silence.
+        // WAIT, WATCH, EXEC, COPY and orders are run where they may wait; a row added later is not forgotten in silence.
         other => return Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
     })
 }
