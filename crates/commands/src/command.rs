@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::error::CommandError;
 use crate::txn::Txn;
 use crate::view::View;
+use crate::wait::WaitHandler;
 
 /// A handler that only reads.
 pub type ReadHandler = fn(&dyn View, Args<'_>) -> Result<Reply, CommandError>;
@@ -27,6 +28,16 @@ pub struct Command {
     pub keys: Keys,
     /// What runs it.
     pub run: Run,
+    /// What it waits for if its handler found nothing, which is to say answered a null; see
+    /// [`crate::wait`].
+    pub waits: Option<WaitHandler>,
+}
+
+impl Command {
+    /// The same command, which waits if there is nothing for it yet.
+    pub(crate) const fn or_waits(self, wait: WaitHandler) -> Command {
+        Command { flags: self.flags.and(Flags::BLOCKING), waits: Some(wait), ..self }
+    }
 }
 
 /// How many arguments a command takes, its name included.
@@ -218,6 +229,8 @@ impl Flags {
     pub const PROTECTED: Flags = Flags(1 << 20);
     /// Not Redis's: belongs to the ACL category `dangerous` although not ADMIN.
     pub const DANGEROUS: Flags = Flags(1 << 21);
+    /// Not Redis's: belongs to the ACL categories `admin` and `dangerous` although not ADMIN.
+    pub const ADMIN_CATEGORY: Flags = Flags(1 << 22);
 }
 
 #[allow(missing_docs, reason = "each is Redis's key spec flag of that name")]
@@ -265,6 +278,7 @@ pub enum Session {
     Reset,
     Copy,
     Wait,
+    Waitaof,
     Time,
     Multi,
     Exec,
@@ -319,6 +333,49 @@ pub enum Session {
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,
+    MemoryMallocStats,
+    MemoryPurge,
+    Debug,
+    Lolwut,
+    AclCat,
+    AclDeluser,
+    AclDryrun,
+    AclGenpass,
+    AclGetuser,
+    AclList,
+    AclLoad,
+    AclLog,
+    AclSave,
+    AclSetuser,
+    AclUsers,
+    AclWhoami,
+    AclHelp,
+    ClusterChange,
+    ClusterCountkeysinslot,
+    ClusterFailureReports,
+    ClusterGetkeysinslot,
+    ClusterInfo,
+    ClusterKeyslot,
+    ClusterLinks,
+    /// READONLY, READWRITE and ASKING.
+    ClusterMode,
+    ClusterMyid,
+    ClusterNodes,
+    ClusterReplicas,
+    ClusterShards,
+    ClusterSlots,
+    ClusterHelp,
+    Lastsave,
+    ModuleList,
+    ModuleHelp,
+    /// Refused: there are no modules.
+    NoModules,
+    /// Refused: there is no replication stream.
+    NoReplication,
+    /// Refused: there are no snapshots.
+    NoSnapshots,
+    Replicaof,
+    Role,
     AdminStatus,
     AdminPartitions,
     AdminCacheFlush,
@@ -336,7 +393,8 @@ pub(crate) const fn read(
     keys: Keys,
     handler: ReadHandler,
 ) -> Command {
-    Command { name, arity, flags: flags.and(Flags::READONLY), keys, run: Run::Read(handler) }
+    let (flags, run) = (flags.and(Flags::READONLY), Run::Read(handler));
+    Command { name, arity, flags, keys, run, waits: None }
 }
 
 /// A command that may write.
@@ -347,7 +405,8 @@ pub(crate) const fn write(
     keys: Keys,
     handler: WriteHandler,
 ) -> Command {
-    Command { name, arity, flags: flags.and(Flags::WRITE), keys, run: Run::Write(handler) }
+    let (flags, run) = (flags.and(Flags::WRITE), Run::Write(handler));
+    Command { name, arity, flags, keys, run, waits: None }
 }
 
 /// A command that the router runs.
@@ -358,7 +417,7 @@ pub(crate) const fn session(
     keys: Keys,
     what: Session,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Session(what) }
+    Command { name, arity, flags, keys, run: Run::Session(what), waits: None }
 }
 
 /// A command with subcommands.
@@ -368,7 +427,7 @@ pub(crate) const fn group(
     flags: Flags,
     rows: &'static [Command],
 ) -> Command {
-    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows) }
+    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows), waits: None }
 }
 
 /// `exactly(2)`: a name and one argument.

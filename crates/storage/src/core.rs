@@ -7,6 +7,8 @@
 //! proposes it; the host persists and sends; once chosen, [`Core::drain`] applies it and opens the
 //! gates of the replies that wait for its index.
 
+mod blocked;
+mod handler;
 mod member;
 
 use std::cell::{Cell, RefCell};
@@ -16,8 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::types::keyspace::expire_due;
-use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
+use commands::types::keyspace::{ExpiryAgenda, expire_due};
+use commands::{CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
@@ -25,6 +27,9 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome};
 
+use self::blocked::Blocked;
+pub(crate) use self::blocked::{Kept, Ticket};
+pub(crate) use self::handler::run;
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
@@ -89,6 +94,8 @@ pub(crate) struct LogRead {
 /// What became of an evaluation.
 pub(crate) enum Evaluated {
     Answer(Answer),
+    /// There is nothing yet, and the caller can wait.
+    Kept(Kept),
     Cold(Cold),
 }
 
@@ -153,11 +160,12 @@ pub(crate) struct Core {
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
     waiters: BTreeMap<u64, Vec<Waiter>>,
+    /// Calls that wait for data; while this replica leads.
+    blocked: Blocked,
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
-    /// No key is due before this time; `None`: none has a time to live.
-    next_due_ms: Option<u64>,
+    expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
     random: Cell<u64>,
@@ -201,10 +209,11 @@ impl Core {
             applied: start.applied,
             recent: VecDeque::new(),
             waiters: BTreeMap::new(),
+            blocked: Blocked::default(),
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
-            next_due_ms: Some(0),
+            expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
@@ -233,6 +242,11 @@ impl Core {
         self.expired_keys
     }
 
+    /// Keys that calls wait for, and of these those whose end is waited for, too.
+    pub(crate) fn awaited_keys(&self) -> (u64, u64) {
+        self.blocked.keys()
+    }
+
     pub(crate) fn has_frozen(&self) -> bool {
         self.backlog.has_frozen()
     }
@@ -250,21 +264,18 @@ impl Core {
     ) -> Evaluated {
         let is_write = matches!(entry.command.run, Run::Write(_));
         let from = (lsm, may_block);
-        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
-            match entry.command.run {
-                Run::Read(handler) => (handler(view, Args(call.args)), None),
-                Run::Write(handler) => {
-                    let mut txn = Txn::new(view, next_version);
-                    let result = handler(&mut txn, Args(call.args));
-                    let effects = result.is_ok().then(|| txn.into_effects());
-                    (result, effects)
-                }
-                Run::Session(_) | Run::Group(_) => {
-                    let text = "ERR this command is not one that a partition evaluates";
-                    (Err(CommandError::Text(text.into())), None)
-                }
+        let mut wait = None;
+        let evaluated =
+            self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+                let evaluated = run(entry, call.args, view, next_version);
+                blocked::or_wait(entry, call, view, evaluated, &mut wait)
+            });
+        match (wait, evaluated) {
+            (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
+                self.keep(call, now, wait, gate)
             }
-        })
+            (_, evaluated) => evaluated,
+        }
     }
 
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
@@ -298,42 +309,49 @@ impl Core {
             // Another replica has the rows, and is about to lead.
             return Evaluated::Answer(Answer::NotYet);
         }
-        let reply = result.unwrap_or_else(Reply::from);
-        let gate = match effects {
-            Some(effects) if !effects.is_empty() => {
-                if let Err(error) = check_effects(&effects) {
-                    let reply = Reply::from(error);
-                    return Evaluated::Answer(Answer::Done { reply, gate: None });
-                }
-                Some(self.join(effects))
-            }
-            _ => self.gate_at(gate),
-        };
+        let (reply, gate) = self.conclude(result, effects, gate);
         Evaluated::Answer(Answer::Done { reply, gate })
+    }
+
+    /// The answer of an evaluation that read up to a proposed index; its effects join the batch.
+    fn conclude(
+        &mut self,
+        result: Result<Reply, CommandError>,
+        effects: Option<Effects>,
+        read: u64,
+    ) -> (Reply, Option<Gate>) {
+        match effects.filter(|effects| !effects.is_empty()) {
+            None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
+            Some(effects) => match check_effects(&effects) {
+                Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
+                Err(error) => (Reply::from(error), None),
+            },
+        }
     }
 
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
-        let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
+        let is_due = self.expiry.is_due(self.now_ms);
         if !is_due || self.handing_over.is_some() || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, true) else { return Ok(()) };
         let mut txn = Txn::new(&view, next_version);
-        let expired = expire_due(&mut txn, limit)?;
+        let expired = expire_due(&mut txn, &self.expiry, limit)?;
         let effects = txn.into_effects();
-        self.next_due_ms = expired.next_due_ms;
+        self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {
             self.join(effects);
+            self.serve_kept(lsm);
         }
         Ok(())
     }
 
     /// Whether this leader knows of a key whose time has come.
     pub(crate) fn is_expiry_due(&self) -> bool {
-        self.replica.is_leader() && self.next_due_ms.is_some_and(|due| due <= self.now_ms)
+        self.replica.is_leader() && self.expiry.is_due(self.now_ms)
     }
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
@@ -408,6 +426,14 @@ impl Core {
 
     /// Adds effects to the open batch and to the proposed state.
     fn join(&mut self, effects: Effects) -> Gate {
+        if !self.blocked.is_empty() {
+            self.blocked.touch(&effects);
+        }
+        self.join_unseen(effects)
+    }
+
+    /// The same, of effects that nobody waits for.
+    fn join_unseen(&mut self, effects: Effects) -> Gate {
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
@@ -429,7 +455,7 @@ impl Core {
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
-                self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
+                self.expiry.add(due);
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
@@ -558,11 +584,12 @@ impl Core {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
-            self.next_due_ms = Some(0);
+            self.expiry = ExpiryAgenda::UNKNOWN;
             self.resident = Some(self.recall());
             return;
         }
         self.discarded.extend(self.resident.take());
+        self.blocked.clear();
         self.in_flight.clear();
         self.reset_tip();
         if let Some(open) = self.open.take() {
@@ -675,6 +702,7 @@ impl Core {
 
     /// Ends all waits: the node stops.
     pub(crate) fn abandon_waits(&mut self) {
+        self.blocked.close();
         self.waiters.clear();
     }
 
@@ -693,11 +721,13 @@ impl Core {
     pub(crate) fn flushed(&mut self, through: u64) {
         self.backlog.drop_frozen();
         self.flush_epoch += 1;
-        self.flushed_index = through;
+        let before = std::mem::replace(&mut self.flushed_index, through);
         if let Some(resident) = &mut self.resident {
             resident.flushed();
-            // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
-            self.next_due_ms = Some(0);
+            if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
+                // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
+                self.expiry = ExpiryAgenda::UNKNOWN;
+            }
         }
         self.replica.set_flushed(paxos::Index(through));
     }

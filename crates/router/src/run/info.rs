@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use commands::table;
 use wire::resp::Reply;
-use wire::service::NodeStatus;
+use wire::service::{NodeStatus, ReplicaStatus};
 
-use super::handshake::REDIS_VERSION;
+use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
 use crate::Shared;
 use crate::connection::Connection;
@@ -48,7 +48,7 @@ const SECTIONS: &[Section] = &[
     ("Commandstats", Shown::WithAll, commandstats),
     ("Errorstats", Shown::Always, errorstats),
     ("Latencystats", Shown::WithAll, latencystats),
-    ("Cluster", Shown::Always, |_, out| line(out, "cluster_enabled", 0)),
+    ("Cluster", Shown::Always, cluster),
     ("Consensus", Shown::Always, consensus),
     ("Partitions", Shown::WithAll, partitions),
     ("Routing", Shown::Always, routing),
@@ -112,7 +112,7 @@ fn server(facts: &Facts<'_>, out: &mut String) {
             ("redis_git_sha1", &"00000000"),
             ("redis_git_dirty", &0),
             ("redis_build_id", &"0000000000000000"),
-            ("redis_mode", &"standalone"),
+            ("redis_mode", &handshake::mode(facts.shared)),
             ("os", &os()),
             ("arch_bits", &usize::BITS),
             ("monotonic_clock", &"POSIX clock_gettime"),
@@ -145,6 +145,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
     let all = facts.shared.clients.all();
     let largest = |of: fn(&crate::clients::Client) -> usize| all.iter().map(|c| of(c)).max();
     let watched = || all.iter().map(|c| c.watching.load(Relaxed));
+    let awaited = |of: fn(&ReplicaStatus) -> u64| leaders(&facts.nodes).map(of).sum::<u64>();
     lines(
         out,
         [
@@ -164,8 +165,8 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
             ("total_watched_keys", &watched().sum::<usize>()),
-            ("total_blocking_keys", &0),
-            ("total_blocking_keys_on_nokey", &0),
+            ("total_blocking_keys", &awaited(|replica| replica.awaited_keys)),
+            ("total_blocking_keys_on_nokey", &awaited(|replica| replica.awaited_keys_or_gone)),
         ],
     );
 }
@@ -331,6 +332,16 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
         ],
     );
     STATS_ZEROS.iter().for_each(|name| line(out, name, 0));
+    let denials = &facts.shared.users.denials;
+    lines(
+        out,
+        [
+            ("acl_access_denied_auth", &denials.auth.load(Relaxed)),
+            ("acl_access_denied_cmd", &denials.command.load(Relaxed)),
+            ("acl_access_denied_key", &denials.key.load(Relaxed)),
+            ("acl_access_denied_channel", &denials.channel.load(Relaxed)),
+        ],
+    );
 }
 
 /// Keys the nodes deleted because their time had come, since each started. Those that led before
@@ -357,6 +368,11 @@ fn replication(facts: &Facts<'_>, out: &mut String) {
             ("repl_backlog_histlen", &0),
         ],
     );
+}
+
+fn cluster(facts: &Facts<'_>, out: &mut String) {
+    let enabled = facts.shared.config.live.cluster_enabled.load(Relaxed);
+    line(out, "cluster_enabled", i32::from(enabled));
 }
 
 fn cpu(_: &Facts<'_>, out: &mut String) {
@@ -513,7 +529,7 @@ fn keyspace(facts: &Facts<'_>, out: &mut String) {
 }
 
 /// The replicas that lead, whose counters are exact.
-fn leaders(nodes: &[NodeStatus]) -> impl Iterator<Item = &wire::service::ReplicaStatus> {
+fn leaders(nodes: &[NodeStatus]) -> impl Iterator<Item = &ReplicaStatus> {
     let running = nodes.iter().filter(|node| node.running);
     running.flat_map(|node| &node.replicas).filter(|replica| replica.role == "leader")
 }
