@@ -274,10 +274,8 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
                 partition.care.lock().hosted = Some(identity);
             }
         }
-        Message::MayDrop(identity) => {
-            if may_go(shared, id, identity) {
-                shared.tell(from, id, &Message::Drop(identity));
-            }
+        Message::MayDrop(identity) if may_go(shared, id, identity) => {
+            shared.tell(from, id, &Message::Drop(identity));
         }
         Message::Drop(identity) => {
             if let Some(partition) = shared.replica(id, identity) {
