@@ -446,6 +446,8 @@ pub enum Session {
     AdminPartitions,
     AdminCacheFlush,
     AdminFault,
+    AdminReplica,
+    AdminTransfer,
     AdminHelp,
 }
 

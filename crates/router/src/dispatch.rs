@@ -62,6 +62,8 @@ enum Why {
     Wait,
     /// FUNCTION LOAD and its kin.
     Functions,
+    /// ADMIN REPLICA and ADMIN TRANSFER.
+    Order,
     /// CLUSTER COUNTKEYSINSLOT or GETKEYSINSLOT.
     KeysInSlot,
     /// DEBUG.
@@ -70,6 +72,17 @@ enum Why {
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
     Exec(Box<Exec>, Option<Obstacle>),
+}
+
+impl Why {
+    /// Whether it is hardly ever in the way for long.
+    fn is_soon(&self) -> bool {
+        match self {
+            Why::Blocked(obstacle) | Why::Exec(_, Some(obstacle)) => obstacle.is_short(),
+            Why::Watch(looking) => looking.is_short(),
+            _ => false,
+        }
+    }
 }
 
 /// Which tables a whole-table command is about.
@@ -143,6 +156,7 @@ impl Connection {
         }
         match (&entry.command.run, entry.command.keys) {
             (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
+            (Run::Session(Command::AdminReplica | Command::AdminTransfer), _) => waits(Why::Order),
             (Run::Session(Command::Debug), _) => waits(Why::Debug),
             (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
                 waits(Why::KeysInSlot)
@@ -250,12 +264,7 @@ impl Connection {
     async fn run_slowly_inner(&mut self, args: &Arguments, slow: Slow) -> Result<(), Closed> {
         let Slow { entry, mut why } = slow;
         // Replies before this one need not wait with it. (A missing route is had too soon to tell.)
-        let is_soon = match &why {
-            Why::Blocked(obstacle) | Why::Exec(_, Some(obstacle)) => obstacle.is_short(),
-            Why::Watch(looking) => looking.is_short(),
-            _ => false,
-        };
-        if !is_soon {
+        if !why.is_soon() || matches!(entry.command.run, Run::Script(_)) {
             self.flush().await?;
         }
         self.clock = std::time::Instant::now();
@@ -282,6 +291,7 @@ impl Connection {
                 };
                 done.map(Done::from)
             }
+            Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
             }

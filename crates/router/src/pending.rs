@@ -64,9 +64,7 @@ impl Connection {
         let is_routed = is_data
             && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_))
             && entry.command.waits.is_none();
-        if self.session.login.account.is_restricted()
-            && self.session.login.user().check(entry, args).is_err()
-        {
+        if self.session.login.account.is_restricted() && !self.session.login.allows(entry, args) {
             // Refused, and logged, where it is run by itself.
             return false;
         }

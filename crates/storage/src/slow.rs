@@ -22,8 +22,9 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Transaction, Watched, Work};
 
-use crate::core::Core;
+use crate::core::{Core, Evaluated, Now};
 use crate::driver::Shared;
+use crate::lsm::Lsm;
 use crate::node::Node;
 use crate::partition::Partition;
 use crate::script::{self, Pace, Stage};
@@ -142,6 +143,23 @@ impl Node {
 }
 
 impl Core {
+    /// Runs a script, for a while.
+    pub(crate) fn evaluate_script(
+        &mut self,
+        (what, call): (commands::Script, &Call<'_>),
+        now: Now,
+        from: (&Lsm, bool),
+    ) -> Evaluated {
+        let scripting = Arc::clone(&self.scripting);
+        let is_write = !what.is_read_only();
+        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+            let stage = Stage::quick(&scripting);
+            let what = (what, call.args);
+            let (reply, effects) = script::run(&stage, (view, view), next_version, what);
+            (Ok(reply), effects)
+        })
+    }
+
     /// Holds the partition for a script: nothing else is evaluated until it is released.
     pub(crate) fn hold(&mut self, running: Arc<Running>) {
         self.held = Some(running);
@@ -189,7 +207,8 @@ impl Held {
         };
         let (reply, effects) = job.run(&stage, &view, next_version);
         let mut core = self.partition.core.lock();
-        let is_lost = view.is_cold() || !core.is_held_by(&self.running);
+        let is_held = core.is_held_by(&self.running) && !core.is_handing_over();
+        let is_lost = view.is_cold() || !is_held;
         if is_lost || !core.serves(self.shared.clock.monotonic()) {
             return Answer::NotYet;
         }
