@@ -28,7 +28,8 @@ pub(crate) fn library(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
     define(lua, &table, "pack", |args| {
         // As there, where a nil separates the arguments from what is made of them.
-        let values = args.values.iter().cloned().chain([Value::Nil]).collect();
+        let mark = (!args.values.is_empty()).then_some(Value::Nil);
+        let values = args.values.iter().cloned().chain(mark).collect();
         pack(&Arguments { values: &values, ..args })
     })?;
     define(lua, &table, "unpack", |args| unpack(&args))?;

@@ -118,7 +118,6 @@ pub const CORPUS: &[&str] = &[
     "return redis.call('nosuch','x')",
     "return redis.call('client','id')",
     "return redis.call('multi')",
-    "return redis.call('subscribe','x')",
     "return redis.call('config','get','x')",
     "return redis.call('object','nosuch')",
     "return redis.call('object')",
