@@ -102,6 +102,12 @@ pub enum CommandError {
     /// CLIENT SETINFO met a value with blanks or unprintable characters.
     #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
     SetinfoValue(Echo),
+    /// A connection of RESP2 that subscribes was given another command; its name in lower case.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    Subscribed(String),
     /// CLIENT LIST or KILL met a type of connection that does not exist.
     #[error("ERR Unknown client type '{0}'")]
     ClientType(Echo),
@@ -447,6 +453,12 @@ impl CommandError {
     pub const CROSS_PARTITION: CommandError = CommandError::text(
         "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
     );
+    pub const MONITOR_IN_MULTI: CommandError =
+        CommandError::text("ERR MONITOR isn't allowed for DENY BLOCKING client");
+    pub const SSUBSCRIBE_IN_MULTI: CommandError =
+        CommandError::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+    pub const MONITORS: CommandError =
+        CommandError::text("ERR Replica can't interact with the keyspace");
     pub const MULTI_NESTED: CommandError = CommandError::text("ERR MULTI calls can not be nested");
     pub const EXEC_WITHOUT_MULTI: CommandError = CommandError::text("ERR EXEC without MULTI");
     pub const DISCARD_WITHOUT_MULTI: CommandError = CommandError::text("ERR DISCARD without MULTI");

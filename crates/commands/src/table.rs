@@ -22,6 +22,7 @@ static FAMILIES: &[&[Command]] = &[
     families::geo::COMMANDS,
     families::generic::COMMANDS,
     families::transactions::COMMANDS,
+    families::pubsub::COMMANDS,
     families::connection::COMMANDS,
     families::server::COMMANDS,
     families::admin::COMMANDS,

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
@@ -20,6 +20,9 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wire::ids::CommandId;
+
+use crate::config::Live;
+use crate::pushes::{Added, Push, Pushes};
 
 /// What other connections see of a connection.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(crate) struct Client {
     pub(crate) names: Mutex<Names>,
     killed: AtomicBool,
     draining: AtomicBool,
+    /// What is sent to it unasked; only those have one that were ever to be sent something.
+    pushes: OnceLock<Box<Pushes>>,
     /// Wakes the connection's task.
     wake: Mutex<Option<Waker>>,
 }
@@ -165,6 +170,7 @@ impl Client {
             names: Mutex::new(Names::default()),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            pushes: OnceLock::new(),
             wake: Mutex::new(None),
         }
     }
@@ -191,7 +197,7 @@ impl Client {
         self.wait_until(Client::is_killed)
     }
 
-    fn wait_until(&self, condition: fn(&Client) -> bool) -> impl Future<Output = ()> {
+    fn wait_until(&self, condition: impl Fn(&Client) -> bool) -> impl Future<Output = ()> {
         poll_fn(move |cx| {
             if condition(self) {
                 return Poll::Ready(());
@@ -223,11 +229,57 @@ impl Client {
         self.draining.load(SeqCst)
     }
 
-    /// Resolves when an idle connection should close.
+    /// Whether an idle connection should close.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_killed() || self.is_draining()
+    }
+
+    /// Resolves when an idle connection should close, or something is to be sent to it.
     ///
     /// *Cancel safety*: dropping the future changes nothing. Only the connection's own task may wait.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> {
-        self.wait_until(|client| client.is_killed() || client.is_draining())
+    pub(crate) fn called(&self) -> impl Future<Output = ()> {
+        let is_pushed = |client: &Client| client.pushes().is_some_and(Pushes::is_waiting);
+        self.wait_until(move |client| client.has_ended() || is_pushed(client))
+    }
+
+    /// The queue of what is sent to it unasked, if it has one.
+    pub(crate) fn pushes(&self) -> Option<&Pushes> {
+        self.pushes.get().map(|pushes| &**pushes)
+    }
+
+    /// The same; made if need be.
+    pub(crate) fn open_pushes(&self, live: &Arc<Live>) -> &Pushes {
+        self.pushes.get_or_init(|| Box::new(Pushes::new(live.clone())))
+    }
+
+    /// Sends it something unasked. What has no queue is sent nothing.
+    pub(crate) fn push(&self, push: Push) {
+        let Some(pushes) = self.pushes() else { return };
+        match pushes.add(push, self.output_bytes.load(Relaxed)) {
+            Added::First => self.wake(),
+            Added::Behind => {}
+            Added::TooMuch => self.close_for_unread(),
+        }
+    }
+
+    /// Closes it if it has left too much unread for too long.
+    pub(crate) fn close_if_overdue(&self) {
+        let unsent = self.output_bytes.load(Relaxed);
+        if self.pushes().is_some_and(|pushes| pushes.is_overdue(unsent)) {
+            self.close_for_unread();
+        }
+    }
+
+    fn close_for_unread(&self) {
+        if !self.is_killed() {
+            tracing::warn!(conn = self.id, "closed: what is sent to it is not read");
+            self.kill();
+        }
+    }
+
+    /// Whether it subscribes to anything.
+    pub(crate) fn subscribes(&self) -> bool {
+        self.pushes().is_some_and(Pushes::subscribes)
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -241,12 +293,14 @@ impl Client {
         let input = self.input_bytes.load(Relaxed);
         let output = self.output_bytes.load(Relaxed);
         let queued = self.queued_bytes.load(Relaxed);
+        let count = |of: fn(&Pushes) -> &AtomicU32| self.pushes().map_or(0, |p| of(p).load(Relaxed));
+        let (pushes, pushed) = self.pushes().map_or((0, 0), Pushes::waiting);
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
-             ssub=0 multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
+             ssub={} multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
              rbp=0 \
-             obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
-             lib-name={} lib-ver={}",
+             obl={output} oll={pushes} omem={pushed} tot-mem={} events=r cmd={} user=default \
+             redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -256,9 +310,12 @@ impl Client {
             self.idle().as_secs(),
             self.flags(),
             self.table.load(Relaxed),
+            count(|pushes| &pushes.channels),
+            count(|pushes| &pushes.patterns),
+            count(|pushes| &pushes.shard_channels),
             self.queued.load(Relaxed),
             self.watching.load(Relaxed),
-            input + output + queued + size_of::<Client>(),
+            input + output + queued + pushed + size_of::<Client>(),
             self.last_command_name(),
             self.protocol.load(Relaxed),
             text(&names.library),
@@ -267,9 +324,12 @@ impl Client {
     }
 
     fn flags(&self) -> String {
+        let monitors = self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed));
         let flags = [
-            ('b', self.is_blocked()),
+            ('O', monitors),
+            ('P', self.subscribes()),
             ('x', self.queued.load(Relaxed) >= 0),
+            ('b', self.is_blocked()),
             ('c', self.closing.load(Relaxed) || self.is_killed()),
             ('e', self.no_evict.load(Relaxed)),
             ('T', self.no_touch.load(Relaxed)),

@@ -104,7 +104,39 @@ impl Connection {
         if self.shared.clients.holds_back(self.may_write(entry)) {
             return Progress::Waits(Slow { entry, why: Why::Paused });
         }
+        if let Some(refusal) = self.refuse_unfit(entry) {
+            self.reject(Some(entry), refusal);
+            return Progress::Finished;
+        }
         self.run_entry(entry, args)
+    }
+
+    /// Why a connection that subscribes or monitors may not run a command, if it may not.
+    fn refuse_unfit(&self, entry: &Entry) -> Option<CommandError> {
+        use Command::{
+            Ping, Psubscribe, Punsubscribe, Quit, Reset, Ssubscribe, Subscribe, Sunsubscribe,
+            Unsubscribe,
+        };
+        let fits = matches!(
+            entry.command.run,
+            Run::Session(
+                Ping | Quit
+                    | Reset
+                    | Subscribe
+                    | Unsubscribe
+                    | Psubscribe
+                    | Punsubscribe
+                    | Ssubscribe
+                    | Sunsubscribe
+            )
+        );
+        if self.session.is_subscriber() && !fits {
+            return Some(CommandError::Subscribed(entry.full_name()));
+        }
+        let touches_keys = [Flags::WRITE, Flags::READONLY, Flags::MAY_REPLICATE]
+            .iter()
+            .any(|flag| entry.command.flags.has(*flag));
+        (self.session.monitoring.is_some() && touches_keys).then_some(CommandError::MONITORS)
     }
 
     /// Runs a command whose row is found and allowed.

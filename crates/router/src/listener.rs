@@ -233,6 +233,9 @@ fn sweep(shared: &Shared) {
             }
         }
     }
+    for client in shared.clients.all() {
+        client.close_if_overdue();
+    }
     let totals = shared.stats.totals();
     for (name, value) in [
         ("router_commands_total", totals.commands),

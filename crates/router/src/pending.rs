@@ -63,6 +63,8 @@ impl Connection {
             && entry.command.arity.accepts(args.len())
             && (session.authenticated || entry.command.flags.has(Flags::NO_AUTH))
             && session.multi.is_none()
+            && session.subscriptions.is_none()
+            && session.monitoring.is_none()
             && !self.shared.clients.holds_back(self.may_write(entry))
             && run::copy::is_across(entry, args, session.table, self.shared.databases())
                 == Ok(false)

@@ -7,6 +7,8 @@ use wire::ids::TableId;
 use wire::service::Gate;
 
 use crate::clients::Client;
+use crate::monitors::Monitoring;
+use crate::pubsub::Subscriptions;
 use crate::run::transaction::{Multi, WatchedTable};
 
 /// What CLIENT REPLY said.
@@ -39,6 +41,10 @@ pub(crate) struct Session {
     pub(crate) multi: Option<Box<Multi>>,
     /// What WATCH saw, by table.
     pub(crate) watched: Vec<WatchedTable>,
+    /// What it subscribes to; `None`: nothing.
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    /// Set while it is shown all commands.
+    pub(crate) monitoring: Option<Box<Monitoring>>,
 }
 
 impl Session {
@@ -54,6 +60,8 @@ impl Session {
             written: Vec::new(),
             multi: None,
             watched: Vec::new(),
+            subscriptions: None,
+            monitoring: None,
         }
     }
 
@@ -80,9 +88,17 @@ impl Session {
         }
     }
 
+    /// Whether only few commands may be given to it: it subscribes, and in RESP2 no reply could be
+    /// told from a message.
+    pub(crate) fn is_subscriber(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == 2
+    }
+
     /// RESET: as a new connection, but for its number.
     pub(crate) fn reset(&mut self, authenticated: bool) {
         self.discard();
+        self.subscriptions = None;
+        self.monitoring = None;
         self.select(TableId(0));
         self.set_protocol(2);
         self.set_authenticated(authenticated);

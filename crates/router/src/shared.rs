@@ -12,6 +12,7 @@ use crate::cache::RouteCache;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::host::{Host, RouterOptions};
+use crate::hub::Hub;
 use crate::latency::Latency;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
@@ -63,6 +64,11 @@ impl Shared {
 
     pub(crate) fn databases(&self) -> u32 {
         u32::try_from(self.config.live.databases.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// Who is told what unasked.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.options.hub
     }
 
     /// A random number.

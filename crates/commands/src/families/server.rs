@@ -23,6 +23,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     //       name       arity        flags        keys        what
     session("INFO",     at_least(1), INFO,        Keys::None, Session::Info),
     session("TIME",     exactly(1),  TIME,        Keys::None, Session::Time),
+    session("MONITOR",  exactly(1),  ADMIN_NOSCRIPT, Keys::None, Session::Monitor),
     session("SHUTDOWN", at_least(1), SHUTDOWN,    Keys::None, Session::Shutdown),
     group(  "CONFIG",   at_least(2), Flags::NONE, CONFIG_ROWS),
     group(  "MEMORY",   at_least(2), Flags::NONE, MEMORY_ROWS),

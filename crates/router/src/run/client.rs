@@ -67,11 +67,8 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     let chosen = match &args[2..] {
         [] => clients.all(),
         [option, name] if option.eq_ignore_ascii_case(b"TYPE") => {
-            if is_normal(name)? {
-                clients.all()
-            } else {
-                Vec::new()
-            }
+            let kind = ClientKind::parse(name)?;
+            clients.all().into_iter().filter(|client| kind.has(client)).collect()
         }
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
             let mut chosen = Vec::new();
@@ -87,12 +84,31 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     Ok(verbatim(lines.concat()))
 }
 
-/// Whether a type of connection is the one that all connections here are of.
-fn is_normal(name: &[u8]) -> Result<bool, CommandError> {
-    match name.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
-        _ => Err(CommandError::ClientType(Echo::new(name))),
+/// A type of connections, as CLIENT LIST and KILL tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ClientKind {
+    Normal,
+    PubSub,
+    /// No connection here is of these.
+    Replication,
+}
+
+impl ClientKind {
+    fn parse(name: &[u8]) -> Result<ClientKind, CommandError> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Ok(ClientKind::Normal),
+            b"pubsub" => Ok(ClientKind::PubSub),
+            b"master" | b"replica" | b"slave" => Ok(ClientKind::Replication),
+            _ => Err(CommandError::ClientType(Echo::new(name))),
+        }
+    }
+
+    fn has(self, client: &Client) -> bool {
+        match self {
+            ClientKind::Normal => !client.subscribes(),
+            ClientKind::PubSub => client.subscribes(),
+            ClientKind::Replication => false,
+        }
     }
 }
 
@@ -140,8 +156,7 @@ struct Victims {
     id: Option<u64>,
     addr: Option<Bytes>,
     local_addr: Option<Bytes>,
-    /// A type that no connection here is of.
-    none: bool,
+    kind: Option<ClientKind>,
     age_min: Duration,
     skip_me: bool,
 }
@@ -159,7 +174,7 @@ impl Victims {
                     let id = parse_int(value).filter(|id| *id > 0);
                     victims.id = Some(id.ok_or(CommandError::CLIENT_ID_RANGE)? as u64);
                 }
-                b"type" => victims.none |= !is_normal(value)?,
+                b"type" => victims.kind = Some(ClientKind::parse(value)?),
                 b"addr" => victims.addr = Some(value.clone()),
                 b"laddr" => victims.local_addr = Some(value.clone()),
                 b"user" if value == "default" => {}
@@ -183,8 +198,9 @@ impl Victims {
         let is_at = |wanted: &Option<Bytes>, addr: std::net::SocketAddr| {
             wanted.as_ref().is_none_or(|wanted| wanted == addr.to_string().as_bytes())
         };
-        let spared = self.none || (self.skip_me && client.id == me);
+        let spared = self.skip_me && client.id == me;
         !spared
+            && self.kind.is_none_or(|kind| kind.has(client))
             && self.id.is_none_or(|id| id == client.id)
             && is_at(&self.addr, client.peer)
             && is_at(&self.local_addr, client.local)

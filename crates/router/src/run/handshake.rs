@@ -11,8 +11,15 @@ use crate::connection::Connection;
 /// What HELLO and INFO say the server is, so that clients use what they know of it.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
 
-pub(super) fn ping(args: &[Bytes]) -> Result<Reply, CommandError> {
+pub(super) fn ping(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     match args {
+        // Among messages every reply is an array.
+        [_] if connection.session.is_subscriber() => {
+            Ok(Reply::Array(vec![word("pong"), Reply::EMPTY]))
+        }
+        [_, message] if connection.session.is_subscriber() => {
+            Ok(Reply::Array(vec![word("pong"), Reply::Bulk(message.clone())]))
+        }
         [_] => Ok(Reply::Simple("PONG")),
         [_, message] => Ok(Reply::Bulk(message.clone())),
         _ => Err(CommandError::Arity("ping".into())),

@@ -14,6 +14,7 @@ use super::handshake::REDIS_VERSION;
 use super::verbatim;
 use crate::Shared;
 use crate::connection::Connection;
+use crate::pubsub::Topic;
 
 /// Partitions that the Partitions section lists; ADMIN PARTITIONS lists all.
 const PARTITIONS_LISTED_MAX: usize = 100;
@@ -161,6 +162,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
             ),
             ("blocked_clients", &all.iter().filter(|c| c.is_blocked()).count()),
             ("tracking_clients", &0),
+            ("pubsub_clients", &all.iter().filter(|c| c.subscribes()).count()),
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
             ("total_watched_keys", &watched().sum::<usize>()),
@@ -275,7 +277,7 @@ fn persistence(facts: &Facts<'_>, out: &mut String) {
     );
 }
 
-/// What replication, eviction, tracking, publishing and threads for I/O would have counted.
+/// What replication, eviction, tracking and threads for I/O would have counted.
 const STATS_ZEROS: &[&str] = &[
     "total_net_repl_input_bytes",
     "total_net_repl_output_bytes",
@@ -290,9 +292,6 @@ const STATS_ZEROS: &[&str] = &[
     "evicted_clients",
     "total_eviction_exceeded_time",
     "current_eviction_exceeded_time",
-    "pubsub_channels",
-    "pubsub_patterns",
-    "pubsubshard_channels",
     "latest_fork_usec",
     "total_forks",
     "migrate_cached_sockets",
@@ -311,6 +310,7 @@ const STATS_ZEROS: &[&str] = &[
 fn stats(facts: &Facts<'_>, out: &mut String) {
     let counters = facts.shared.stats.counters();
     let (commands, input, output) = facts.shared.stats.rates();
+    let count = |topic| facts.shared.hub().pubsub.count(topic);
     lines(
         out,
         [
@@ -326,6 +326,9 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("keyspace_hits", &counters.keyspace_hits),
             ("keyspace_misses", &counters.keyspace_misses),
             ("total_error_replies", &counters.errors),
+            ("pubsub_channels", &count(Topic::Channel)),
+            ("pubsub_patterns", &count(Topic::Pattern)),
+            ("pubsubshard_channels", &count(Topic::Shard)),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),
         ],

@@ -12,6 +12,7 @@ mod handshake;
 mod info;
 mod latency;
 mod memory;
+mod pubsub;
 mod server;
 mod syntax;
 pub(crate) mod transaction;
@@ -30,7 +31,7 @@ pub(crate) fn run(
     args: &[Bytes],
 ) -> Result<Reply, CommandError> {
     match what {
-        Session::Ping => handshake::ping(args),
+        Session::Ping => handshake::ping(connection, args),
         Session::Echo => Ok(Reply::Bulk(args[1].clone())),
         Session::Hello => handshake::hello(connection, args),
         Session::Auth => handshake::auth(connection, args),
@@ -89,6 +90,21 @@ pub(crate) fn run(
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
         Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
+        Session::PubsubHelp => Ok(help("PUBSUB", pubsub::HELP)),
+        Session::Subscribe
+        | Session::Psubscribe
+        | Session::Ssubscribe
+        | Session::Unsubscribe
+        | Session::Punsubscribe
+        | Session::Sunsubscribe
+        | Session::Publish
+        | Session::Spublish
+        | Session::PubsubChannels
+        | Session::PubsubShardchannels
+        | Session::PubsubNumsub
+        | Session::PubsubShardnumsub
+        | Session::PubsubNumpat
+        | Session::Monitor => pubsub::run(what, connection, args),
         other => of_commands(other),
     }
 }

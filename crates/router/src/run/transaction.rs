@@ -661,6 +661,7 @@ impl Connection {
             self.caller.tally.commands += 1;
             self.shared.stats.call(entry.id, took, failed);
             slowlog::observe(self, entry, args, took);
+            self.show(entry, args);
             all.push(reply);
         }
         Done { reply: Reply::Array(all), gates, writes: exec.writes }
@@ -669,6 +670,8 @@ impl Connection {
     fn run_routers(&mut self, entry: &Entry, args: &[Bytes]) -> Reply {
         match entry.command.run {
             // Inside a transaction nothing waits.
+            Run::Session(Command::Monitor) => CommandError::MONITOR_IN_MULTI.into(),
+            Run::Session(Command::Ssubscribe) => CommandError::SSUBSCRIBE_IN_MULTI.into(),
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
             Run::Session(what) => super::run(what, self, args).unwrap_or_else(Into::into),
             _ => command::all(),
