@@ -6,11 +6,11 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use wire::ids::CommandId;
 
 use crate::config::Live;
 use crate::pushes::{Added, Push, Pushes};
+use crate::tracking::Tracker;
 
 /// What other connections see of a connection.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub(crate) struct Client {
     pub(crate) names: Mutex<Names>,
     killed: AtomicBool,
     draining: AtomicBool,
+    gone: AtomicBool,
     /// What is sent to it unasked; only those have one that were ever to be sent something.
     pushes: OnceLock<Box<Pushes>>,
     /// Wakes the connection's task.
@@ -170,6 +172,7 @@ impl Client {
             names: Mutex::new(Names::default()),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             pushes: OnceLock::new(),
             wake: Mutex::new(None),
         }
@@ -277,6 +280,11 @@ impl Client {
         }
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
     /// Whether it subscribes to anything.
     pub(crate) fn subscribes(&self) -> bool {
         self.pushes().is_some_and(Pushes::subscribes)
@@ -293,14 +301,19 @@ impl Client {
         let input = self.input_bytes.load(Relaxed);
         let output = self.output_bytes.load(Relaxed);
         let queued = self.queued_bytes.load(Relaxed);
-        let count = |of: fn(&Pushes) -> &AtomicU32| self.pushes().map_or(0, |p| of(p).load(Relaxed));
+        let count =
+            |of: fn(&Pushes) -> &AtomicU32| self.pushes().map_or(0, |p| of(p).load(Relaxed));
+        let redirect = match self.tracker() {
+            Some(tracker) => tracker.redirect.as_ref().map_or(0, |target| target.id as i64),
+            None => -1,
+        };
         let (pushes, pushed) = self.pushes().map_or((0, 0), Pushes::waiting);
         format!(
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
              ssub={} multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
              rbp=0 \
              obl={output} oll={pushes} omem={pushed} tot-mem={} events=r cmd={} user=default \
-             redir=-1 resp={} lib-name={} lib-ver={}",
+             redir={redirect} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -323,13 +336,23 @@ impl Client {
         )
     }
 
+    /// How it is told of keys that change, if it is.
+    pub(crate) fn tracker(&self) -> Option<Arc<Tracker>> {
+        self.pushes().and_then(Pushes::tracker)
+    }
+
     fn flags(&self) -> String {
         let monitors = self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed));
+        let tracker = self.tracker();
+        let tracks = |what: fn(&Tracker) -> bool| tracker.as_ref().is_some_and(|t| what(t));
         let flags = [
             ('O', monitors),
             ('P', self.subscribes()),
             ('x', self.queued.load(Relaxed) >= 0),
             ('b', self.is_blocked()),
+            ('t', tracker.is_some()),
+            ('R', tracks(Tracker::is_broken)),
+            ('B', tracks(|tracker| tracker.options.broadcast)),
             ('c', self.closing.load(Relaxed) || self.is_killed()),
             ('e', self.no_evict.load(Relaxed)),
             ('T', self.no_touch.load(Relaxed)),
@@ -388,7 +411,9 @@ impl Clients {
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        self.map.remove(&id);
+        if let Some((_, client)) = self.map.remove(&id) {
+            client.gone.store(true, Relaxed);
+        }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {

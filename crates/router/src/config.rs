@@ -289,21 +289,22 @@ fn save(value: &str) -> Result<String, Refusal> {
     if valid { Ok(words.join(" ")) } else { Err("Invalid save parameters".to_owned()) }
 }
 
-/// Letters of event classes, in the order Redis answers them; `A` stands for the common ones.
+/// Letters of event classes, in the order Redis answers them; `A` stands for the common ones. (Redis
+/// forgets to answer `n` next to `A`, and so loses it when it rewrites its file.)
 fn events(value: &str) -> Result<String, Refusal> {
     const COMMON: &str = "g$lshzxetd";
-    const ALL: &str = "g$lshzxetdKEmn";
-    if !value.chars().all(|c| c == 'A' || ALL.contains(c)) {
+    const OTHERS: &str = "nKEm";
+    if !value.chars().all(|c| c == 'A' || COMMON.contains(c) || OTHERS.contains(c)) {
         return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned());
     }
-    let has = |c: char| value.contains(c) || (value.contains('A') && COMMON.contains(c));
+    let has = |c: &char| value.contains(*c) || (value.contains('A') && COMMON.contains(*c));
     let mut letters = String::new();
-    if COMMON.chars().all(has) {
+    if COMMON.chars().all(|c| has(&c)) {
         letters.push('A');
-        letters.extend("KEmn".chars().filter(|c| has(*c)));
     } else {
-        letters.extend(ALL.chars().filter(|c| has(*c)));
+        letters.extend(COMMON.chars().filter(has));
     }
+    letters.extend(OTHERS.chars().filter(has));
     Ok(letters)
 }
 
@@ -355,6 +356,10 @@ mod tests {
         assert_eq!(set(&config, &["maxmemory", "1gb", "notify-keyspace-events", "KEA"]), Ok(()));
         assert_eq!(config.get("maxmemory"), "1073741824");
         assert_eq!(config.get("notify-keyspace-events"), "AKE");
+        for (value, canonical) in [("mEKng$", "g$nKEm"), ("g$lshzxetdnm", "Anm"), ("", "")] {
+            assert_eq!(set(&config, &["notify-keyspace-events", value]), Ok(()));
+            assert_eq!(config.get("notify-keyspace-events"), canonical);
+        }
         assert_eq!(set(&config, &["client-output-buffer-limit", "normal 1mb 2k 3"]), Ok(()));
         assert!(
             config.get("client-output-buffer-limit").starts_with("normal 1048576 2000 3 slave")

@@ -92,7 +92,7 @@ impl From<io::Error> for Closed {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, stream: TcpStream, session: Session) -> Connection {
         let mut connection = Connection {
-            caller: Caller::new(shared.clone()),
+            caller: Caller::new(shared.clone(), session.client.id),
             shared,
             session,
             clock: Instant::now(),
@@ -297,7 +297,18 @@ impl Connection {
         self.shared.stats.call(entry.id, took, failed);
         slowlog::observe(self, entry, args, took);
         self.show(entry, args);
+        self.end_caching(entry);
         self.reply(done);
+    }
+
+    /// CLIENT CACHING is good for the next command, or the next transaction.
+    fn end_caching(&mut self, entry: &Entry) {
+        if let Some(tracked) = &mut self.session.tracked
+            && self.session.multi.is_none()
+            && entry.group.is_none_or(|group| group.name != "CLIENT")
+        {
+            tracked.caching = false;
+        }
     }
 
     /// Shows an executed command to those who monitor.
@@ -317,6 +328,7 @@ impl Connection {
         }
         if let Some(entry) = entry {
             self.shared.stats.reject(entry.id);
+            self.end_caching(entry);
         }
         let reply = Reply::from(error);
         self.count_error(&reply);
@@ -493,11 +505,7 @@ impl Connection {
         let too_much = (hard > 0 && waiting > hard)
             || (!self.session.authenticated && waiting > OUTPUT_BEFORE_AUTH_BYTES_MAX);
         if too_much {
-            tracing::warn!(
-                conn = client.id,
-                waiting,
-                "closed: its replies are not read"
-            );
+            tracing::warn!(conn = client.id, waiting, "closed: its replies are not read");
             return Err(Closed);
         }
         if soft == 0 || waiting <= soft {

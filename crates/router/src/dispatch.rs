@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command};
+use smallvec::SmallVec;
 use wire::resp::{Arguments, Reply};
 
 use crate::connection::{Closed, Connection, Done};
 use crate::gather;
-use crate::route::{Attempt, Obstacle, Routed};
+use crate::route::{Attempt, Obstacle, Routed, positions_or_none};
 use crate::run;
 use crate::run::transaction::{Exec, Looking};
 
@@ -164,6 +165,12 @@ impl Connection {
             },
             (Run::Session(what), _) => {
                 let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
+                use Command::{Punsubscribe, Sunsubscribe, Unsubscribe};
+                if matches!(what, Unsubscribe | Punsubscribe | Sunsubscribe) {
+                    // What was published until now is told before the end of the subscription. (In
+                    // a transaction, what it has published itself comes behind it.)
+                    self.put_messages();
+                }
                 self.finish(entry, args, Done::from(reply));
                 Progress::Finished
             }
@@ -197,6 +204,7 @@ impl Connection {
                 return Progress::Finished;
             }
         };
+        self.track(entry, args);
         match self.caller.call_now(&routed) {
             Attempt::Done(answered) => {
                 let done = self.answered(entry, answered);
@@ -208,6 +216,20 @@ impl Connection {
             }
         }
         Progress::Finished
+    }
+
+    /// Remembers the keys of a command that is about to read them, for whoever keeps them in a cache.
+    /// Nothing that was pushed may leave between this and the command's reply.
+    pub(crate) fn track(&self, entry: &Entry, args: &[Bytes]) {
+        if let Some(tracked) = &self.session.tracked {
+            let reads = entry.command.flags.has(Flags::READONLY);
+            let at = if reads {
+                positions_or_none(entry, args).unwrap_or_default()
+            } else {
+                SmallVec::new()
+            };
+            tracked.remember(self.session.table, at.iter().map(|at| &args[*at]));
+        }
     }
 
     /// Takes a partition's answer: remembers writes for WAIT, counts hits and misses.
@@ -287,6 +309,8 @@ impl Connection {
             Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
             Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
                 Ok(routed) => {
+                    // Anew: what was pushed meanwhile may have left since.
+                    self.track(entry, args);
                     let answered = self.caller.call_until(&routed, obstacle).await;
                     answered.map(|answered| self.answered(entry, answered))
                 }

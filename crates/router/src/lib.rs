@@ -7,7 +7,7 @@
 //! cache.rs       the routes known
 //! gather.rs      commands about whole tables
 //! run/           the commands a router runs itself
-//! hub.rs         who is told what unasked: pubsub.rs, monitors.rs
+//! hub.rs         who is told what unasked: pubsub.rs, monitors.rs, tracking.rs
 //! pushes.rs      the queue of what a connection is told so
 //! ```
 //!
@@ -36,6 +36,7 @@ mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod tracking;
 
 pub use cache::RouteCache;
 pub use host::{Host, RouterOptions, Shutdown};

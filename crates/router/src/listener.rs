@@ -71,6 +71,7 @@ impl Router {
             started: Instant::now(),
             run_id,
         });
+        shared.configure_hub();
         let stop = watch::Sender::new(false);
         Ok(Router { shared, stop, ticking: Arc::default() })
     }

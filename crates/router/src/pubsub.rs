@@ -63,9 +63,9 @@ impl Channels {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let matching = shard.keys().filter(|channel| {
-                pattern.is_none_or(|pattern| glob::matches(pattern, channel))
-            });
+            let matching = shard
+                .keys()
+                .filter(|channel| pattern.is_none_or(|pattern| glob::matches(pattern, channel)));
             found.extend(matching.cloned());
         }
         found

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use wire::resp::ReplyBuffer;
 
 use crate::config::{Live, OutputClass};
+use crate::tracking::Tracker;
 
 /// What a queued push is counted with besides its bytes.
 const OVERHEAD_BYTES: usize = size_of::<Push>();
@@ -101,6 +102,8 @@ pub(crate) struct Pushes {
     pub(crate) patterns: AtomicU32,
     pub(crate) shard_channels: AtomicU32,
     pub(crate) monitors: AtomicBool,
+    /// How the connection is told of keys that change, if it is.
+    tracker: Mutex<Option<Arc<Tracker>>>,
 }
 
 #[derive(Debug, Default)]
@@ -132,7 +135,17 @@ impl Pushes {
             patterns: AtomicU32::new(0),
             shard_channels: AtomicU32::new(0),
             monitors: AtomicBool::new(false),
+            tracker: Mutex::default(),
         }
+    }
+
+    /// How the connection is told of keys that change, if it is.
+    pub(crate) fn tracker(&self) -> Option<Arc<Tracker>> {
+        self.tracker.lock().clone()
+    }
+
+    pub(crate) fn set_tracker(&self, tracker: Option<Arc<Tracker>>) {
+        *self.tracker.lock() = tracker;
     }
 
     /// Whether the connection subscribes to anything.

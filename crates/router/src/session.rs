@@ -10,6 +10,7 @@ use crate::clients::Client;
 use crate::monitors::Monitoring;
 use crate::pubsub::Subscriptions;
 use crate::run::transaction::{Multi, WatchedTable};
+use crate::tracking::Tracked;
 
 /// What CLIENT REPLY said.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: Option<Box<Subscriptions>>,
     /// Set while it is shown all commands.
     pub(crate) monitoring: Option<Box<Monitoring>>,
+    /// Set while it is told of keys that change.
+    pub(crate) tracked: Option<Box<Tracked>>,
 }
 
 impl Session {
@@ -62,6 +65,7 @@ impl Session {
             watched: Vec::new(),
             subscriptions: None,
             monitoring: None,
+            tracked: None,
         }
     }
 
@@ -99,6 +103,7 @@ impl Session {
         self.discard();
         self.subscriptions = None;
         self.monitoring = None;
+        self.tracked = None;
         self.select(TableId(0));
         self.set_protocol(2);
         self.set_authenticated(authenticated);

@@ -66,6 +66,14 @@ impl Shared {
         u32::try_from(self.config.live.databases.load(Relaxed)).unwrap_or(u32::MAX)
     }
 
+    /// Has the hub do as CONFIG says.
+    pub(crate) fn configure_hub(&self) {
+        let config = &self.config;
+        self.hub().set_events(&config.get("notify-keyspace-events"));
+        let keys_max = config.get("tracking-table-max-keys").parse().unwrap_or(0);
+        self.hub().tracking.set_keys_max(keys_max);
+    }
+
     /// Who is told what unasked.
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.options.hub

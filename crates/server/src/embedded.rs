@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use memds::{ClientOptions, MemdsClient, MemdsNode, Publisher};
-use router::RouteCache;
+use router::{Hub, RouteCache};
 use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, RowBudget, Surroundings};
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
+use wire::notice::Listener;
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::service::StorageService;
@@ -34,6 +35,7 @@ pub(crate) struct Embedded {
     fleet: Vec<Arc<MemdsNode>>,
     client: Arc<MemdsClient>,
     cache: Arc<RouteCache>,
+    hub: Arc<Hub>,
     // Held to the end of the process: the lock of the data folder.
     _folder: Folder,
 }
@@ -53,6 +55,7 @@ impl Embedded {
             transport.register(id, node.clone());
             fleet.push(node);
         }
+        let hub = Arc::new(Hub::default());
         let cache = RouteCache::new(CACHED_SLOTS_MAX);
         let learning = Arc::clone(&cache);
         let options = ClientOptions::default();
@@ -60,8 +63,8 @@ impl Embedded {
             learning.learn(route);
         });
         transport.register(ROUTER, client.clone());
-        let nodes = open_nodes(config, &folder, &transport)?;
-        Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, _folder: folder })
+        let nodes = open_nodes(config, &folder, &transport, &(hub.clone() as Arc<dyn Listener>))?;
+        Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, hub, _folder: folder })
     }
 
     /// Runs what needs a runtime: the mirror of lookups, and MemDS nodes healing each other. Never
@@ -90,6 +93,11 @@ impl Embedded {
         self.cache.clone()
     }
 
+    /// Who is told what unasked: the nodes tell it, the router's connections listen.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
     /// Stops all nodes; everything acknowledged is on their disks already.
     pub(crate) fn stop(&self) {
         self.nodes.stop();
@@ -100,6 +108,7 @@ fn open_nodes(
     config: &Config,
     folder: &Folder,
     transport: &Arc<LocalTransport>,
+    listener: &Arc<dyn Listener>,
 ) -> anyhow::Result<LocalNodes> {
     let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
     let assignments: Arc<[Assignment]> = (0..config.databases)
@@ -116,13 +125,15 @@ fn open_nodes(
         let zone = Zone(zone.to_owned());
         let (seat, dir) = (zone.clone(), folder.node(id.0));
         let (transport, assignments) = (Arc::clone(transport), Arc::clone(&assignments));
+        let listener = Arc::clone(listener);
         let options = options.clone();
         let open = move || {
             let shared: Arc<dyn Transport> = transport.clone();
             let publisher = Publisher::new(id, MEMDS.to_vec(), Arc::clone(&shared));
             let publish: Publish =
                 Arc::new(move |route| publisher.announce(std::slice::from_ref(&route)));
-            let surroundings = Surroundings { transport: shared, publish };
+            let listener = Arc::clone(&listener);
+            let surroundings = Surroundings { transport: shared, publish, listener };
             let node =
                 Node::open(id, zone.clone(), &dir, options.clone(), &assignments, surroundings)?;
             transport.register(id, node.frame_handler());

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commands::notes::Notes;
 use commands::table::Entry;
 use commands::types::keyspace::expire_due;
 use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
+use wire::notice::{Listener, News, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
@@ -27,6 +29,7 @@ use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
 use crate::meta::{self, Applied};
+use crate::news::{changes_of, note_changes};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::view::{Cold, PartitionView};
@@ -66,6 +69,8 @@ pub(crate) struct Actions {
     pub(crate) publish: Option<Route>,
     /// Bytes added to the memtables.
     pub(crate) applied_bytes: u64,
+    /// To be told, in this order, before anybody is woken.
+    pub(crate) news: Vec<News>,
     /// The replica cannot go on: what it was given to apply is damaged.
     pub(crate) fatal: Option<BatchError>,
 }
@@ -76,6 +81,15 @@ pub(crate) struct LogRead {
     pub(crate) to: paxos::NodeId,
     pub(crate) first: u64,
     pub(crate) last: u64,
+}
+
+/// What is said of an evaluation besides what it does.
+pub(crate) struct About {
+    pub(crate) is_write: bool,
+    /// Of the route that led here.
+    pub(crate) epoch: u64,
+    /// The connection it is done for.
+    pub(crate) origin: u64,
 }
 
 /// What became of an evaluation.
@@ -91,6 +105,15 @@ struct OpenBatch {
     /// Writes that joined it.
     writes: u64,
     sealer: Sealer,
+    /// To be told once it is applied.
+    news: News,
+}
+
+/// A batch that is proposed and not applied.
+struct InFlight {
+    index: u64,
+    batch: u64,
+    news: News,
 }
 
 /// Who seals an open batch once nothing is on its way.
@@ -134,8 +157,8 @@ pub(crate) struct Core {
     open: Option<OpenBatch>,
     next_batch_id: u64,
     tip: Tip,
-    /// Proposed and not applied: log indexes and batch ids, ascending.
-    in_flight: VecDeque<(u64, u64)>,
+    /// Proposed and not applied, ascending.
+    in_flight: VecDeque<InFlight>,
     applied: Applied,
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
@@ -149,6 +172,7 @@ pub(crate) struct Core {
     expired_keys: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
+    listener: Arc<dyn Listener>,
 }
 
 /// What a core starts from.
@@ -163,6 +187,7 @@ pub(crate) struct Start {
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) budget: Arc<RowBudget>,
+    pub(crate) listener: Arc<dyn Listener>,
 }
 
 impl Core {
@@ -192,6 +217,7 @@ impl Core {
             expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
+            listener: start.listener,
         };
         core.reset_tip();
         core
@@ -246,19 +272,18 @@ impl Core {
     ) -> Evaluated {
         let is_write = matches!(entry.command.run, Run::Write(_));
         let from = (lsm, may_block);
-        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
-            match entry.command.run {
-                Run::Read(handler) => (handler(view, Args(call.args)), None),
-                Run::Write(handler) => {
-                    let mut txn = Txn::new(view, next_version);
-                    let result = handler(&mut txn, Args(call.args));
-                    let effects = result.is_ok().then(|| txn.into_effects());
-                    (result, effects)
-                }
-                Run::Session(_) | Run::Group(_) => {
-                    let text = "ERR this command is not one that a partition evaluates";
-                    (Err(CommandError::Text(text.into())), None)
-                }
+        let about = About { is_write, epoch: call.epoch, origin: call.origin };
+        self.evaluate_work(about, now, from, |view, next_version| match entry.command.run {
+            Run::Read(handler) => (handler(view, Args(call.args)), None),
+            Run::Write(handler) => {
+                let mut txn = Txn::new(view, next_version);
+                let result = handler(&mut txn, Args(call.args));
+                let effects = result.is_ok().then(|| txn.into_effects());
+                (result, effects)
+            }
+            Run::Session(_) | Run::Group(_) => {
+                let text = "ERR this command is not one that a partition evaluates";
+                (Err(CommandError::Text(text.into())), None)
             }
         })
     }
@@ -266,7 +291,7 @@ impl Core {
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
     pub(crate) fn evaluate_work(
         &mut self,
-        (is_write, epoch): (bool, u64),
+        About { is_write, epoch, origin }: About,
         now: Now,
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
@@ -287,6 +312,7 @@ impl Core {
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
+        let mut notices = view.notes.take();
         let reply = result.unwrap_or_else(Reply::from);
         let gate = match effects {
             Some(effects) if !effects.is_empty() => {
@@ -294,10 +320,18 @@ impl Core {
                     let reply = Reply::from(error);
                     return Evaluated::Answer(Answer::Done { reply, gate: None });
                 }
-                Some(self.join(effects))
+                Some(self.join(effects, origin))
             }
-            _ => self.gate_at(gate),
+            effects => {
+                // What changed nothing can only have missed something.
+                notices.extend(effects.into_iter().flat_map(|effects| effects.notices));
+                self.gate_at(gate)
+            }
         };
+        if !notices.is_empty() {
+            let news = News { notices, ..News::default() };
+            self.listener.hear(self.range.table, &news);
+        }
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
@@ -315,7 +349,7 @@ impl Core {
         let effects = txn.into_effects();
         self.next_due_ms = expired.next_due_ms;
         if !effects.is_empty() {
-            self.join(effects);
+            self.join(effects, 0);
         }
         Ok(())
     }
@@ -355,6 +389,7 @@ impl Core {
             gate: Cell::new(0),
             cold: RefCell::new(None),
             random: &self.random,
+            notes: Notes::new(self.listener.wanted()),
         })
     }
 
@@ -395,15 +430,21 @@ impl Core {
     }
 
     /// Adds effects to the open batch and to the proposed state.
-    fn join(&mut self, effects: Effects) -> Gate {
+    fn join(&mut self, mut effects: Effects, origin: u64) -> Gate {
+        let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
             let index = self.replica.next_index().0;
             let next_version = Version { index, ordinal: 0 };
             let sealer = Sealer::None;
-            OpenBatch { builder: BatchBuilder::new(id), index, next_version, writes: 0, sealer }
+            let (builder, news) = (BatchBuilder::new(id), News::default());
+            OpenBatch { builder, index, next_version, writes: 0, sealer, news }
         });
+        open.news.notices.append(&mut effects.notices);
+        if wants_changes {
+            note_changes(&mut open.news, &effects, origin);
+        }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
         open.writes += 1;
@@ -440,8 +481,8 @@ impl Core {
         let batch = match &self.open {
             Some(open) if open.index == index => open.builder.id(),
             _ => {
-                let at = self.in_flight.binary_search_by_key(&index, |(index, _)| *index);
-                self.in_flight[at.expect("what is proposed is open or in flight")].1
+                let at = self.in_flight.binary_search_by_key(&index, |batch| batch.index);
+                self.in_flight[at.expect("what is proposed is open or in flight")].batch
             }
         };
         Some(Gate { node: self.node, partition: self.partition, index, batch })
@@ -501,8 +542,8 @@ impl Core {
                 return;
             }
         }
-        let OpenBatch { builder, index, .. } = open;
-        self.in_flight.push_back((index, builder.id()));
+        let OpenBatch { builder, index, news, .. } = open;
+        self.in_flight.push_back(InFlight { index, batch: builder.id(), news });
         let bytes = builder.finish(self.now_ms, self.tip.counters);
         let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
         assert_eq!(proposed.0, index, "only this core proposes in this group");
@@ -547,6 +588,10 @@ impl Core {
             actions.publish = Some(self.route());
             self.next_due_ms = Some(0);
             self.resident = Some(self.recall());
+            if self.listener.wanted().has(Wanted::CHANGES) {
+                // The leader before may have been lost with what it had to tell.
+                actions.news.push(News { new_leader: true, ..News::default() });
+            }
             return;
         }
         self.discarded.extend(self.resident.take());
@@ -580,11 +625,13 @@ impl Core {
             let batch = Batch::decode(&bytes)?;
             id = batch.id;
             actions.applied_bytes += batch.bytes();
-            self.apply_batch(index, batch)?;
+            self.apply_batch(index, batch, actions)?;
         }
         self.applied.index = index;
-        while self.in_flight.front().is_some_and(|(in_flight, _)| *in_flight <= index) {
-            self.in_flight.pop_front();
+        while let Some(own) = self.in_flight.pop_front_if(|own| own.index <= index) {
+            if own.batch == id && !own.news.is_empty() {
+                actions.news.push(own.news);
+            }
         }
         if self.tip.counters_index <= index {
             self.tip.counters_index = 0;
@@ -602,7 +649,12 @@ impl Core {
         Ok(())
     }
 
-    fn apply_batch(&mut self, index: u64, batch: Batch) -> Result<(), BatchError> {
+    fn apply_batch(
+        &mut self,
+        index: u64,
+        batch: Batch,
+        actions: &mut Actions,
+    ) -> Result<(), BatchError> {
         let Core { applied, dead, range, .. } = self;
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
@@ -613,11 +665,16 @@ impl Core {
                 applied.flushed_through = Some(fence);
             }
         })?;
-        // What this leader proposed itself is in memory since it was evaluated.
+        // What this leader proposed itself is in memory, and noted, since it was evaluated.
+        let is_own =
+            self.in_flight.front().is_some_and(|own| (own.index, own.batch) == (index, batch.id));
         if let Some(resident) = &mut self.resident
-            && self.in_flight.front() != Some(&(index, batch.id))
+            && !is_own
         {
             put_writes(resident, index, &batch)?;
+            if self.listener.wanted().has(Wanted::CHANGES) {
+                actions.news.push(changes_of(&batch)?);
+            }
         }
         self.applied.counters = batch.counters;
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
+use wire::notice::Listener;
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) log: wal::Log,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
+    pub(crate) listener: Arc<dyn Listener>,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
     /// Microseconds by which replies to writes are held back; see [`pressure_us`].
@@ -108,6 +110,10 @@ impl Shared {
             // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
             self.memory_bytes.fetch_add(actions.applied_bytes, Ordering::Relaxed);
+            // News come in the order of what happened, and before whoever wrote is woken.
+            for news in actions.news.drain(..) {
+                self.listener.hear(partition.range.table, &news);
+            }
             result
         };
         self.carry_out(partition, actions);

@@ -25,6 +25,7 @@ mod driver;
 mod local;
 pub mod lsm;
 mod meta;
+mod news;
 mod node;
 mod partition;
 mod resident;

@@ -12,6 +12,7 @@ use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
+use wire::notice::Listener;
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
 use wire::service::{self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
@@ -118,6 +119,8 @@ pub struct Surroundings {
     pub transport: Arc<dyn Transport>,
     /// Is told the routes of partitions this node leads.
     pub publish: Publish,
+    /// Is told what happens to keys, as far as it wants to know.
+    pub listener: Arc<dyn Listener>,
 }
 
 impl Node {
@@ -168,6 +171,7 @@ impl Node {
                 incarnation,
                 dead: Arc::clone(&dead),
                 budget: Arc::clone(&options.rows),
+                listener: Arc::clone(&surroundings.listener),
             };
             let core = Core::new(start);
             let partition = Partition::new(assignment.partition, assignment.range, core);
@@ -183,6 +187,7 @@ impl Node {
             log,
             transport: surroundings.transport,
             publish: surroundings.publish,
+            listener: surroundings.listener,
             memory_bytes: AtomicU64::new(0),
             pressure_us: AtomicU64::new(0),
             stopping: AtomicBool::new(false),

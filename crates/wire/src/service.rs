@@ -52,6 +52,8 @@ pub struct Call<'a> {
     pub epoch: u64,
     /// The command's name and arguments, as the client sent them.
     pub args: &'a [Bytes],
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
 }
 
 /// Several commands for one partition that happen together or not at all (EXEC), or a look at keys
@@ -66,6 +68,8 @@ pub struct Transaction<'a> {
     pub epoch: u64,
     /// What is to be done.
     pub work: Work<'a>,
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
 }
 
 /// What a [`Transaction`] does.

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use commands::notes::Notice;
 use commands::types::keyspace::{self, Expired};
 use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
 use wire::ids::Version;
@@ -16,11 +17,24 @@ pub const START_MS: u64 = 1_700_000_000_000;
 /// Runs commands as a partition's leader does, each as a batch of its own.
 pub struct Session {
     pub view: MemoryView,
+    noted: Vec<Notice>,
 }
 
 impl Session {
     pub fn new(now_ms: u64) -> Session {
-        Session { view: MemoryView::new(now_ms) }
+        Session { view: MemoryView::new(now_ms), noted: Vec::new() }
+    }
+
+    /// Events that commands noted since this was last called.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let mut notices = std::mem::take(&mut self.noted);
+        notices.extend(self.view.notes.take());
+        notices
+    }
+
+    fn apply(&mut self, mut effects: Effects) {
+        self.noted.append(&mut effects.notices);
+        self.view.apply(effects);
     }
 
     /// Runs a command as router and leader do: row, arity, handler.
@@ -83,7 +97,7 @@ impl Session {
                 let mut txn = self.begin();
                 let reply = handler(&mut txn, Args(args))?;
                 let effects = txn.into_effects();
-                self.view.apply(effects);
+                self.apply(effects);
                 Ok(reply)
             }
             _ => Err(CommandError::text("ERR not a partition's command")),
@@ -99,7 +113,7 @@ impl Session {
         let mut txn = self.begin();
         let expired = keyspace::expire_due(&mut txn, limit).expect("sound rows");
         let effects = txn.into_effects();
-        self.view.apply(effects);
+        self.apply(effects);
         expired
     }
 

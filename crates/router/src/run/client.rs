@@ -19,10 +19,12 @@ const NO_REPLY: Reply = Reply::Sequence(Vec::new());
 const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) const HELP: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Have the keys of the next command tracked, or not.",
     "GETNAME",
     "    Return the name of this connection.",
     "GETREDIR",
-    "    Return the number of the connection that invalidations go to: -1, as nothing is tracked.",
+    "    Return the number of the connection that is told of keys that change: 0 if it is this one, -1 if none.",
     "ID",
     "    Return the number of this connection.",
     "INFO",
@@ -52,6 +54,10 @@ pub(super) const HELP: &[&str] = &[
     "    Say which client library this is.",
     "SETNAME <name>",
     "    Name this connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Tell this connection of keys that it has read and that change, for a cache of its own.",
+    "TRACKINGINFO",
+    "    Return how this connection is told of keys that change.",
     "UNBLOCK <client-id> [TIMEOUT|ERROR]",
     "    End the waiting of a connection that a command blocks, by its timeout or an error.",
     "UNPAUSE",
@@ -273,9 +279,6 @@ pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
     connection.shared.clients.pause(mode, until);
     Ok(Reply::OK)
 }
-
-/// Nothing is tracked, so no invalidations are sent anywhere.
-pub(super) const REDIRECTION: Reply = Reply::Integer(-1);
 
 pub(super) fn unblock(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let how = match args {

@@ -39,6 +39,7 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
     if level != level_before {
         connection.shared.host.set_log_level(&level);
     }
+    connection.shared.configure_hub();
     // Other connections take new limits with their next pipeline.
     connection.update_limits();
     Ok(Reply::OK)

@@ -161,7 +161,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
                 &largest(|c| c.output_bytes.load(Relaxed)).unwrap_or(0),
             ),
             ("blocked_clients", &all.iter().filter(|c| c.is_blocked()).count()),
-            ("tracking_clients", &0),
+            ("tracking_clients", &facts.shared.hub().tracking.counts()[0]),
             ("pubsub_clients", &all.iter().filter(|c| c.subscribes()).count()),
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
@@ -277,7 +277,7 @@ fn persistence(facts: &Facts<'_>, out: &mut String) {
     );
 }
 
-/// What replication, eviction, tracking and threads for I/O would have counted.
+/// What replication, eviction and threads for I/O would have counted.
 const STATS_ZEROS: &[&str] = &[
     "total_net_repl_input_bytes",
     "total_net_repl_output_bytes",
@@ -296,9 +296,6 @@ const STATS_ZEROS: &[&str] = &[
     "total_forks",
     "migrate_cached_sockets",
     "slave_expires_tracked_keys",
-    "tracking_total_keys",
-    "tracking_total_items",
-    "tracking_total_prefixes",
     "unexpected_error_replies",
     "dump_payload_sanitizations",
     "io_threaded_reads_processed",
@@ -310,6 +307,7 @@ const STATS_ZEROS: &[&str] = &[
 fn stats(facts: &Facts<'_>, out: &mut String) {
     let counters = facts.shared.stats.counters();
     let (commands, input, output) = facts.shared.stats.rates();
+    let [_, tracked_keys, tracked_items, prefixes] = facts.shared.hub().tracking.counts();
     let count = |topic| facts.shared.hub().pubsub.count(topic);
     lines(
         out,
@@ -328,6 +326,9 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("total_error_replies", &counters.errors),
             ("pubsub_channels", &count(Topic::Channel)),
             ("pubsub_patterns", &count(Topic::Pattern)),
+            ("tracking_total_keys", &tracked_keys),
+            ("tracking_total_items", &tracked_items),
+            ("tracking_total_prefixes", &prefixes),
             ("pubsubshard_channels", &count(Topic::Shard)),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),

@@ -15,6 +15,7 @@ mod memory;
 mod pubsub;
 mod server;
 mod syntax;
+mod tracking;
 pub(crate) mod transaction;
 pub(crate) mod wait;
 
@@ -52,7 +53,10 @@ pub(crate) fn run(
         Session::ClientPause => client::pause(connection, args),
         Session::ClientUnpause => client::unpause(connection),
         Session::ClientUnblock => client::unblock(connection, args),
-        Session::ClientGetredir => Ok(client::REDIRECTION),
+        Session::ClientGetredir => Ok(tracking::getredir(connection)),
+        Session::ClientTracking => tracking::tracking(connection, args),
+        Session::ClientCaching => tracking::caching(connection, args),
+        Session::ClientTrackinginfo => Ok(tracking::trackinginfo(connection)),
         Session::ClientNoEvict => client::no_evict(connection, args),
         Session::ClientNoTouch => client::no_touch(connection, args),
         Session::ClientHelp => Ok(help("CLIENT", client::HELP)),

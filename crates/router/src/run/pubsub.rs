@@ -94,8 +94,6 @@ fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Rep
         replies.push(tell(Reply::Null, count(&subscriptions)));
     }
     connection.session.subscriptions = subscriptions.filter(|left| !left.is_empty());
-    // What was published until now is told before the end of the subscription.
-    connection.put_messages();
     Reply::Sequence(replies)
 }
 
@@ -103,11 +101,7 @@ fn publish(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {
     number(connection.shared.hub().pubsub.publish(topic, &args[1], &args[2]))
 }
 
-fn channels(
-    connection: &Connection,
-    topic: Topic,
-    args: &[Bytes],
-) -> Result<Reply, CommandError> {
+fn channels(connection: &Connection, topic: Topic, args: &[Bytes]) -> Result<Reply, CommandError> {
     let pattern = match &args[2..] {
         [] => None,
         [pattern] => Some(&pattern[..]),

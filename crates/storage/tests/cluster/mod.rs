@@ -49,6 +49,7 @@ impl Cluster {
                 let surroundings = Surroundings {
                     transport: transport.clone() as Arc<dyn Transport>,
                     publish: Arc::new(|_| {}),
+                    listener: Arc::new(wire::notice::Nobody),
                 };
                 let zone = zone.clone();
                 let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
@@ -70,8 +71,14 @@ impl Cluster {
         let args = line(words);
         let command = table::lookup(&args[0]).expect("a command").id;
         self.until_taken(&format!("{words:?}"), |node| {
-            let call =
-                Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+            let call = Call {
+                command,
+                table: TableId(0),
+                partition: PARTITION,
+                epoch: 1,
+                args: &args,
+                origin: 0,
+            };
             self.nodes.call(node, call)
         })
     }
@@ -80,7 +87,14 @@ impl Cluster {
     pub fn evaluate(&self, words: &[&str]) -> Option<(Reply, Option<Gate>)> {
         let args = line(words);
         let command = table::lookup(&args[0]).expect("a command").id;
-        let call = Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+        let call = Call {
+            command,
+            table: TableId(0),
+            partition: PARTITION,
+            epoch: 1,
+            args: &args,
+            origin: 0,
+        };
         let leader = *self.leader.lock().unwrap();
         match self.nodes.call(leader, call) {
             Answer::Done { reply, gate } => Some((reply, gate)),
@@ -118,7 +132,7 @@ impl Cluster {
     fn transact(&self, work: Work<'_>) -> Reply {
         self.until_taken("transaction", |node| {
             let transaction =
-                Transaction { table: TableId(0), partition: PARTITION, epoch: 1, work };
+                Transaction { table: TableId(0), partition: PARTITION, epoch: 1, work, origin: 0 };
             self.nodes.transact(node, transaction)
         })
     }
