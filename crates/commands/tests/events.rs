@@ -57,6 +57,8 @@ fn strings_and_keys() {
         ("DELEX u IFEQ 2", "del u"),
         ("SETBIT b 3 0", "new b, setbit b"),
         ("SETBIT b 3 0", ""),
+        ("BITFIELD o OVERFLOW FAIL SET u8 8 -1", "new o"),
+        ("BITFIELD o SET u8 8 7", "setbit o"),
         ("BITOP NOT c b", "new c, set c"),
         ("BITOP NOT c nothing", "keymiss nothing, del c"),
         ("PFADD p a", "new p, pfadd p"),

@@ -89,15 +89,22 @@ impl Seat {
     }
 }
 
-/// Names of the commands to be sent, in lower case.
-fn names(redis: &mut Client) -> Result<BTreeSet<String>> {
+/// Names of the commands of some categories, in lower case.
+fn names_in(redis: &mut Client, categories: &[&str]) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for category in CATEGORIES {
+    for category in categories {
         let list = redis.line(&format!("COMMAND LIST FILTERBY ACLCAT {category}"))?;
         names.extend(list.items().context("COMMAND LIST")?.iter().map(Value::to_text));
     }
-    names.retain(|name| !LEFT_OUT.contains(&name.as_str()));
     Ok(names)
+}
+
+/// Whether the misses of a command are compared: those of commands that only read. Where a command reads
+/// keys and writes others, or is refused halfway, Redis tells what it happens to have looked at by then;
+/// XREAD of 7.0 looks at its keys more than once.
+fn tells_misses(command: &Command, readers: &BTreeSet<String>) -> bool {
+    let name = String::from_utf8_lossy(&command[0]).to_lowercase();
+    readers.contains(&name) && name != "xread"
 }
 
 /// Whether a command is sent: of those names, and not about another table or a time that passes.
@@ -121,7 +128,10 @@ fn events_are_redis_events() {
     let redis = Server::start(Options::redis()).expect("start Redis");
     let target = Server::start(Options::evenkeel()).expect("start the server under test");
     let mut seats = [&redis, &target].map(|server| Seat::new(server).expect("connect"));
-    let names = names(&mut redis.client().expect("connect")).expect("ask Redis");
+    let mut asker = redis.client().expect("connect");
+    let readers = names_in(&mut asker, &["read"]).expect("ask Redis");
+    let mut names = names_in(&mut asker, CATEGORIES).expect("ask Redis");
+    names.retain(|name| !LEFT_OUT.contains(&name.as_str()));
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     seats[0].actor.line("SET payload hello").expect("SET");
     let payload = seats[0].actor.line("DUMP payload").expect("DUMP");
@@ -141,8 +151,18 @@ fn events_are_redis_events() {
             sent += 1;
             script.push(script_line(&command));
             let [redis, target] = &mut seats;
-            let (wanted_reply, wanted) = redis.run(&command).expect("Redis");
-            let (reply, events) = target.run(&command).expect("the server under test");
+            let (wanted_reply, mut wanted) = redis.run(&command).expect("Redis");
+            let (reply, mut events) = target.run(&command).expect("the server under test");
+            let refused = wanted_reply.is_error() || reply.is_error();
+            if refused || !tells_misses(&command, &readers) {
+                let is_no_miss = |event: &String| !event.contains("keymiss");
+                wanted.retain(is_no_miss);
+                events.retain(is_no_miss);
+            }
+            // Who comes to what has expired first is chance.
+            let is_no_expiry = |event: &String| !event.contains("expired");
+            wanted.retain(is_no_expiry);
+            events.retain(is_no_expiry);
             if wanted != events {
                 findings += 1;
                 println!("--- seed {seed}\n{}", script.join("\n"));

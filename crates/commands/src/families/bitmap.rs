@@ -334,6 +334,7 @@ fn bitfield(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     };
     let mut target = Target::open(txn, key, length)?;
     let mut replies = Vec::with_capacity(operations.len());
+    let mut writes = false;
     for FieldOperation { field, what, overflow } in operations {
         let old = field.get(&target.text);
         let number = match what {
@@ -350,13 +351,15 @@ fn bitfield(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
             replies.push(Reply::Null);
             continue;
         };
+        writes = true;
         if new != old {
             field.set(target.text_mut(), new);
         }
         let is_set = matches!(what, FieldChange::Set(_));
         replies.push(Reply::Integer(if is_set { old } else { new }));
     }
-    let changed = target.has_new_bits;
+    // A string that only grew, as all writes overflowed, has no event.
+    let changed = writes && target.has_new_bits;
     target.store(txn, key);
     note_bits(txn, key, changed);
     Ok(Reply::Array(replies))
