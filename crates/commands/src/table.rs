@@ -25,6 +25,9 @@ static FAMILIES: &[&[Command]] = &[
     families::pubsub::COMMANDS,
     families::connection::COMMANDS,
     families::server::COMMANDS,
+    families::acl::COMMANDS,
+    families::cluster::COMMANDS,
+    families::absent::COMMANDS,
     families::admin::COMMANDS,
 ];
 

@@ -112,11 +112,9 @@ fn is_fit(command: &Command, names: &BTreeSet<String>) -> bool {
     let name = String::from_utf8_lossy(&command[0]).to_lowercase();
     let has = |word: &str| command[1..].iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
     let blocks = name.starts_with('b') && !name.starts_with("bit");
-    names.contains(&name)
-        && !blocks
-        && !(name == "copy" && has("DB"))
-        && !(name == "xadd" && command.iter().any(|arg| arg.contains(&b'*')))
-        && !has("BLOCK")
+    let elsewhere = name == "copy" && has("DB");
+    let timed = name == "xadd" && command.iter().any(|arg| arg.contains(&b'*'));
+    names.contains(&name) && ![blocks, elsewhere, timed, has("BLOCK")].contains(&true)
 }
 
 #[test]

@@ -24,6 +24,7 @@ use wire::ids::CommandId;
 use crate::config::Live;
 use crate::pushes::{Added, Push, Pushes};
 use crate::tracking::Tracker;
+use crate::users::Account;
 
 /// What other connections see of a connection.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub(crate) struct Client {
     pub(crate) no_touch: AtomicBool,
     pub(crate) closing: AtomicBool,
     pub(crate) names: Mutex<Names>,
+    account: Mutex<Arc<Account>>,
     killed: AtomicBool,
     draining: AtomicBool,
     gone: AtomicBool,
@@ -147,7 +149,12 @@ impl Client {
         ended
     }
 
-    pub(crate) fn new(id: u64, peer: SocketAddr, local: SocketAddr, socket: i64) -> Client {
+    pub(crate) fn new(
+        id: u64,
+        (peer, local): (SocketAddr, SocketAddr),
+        socket: i64,
+        account: Arc<Account>,
+    ) -> Client {
         Client {
             id,
             peer,
@@ -170,12 +177,22 @@ impl Client {
             no_touch: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             names: Mutex::new(Names::default()),
+            account: Mutex::new(account),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             pushes: OnceLock::new(),
             wake: Mutex::new(None),
         }
+    }
+
+    /// Who it is logged in as.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        self.account.lock().clone()
+    }
+
+    pub(crate) fn set_account(&self, account: Arc<Account>) {
+        *self.account.lock() = account;
     }
 
     /// Notes the command that is about to run; `None` if there is none of that name.
@@ -312,7 +329,7 @@ impl Client {
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
              ssub={} multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
              rbp=0 \
-             obl={output} oll={pushes} omem={pushed} tot-mem={} events=r cmd={} user=default \
+             obl={output} oll={pushes} omem={pushed} tot-mem={} events=r cmd={} user={} \
              redir={redirect} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
@@ -330,6 +347,7 @@ impl Client {
             self.watching.load(Relaxed),
             input + output + queued + pushed + size_of::<Client>(),
             self.last_command_name(),
+            text(self.account().name()),
             self.protocol.load(Relaxed),
             text(&names.library),
             text(&names.library_version),

@@ -12,6 +12,7 @@ use crate::gather;
 use crate::route::{Attempt, Obstacle, Routed, positions_or_none};
 use crate::run;
 use crate::run::transaction::{Exec, Looking};
+use crate::users::Context;
 
 /// Most bytes of an unknown command's name, and of its arguments, that its error repeats.
 const ECHO_BYTES_MAX: usize = 128;
@@ -46,8 +47,12 @@ enum Why {
     Gather(Gather, Tables),
     /// COPY to another table.
     CopyAcross,
-    /// WAIT.
+    /// WAIT or WAITAOF.
     Wait,
+    /// CLUSTER COUNTKEYSINSLOT or GETKEYSINSLOT.
+    KeysInSlot,
+    /// DEBUG.
+    Debug,
     /// WATCH, and what is in its way.
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
@@ -94,7 +99,10 @@ impl Connection {
             }
         };
         self.session.client.runs(Some(entry.id));
-        if !self.session.authenticated && !entry.command.flags.has(Flags::NO_AUTH) {
+        if !self.session.authenticated
+            && !entry.command.flags.has(Flags::NO_AUTH)
+            && !self.is_welcome()
+        {
             self.reject(Some(entry), CommandError::NOAUTH);
             return Progress::Finished;
         }
@@ -102,12 +110,17 @@ impl Connection {
             self.reject(Some(entry), CommandError::NOT_IN_MULTI);
             return Progress::Finished;
         }
-        if self.shared.clients.holds_back(self.may_write(entry)) {
-            return Progress::Waits(Slow { entry, why: Why::Paused });
+        let context = if self.session.multi.is_some() { Context::Multi } else { Context::Toplevel };
+        if let Err(refusal) = self.check_rules(entry, args, context) {
+            self.reject(Some(entry), refusal);
+            return Progress::Finished;
         }
         if let Some(refusal) = self.refuse_unfit(entry) {
             self.reject(Some(entry), refusal);
             return Progress::Finished;
+        }
+        if self.shared.clients.holds_back(self.may_write(entry)) {
+            return Progress::Waits(Slow { entry, why: Why::Paused });
         }
         self.run_entry(entry, args)
     }
@@ -148,7 +161,11 @@ impl Connection {
             return Progress::Finished;
         }
         match (&entry.command.run, entry.command.keys) {
-            (Run::Session(Command::Wait), _) => waits(Why::Wait),
+            (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
+            (Run::Session(Command::Debug), _) => waits(Why::Debug),
+            (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
+                waits(Why::KeysInSlot)
+            }
             (Run::Session(Command::Watch), _) => match self.watch_now(entry, args) {
                 Ok(done) => {
                     self.finish(entry, args, done);
@@ -299,8 +316,16 @@ impl Connection {
             Why::Paused => unreachable!("a command is held back before it is run, not after"),
             Why::Wait => {
                 self.flush().await?;
-                run::wait::run(self, args).await.map(Done::from)
+                let done = match entry.command.run {
+                    Run::Session(Command::Waitaof) => run::wait::aof(self, args).await,
+                    _ => run::wait::run(self, args).await,
+                };
+                done.map(Done::from)
             }
+            Why::KeysInSlot => {
+                run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
+            }
+            Why::Debug => run::debug::run(self, args).await,
             Why::Gather(gather, tables) => {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }

@@ -37,6 +37,7 @@ mod shared;
 mod slowlog;
 mod stats;
 mod tracking;
+mod users;
 
 pub use cache::RouteCache;
 pub use host::{Host, RouterOptions, Shutdown};

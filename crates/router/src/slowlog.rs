@@ -103,6 +103,7 @@ pub(crate) fn is_secret(entry: &Entry, args: &[Bytes], at: usize) -> bool {
             (at >= 3 && is_auth(at - 1)) || (at >= 4 && is_auth(at - 2))
         }
         Run::Session(Session::ConfigSet) => at >= 3,
+        Run::Session(Session::AclSetuser | Session::AclDeluser | Session::AclGetuser) => at >= 2,
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::notes::Notes;
 use commands::table::Entry;
-use commands::types::keyspace::expire_due;
+use commands::types::keyspace::{ExpiryAgenda, expire_due};
 use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
@@ -166,8 +166,7 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
-    /// No key is due before this time; `None`: none has a time to live.
-    next_due_ms: Option<u64>,
+    expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
     random: Cell<u64>,
@@ -213,7 +212,7 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
-            next_due_ms: Some(0),
+            expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
@@ -338,16 +337,15 @@ impl Core {
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
-        let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
-        if !is_due || !self.serves(now.monotonic) {
+        if !self.expiry.is_due(self.now_ms) || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, true) else { return Ok(()) };
         let mut txn = Txn::new(&view, next_version);
-        let expired = expire_due(&mut txn, limit)?;
+        let expired = expire_due(&mut txn, &self.expiry, limit)?;
         let effects = txn.into_effects();
-        self.next_due_ms = expired.next_due_ms;
+        self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {
             self.join(effects, 0);
         }
@@ -356,7 +354,7 @@ impl Core {
 
     /// Whether this leader knows of a key whose time has come.
     pub(crate) fn is_expiry_due(&self) -> bool {
-        self.replica.is_leader() && self.next_due_ms.is_some_and(|due| due <= self.now_ms)
+        self.replica.is_leader() && self.expiry.is_due(self.now_ms)
     }
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
@@ -458,7 +456,7 @@ impl Core {
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
-                self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
+                self.expiry.add(due);
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
@@ -586,7 +584,7 @@ impl Core {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
-            self.next_due_ms = Some(0);
+            self.expiry = ExpiryAgenda::UNKNOWN;
             self.resident = Some(self.recall());
             if self.listener.wanted().has(Wanted::CHANGES) {
                 // The leader before may have been lost with what it had to tell.
@@ -734,11 +732,13 @@ impl Core {
     pub(crate) fn flushed(&mut self, through: u64) {
         self.backlog.drop_frozen();
         self.flush_epoch += 1;
-        self.flushed_index = through;
+        let before = std::mem::replace(&mut self.flushed_index, through);
         if let Some(resident) = &mut self.resident {
             resident.flushed();
-            // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
-            self.next_due_ms = Some(0);
+            if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
+                // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
+                self.expiry = ExpiryAgenda::UNKNOWN;
+            }
         }
         self.replica.set_flushed(paxos::Index(through));
     }

@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use commands::notes::Notice;
-use commands::types::keyspace::{self, Expired};
-use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
+use commands::types::keyspace::{self, Expired, ExpiryAgenda};
+use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, rows, table};
 use wire::ids::Version;
 use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
@@ -18,11 +18,12 @@ pub const START_MS: u64 = 1_700_000_000_000;
 pub struct Session {
     pub view: MemoryView,
     noted: Vec<Notice>,
+    expiry: ExpiryAgenda,
 }
 
 impl Session {
     pub fn new(now_ms: u64) -> Session {
-        Session { view: MemoryView::new(now_ms), noted: Vec::new() }
+        Session { view: MemoryView::new(now_ms), noted: Vec::new(), expiry: ExpiryAgenda::UNKNOWN }
     }
 
     /// Events that commands noted since this was last called.
@@ -30,11 +31,6 @@ impl Session {
         let mut notices = std::mem::take(&mut self.noted);
         notices.extend(self.view.notes.take());
         notices
-    }
-
-    fn apply(&mut self, mut effects: Effects) {
-        self.noted.append(&mut effects.notices);
-        self.view.apply(effects);
     }
 
     /// Runs a command as router and leader do: row, arity, handler.
@@ -66,7 +62,7 @@ impl Session {
             }
         }
         let effects = txn.into_effects();
-        self.view.apply(effects);
+        self.apply(effects);
     }
 
     /// What a write would leave.
@@ -111,10 +107,21 @@ impl Session {
     /// The leader's expiry task.
     pub fn expire_due(&mut self, limit: usize) -> Expired {
         let mut txn = self.begin();
-        let expired = keyspace::expire_due(&mut txn, limit).expect("sound rows");
+        let expired = keyspace::expire_due(&mut txn, &self.expiry, limit).expect("sound rows");
         let effects = txn.into_effects();
+        self.expiry.done(&expired, self.view.now_ms);
         self.apply(effects);
         expired
+    }
+
+    /// Takes effects over, as the leader does.
+    pub fn apply(&mut self, effects: Effects) {
+        for write in effects.writes.iter().filter(|write| write.value.is_some()) {
+            if let Some(due) = rows::ttl_due_ms(&write.row) {
+                self.expiry.add(due);
+            }
+        }
+        self.view.apply(effects);
     }
 
     pub fn begin(&self) -> Txn<'_> {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use commands::{CommandError, Session};
 use wire::resp::Reply;
 
-use super::word;
+use super::{help, word};
 use crate::connection::Connection;
 use crate::monitors::Monitoring;
 use crate::pubsub::{Subscriptions, Topic};
 
-pub(super) const HELP: &[&str] = &[
+const HELP: &[&str] = &[
     "CHANNELS [<pattern>]",
     "    Return the channels that have subscribers and match <pattern> (default: '*').",
     "NUMPAT",
@@ -22,13 +22,13 @@ pub(super) const HELP: &[&str] = &[
     "    Return the number of subscribers of shard channels.",
 ];
 
-/// Runs a command of this family.
+/// Runs a command of this file, if it is one.
 pub(super) fn run(
     what: Session,
     connection: &mut Connection,
     args: &[Bytes],
-) -> Result<Reply, CommandError> {
-    match what {
+) -> Option<Result<Reply, CommandError>> {
+    Some(match what {
         Session::Subscribe => Ok(subscribe(connection, Topic::Channel, args)),
         Session::Psubscribe => Ok(subscribe(connection, Topic::Pattern, args)),
         Session::Ssubscribe => Ok(subscribe(connection, Topic::Shard, args)),
@@ -42,9 +42,10 @@ pub(super) fn run(
         Session::PubsubNumsub => Ok(subscribers(connection, Topic::Channel, args)),
         Session::PubsubShardnumsub => Ok(subscribers(connection, Topic::Shard, args)),
         Session::PubsubNumpat => Ok(number(connection.shared.hub().pubsub.count(Topic::Pattern))),
+        Session::PubsubHelp => Ok(help("PUBSUB", HELP)),
         Session::Monitor => Ok(monitor(connection)),
-        other => Err(CommandError::Operator(format!("{other:?} is no command of pub/sub"))),
-    }
+        _ => return None,
+    })
 }
 
 fn number(count: usize) -> Reply {
