@@ -57,10 +57,6 @@ pub(crate) fn run(
         Session::ClientPause => client::pause(connection, args),
         Session::ClientUnpause => client::unpause(connection),
         Session::ClientUnblock => client::unblock(connection, args),
-        Session::ClientGetredir => Ok(tracking::getredir(connection)),
-        Session::ClientTracking => tracking::tracking(connection, args),
-        Session::ClientCaching => tracking::caching(connection, args),
-        Session::ClientTrackinginfo => Ok(tracking::trackinginfo(connection)),
         Session::ClientNoEvict => client::no_evict(connection, args),
         Session::ClientNoTouch => client::no_touch(connection, args),
         Session::ClientHelp => Ok(help("CLIENT", client::HELP)),
@@ -114,6 +110,9 @@ fn of_other_files(
         return reply;
     }
     if let Some(reply) = pubsub::run(what, connection, args) {
+        return reply;
+    }
+    if let Some(reply) = tracking::run(what, connection, args) {
         return reply;
     }
     if let Some(reply) = cluster::run(what, connection, args) {
