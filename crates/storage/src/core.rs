@@ -7,6 +7,10 @@
 //! proposes it; the host persists and sends; once chosen, [`Core::drain`] applies it and opens the
 //! gates of the replies that wait for its index.
 
+mod blocked;
+mod handler;
+mod waits;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,15 +20,18 @@ use bytes::Bytes;
 use commands::notes::Notes;
 use commands::table::Entry;
 use commands::types::keyspace::{ExpiryAgenda, expire_due};
-use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
+use commands::{CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
-use wire::notice::{Listener, News, Wanted};
+use wire::notice::{Listener, News, Notice, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
 
+use self::blocked::Blocked;
+pub(crate) use self::blocked::{Kept, Ticket};
+pub(crate) use self::handler::run;
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
@@ -95,6 +102,8 @@ pub(crate) struct About {
 /// What became of an evaluation.
 pub(crate) enum Evaluated {
     Answer(Answer),
+    /// There is nothing yet, and the caller can wait.
+    Kept(Kept),
     Cold(Cold),
 }
 
@@ -163,6 +172,8 @@ pub(crate) struct Core {
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
     waiters: BTreeMap<u64, Vec<Waiter>>,
+    /// Calls that wait for data; while this replica leads.
+    blocked: Blocked,
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
@@ -172,6 +183,8 @@ pub(crate) struct Core {
     random: Cell<u64>,
     dead: Arc<DeadSet>,
     listener: Arc<dyn Listener>,
+    /// The connection that is being evaluated for.
+    origin: u64,
 }
 
 /// What a core starts from.
@@ -209,6 +222,7 @@ impl Core {
             applied: start.applied,
             recent: VecDeque::new(),
             waiters: BTreeMap::new(),
+            blocked: Blocked::default(),
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
@@ -217,6 +231,7 @@ impl Core {
             random: Cell::new(seed),
             dead: start.dead,
             listener: start.listener,
+            origin: 0,
         };
         core.reset_tip();
         core
@@ -240,6 +255,11 @@ impl Core {
 
     pub(crate) fn expired_keys(&self) -> u64 {
         self.expired_keys
+    }
+
+    /// Keys that calls wait for, and of these those whose end is waited for, too.
+    pub(crate) fn awaited_keys(&self) -> (u64, u64) {
+        self.blocked.keys()
     }
 
     pub(crate) fn has_frozen(&self) -> bool {
@@ -271,20 +291,18 @@ impl Core {
     ) -> Evaluated {
         let is_write = matches!(entry.command.run, Run::Write(_));
         let from = (lsm, may_block);
+        let mut wait = None;
         let about = About { is_write, epoch: call.epoch, origin: call.origin };
-        self.evaluate_work(about, now, from, |view, next_version| match entry.command.run {
-            Run::Read(handler) => (handler(view, Args(call.args)), None),
-            Run::Write(handler) => {
-                let mut txn = Txn::new(view, next_version);
-                let result = handler(&mut txn, Args(call.args));
-                let effects = result.is_ok().then(|| txn.into_effects());
-                (result, effects)
+        let evaluated = self.evaluate_work(about, now, from, |view, next_version| {
+            let evaluated = run(entry, call.args, view, next_version);
+            blocked::or_wait(entry, call, view, evaluated, &mut wait)
+        });
+        match (wait, evaluated) {
+            (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
+                self.keep(call, now, wait, gate)
             }
-            Run::Session(_) | Run::Group(_) => {
-                let text = "ERR this command is not one that a partition evaluates";
-                (Err(CommandError::Text(text.into())), None)
-            }
-        })
+            (_, evaluated) => evaluated,
+        }
     }
 
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
@@ -311,27 +329,40 @@ impl Core {
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
-        let mut notices = view.notes.take();
-        let reply = result.unwrap_or_else(Reply::from);
-        let gate = match effects {
-            Some(effects) if !effects.is_empty() => {
-                if let Err(error) = check_effects(&effects) {
-                    let reply = Reply::from(error);
-                    return Evaluated::Answer(Answer::Done { reply, gate: None });
-                }
-                Some(self.join(effects, origin))
-            }
-            effects => {
+        let missed = view.notes.take();
+        self.tell(missed);
+        self.origin = origin;
+        let (reply, gate) = self.conclude(result, effects, gate);
+        Evaluated::Answer(Answer::Done { reply, gate })
+    }
+
+    /// The answer of an evaluation that read up to a proposed index; its effects join the batch.
+    fn conclude(
+        &mut self,
+        result: Result<Reply, CommandError>,
+        effects: Option<Effects>,
+        read: u64,
+    ) -> (Reply, Option<Gate>) {
+        match effects {
+            Some(effects) if effects.is_empty() => {
                 // What changed nothing can only have missed something.
-                notices.extend(effects.into_iter().flat_map(|effects| effects.notices));
-                self.gate_at(gate)
+                self.tell(effects.notices);
+                (result.unwrap_or_else(Reply::from), self.gate_at(read))
             }
-        };
+            None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
+            Some(effects) => match check_effects(&effects) {
+                Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
+                Err(error) => (Reply::from(error), None),
+            },
+        }
+    }
+
+    /// Tells of what no batch waits for.
+    fn tell(&self, notices: Vec<Notice>) {
         if !notices.is_empty() {
             let news = News { notices, ..News::default() };
             self.listener.hear(self.range.table, &news);
         }
-        Evaluated::Answer(Answer::Done { reply, gate })
     }
 
     /// Deletes keys whose time has come, at most `limit`.
@@ -347,7 +378,9 @@ impl Core {
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {
-            self.join(effects, 0);
+            self.origin = 0;
+            self.join(effects);
+            self.serve_kept(lsm);
         }
         Ok(())
     }
@@ -428,7 +461,15 @@ impl Core {
     }
 
     /// Adds effects to the open batch and to the proposed state.
-    fn join(&mut self, mut effects: Effects, origin: u64) -> Gate {
+    fn join(&mut self, effects: Effects) -> Gate {
+        if !self.blocked.is_empty() {
+            self.blocked.touch(&effects);
+        }
+        self.join_unseen(effects)
+    }
+
+    /// The same, of effects that nobody waits for.
+    fn join_unseen(&mut self, mut effects: Effects) -> Gate {
         let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
@@ -441,7 +482,7 @@ impl Core {
         });
         open.news.notices.append(&mut effects.notices);
         if wants_changes {
-            note_changes(&mut open.news, &effects, origin);
+            note_changes(&mut open.news, &effects, self.origin);
         }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
@@ -593,6 +634,7 @@ impl Core {
             return;
         }
         self.discarded.extend(self.resident.take());
+        self.blocked.clear();
         self.in_flight.clear();
         self.reset_tip();
         if let Some(open) = self.open.take() {
@@ -683,38 +725,6 @@ impl Core {
             self.reset_tip();
         }
         Ok(())
-    }
-
-    /// Waits for a gate: its outcome if it is known, else a receiver that gets it.
-    ///
-    /// The receiver fails at the deadline, at the clock's next tick.
-    pub(crate) fn wait(
-        &mut self,
-        gate: Gate,
-        deadline: std::time::Instant,
-    ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
-        if gate.index <= self.applied.index {
-            let first = self.applied.index + 1 - self.recent.len() as u64;
-            let chosen = gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
-            return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
-        }
-        let (wake, receiver) = oneshot::channel();
-        let waiter = Waiter { batch: gate.batch, deadline, wake };
-        self.waiters.entry(gate.index).or_default().push(waiter);
-        Err(receiver)
-    }
-
-    /// Ends the waits whose deadline has passed.
-    pub(crate) fn end_waits(&mut self, now: std::time::Instant) {
-        self.waiters.retain(|_, waiters| {
-            waiters.retain(|waiter| waiter.deadline > now);
-            !waiters.is_empty()
-        });
-    }
-
-    /// Ends all waits: the node stops.
-    pub(crate) fn abandon_waits(&mut self) {
-        self.waiters.clear();
     }
 
     /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`

@@ -334,6 +334,10 @@ pub(crate) fn run_clock(shared: &Shared) {
                     actions.publish = Some(core.route());
                 }
                 core.end_waits(instant);
+                if core.serves(now.monotonic) {
+                    // Whom a full batch had no room for.
+                    core.serve_kept(&shared.lsm);
+                }
                 if core.may_seal() && !shared.is_stopping() {
                     // Whoever was to seal it is gone.
                     core.seal(now, actions);

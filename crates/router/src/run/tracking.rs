@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use commands::{CommandError, Echo, parse_int};
+use commands::{CommandError, Echo, Session, parse_int};
 use wire::resp::Reply;
 
 use super::word;
@@ -19,7 +19,22 @@ struct Line {
     prefixes: Vec<Bytes>,
 }
 
-pub(super) fn tracking(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+/// Runs a command of this file, if it is one.
+pub(super) fn run(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Option<Result<Reply, CommandError>> {
+    Some(match what {
+        Session::ClientTracking => tracking(connection, args),
+        Session::ClientCaching => caching(connection, args),
+        Session::ClientGetredir => Ok(redirection(connection)),
+        Session::ClientTrackinginfo => Ok(trackinginfo(connection)),
+        _ => return None,
+    })
+}
+
+fn tracking(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let line = parse(connection, &args[3..])?;
     match args[2].to_ascii_lowercase().as_slice() {
         b"on" => start(connection, line)?,
@@ -123,7 +138,7 @@ fn check(
     Ok(())
 }
 
-pub(super) fn caching(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+fn caching(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let Some(tracked) = &mut connection.session.tracked else {
         return Err(CommandError::CACHING_UNTRACKED);
     };
@@ -146,11 +161,7 @@ fn redirection(connection: &Connection) -> Reply {
     }))
 }
 
-pub(super) fn getredir(connection: &Connection) -> Reply {
-    redirection(connection)
-}
-
-pub(super) fn trackinginfo(connection: &Connection) -> Reply {
+fn trackinginfo(connection: &Connection) -> Reply {
     let tracked = connection.session.tracked.as_ref();
     let mut flags = vec![word(if tracked.is_some() { "on" } else { "off" })];
     let mut prefixes = Vec::new();

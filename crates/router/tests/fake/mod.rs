@@ -441,6 +441,8 @@ impl StorageService for Fake {
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
                 expired_keys: if counts { state.expired_keys } else { 0 },
+                awaited_keys: 0,
+                awaited_keys_or_gone: 0,
             }
         };
         let node = |id: u32| NodeStatus {
