@@ -251,7 +251,8 @@ impl Connection {
     }
 
     /// Remembers the keys of a command that is about to read them, for whoever keeps them in a cache.
-    /// Nothing that was pushed may leave between this and the command's reply.
+    /// Nothing that was pushed may leave between this and the command's reply: a command that goes on
+    /// slowly is remembered anew.
     pub(crate) fn track(&self, entry: &Entry, args: &[Bytes]) {
         if let Some(tracked) = &self.session.tracked {
             let reads = entry.command.flags.has(Flags::READONLY);
@@ -347,7 +348,6 @@ impl Connection {
                 self.wait_for_data(entry, args, (waiting, target)).await?
             }
             Why::Blocked(obstacle) => {
-                // Anew: what was pushed meanwhile may have left since.
                 self.track(entry, args);
                 let answered = match routed_or_waiting(entry, table, args) {
                     Ok(routed) => self.caller.call_until(&routed, obstacle).await,
