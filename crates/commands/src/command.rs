@@ -398,6 +398,8 @@ pub enum Session {
     AdminPartitions,
     AdminCacheFlush,
     AdminFault,
+    AdminReplica,
+    AdminTransfer,
     AdminHelp,
 }
 

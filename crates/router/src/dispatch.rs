@@ -61,6 +61,8 @@ enum Why {
     CopyAcross,
     /// WAIT or WAITAOF.
     Wait,
+    /// ADMIN REPLICA and ADMIN TRANSFER.
+    Order,
     /// CLUSTER COUNTKEYSINSLOT or GETKEYSINSLOT.
     KeysInSlot,
     /// DEBUG.
@@ -174,6 +176,7 @@ impl Connection {
         }
         match (&entry.command.run, entry.command.keys) {
             (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
+            (Run::Session(Command::AdminReplica | Command::AdminTransfer), _) => waits(Why::Order),
             (Run::Session(Command::Debug), _) => waits(Why::Debug),
             (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
                 waits(Why::KeysInSlot)
@@ -334,6 +337,7 @@ impl Connection {
                 };
                 done.map(Done::from)
             }
+            Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
             }
@@ -347,19 +351,7 @@ impl Connection {
             Why::Data(waiting, target) => {
                 self.wait_for_data(entry, args, (waiting, target)).await?
             }
-            Why::Blocked(obstacle) => {
-                self.track(entry, args);
-                let answered = match routed_or_waiting(entry, table, args) {
-                    Ok(routed) => self.caller.call_until(&routed, obstacle).await,
-                    Err(error) => Err(error),
-                };
-                match answered {
-                    Ok(Answered { waits: Some(waiting), target, .. }) => {
-                        self.wait_for_data(entry, args, (waiting, target)).await?
-                    }
-                    answered => answered.map(|answered| self.answered(entry, answered)),
-                }
-            }
+            Why::Blocked(obstacle) => self.go_on(entry, args, obstacle).await?,
         };
         if entry.command.waits.is_some() {
             // The wait is not what the command took.
@@ -368,6 +360,26 @@ impl Connection {
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())
+    }
+
+    /// Goes on with a call that met an obstacle.
+    async fn go_on(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        obstacle: Obstacle,
+    ) -> Result<Result<Done, CommandError>, Closed> {
+        self.track(entry, args);
+        let answered = match routed_or_waiting(entry, self.session.table, args) {
+            Ok(routed) => self.caller.call_until(&routed, obstacle).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(Answered { waits: Some(waiting), target, .. }) => {
+                self.wait_for_data(entry, args, (waiting, target)).await
+            }
+            answered => Ok(answered.map(|answered| self.answered(entry, answered))),
+        }
     }
 }
 

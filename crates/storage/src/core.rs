@@ -9,6 +9,8 @@
 
 mod blocked;
 mod handler;
+mod limits;
+mod member;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -27,19 +29,22 @@ use wire::ids::{NodeId, PartitionId, Version};
 use wire::notice::{Listener, News, Notice, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
+use wire::service::{Answer, Call, Gate, GateOutcome};
 
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
 pub(crate) use self::handler::run;
+pub(crate) use self::limits::{check_effects, effects_bytes};
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
-use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
+use crate::lsm::{DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::news::{changes_of, note_changes};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::view::{Cold, PartitionView};
+pub(crate) use member::{Captured, Install};
+use member::{HandOver, LogSizes};
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -72,8 +77,12 @@ pub(crate) struct Actions {
     pub(crate) sends: Vec<(paxos::NodeId, paxos::Message)>,
     pub(crate) reads: Vec<LogRead>,
     pub(crate) wakes: Vec<(oneshot::Sender<GateOutcome>, GateOutcome)>,
-    /// Leadership changed: a route to make known, if this replica now leads.
-    pub(crate) publish: Option<Route>,
+    /// Leadership or membership changed: a route to make known, if this replica leads.
+    pub(crate) publish: Option<wire::service::Route>,
+    /// The rows are to be fetched from another replica.
+    pub(crate) install: Option<Install>,
+    /// This replica is no member any more, and may go.
+    pub(crate) removed: bool,
     /// Bytes added to the memtables.
     pub(crate) applied_bytes: u64,
     /// To be told, in this order, before anybody is woken.
@@ -155,7 +164,12 @@ pub(crate) struct Core {
     partition: PartitionId,
     range: PlacementRange,
     node: NodeId,
-    members: Vec<NodeId>,
+    /// Has a log and no rows.
+    is_log: bool,
+    /// Raised with each configuration.
+    epoch: u64,
+    handing_over: Option<HandOver>,
+    sizes: LogSizes,
     pub(crate) replica: Replica,
     /// The rows in memory; while this replica leads.
     resident: Option<Resident>,
@@ -192,7 +206,7 @@ pub(crate) struct Start {
     pub(crate) partition: PartitionId,
     pub(crate) range: PlacementRange,
     pub(crate) node: NodeId,
-    pub(crate) members: Vec<NodeId>,
+    pub(crate) kind: paxos::MemberKind,
     pub(crate) replica: Replica,
     pub(crate) applied: Applied,
     /// Differs between any two starts of any two nodes: batch ids begin with it.
@@ -209,7 +223,10 @@ impl Core {
             partition: start.partition,
             range: start.range,
             node: start.node,
-            members: start.members,
+            is_log: start.kind == paxos::MemberKind::Log,
+            epoch: member::epoch_of(&start.replica),
+            handing_over: None,
+            sizes: LogSizes::default(),
             replica: start.replica,
             resident: None,
             discarded: Vec::new(),
@@ -266,18 +283,6 @@ impl Core {
         self.backlog.has_frozen()
     }
 
-    /// The route as this replica knows it.
-    pub(crate) fn route(&self) -> Route {
-        let status = self.replica.status();
-        Route {
-            partition: self.partition,
-            range: self.range,
-            version: RouteVersion { epoch: EPOCH, ballot: status.ballot.number },
-            leader: status.leader.map(|node| NodeId(node.0)),
-            members: self.members.clone(),
-        }
-    }
-
     /// Evaluates a command on the state as of the newest proposed batch.
     ///
     /// The answer of a command without effects is only true if the lease still holds *after* the
@@ -313,8 +318,11 @@ impl Core {
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
     ) -> Evaluated {
-        if !self.serves(now.monotonic) || epoch > EPOCH {
+        if !self.serves(now.monotonic) || epoch > self.epoch {
             return Evaluated::Answer(self.elsewhere());
+        }
+        if is_write && self.handing_over.is_some() {
+            return Evaluated::Answer(Answer::NotYet);
         }
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
@@ -325,11 +333,15 @@ impl Core {
             return Evaluated::Answer(self.elsewhere());
         };
         let (result, effects) = work(&view, next_version);
-        let gate = view.gate.get();
+        let (gate, is_damaged) = (view.gate.get(), view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
         let missed = view.notes.take();
+        if is_damaged && !self.is_alone() {
+            // Another replica has the rows, and is about to lead.
+            return Evaluated::Answer(Answer::NotYet);
+        }
         self.tell(missed);
         self.origin = origin;
         let (reply, gate) = self.conclude(result, effects, gate);
@@ -368,7 +380,8 @@ impl Core {
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
-        if !self.expiry.is_due(self.now_ms) || !self.serves(now.monotonic) {
+        let is_due = self.expiry.is_due(self.now_ms);
+        if !is_due || self.handing_over.is_some() || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
@@ -419,6 +432,7 @@ impl Core {
             applied: self.applied.index,
             gate: Cell::new(0),
             cold: RefCell::new(None),
+            damaged: Cell::new(false),
             random: &self.random,
             notes: Notes::new(self.listener.wanted()),
         })
@@ -612,9 +626,10 @@ impl Core {
                     }
                 }
                 Output::RoleChanged { role } => self.role_changed(role, actions),
-                // This host asks for no change of members, and needs no log that peers have dropped:
-                // they keep what any member's rows lack.
-                Output::ConfigChanged { .. } | Output::Removed | Output::InstallSnapshot { .. } => {
+                Output::ConfigChanged { .. } => self.config_changed(actions),
+                Output::Removed => actions.removed = true,
+                Output::InstallSnapshot { from, at_least } => {
+                    actions.install = Some(Install { from, at_least: at_least.0 });
                 }
             }
         }
@@ -661,7 +676,9 @@ impl Core {
 
     fn apply(&mut self, index: u64, value: Value, actions: &mut Actions) -> Result<(), BatchError> {
         let mut id = 0;
-        if let Value::Data(bytes) = value {
+        if let Value::Data(bytes) = value
+            && !self.is_log
+        {
             let batch = Batch::decode(&bytes)?;
             id = batch.id;
             actions.applied_bytes += batch.bytes();
@@ -718,6 +735,7 @@ impl Core {
         }
         self.applied.counters = batch.counters;
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
+        self.sizes.add(index, batch.bytes());
         self.now_ms = self.now_ms.max(batch.now_ms);
         self.backlog.push(index, batch);
         if self.tip.counters_index == 0 {
@@ -730,7 +748,7 @@ impl Core {
     /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
     /// if nothing was applied since the last one.
     pub(crate) fn freeze(&mut self) -> Option<Frozen> {
-        if self.applied.index == self.flushed_index {
+        if self.is_log || self.applied.index == self.flushed_index {
             return None;
         }
         let (batches, bytes) = self.backlog.freeze();
@@ -771,28 +789,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
             resident.put(row, value.as_ref(), index);
         }
     })
-}
-
-/// Range and membership of a partition do not change yet.
-const EPOCH: u64 = 1;
-
-/// Refuses what could not be logged or stored.
-pub(crate) fn check_effects(effects: &Effects) -> Result<(), CommandError> {
-    if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
-        return Err(CommandError::KeyTooLong);
-    }
-    if effects_bytes(effects) > EFFECTS_BYTES_MAX {
-        return Err(CommandError::TooMuchToWrite(EFFECTS_BYTES_MAX));
-    }
-    Ok(())
-}
-
-/// Bytes of rows that effects change, no fewer than they take in a batch.
-pub(crate) fn effects_bytes(effects: &Effects) -> usize {
-    /// A row's tag, two lengths and checksum, rounded up.
-    const FRAMING_BYTES: usize = 16;
-    let value = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
-    effects.writes.iter().map(|w| FRAMING_BYTES + w.row.len() + value(&w.value)).sum()
 }
 
 fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {

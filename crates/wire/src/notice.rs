@@ -10,6 +10,8 @@
 //! they are to a subscriber that is away. Of changes nothing may be lost, so a new leader says
 //! that anything may have changed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::ids::TableId;
@@ -99,6 +101,22 @@ pub trait Listener: Send + Sync + 'static {
     /// Takes news. It is called while the partition is locked, so that news come in the order of
     /// what happened: it must not wait, nor call a storage node.
     fn hear(&self, table: TableId, news: &News);
+}
+
+/// A listener among options.
+#[derive(Clone)]
+pub struct Told(pub Arc<dyn Listener>);
+
+impl Default for Told {
+    fn default() -> Told {
+        Told(Arc::new(Nobody))
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 /// Nobody, who wants nothing.
