@@ -1,5 +1,7 @@
 //! The sole home of texts a client can see when something is refused.
 
+mod scripts;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -102,6 +104,24 @@ pub enum CommandError {
     /// CLIENT SETINFO met a value with blanks or unprintable characters.
     #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
     SetinfoValue(Echo),
+    /// A connection of RESP2 that subscribes was given another command; its name in lower case.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    Subscribed(String),
+    /// CLIENT TRACKING was given a prefix that overlaps with one that it knows already.
+    #[error(
+        "ERR Prefix '{0}' overlaps with an existing prefix '{1}'. Prefixes for a single client must \
+         not overlap."
+    )]
+    PrefixKnown(Echo, Echo),
+    /// CLIENT TRACKING was given two prefixes that overlap.
+    #[error(
+        "ERR Prefix '{0}' overlaps with another provided prefix '{1}'. Prefixes for a single client \
+         must not overlap."
+    )]
+    PrefixesOverlap(Echo, Echo),
     /// CLIENT LIST or KILL met a type of connection that does not exist.
     #[error("ERR Unknown client type '{0}'")]
     ClientType(Echo),
@@ -575,6 +595,40 @@ impl CommandError {
     pub const CROSS_PARTITION: CommandError = CommandError::text(
         "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
     );
+    pub const MONITOR_IN_MULTI: CommandError =
+        CommandError::text("ERR MONITOR isn't allowed for DENY BLOCKING client");
+    pub const SSUBSCRIBE_IN_MULTI: CommandError =
+        CommandError::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+    pub const MONITORS: CommandError =
+        CommandError::text("ERR Replica can't interact with the keyspace");
+    pub const CACHING_UNTRACKED: CommandError = CommandError::text(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+         mode enabled",
+    );
+    pub const CACHING_YES: CommandError = CommandError::text(
+        "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.",
+    );
+    pub const CACHING_NO: CommandError = CommandError::text(
+        "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.",
+    );
+    pub const REDIRECT_TWICE: CommandError =
+        CommandError::text("ERR A client can only redirect to a single other client");
+    pub const REDIRECT_TO_NOBODY: CommandError =
+        CommandError::text("ERR The client ID you want redirect to does not exist");
+    pub const PREFIX_WITHOUT_BCAST: CommandError =
+        CommandError::text("ERR PREFIX option requires BCAST mode to be enabled");
+    pub const BCAST_SWITCHED: CommandError = CommandError::text(
+        "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+         re-enabling it with a different mode.",
+    );
+    pub const BCAST_WITH_OPT: CommandError =
+        CommandError::text("ERR OPTIN and OPTOUT are not compatible with BCAST");
+    pub const OPTIN_AND_OPTOUT: CommandError =
+        CommandError::text("ERR You can't specify both OPTIN mode and OPTOUT mode");
+    pub const OPT_SWITCHED: CommandError = CommandError::text(
+        "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
+         re-enabling it with a different mode.",
+    );
     pub const MULTI_NESTED: CommandError = CommandError::text("ERR MULTI calls can not be nested");
     pub const EXEC_WITHOUT_MULTI: CommandError = CommandError::text("ERR EXEC without MULTI");
     pub const DISCARD_WITHOUT_MULTI: CommandError = CommandError::text("ERR DISCARD without MULTI");
@@ -588,72 +642,6 @@ impl CommandError {
         "EXECABORT Transaction discarded because its keys lie in several tables or partitions: \
          transactions over several partitions are not supported yet",
     );
-    pub const SHEBANG_INVALID: CommandError = CommandError::text("ERR Invalid script shebang");
-    pub const SHEBANG_NO_ENGINE: CommandError =
-        CommandError::text("ERR Invalid engine in script shebang");
-    pub const NOSCRIPT: CommandError =
-        CommandError::text("NOSCRIPT No matching script. Please use EVAL.");
-    pub const SCRIPT_KEYS_NEGATIVE: CommandError =
-        CommandError::text("ERR Number of keys can't be negative");
-    pub const FUNCTION_KEYS: CommandError = CommandError::text("ERR Bad number of keys provided");
-    pub const SCRIPT_UNKNOWN_COMMAND: CommandError =
-        CommandError::text("ERR Unknown Redis command called from script");
-    pub const SCRIPT_ARITY: CommandError =
-        CommandError::text("ERR Wrong number of args calling Redis command from script");
-    pub const NOT_FROM_SCRIPT: CommandError =
-        CommandError::text("ERR This Redis command is not allowed from script");
-    pub const SCRIPT_READ_ONLY: CommandError =
-        CommandError::text("ERR Write commands are not allowed from read-only scripts.");
-    pub const SCRIPT_WRITES: CommandError =
-        CommandError::text("ERR Can not execute a script with write flag using *_ro command.");
-    pub const SCRIPT_OTHER_TABLE: CommandError =
-        CommandError::text("ERR a script works on one database: this command reaches another one");
-    pub const SCRIPT_OTHER_PARTITION: CommandError =
-        CommandError::text("ERR Script attempted to access a non local key in a cluster node");
-    pub const BUSY_SCRIPT: CommandError = CommandError::text(
-        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-    );
-    pub const BUSY_FUNCTION: CommandError = CommandError::text(
-        "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
-    );
-    pub const NOTBUSY: CommandError =
-        CommandError::text("NOTBUSY No scripts in execution right now.");
-    pub const SCRIPT_FLUSH_OPTION: CommandError =
-        CommandError::text("ERR SCRIPT FLUSH only support SYNC|ASYNC option");
-    pub const SCRIPT_DEBUG: CommandError =
-        CommandError::text("ERR there is no debugger of scripts: only SCRIPT DEBUG NO is accepted");
-    pub const SCRIPT_DEBUG_OPTION: CommandError =
-        CommandError::text("ERR Use SCRIPT DEBUG YES/SYNC/NO");
-    pub const LIBRARY_NO_METADATA: CommandError =
-        CommandError::text("ERR Missing library metadata");
-    pub const LIBRARY_BAD_METADATA: CommandError =
-        CommandError::text("ERR Invalid library metadata");
-    pub const LIBRARY_TWO_NAMES: CommandError =
-        CommandError::text("ERR Invalid metadata value, name argument was given multiple times");
-    pub const LIBRARY_NO_NAME: CommandError = CommandError::text("ERR Library name was not given");
-    pub const LIBRARY_EMPTY: CommandError = CommandError::text("ERR No functions registered");
-    pub const LIBRARY_NOT_FOUND: CommandError = CommandError::text("ERR Library not found");
-    pub const FUNCTION_NAME: CommandError = CommandError::text(
-        "ERR Library names can only contain letters, numbers, or underscores(_) and must be at \
-         least one character long",
-    );
-    pub const FUNCTION_NOT_FOUND: CommandError = CommandError::text("ERR Function not found");
-    pub const FUNCTION_NO_CODE: CommandError = CommandError::text("ERR Function code is missing");
-    pub const FUNCTION_LIST_NAME: CommandError =
-        CommandError::text("ERR library name argument was not given");
-    pub const FUNCTION_FLUSH_OPTION: CommandError =
-        CommandError::text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option");
-    pub const FUNCTION_RESTORE_POLICY: CommandError = CommandError::text(
-        "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
-    );
-    pub const FUNCTION_PAYLOAD_OLD: CommandError =
-        CommandError::text("ERR Pre-GA function format not supported");
-    pub const FUNCTION_PAYLOAD_TYPE: CommandError =
-        CommandError::text("ERR given type is not a function");
-    pub const FUNCTION_PAYLOAD: CommandError =
-        CommandError::text("ERR failed loading the given functions payload");
-    pub const FUNCTION_IN_MULTI: CommandError =
-        CommandError::text("ERR FUNCTION cannot change functions inside a transaction");
     pub const NOT_EXECUTED: CommandError =
         CommandError::text("TRYAGAIN the command was not executed: the partition's leader changed");
     pub const UNCERTAIN: CommandError = CommandError::text(

@@ -77,6 +77,7 @@ impl Router {
             run_id,
         });
         shared.limit_scripts();
+        shared.configure_hub();
         run::acl::load_at_start(&shared)?;
         let stop = watch::Sender::new(false);
         Ok(Router { shared, stop, ticking: Arc::default() })
@@ -240,6 +241,9 @@ fn sweep(shared: &Shared) {
                 client.kill();
             }
         }
+    }
+    for client in shared.clients.all() {
+        client.close_if_overdue();
     }
     let totals = shared.stats.totals();
     for (name, value) in [

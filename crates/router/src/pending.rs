@@ -73,6 +73,9 @@ impl Connection {
             && entry.command.arity.accepts(args.len())
             && (session.authenticated || entry.command.flags.has(Flags::NO_AUTH))
             && session.multi.is_none()
+            && session.subscriptions.is_none()
+            && session.monitoring.is_none()
+            && session.tracked.is_none()
             && !self.shared.clients.holds_back(self.may_write(entry))
             && run::copy::is_across(entry, args, session.table, self.shared.databases())
                 == Ok(false)
@@ -101,11 +104,17 @@ impl Connection {
         let mut commands = std::mem::take(&mut self.pending.commands);
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
+        let origin = self.session.client.id;
         let stopped = match &commands[..] {
             [] => None,
-            [one] => self.shared.storage.call_all(leader, &[call(one, table, &target)], &mut done),
+            [one] => self.shared.storage.call_all(
+                leader,
+                &[call(one, table, &target, origin)],
+                &mut done,
+            ),
             all => {
-                let calls: Vec<_> = all.iter().map(|one| call(one, table, &target)).collect();
+                let calls: Vec<_> =
+                    all.iter().map(|one| call(one, table, &target, origin)).collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
@@ -129,6 +138,7 @@ fn call<'a>(
     (entry, args): &'a (&'static Entry, Arguments),
     table: TableId,
     target: &Target,
+    origin: u64,
 ) -> Call<'a> {
     Call {
         command: entry.id,
@@ -136,6 +146,7 @@ fn call<'a>(
         partition: target.partition,
         epoch: target.version.epoch,
         args,
+        origin,
         waited: None,
     }
 }

@@ -35,6 +35,7 @@ mod local;
 pub mod lsm;
 mod message;
 mod meta;
+mod news;
 mod node;
 mod partition;
 mod peers;

@@ -12,6 +12,7 @@ use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
+use wire::notice::Told;
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::service::{
     self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
@@ -78,6 +79,8 @@ pub struct NodeOptions {
     pub snapshot_rate: u64,
     /// What the nodes of a process share about scripts.
     pub scripting: Arc<Scripting>,
+    /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
+    pub listener: Told,
 }
 
 impl Default for NodeOptions {
@@ -95,6 +98,7 @@ impl Default for NodeOptions {
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
             scripting: Arc::default(),
+            listener: Told::default(),
         }
     }
 }
@@ -157,6 +161,7 @@ impl Node {
             transport,
             publish,
             faults,
+            listener: options.listener.0.clone(),
             peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,

@@ -318,6 +318,7 @@ impl Maker<'_> {
             dead: Arc::clone(self.dead),
             budget: Arc::clone(&self.options.rows),
             scripting: Arc::clone(&self.options.scripting),
+            listener: self.options.listener.0.clone(),
         });
         let who = (held.identity, kind);
         Ok(Partition::new((partition, range), who, held.founders, core))

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commands::notes::Notes;
 use commands::table;
 use commands::{Counters, Direction, Effects, Run, View, ViewError};
 use parking_lot::MutexGuard;
@@ -22,7 +23,7 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Transaction, Watched, Work};
 
-use crate::core::{Core, Evaluated, Now};
+use crate::core::{About, Core, Evaluated, Now};
 use crate::driver::Shared;
 use crate::lsm::Lsm;
 use crate::node::Node;
@@ -41,27 +42,34 @@ const HELD_WAIT_SHARE: u32 = 8;
 const HELD_WAIT_MIN: Duration = Duration::from_millis(1);
 const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 
-/// What is to be run: a call or a transaction, on its own memory.
-pub(crate) enum Job {
+/// What is to be run, and the connection that wants it.
+pub(crate) struct Job {
+    work: Task,
+    origin: u64,
+}
+
+/// A call or a transaction, on its own memory.
+enum Task {
     Call(CommandId, Vec<Bytes>),
     Transaction(Vec<Watched>, Vec<(CommandId, Vec<Bytes>)>),
 }
 
 impl From<&Call<'_>> for Job {
     fn from(call: &Call<'_>) -> Job {
-        Job::Call(call.command, call.args.to_vec())
+        Job { work: Task::Call(call.command, call.args.to_vec()), origin: call.origin }
     }
 }
 
 impl From<&Transaction<'_>> for Job {
     fn from(transaction: &Transaction<'_>) -> Job {
-        match transaction.work {
-            Work::Look(_) => Job::Transaction(Vec::new(), Vec::new()),
+        let work = match transaction.work {
+            Work::Look(_) => Task::Transaction(Vec::new(), Vec::new()),
             Work::Run { watched, commands } => {
                 let commands = commands.iter().map(|(id, args)| (*id, args.to_vec()));
-                Job::Transaction(watched.to_vec(), commands.collect())
+                Task::Transaction(watched.to_vec(), commands.collect())
             }
-        }
+        };
+        Job { work, origin: transaction.origin }
     }
 }
 
@@ -79,9 +87,9 @@ impl Job {
             }
             _ => None,
         };
-        let found = match self {
-            Job::Call(id, args) => script(*id, args),
-            Job::Transaction(_, commands) => {
+        let found = match &self.work {
+            Task::Call(id, args) => script(*id, args),
+            Task::Transaction(_, commands) => {
                 commands.iter().find_map(|(id, args)| script(*id, args))
             }
         };
@@ -94,12 +102,12 @@ impl Job {
         view: &SlowView<'_>,
         next_version: Version,
     ) -> (Reply, Option<Effects>) {
-        match self {
-            Job::Call(id, args) => match table::entry(*id).command.run {
+        match &self.work {
+            Task::Call(id, args) => match table::entry(*id).command.run {
                 Run::Script(what) => script::run(stage, (view, view), next_version, (what, args)),
                 _ => unreachable!("only scripts are slow"),
             },
-            Job::Transaction(watched, commands) => {
+            Task::Transaction(watched, commands) => {
                 let commands: Vec<_> = commands.iter().map(|(id, args)| (*id, &args[..])).collect();
                 let work = Work::Run { watched, commands: &commands };
                 match transaction::evaluate(stage, view, Some(next_version), work) {
@@ -152,7 +160,8 @@ impl Core {
     ) -> Evaluated {
         let scripting = Arc::clone(&self.scripting);
         let is_write = !what.is_read_only();
-        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+        let about = About { is_write, epoch: call.epoch, origin: call.origin };
+        self.evaluate_work(about, now, from, |view, next_version| {
             let stage = Stage::quick(&scripting);
             let what = (what, call.args);
             let (reply, effects) = script::run(&stage, (view, view), next_version, what);
@@ -212,6 +221,8 @@ impl Held {
         if is_lost || !core.serves(self.shared.clock.monotonic()) {
             return Answer::NotYet;
         }
+        core.tell(view.notes.take());
+        core.origin = job.origin;
         let (reply, gate) = core.conclude(Ok(reply), effects, view.gate.get());
         core.release(&self.running);
         core.serve_kept(&self.shared.lsm);
@@ -229,6 +240,7 @@ impl Held {
             random: Cell::new(view.random()),
             gate: Cell::new(0),
             lost: Cell::new(false),
+            notes: Notes::new(view.notes.wanted()),
         };
         Some((slow, next_version))
     }
@@ -250,6 +262,7 @@ struct SlowView<'a> {
     gate: Cell<u64>,
     /// The partition is not held any more.
     lost: Cell<bool>,
+    notes: Notes,
 }
 
 impl SlowView<'_> {
@@ -349,6 +362,10 @@ impl View for SlowView<'_> {
 
     fn flushed_through(&self) -> Option<Version> {
         self.look(false, |view| Ok(view.flushed_through())).unwrap_or_default()
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     fn random(&self) -> u64 {

@@ -26,7 +26,7 @@ use wire::ids::{CommandId, Version};
 use wire::resp::Reply;
 use wire::service::{Answer, Transaction, Watched, Work, encode_seen};
 
-use crate::core::{Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
+use crate::core::{About, Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
 use crate::lsm::Lsm;
 use crate::node::{FETCH_ROWS_MAX, Node};
 use crate::script::{self, Stage};
@@ -44,7 +44,9 @@ impl Node {
         };
         let scripting = Arc::clone(&self.shared().options.scripting);
         let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
-            core.evaluate_work((is_write, transaction.epoch), now, from, |view, next_version| {
+            let (epoch, origin) = (transaction.epoch, transaction.origin);
+            let about = About { is_write, epoch, origin };
+            core.evaluate_work(about, now, from, |view, next_version| {
                 let next_version = is_write.then_some(next_version);
                 match evaluate(&Stage::quick(&scripting), view, next_version, transaction.work) {
                     Ok((reply, effects)) => (Ok(reply), effects),
@@ -170,7 +172,7 @@ pub(crate) fn run_write(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply,
 
 /// The version of a key's last write, if the key exists for clients.
 fn seen(view: &dyn View, key: &[u8]) -> Result<Option<Version>, CommandError> {
-    Ok(keyspace::read(view, key)?.map(|header| header.version))
+    Ok(keyspace::peek(view, key)?.map(|header| header.version))
 }
 
 /// The header rows of all keys that a transaction names, up to a limit.

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use commands::notes::Notes;
 use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
@@ -38,6 +39,7 @@ pub(crate) struct PartitionView<'a> {
     /// A row that was asked for failed its checksum.
     pub(crate) damaged: Cell<bool>,
     pub(crate) random: &'a Cell<u64>,
+    pub(crate) notes: Notes,
 }
 
 /// What a view would have needed the disk for.
@@ -189,6 +191,10 @@ impl View for PartitionView<'_> {
 
     fn random(&self) -> u64 {
         next_random(self.random)
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }
 

@@ -580,6 +580,8 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("eval", "flags", "MAY_REPLICATE since 7.2"),
     ("evalsha", "flags", "MAY_REPLICATE since 7.2"),
     ("fcall", "flags", "MAY_REPLICATE since 7.2"),
+    ("publish", "flags", "MAY_REPLICATE since 7.2"),
+    ("spublish", "flags", "MAY_REPLICATE since 7.2"),
     ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
     ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),
