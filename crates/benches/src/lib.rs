@@ -10,6 +10,7 @@
 //! | cold-cache | Does emptying every route cache at load change what clients see, or what MemDS sees? |
 //! | load | Can a large amount be written at a steady rate without a stall, what does it cost in memory, and how long is the way back after a crash? |
 //! | ycsb | How do latencies grow with the load, up to and beyond what the server can do? |
+//! | scaling | Does the cost of a command grow with what is asked for, or with what is stored? |
 //! | soak | Does anything grow that should not, or get slower, under full load for a long time? |
 
 pub mod chart;
@@ -19,6 +20,7 @@ pub mod driver;
 pub mod keys;
 pub mod load;
 pub mod process;
+pub mod scaling;
 pub mod servers;
 pub mod side_by_side;
 pub mod soak;
