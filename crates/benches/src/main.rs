@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use benches::{cold_cache, load, scaling, side_by_side, soak, ycsb};
+use benches::{cold_cache, failover, load, scaling, side_by_side, soak, ycsb};
 
 const USAGE: &str = "\
 side-by-side                  Evenkeel beside Redis, by redis-benchmark: about ten minutes
@@ -24,6 +24,8 @@ ycsb                          latency against rate, workloads A and B: 6 minutes
     --replicas N --svg PATH   copies (3), where the chart goes
 scaling                       time of a command against the size of a collection, a long queue: 6 minutes
     --replicas N --queued N   copies (3), elements through the queue (10000000)
+failover                      gaps in writes when nodes are lost, and healing: ten minutes
+    --events N                events of each kind (30)
 soak                          full load for a long time: memory, descriptors, latency, files
     --minutes N --replicas N  how long (10), copies (3)
 
@@ -81,6 +83,7 @@ fn main() -> Result<()> {
         "load" => run_load(&mut options),
         "ycsb" => run_ycsb(&mut options),
         "scaling" => run_scaling(&mut options),
+        "failover" => run_failover(&mut options),
         "soak" => run_soak(&mut options),
         _ => bail!("unknown bench {name:?}\n{USAGE}"),
     }
@@ -139,6 +142,15 @@ fn run_scaling(options: &mut Options) -> Result<()> {
     let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
     options.set("replicas", &mut plan.replicas)?;
     options.set("queued", &mut plan.queued)?;
+    options.end()?;
+    run(&plan)
+}
+
+fn run_failover(options: &mut Options) -> Result<()> {
+    use failover::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("events", &mut plan.events)?;
+    ensure!(plan.events > 0, "--events 0 measures nothing");
     options.end()?;
     run(&plan)
 }
