@@ -57,7 +57,7 @@ impl Replica {
             return Err(ChangeError::NotLeader);
         }
         let State::Leader(leadership) = &self.state else { return Err(ChangeError::NotLeader) };
-        if self.config.is_joint() || leadership.is_closed() {
+        if self.config.is_joint() || leadership.is_closed() || self.reserved {
             return Err(ChangeError::InProgress);
         }
         let mut joint = self.config.joint(members).map_err(ChangeError::Invalid)?;
@@ -65,6 +65,20 @@ impl Replica {
             joint = joint.settled();
         }
         Ok(self.propose_config(&joint))
+    }
+
+    /// Tells that the host has begun something that [`Replica::propose`] is to put at
+    /// [`Replica::next_index`]: this replica proposes nothing of its own there until
+    /// [`Replica::release_next`].
+    pub fn reserve_next(&mut self) {
+        self.reserved = true;
+    }
+
+    /// Ends [`Replica::reserve_next`]: the host proposed it, or gave it up. What waited for that is
+    /// proposed now.
+    pub fn release_next(&mut self) {
+        self.reserved = false;
+        self.end_change();
     }
 
     fn propose_config(&mut self, config: &Config) -> Index {
@@ -79,7 +93,7 @@ impl Replica {
     pub(crate) fn end_change(&mut self) {
         let State::Leader(leadership) = &self.state else { return };
         let own_chosen = self.chosen >= leadership.serve_from;
-        if !self.config.is_joint() || leadership.is_closed() || !own_chosen {
+        if !self.config.is_joint() || leadership.is_closed() || !own_chosen || self.reserved {
             return;
         }
         let settled = self.config.settled();

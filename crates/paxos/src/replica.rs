@@ -80,6 +80,8 @@ pub struct Replica {
     pub(crate) quorums: Quorums,
     /// The record that holds the configuration.
     pub(crate) config_token: u64,
+    /// The host has promised somebody the next index.
+    pub(crate) reserved: bool,
     /// The host fetches a snapshot.
     pub(crate) installing: bool,
     /// Members that know of this replica's removal, by position.
@@ -163,6 +165,7 @@ impl Replica {
             quorums: Quorums::of(&config),
             config,
             config_token: 0,
+            reserved: false,
             installing: false,
             confirmed: 0,
             state: State::Follower { asking: None },
