@@ -214,6 +214,13 @@ impl Replica {
 
     // Snapshots.
 
+    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
+    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
+    /// state machine lacks is kept.
+    pub fn let_go(&mut self, index: Index) {
+        self.droppable = self.droppable.max(index);
+    }
+
     /// Tells a member that only a snapshot helps.
     pub(crate) fn send_truncated(&mut self, to: NodeId, first: Index) {
         let through = self.truncated.max(self.flushed).min(self.chosen);

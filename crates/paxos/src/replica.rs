@@ -297,13 +297,6 @@ impl Replica {
         self.flushed = self.flushed.max(index);
     }
 
-    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
-    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
-    /// state machine lacks is kept.
-    pub fn let_go(&mut self, index: Index) {
-        self.droppable = self.droppable.max(index);
-    }
-
     /// Takes a message from another member.
     pub fn handle_message(&mut self, from: NodeId, message: Message, now: Instant) {
         if from == self.me {
