@@ -56,7 +56,7 @@ enum Why {
     Data(Box<Waiting>, Target),
     /// It asks more than one partition.
     Gather(Gather, Tables),
-    /// COPY to another table.
+    /// COPY or MOVE to another table.
     CopyAcross,
     /// WAIT or WAITAOF.
     Wait,
@@ -277,7 +277,7 @@ impl Connection {
                     Run::Session(Command::Waitaof) => run::wait::aof(self, args).await,
                     _ => run::wait::run(self, args).await,
                 };
-                done.map(Done::from)
+                done?.map(Done::from)
             }
             Why::KeysInSlot => {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
@@ -288,7 +288,7 @@ impl Connection {
             }
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
-            Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
+            Why::CopyAcross => run::copy::run(&mut self.caller, entry, table, args).await,
             Why::Data(waiting, target) => {
                 self.wait_for_data(entry, args, (waiting, target)).await?
             }
@@ -299,7 +299,10 @@ impl Connection {
                 };
                 match answered {
                     Ok(Answered { waits: Some(waiting), target, .. }) => {
-                        self.wait_for_data(entry, args, (waiting, target)).await?
+                        match self.wait_for_data(entry, args, (waiting, target)).await? {
+                            Some(done) => done,
+                            None => return Ok(()),
+                        }
                     }
                     answered => answered.map(|answered| self.answered(entry, answered)),
                 }

@@ -579,6 +579,8 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("command|getkeys", "arity", "-3 since 7.2"),
     ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
+    ("swapdb", "flags", "it writes nothing: two databases cannot change places"),
+    ("swapdb", "acl", "the same"),
     ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),
     ("zrevrank", "arity", "-3 since 7.2, with WITHSCORE"),
 ];

@@ -80,6 +80,7 @@ pub(crate) fn run(
         Session::MemoryMallocStats => Ok(memory::malloc_stats(connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::Time => Ok(server::time(connection)),
+        Session::Swapdb => server::swapdb(connection, args),
         Session::Shutdown => server::shutdown(connection, args),
         Session::SlowlogGet => server::slowlog_get(connection, args),
         Session::SlowlogLen => Ok(server::slowlog_len(connection)),

@@ -30,6 +30,22 @@ pub(super) fn time(connection: &Connection) -> Reply {
     ])
 }
 
+/// SWAPDB: a database and itself can change places, two cannot. Each is a table of its own, and what
+/// would make others see them swapped at one moment is the catalogue that is still to come.
+pub(super) fn swapdb(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let number = |at: usize, refusal| {
+        let number = parse_int(&args[at]).and_then(|number| i32::try_from(number).ok());
+        number.ok_or(refusal)
+    };
+    let first = number(1, CommandError::SWAPDB_FIRST)?;
+    let second = number(2, CommandError::SWAPDB_SECOND)?;
+    let tables = connection.shared.databases();
+    if [first, second].iter().any(|number| !u32::try_from(*number).is_ok_and(|n| n < tables)) {
+        return Err(CommandError::DB_OUT_OF_RANGE);
+    }
+    if first == second { Ok(Reply::OK) } else { Err(CommandError::SWAPDB) }
+}
+
 /// SAVE and NOSAVE mean the same: whatever was acknowledged is on disks already.
 pub(super) fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let (mut how, mut abort, mut saves) = (Shutdown::default(), false, 0);
