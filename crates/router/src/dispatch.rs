@@ -290,7 +290,10 @@ impl Connection {
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
             Why::CopyAcross => run::copy::run(&mut self.caller, entry, table, args).await,
             Why::Data(waiting, target) => {
-                self.wait_for_data(entry, args, (waiting, target)).await?
+                match self.wait_for_data(entry, args, (waiting, target)).await? {
+                    Some(done) => done,
+                    None => return Ok(()),
+                }
             }
             Why::Blocked(obstacle) => {
                 let answered = match routed_or_waiting(entry, table, args) {

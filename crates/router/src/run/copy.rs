@@ -11,8 +11,8 @@
 //! ```
 //!
 //! So a moved key is never lost, no write to it is, and none that others made to the copy. For a moment
-//! it is in both tables, and it stays so if the router ends in between, or what became of a write is
-//! not known (UNCERTAIN).
+//! it is in both tables, and it stays so if the router ends in between, if what became of a write is
+//! not known (UNCERTAIN), or if both were written to in that moment.
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
