@@ -381,6 +381,8 @@ pub enum Session {
     AdminPartitions,
     AdminCacheFlush,
     AdminFault,
+    AdminReplica,
+    AdminTransfer,
     AdminHelp,
 }
 

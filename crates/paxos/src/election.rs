@@ -182,6 +182,7 @@ impl Replica {
             1 => Duration::ZERO,
             _ => self.lease_left(self.me, handed, now),
         };
+        self.end_leases(handed);
         self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
     }
 

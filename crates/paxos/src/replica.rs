@@ -101,6 +101,8 @@ pub struct Replica {
     /// What the leader of `promised` says is chosen.
     announced: Index,
     pub(crate) truncated: Index,
+    /// The host lets entries up to here go, whoever lacks them.
+    pub(crate) droppable: Index,
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
     pub(crate) flushable: Index,
@@ -173,6 +175,7 @@ impl Replica {
             marked: mark,
             announced: mark,
             truncated: recovered.truncated,
+            droppable: Index(0),
             flushed: recovered.applied,
             flushable: recovered.applied,
             heard: None,
@@ -246,6 +249,11 @@ impl Replica {
         }
     }
 
+    /// The limits this replica keeps.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Takes the next thing the host has to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
@@ -284,6 +292,13 @@ impl Replica {
     pub fn set_flushed(&mut self, index: Index) {
         assert!(index <= self.chosen, "only chosen entries are applied");
         self.flushed = self.flushed.max(index);
+    }
+
+    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
+    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
+    /// state machine lacks is kept.
+    pub fn let_go(&mut self, index: Index) {
+        self.droppable = self.droppable.max(index);
     }
 
     /// Takes a message from another member.
@@ -371,6 +386,7 @@ impl Replica {
             self.promise(ballot, now);
         }
         let lease_left_us = self.lease_left(from, handed, now).as_micros() as u64;
+        self.end_leases(handed);
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let Reported { chosen, accepted, faulty } = self.held_above_chosen();
         let config = self.config.clone();
@@ -413,6 +429,13 @@ impl Replica {
         };
         let others = self.grants.iter().filter(|(holder, _)| !holder.as_ref().is_some_and(is_over));
         others.map(|(_, until)| now.until(*until)).max().unwrap_or_default()
+    }
+
+    /// The leader of `handed` has given up its lease, for good in that ballot and older ones: the next
+    /// hand-over need not wait for it either.
+    pub(crate) fn end_leases(&mut self, handed: Ballot) {
+        let is_over = |holder: &Ballot| holder.node() == handed.node() && *holder <= handed;
+        self.grants.retain(|(holder, _)| !holder.as_ref().is_some_and(is_over));
     }
 
     fn grant(&mut self, holder: Ballot, now: Instant) {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use bytes::Bytes;
 use commands::CommandError;
 use commands::acl::{Defaults, Denied, Reason, User, write_file};
+use commands::table::Entry;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -99,6 +100,14 @@ impl Login {
             *self = Login::new(self.account.clone());
         }
         &self.user
+    }
+}
+
+impl Login {
+    /// Whether the rules let a command line run.
+    pub(crate) fn allows(&mut self, entry: &Entry, args: &[Bytes]) -> bool {
+        let user = self.user();
+        user.check(entry, args).is_ok() && user.check_sort(entry, args).is_ok()
     }
 }
 
@@ -356,7 +365,7 @@ impl crate::connection::Connection {
     /// *Errors*: the refusal for the client.
     pub(crate) fn check_rules(
         &mut self,
-        entry: &'static commands::table::Entry,
+        entry: &'static Entry,
         args: &[Bytes],
         context: Context,
     ) -> Result<(), CommandError> {
@@ -376,7 +385,7 @@ impl crate::connection::Connection {
     /// Puts a denied command into ACL LOG.
     pub(crate) fn log_denied(
         &mut self,
-        entry: &'static commands::table::Entry,
+        entry: &'static Entry,
         args: &[Bytes],
         denied: Denied,
         context: Context,
