@@ -36,7 +36,7 @@ fn move_away(client: &mut Client) -> Result<(usize, i64)> {
     for _ in 0..MOVES {
         client.line("SELECT 0")?;
         let reply = client.line("MOVE counter 1")?;
-        match reply {
+        match &reply {
             Value::Int(1) => moved += 1,
             // There was none at that moment, or it was written to all the time.
             Value::Int(0) => {}
