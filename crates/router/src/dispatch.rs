@@ -294,10 +294,7 @@ impl Connection {
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
             Why::CopyAcross => run::copy::run(&mut self.caller, entry, table, args).await,
             Why::Data(waiting, target) => {
-                match self.wait_for_data(entry, args, (waiting, target)).await? {
-                    Some(done) => done,
-                    None => return Ok(()),
-                }
+                return self.wait_for_data(entry, args, (waiting, target)).await;
             }
             Why::Blocked(obstacle) => {
                 let answered = match routed_or_waiting(entry, table, args) {
@@ -306,19 +303,12 @@ impl Connection {
                 };
                 match answered {
                     Ok(Answered { waits: Some(waiting), target, .. }) => {
-                        match self.wait_for_data(entry, args, (waiting, target)).await? {
-                            Some(done) => done,
-                            None => return Ok(()),
-                        }
+                        return self.wait_for_data(entry, args, (waiting, target)).await;
                     }
                     answered => answered.map(|answered| self.answered(entry, answered)),
                 }
             }
         };
-        if entry.command.waits.is_some() {
-            // The wait is not what the command took.
-            self.clock = std::time::Instant::now();
-        }
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use commands::table::Entry;
 use commands::{CommandError, Flags};
 use tokio::time::Instant;
-use wire::resp::Reply;
+use wire::resp::{Arguments, Reply};
 use wire::service::{BoxFuture, Claim, Gate, GateOutcome, Served, Waiting};
 
 use crate::cache::Target;
@@ -51,8 +51,24 @@ struct Wait<'a> {
 }
 
 impl Connection {
-    /// Goes on with a command for which there was nothing yet. `None`: it was refused, and answered.
+    /// Goes on with a command for which there was nothing yet, and answers it.
     pub(crate) async fn wait_for_data(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        waiting: (Box<Waiting>, Target),
+    ) -> Result<(), Closed> {
+        if let Some(done) = self.wait_until_served(entry, args, waiting).await? {
+            // The wait is not what the command took.
+            self.clock = std::time::Instant::now();
+            let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
+            self.finish(entry, args, done);
+        }
+        Ok(())
+    }
+
+    /// `None`: the command was refused, and is answered.
+    async fn wait_until_served(
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
