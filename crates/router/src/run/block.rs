@@ -136,6 +136,9 @@ impl Connection {
         if filled_in.is_none() {
             wait.line = Arc::clone(&waiting.args);
         }
+        // Between the registration of keys and the reply nothing that was pushed may leave.
+        let reads = wait.entry.command.flags.has(Flags::READONLY);
+        let delivers = self.session.tracked.is_none() || !reads;
         let account = Arc::clone(&self.session.login.account);
         let mut rules = pin!(account.changed());
         let ended = loop {
@@ -156,7 +159,7 @@ impl Connection {
                         wait.line = Arc::clone(&waiting.args);
                     }
                 }
-                closed = self.gone() => break Err(closed),
+                closed = self.gone(delivers) => break Err(closed),
             }
         };
         if waiting.claim.take() {

@@ -111,7 +111,7 @@ async fn wait_for(
                 Unblock::Timeout => is_over = true,
                 Unblock::Error => return Ok(Err(CommandError::UNBLOCKED)),
             },
-            closed = connection.gone() => return Err(closed),
+            closed = connection.gone(true) => return Err(closed),
         }
         every = (every * 2).min(ASK_EVERY_MAX);
     }
