@@ -13,7 +13,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     lcs mget mset msetnx psetex set setex setnx setrange strlen substr \
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
-    rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
+    rename renamenx copy move swapdb keys scan randomkey touch object object|encoding object|refcount object|freq \
     object|idletime object|help dump restore sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
@@ -35,7 +35,9 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     geosearchstore \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
-    client|no-touch client|help \
+    client|no-touch client|help client|tracking client|caching client|trackinginfo monitor \
+    subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub \
+    pubsub|channels pubsub|numsub pubsub|numpat pubsub|shardchannels pubsub|shardnumsub pubsub|help \
     info command command|count command|docs command|info command|list command|getkeys \
     command|getkeysandflags command|help config config|get config|set config|resetstat config|rewrite \
     config|help dbsize flushdb flushall time slowlog slowlog|get slowlog|len slowlog|reset slowlog|help \

@@ -55,6 +55,8 @@ pub struct Call<'a> {
     pub epoch: u64,
     /// The command's name and arguments, as the client sent them.
     pub args: &'a [Bytes],
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
     /// How long the caller has waited for data so far, if it can wait for them; else a command that
     /// would wait answers as if its time were up.
     pub waited: Option<Duration>,
@@ -72,6 +74,8 @@ pub struct Transaction<'a> {
     pub epoch: u64,
     /// What is to be done.
     pub work: Work<'a>,
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
 }
 
 /// What a [`Transaction`] does.
@@ -87,6 +91,34 @@ pub enum Work<'a> {
         /// The commands, each with its name and arguments.
         commands: &'a [(CommandId, &'a [Bytes])],
     },
+    /// The same, and behind the replies of the commands what [`Work::Look`] tells of these keys as
+    /// the commands left them.
+    RunThenLook {
+        /// The keys that must not have changed.
+        watched: &'a [Watched],
+        /// The commands, each with its name and arguments.
+        commands: &'a [(CommandId, &'a [Bytes])],
+        /// The keys to be looked at.
+        keys: &'a [Bytes],
+    },
+}
+
+impl<'a> Work<'a> {
+    /// The commands that it runs.
+    pub fn commands(&self) -> &'a [(CommandId, &'a [Bytes])] {
+        match self {
+            Work::Look(_) => &[],
+            Work::Run { commands, .. } | Work::RunThenLook { commands, .. } => commands,
+        }
+    }
+
+    /// The keys that it watches.
+    pub fn watched(&self) -> &'a [Watched] {
+        match self {
+            Work::Look(_) => &[],
+            Work::Run { watched, .. } | Work::RunThenLook { watched, .. } => watched,
+        }
+    }
 }
 
 /// A key and the write that a client saw it at.

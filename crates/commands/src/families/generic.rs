@@ -14,6 +14,7 @@ use crate::command::{
 use crate::error::CommandError;
 use crate::expiry::{Condition, TimeForm};
 use crate::glob;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::dump;
 use crate::types::encoding;
@@ -34,6 +35,7 @@ const RW_UPDATE: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::UPDATE.0));
 const OW_UPDATE_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
 const OW_INSERT_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::INSERT.0);
 const RW_AWAY_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0);
+const RW_MOVED: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0));
 const OW_UPDATE: Keys = key(1, OW_UPDATE_FLAGS);
 const ALL_RO: Keys = keys_from(1, 1, KeyFlags::RO);
 const ALL_DELETE: Keys = keys_from(1, 1, KeyFlags(KeyFlags::RM.0 | KeyFlags::DELETE.0));
@@ -57,6 +59,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("FLUSHDB",     at_least(1), DANGEROUS,       Keys::Table(Gather::AllOk), flush),
     read ("KEYS",        exactly(2),  DANGEROUS,       Keys::Table(Gather::KeysByScan), keys),
     group("OBJECT",      at_least(2), NONE,            OBJECT),
+    write("MOVE",        exactly(3), FAST,            RW_MOVED,       move_key),
     write("PERSIST",     exactly(2),  FAST,            RW_UPDATE,     persist),
     write("PEXPIRE",     at_least(3), FAST,            RW_UPDATE,     pexpire),
     write("PEXPIREAT",   at_least(3), FAST,            RW_UPDATE,     pexpireat),
@@ -196,7 +199,10 @@ fn expire_by(
     }
     // A time that has come, negative ones included, deletes the key here and now.
     match u64::try_from(deadline) {
-        Ok(at) if at > txn.now_ms() => keyspace::set_expiry(txn, key, found, Some(at)),
+        Ok(at) if at > txn.now_ms() => {
+            keyspace::set_expiry(txn, key, found, Some(at));
+            txn.note(Wanted::GENERIC, "expire", key);
+        }
         _ => {
             keyspace::remove(txn, key, found);
         }
@@ -211,6 +217,7 @@ fn persist(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Integer(0));
     }
     keyspace::set_expiry(txn, key, found, None);
+    txn.note(Wanted::GENERIC, "persist", key);
     Ok(Reply::Integer(1))
 }
 
@@ -240,6 +247,8 @@ fn rename_key(txn: &mut Txn<'_>, args: Args<'_>, replace: bool) -> Result<bool, 
         return Ok(false);
     }
     keyspace::rename(txn, (old_key, source), (new_key, target))?;
+    txn.note(Wanted::GENERIC, "rename_from", old_key);
+    txn.note(Wanted::GENERIC, "rename_to", new_key);
     Ok(true)
 }
 
@@ -293,8 +302,24 @@ fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Integer(0));
     }
     let value = keyspace::copy_value(txn, header.value, from, to)?;
+    keyspace::note_replaced(txn, to, &target);
     keyspace::store(txn, to, target, value, header.expire_at_ms);
+    txn.note(Wanted::GENERIC, "copy_to", to);
     Ok(Reply::Integer(1))
+}
+
+/// The table that MOVE moves to, of so many.
+///
+/// *Errors*: it is none.
+pub fn move_target(args: Args<'_>, tables: u32) -> Result<TableId, CommandError> {
+    let table = u32::try_from(parse_int32(args.bytes(2)?)?).ok().filter(|table| *table < tables);
+    Ok(TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?))
+}
+
+/// MOVE to where the key is; the router moves it elsewhere, as for COPY.
+fn move_key(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let is_here = move_target(args, u32::MAX)? == txn.table();
+    Err(if is_here { CommandError::SAME_OBJECT } else { CommandError::DB_OUT_OF_RANGE })
 }
 
 fn dump_key(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -352,7 +377,9 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         }
         _ => {
             let value = restored.into_value(txn, key)?;
+            keyspace::note_replaced(txn, key, &found);
             keyspace::store(txn, key, found, value, deadline);
+            txn.note(Wanted::GENERIC, "restore", key);
         }
     }
     Ok(Reply::OK)
@@ -462,7 +489,7 @@ fn object(
     args: Args<'_>,
     answer: fn(Header) -> Result<Reply, CommandError>,
 ) -> Result<Reply, CommandError> {
-    keyspace::read(view, args.bytes(2)?)?.map_or(Ok(Reply::Null), answer)
+    keyspace::peek(view, args.bytes(2)?)?.map_or(Ok(Reply::Null), answer)
 }
 
 /// What OBJECT HELP answers; it asks no partition, so the router sends it.

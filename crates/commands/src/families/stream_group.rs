@@ -16,7 +16,7 @@ use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::ring::Place;
 use crate::types::stream::{Id, Stream};
-use crate::types::stream_edit::StreamEdit;
+use crate::types::stream_edit::{Keep, StreamEdit};
 use crate::types::stream_groups::{Group, GroupEdit, Pending};
 use crate::view::{Direction, View};
 use crate::wait::Wait;
@@ -27,10 +27,17 @@ const CLAIM_COUNT_DEFAULT: i64 = 100;
 const CLAIM_COUNT_MAX: i64 = i64::MAX / 16;
 /// Pending entries that XAUTOCLAIM looks at for each that it may claim.
 const CLAIM_ATTEMPTS: i64 = 10;
+/// Entries that trimming with an eye on groups reads together.
+const TRIM_PAGE: usize = 256;
 /// Pending entries looked at together.
 const CLAIM_PAGE: usize = 512;
 /// Longest name of a subcommand that a refusal repeats, in bytes.
 const NAME_ECHO_BYTES: usize = 128;
+
+/// Notes an event of a stream.
+fn note(txn: &Txn<'_>, event: &'static str, key: &[u8]) {
+    txn.note(crate::notes::Wanted::STREAM, event, key);
+}
 
 // --- XREADGROUP
 
@@ -62,7 +69,9 @@ pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
             Delivery { consumer, count: request.count, kept: !request.no_acknowledgement };
         let missing = || no_group(key, group_name);
         let (mut stream, mut group) = open_group(txn, key, group_name, missing)?;
-        group.see(txn, consumer)?;
+        if group.see(txn, consumer)? {
+            note(txn, "xgroup-createconsumer", key);
+        }
         let entries = match behind {
             // The highest ID, too, stands for new entries.
             Some(behind) if behind != Id::MAX => {
@@ -180,15 +189,27 @@ pub(crate) fn xack(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandEr
     Ok(Reply::Integer(acknowledged))
 }
 
-/// What XDELEX and XACKDEL do with an entry that groups still know.
+/// What XDELEX, XACKDEL and trimming do with an entry that groups still know.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum References {
+pub(super) enum References {
     /// It goes, and stays pending where it is.
     Keep,
     /// It goes, and is pending nowhere.
     Delete,
     /// It goes if every group has read and acknowledged it.
     Acknowledged,
+}
+
+impl References {
+    /// The option of that name.
+    pub(super) fn of(word: &[u8]) -> Option<References> {
+        Some(match Word::new(word).as_bytes() {
+            b"KEEPREF" => References::Keep,
+            b"DELREF" => References::Delete,
+            b"ACKED" => References::Acknowledged,
+            _ => return None,
+        })
+    }
 }
 
 /// Answers of XDELEX and XACKDEL for an ID.
@@ -199,11 +220,14 @@ const STILL_REFERENCED: i64 = 2;
 fn references_and_ids(args: Args<'_>, from: usize) -> Result<(References, Vec<Id>), CommandError> {
     let (mut references, mut ids) = (None, None);
     let mut options = args.options(from);
-    while let Some(word) = options.word() {
-        let said = match word.as_bytes() {
-            b"KEEPREF" => References::Keep,
-            b"DELREF" => References::Delete,
-            b"ACKED" => References::Acknowledged,
+    while let Some(raw) = options.raw() {
+        if let Some(said) = References::of(raw) {
+            if references.replace(said).is_some() {
+                return Err(CommandError::Syntax);
+            }
+            continue;
+        }
+        match Word::new(raw).as_bytes() {
             b"IDS" if options.left() > 0 && ids.is_none() => {
                 let count = parse_int(options.value()?).filter(|count| *count > 0);
                 let count = count.ok_or(CommandError::IDS_NOT_POSITIVE)?;
@@ -215,12 +239,8 @@ fn references_and_ids(args: Args<'_>, from: usize) -> Result<(References, Vec<Id
                     parsed.push(parse_id(id)?);
                 }
                 ids = Some(parsed);
-                continue;
             }
             _ => return Err(CommandError::Syntax),
-        };
-        if references.replace(said).is_some() {
-            return Err(CommandError::Syntax);
         }
     }
     Ok((references.unwrap_or(References::Keep), ids.ok_or(CommandError::Syntax)?))
@@ -235,6 +255,7 @@ pub(crate) fn xdelex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
         replies.push(Reply::Integer(answer));
     }
     stream.finish(txn);
+    note_deleted(txn, args.bytes(1)?, &replies);
     Ok(Reply::Array(replies))
 }
 
@@ -259,7 +280,14 @@ pub(crate) fn xackdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Comman
         }));
     }
     stream.finish(txn);
+    note_deleted(txn, args.bytes(1)?, &replies);
     Ok(Reply::Array(replies))
+}
+
+fn note_deleted(txn: &Txn<'_>, key: &[u8], replies: &[Reply]) {
+    if replies.contains(&Reply::Integer(DELETED)) {
+        note(txn, "xdel", key);
+    }
 }
 
 fn delete_referenced(
@@ -288,6 +316,45 @@ fn delete_referenced(
         }
     }
     Ok(if delete_entry(txn, stream, id)? { DELETED } else { NO_ENTRY })
+}
+
+/// Trims a stream entry by entry, with an eye on the groups that know them; how many went. `limit` is
+/// how many entries are looked at: those that are still referenced stay, and others behind them go.
+pub(super) fn trim_referenced(
+    txn: &mut Txn<'_>,
+    stream: &mut StreamEdit<'_>,
+    (keep, limit): (Keep, u64),
+    references: References,
+) -> Result<u64, CommandError> {
+    let (mut trimmed, mut looked_at, mut from) = (0, 0, Some(Id::MIN));
+    let max_deleted_id = stream.meta.max_deleted_id;
+    while let Some(first) = from
+        && looked_at < limit
+    {
+        let count = usize::try_from(limit - looked_at).unwrap_or(usize::MAX).min(TRIM_PAGE);
+        let page = match stream.read(txn)? {
+            Some(stream) => stream.range((first, Id::MAX), count, Direction::Forward)?,
+            None => Vec::new(),
+        };
+        for entry in &page {
+            let stays = match keep {
+                Keep::Newest(count) => stream.count() <= count,
+                Keep::From(first) => entry.id >= first,
+            };
+            if stays {
+                return Ok(trimmed);
+            }
+            looked_at += 1;
+            let deleted = delete_referenced(txn, stream, entry.id, references)? == DELETED;
+            trimmed += u64::from(deleted);
+            if trimmed == looked_at {
+                // What goes from the front leaves no hole.
+                stream.meta.max_deleted_id = max_deleted_id;
+            }
+        }
+        from = page.last().filter(|_| page.len() == count).and_then(|last| last.id.next());
+    }
+    Ok(trimmed)
 }
 
 // --- XPENDING
@@ -493,7 +560,9 @@ pub(crate) fn xclaim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
             _ => return Err(CommandError::XclaimOption(Echo::new(raw))),
         }
     }
-    group.see(txn, claim.consumer)?;
+    if group.see(txn, claim.consumer)? {
+        note(txn, "xgroup-createconsumer", key);
+    }
     let mut replies = Vec::new();
     for id in ids {
         replies.extend(claim.claim(txn, &stream, &mut group, id)?.flatten());
@@ -530,7 +599,9 @@ pub(crate) fn xautoclaim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
         force: false,
         only_ids,
     };
-    group.see(txn, claim.consumer)?;
+    if group.see(txn, claim.consumer)? {
+        note(txn, "xgroup-createconsumer", key);
+    }
     let place = stream.place(txn);
     let mut attempts = count.saturating_mul(CLAIM_ATTEMPTS);
     let (mut claimed, mut deleted, mut next) = (Vec::new(), Vec::new(), Some(start));
@@ -632,6 +703,7 @@ pub(crate) fn create(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
     stream.meta.groups += 1;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-create", args.bytes(2)?);
     Ok(Reply::OK)
 }
 
@@ -659,6 +731,7 @@ pub(crate) fn setid(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandE
     group.finish(txn)?;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-setid", args.bytes(2)?);
     Ok(Reply::OK)
 }
 
@@ -671,6 +744,7 @@ pub(crate) fn destroy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Comman
     stream.meta.groups = stream.meta.groups.saturating_sub(1);
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-destroy", args.bytes(2)?);
     Ok(Reply::Integer(1))
 }
 
@@ -681,6 +755,7 @@ pub(crate) fn createconsumer(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply,
         group.finish(txn)?;
         stream.touch();
         stream.finish(txn);
+        note(txn, "xgroup-createconsumer", args.bytes(2)?);
     }
     Ok(Reply::Integer(i64::from(created)))
 }
@@ -693,6 +768,7 @@ pub(crate) fn delconsumer(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Co
     group.finish(txn)?;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-delconsumer", args.bytes(2)?);
     Ok(integer(pending))
 }
 

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use commands::table::Entry;
+use commands::table::{self, Entry};
 use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
 use smallvec::SmallVec;
 use wire::ids::{CommandId, TableId};
@@ -34,7 +34,7 @@ use crate::cache::Target;
 use crate::connection::{Connection, Done, Gates};
 use crate::dispatch::Tables;
 use crate::gather;
-use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
+use crate::route::{Answered, Attempt, Caller, Obstacle, Routed, positions_or_none};
 use crate::slowlog;
 use crate::users::Context;
 
@@ -191,12 +191,18 @@ impl Batch<'_> {
         !self.whole_table && self.placements.iter().all(|placement| range.contains(*placement))
     }
 
-    pub(crate) fn transaction(&self, table: TableId, target: &Target) -> Transaction<'_> {
+    pub(crate) fn transaction(
+        &self,
+        table: TableId,
+        target: &Target,
+        origin: u64,
+    ) -> Transaction<'_> {
         Transaction {
             table,
             partition: target.partition,
             epoch: target.version.epoch,
             work: self.work,
+            origin,
         }
     }
 }
@@ -215,6 +221,22 @@ fn look<'a>(keys: &'a [Bytes]) -> Batch<'a> {
         whole_table: false,
         writes: false,
     }
+}
+
+/// Has the partition that holds a key do some work on it; `entry` is the command that it is for.
+pub(crate) async fn work_at(
+    caller: &mut Caller,
+    (entry, table, key): (&'static Entry, TableId, &[u8]),
+    work: Work<'_>,
+) -> Result<Answered, CommandError> {
+    let writes = |(id, _): &(CommandId, _)| table::entry(*id).command.flags.has(Flags::WRITE);
+    let batch = Batch {
+        work,
+        placements: SmallVec::from_slice(&[Placement::of_key(key)]),
+        whole_table: false,
+        writes: work.commands().iter().any(writes),
+    };
+    caller.call(&routed(entry, table, &batch)).await
 }
 
 /// Whether a batch was refused because no partition holds all of it.
@@ -560,10 +582,17 @@ impl Connection {
 
     /// Calls the partition that holds everything; `None` if several tables are involved.
     fn attempt_together(&mut self, entry: &'static Entry, exec: &Exec) -> Option<Attempt> {
+        self.track_all(exec);
         let commands = exec.commands();
         let watched = exec.watched.first().map_or(&[][..], |watched| &watched.keys);
         let batch = batch(exec, &commands, watched);
         Some(self.caller.call_now(&routed(entry, exec.table?, &batch)))
+    }
+
+    fn track_all(&self, exec: &Exec) {
+        if self.session.tracked.is_some() {
+            exec.queue.iter().for_each(|Queued { entry, args }| self.track(entry, args));
+        }
     }
 
     /// Goes on with an EXEC that met an obstacle, or that one partition cannot do alone.
@@ -574,6 +603,8 @@ impl Connection {
         obstacle: Option<Obstacle>,
     ) -> Result<Done, CommandError> {
         let started = Instant::now();
+        // Anew: what was pushed meanwhile may have left since.
+        self.track_all(&exec);
         let together = match (exec.table, obstacle) {
             (Some(table), Some(obstacle)) => {
                 let commands = exec.commands();
@@ -652,7 +683,7 @@ impl Connection {
             // Between tables it is COPY; in one table it takes keys of several partitions, which is
             // refused like outside MULTI.
             _ => match copy::is_across(entry, args, table, caller.shared.databases()) {
-                Ok(true) => copy::run(caller, table, args).await,
+                Ok(true) => copy::run(caller, entry, table, args).await,
                 _ => Err(CommandError::CROSS_PARTITION),
             },
         };
@@ -692,6 +723,7 @@ impl Connection {
             self.caller.tally.commands += 1;
             self.shared.stats.call(entry.id, took, failed);
             slowlog::observe(self, entry, args, took);
+            self.show(entry, args);
             all.push(reply);
         }
         Done { reply: Reply::Array(all), gates, writes: exec.writes }
@@ -700,6 +732,8 @@ impl Connection {
     fn run_routers(&mut self, entry: &Entry, args: &[Bytes]) -> Reply {
         match entry.command.run {
             // Inside a transaction nothing waits.
+            Run::Session(Command::Monitor) => CommandError::MONITOR_IN_MULTI.into(),
+            Run::Session(Command::Ssubscribe) => CommandError::SSUBSCRIBE_IN_MULTI.into(),
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
             Run::Session(Command::Waitaof) => wait::aof_now(self, args).unwrap_or_else(Into::into),
             Run::Session(what) => super::run(what, self, args).unwrap_or_else(Into::into),
