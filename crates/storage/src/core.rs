@@ -7,6 +7,8 @@
 //! proposes it; the host persists and sends; once chosen, [`Core::drain`] applies it and opens the
 //! gates of the replies that wait for its index.
 
+mod timing;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::meta::{self, Applied};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::view::{Cold, PartitionView};
+use timing::Timing;
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -145,8 +148,12 @@ pub(crate) struct Core {
     flushed_index: u64,
     /// No key is due before this time; `None`: none has a time to live.
     next_due_ms: Option<u64>,
+    timing: Timing,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Campaigns of this replica, and leaderships, since its node started.
+    elections: u64,
+    leaderships: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
 }
@@ -189,7 +196,10 @@ impl Core {
             flush_epoch: 0,
             flushed_index: start.applied.index,
             next_due_ms: Some(0),
+            timing: Timing::new(),
             expired_keys: 0,
+            elections: 0,
+            leaderships: 0,
             random: Cell::new(seed),
             dead: start.dead,
         };
@@ -215,6 +225,11 @@ impl Core {
 
     pub(crate) fn expired_keys(&self) -> u64 {
         self.expired_keys
+    }
+
+    /// Campaigns and leaderships of this replica since its node started.
+    pub(crate) fn elections(&self) -> (u64, u64) {
+        (self.elections, self.leaderships)
     }
 
     pub(crate) fn has_frozen(&self) -> bool {
@@ -306,6 +321,7 @@ impl Core {
         self.now_ms = self.now_ms.max(now.wall_ms);
         let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
         if !is_due || !self.serves(now.monotonic) {
+            self.expiry_checked(now);
             return Ok(());
         }
         let next_version = self.next_version();
@@ -314,6 +330,7 @@ impl Core {
         let expired = expire_due(&mut txn, limit)?;
         let effects = txn.into_effects();
         self.next_due_ms = expired.next_due_ms;
+        self.expiry_checked(now);
         if !effects.is_empty() {
             self.join(effects);
         }
@@ -417,7 +434,10 @@ impl Core {
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
-                self.next_due_ms = Some(self.next_due_ms.map_or(due, |next| next.min(due)));
+                if self.next_due_ms.is_none_or(|next| due < next) {
+                    self.next_due_ms = Some(due);
+                    self.timing.expiry_unknown();
+                }
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
@@ -545,10 +565,13 @@ impl Core {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
+            self.leaderships += 1;
             self.next_due_ms = Some(0);
+            self.timing.expiry_unknown();
             self.resident = Some(self.recall());
             return;
         }
+        self.elections += u64::from(role == paxos::Role::Candidate);
         self.discarded.extend(self.resident.take());
         self.in_flight.clear();
         self.reset_tip();
@@ -682,6 +705,7 @@ impl Core {
             resident.flushed();
             // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
             self.next_due_ms = Some(0);
+            self.timing.expiry_unknown();
         }
         self.replica.set_flushed(paxos::Index(through));
     }

@@ -5,6 +5,7 @@
 //!                                          └────▶ log thread: append, sync ▶ persisted
 //! peers ──frames──▶ cores ──records──▶ log thread      ▶ accepted, chosen, applied ▶ the next seal
 //! clock thread: ticks, expiry, eviction                 flush thread: backlogs into fjall
+//! beat thread: heartbeats to the other nodes, and what follows when support begins or ends
 //! ```
 //!
 //! One log thread per node is the group commit: while it syncs, everything that arrives for any
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
+use paxos::{Liveness, LivenessOutput};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
@@ -31,12 +33,13 @@ use crate::core::{Actions, Core, Frozen, LogRead};
 use crate::lsm::{Lsm, LsmError};
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
+use crate::timers::Timers;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
 const TICK: Duration = Duration::from_millis(20);
-/// How often a leader looks for keys whose time has come.
-const EXPIRE_INTERVAL: Duration = Duration::from_millis(20);
+/// The shortest rest of the beat thread.
+const BEAT_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Keys deleted by expiry in one step, under one lock.
 const EXPIRE_KEYS_MAX: usize = 256;
 /// Steps of expiry in one round of a partition.
@@ -70,8 +73,13 @@ pub(crate) struct Shared {
     pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
     pub(crate) lsm: Lsm,
     pub(crate) log: wal::Log,
+    /// Locked for moments, never together with a core.
+    pub(crate) liveness: Mutex<Liveness>,
+    /// The replicas have not been told yet that support began or ended.
+    pub(crate) support_changed: AtomicBool,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
+    pub(crate) timers: Timers,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
     /// Microseconds by which replies to writes are held back; see [`pressure_us`].
@@ -107,11 +115,19 @@ impl Shared {
             // Still under the lock: records reach the log in the order the replica made them, and
             // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
+            self.retime(partition, &mut core);
             self.memory_bytes.fetch_add(actions.applied_bytes, Ordering::Relaxed);
             result
         };
         self.carry_out(partition, actions);
         result
+    }
+
+    /// Has the clock thread look at a partition when that is needed.
+    pub(crate) fn retime(&self, partition: &Arc<Partition>, core: &mut Core) {
+        if let Some((before, at)) = core.retime(|| self.clock.monotonic().after(TICK)) {
+            self.timers.set(partition, before, at);
+        }
     }
 
     /// Proposes what is open, if nothing holds it back.
@@ -191,6 +207,10 @@ impl Shared {
         if self.is_stopping() {
             return;
         }
+        if frame.kind == Kind::Heartbeat {
+            self.receive_beat(frame);
+            return;
+        }
         let partition = self.partitions.read().get(&frame.group).cloned();
         let Some(partition) = partition else { return };
         match paxos::codec::decode(frame.body().clone()) {
@@ -203,6 +223,39 @@ impl Shared {
                 tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
             }
         }
+    }
+
+    fn receive_beat(&self, frame: &Frame) {
+        match paxos::codec::decode_beat(frame.body().clone()) {
+            Ok(beat) => {
+                let (from, now) = (paxos::NodeId(frame.from.0), self.clock.monotonic());
+                self.with_liveness(|liveness| liveness.handle_beat(from, beat, now));
+            }
+            Err(error) => {
+                tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad heartbeat");
+            }
+        }
+    }
+
+    /// Runs `step` on the node's liveness and carries out what it leaves.
+    fn with_liveness<R>(&self, step: impl FnOnce(&mut Liveness) -> R) -> R {
+        let mut beats = Vec::new();
+        let result = {
+            let mut liveness = self.liveness.lock();
+            let result = step(&mut liveness);
+            while let Some(output) = liveness.poll_output() {
+                match output {
+                    LivenessOutput::Send { to, beat } => beats.push((NodeId(to.0), beat)),
+                    LivenessOutput::Changed => self.support_changed.store(true, Ordering::Release),
+                }
+            }
+            result
+        };
+        for (to, beat) in beats {
+            let body = paxos::codec::encode_beat(&beat).freeze();
+            self.transport.send(to, Frame::new(Kind::Heartbeat, self.id, to, body));
+        }
+        result
     }
 
     /// When this node flushes: nodes apply the same batches, and were they to flush at the same
@@ -309,47 +362,90 @@ fn tell_persisted(shared: &Shared, persists: Work) {
     }
 }
 
-/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for.
+/// The beat thread. It does nothing that could take long: other nodes wait to hear from it.
+pub(crate) fn run_beats(shared: &Shared) {
+    while !shared.is_stopping() {
+        let now = shared.clock.monotonic();
+        let deadline = shared.with_liveness(|liveness| {
+            if liveness.next_deadline() <= now {
+                liveness.handle_tick(now);
+            }
+            liveness.next_deadline()
+        });
+        std::thread::park_timeout(now.until(deadline).clamp(BEAT_PAUSE_MIN, TICK));
+    }
+}
+
+/// Tells all replicas that support between nodes began or ended, if it did.
+fn tell_support(shared: &Shared) {
+    if shared.support_changed.swap(false, Ordering::AcqRel) {
+        for partition in shared.all_partitions() {
+            let now = shared.clock.monotonic();
+            shared.with(&partition, |core, _| core.replica.handle_liveness(now));
+        }
+    }
+}
+
+/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for. Partitions
+/// that need none of it are not looked at.
 pub(crate) fn run_clock(shared: &Shared) {
-    let mut next_expiry = Instant::now();
+    for partition in shared.all_partitions() {
+        shared.with(&partition, |_, _| ());
+    }
     let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
     while !shared.is_stopping() {
         std::thread::park_timeout(TICK);
-        let now = shared.clock.now();
+        tell_support(shared);
+        let now = shared.clock.monotonic();
+        for (at, partition) in shared.timers.take_due(now) {
+            look_after(shared, &partition, at);
+        }
+        if shared.options.rows.is_exceeded() {
+            shared.all_partitions().iter().for_each(|partition| make_room(partition));
+        }
         let instant = Instant::now();
-        let expire = instant >= next_expiry;
-        let publish = instant >= next_publish;
-        for partition in shared.all_partitions() {
-            let discarded = shared.with(&partition, |core, actions| {
-                if core.replica.next_deadline() <= now.monotonic {
-                    core.replica.handle_tick(now.monotonic);
-                }
-                if publish && core.serves(now.monotonic) {
-                    actions.publish = Some(core.route());
-                }
-                core.end_waits(instant);
-                if core.may_seal() && !shared.is_stopping() {
-                    // Whoever was to seal it is gone.
-                    core.seal(now, actions);
-                }
-                core.take_discarded()
-            });
-            drop(discarded);
-            make_room(&partition);
-            if expire {
-                expire_keys(shared, &partition, now);
-            }
+        if instant >= next_publish {
+            publish_routes(shared);
+            next_publish = instant + PUBLISH_INTERVAL;
         }
         let memory = shared.memory_bytes.load(Ordering::Relaxed);
         let level0 = shared.lsm.level0_runs() as u64;
         let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
         shared.pressure_us.store(pressure, Ordering::Relaxed);
-        if expire {
-            next_expiry = instant + EXPIRE_INTERVAL;
+    }
+}
+
+/// Does what a partition's entry in the timers, which was for a time, stands for.
+fn look_after(shared: &Shared, partition: &Arc<Partition>, at: paxos::Instant) {
+    let now = shared.clock.now();
+    let discarded = shared.with(partition, |core, actions| {
+        if !core.timer_fired(at) {
+            return Vec::new();
         }
-        if publish {
-            next_publish = instant + PUBLISH_INTERVAL;
+        if core.replica.next_deadline() <= now.monotonic {
+            core.replica.handle_tick(now.monotonic);
         }
+        core.end_waits(Instant::now());
+        if core.may_seal() && !shared.is_stopping() {
+            // Whoever was to seal it is gone.
+            core.seal(now, actions);
+        }
+        core.take_discarded()
+    });
+    drop(discarded);
+    make_room(partition);
+    expire_keys(shared, partition, now);
+}
+
+/// Tells MemDS again the routes of what this node leads.
+fn publish_routes(shared: &Shared) {
+    for partition in shared.all_partitions() {
+        let now = shared.clock.monotonic();
+        shared.with(&partition, |core, actions| {
+            if core.serves(now) {
+                actions.publish = Some(core.route());
+            }
+        });
     }
 }
 

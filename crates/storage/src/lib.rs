@@ -29,6 +29,7 @@ mod node;
 mod partition;
 mod resident;
 pub mod row;
+mod timers;
 mod transaction;
 mod view;
 pub mod wal;
@@ -40,8 +41,18 @@ pub use local::{LocalNodes, OpenNode};
 pub use node::{Assignment, Node, NodeOptions, OpenError, Surroundings};
 pub use resident::RowBudget;
 
-/// A number that differs between any two starts of nodes: 32 bits of the hasher's random keys.
+/// A number that differs between any two starts of nodes: 32 random bits.
 fn incarnation() -> u32 {
+    random() as u32
+}
+
+/// The name of another life of a node.
+fn life() -> paxos::Life {
+    paxos::Life(random())
+}
+
+/// 64 bits of the hasher's random keys.
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

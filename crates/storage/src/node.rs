@@ -22,6 +22,7 @@ use crate::lsm::{self, DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::partition::{Clock, Partition};
 use crate::resident::RowBudget;
+use crate::timers::Timers;
 use crate::view::Cold;
 use crate::wal;
 
@@ -153,11 +154,14 @@ impl Node {
         let clock = Clock::new();
         let mut groups = recovered.groups;
         let incarnation = crate::incarnation();
+        let liveness = start_liveness(id, assignments, &options, clock);
         let mut partitions = BTreeMap::new();
         for assignment in assignments {
             let applied = applied[&assignment.partition.0];
             let group = groups.remove(&assignment.partition.0).unwrap_or_default();
-            let replica = recover_replica(id, assignment, &options, applied, group, clock);
+            let supports = liveness.supports();
+            let replica =
+                recover_replica(id, assignment, &options, applied, group, supports, clock);
             let start = Start {
                 partition: assignment.partition,
                 range: assignment.range,
@@ -181,6 +185,9 @@ impl Node {
             partitions: RwLock::new(partitions),
             lsm,
             log,
+            liveness: Mutex::new(liveness),
+            support_changed: AtomicBool::new(false),
+            timers: Timers::default(),
             transport: surroundings.transport,
             publish: surroundings.publish,
             memory_bytes: AtomicU64::new(0),
@@ -264,6 +271,9 @@ impl Node {
                     if gate.is_none() && !core.serves(now.monotonic) {
                         return Some(Answer::NotYet);
                     }
+                    if gate.is_some() {
+                        shared.retime(&partition, &mut core);
+                    }
                     reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
                     if reply_bytes > REPLY_BYTES_MAX {
@@ -308,7 +318,10 @@ impl Node {
                 {
                     return Answer::NotYet;
                 }
-                Evaluated::Answer(answer) => return answer,
+                Evaluated::Answer(answer) => {
+                    shared.retime(&partition, &mut core);
+                    return answer;
+                }
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
                 }
@@ -340,6 +353,7 @@ impl Node {
             // A gate that is open now has nothing to seal.
             let may_seal = waiting.is_err() && core.may_seal();
             let sealer = if may_seal { None } else { core.take_seat(gate) };
+            self.shared.retime(&partition, &mut core);
             (waiting, (may_seal, sealer))
         };
         let mut receiver = match waiting {
@@ -511,6 +525,7 @@ fn start_threads(
     };
     Ok(vec![
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
+        spawn("beat", Box::new(driver::run_beats))?,
         spawn("clock", Box::new(driver::run_clock))?,
         spawn("flush", Box::new(driver::run_flush))?,
     ])
@@ -553,12 +568,29 @@ fn refuse_damage(recovered: &wal::Recovered) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The node's liveness among all nodes that it shares a partition with.
+fn start_liveness(
+    id: NodeId,
+    assignments: &[Assignment],
+    options: &NodeOptions,
+    clock: Clock,
+) -> paxos::Liveness {
+    let now = clock.monotonic();
+    let (me, life) = (paxos::NodeId(id.0), crate::life());
+    let mut liveness = paxos::Liveness::new(me, life, options.paxos.clone(), now);
+    for peer in assignments.iter().flat_map(|assignment| &assignment.members) {
+        liveness.add_peer(paxos::NodeId(peer.0), now);
+    }
+    liveness
+}
+
 fn recover_replica(
     id: NodeId,
     assignment: &Assignment,
     options: &NodeOptions,
     applied: Applied,
     group: wal::GroupLog,
+    supports: paxos::Supports,
     clock: Clock,
 ) -> paxos::Replica {
     let members: Vec<_> = assignment.members.iter().map(|node| paxos::NodeId(node.0)).collect();
@@ -578,6 +610,7 @@ fn recover_replica(
         &members,
         options.paxos.clone(),
         recovered,
+        supports,
         clock.monotonic(),
         seed,
     )
@@ -604,6 +637,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
     let core = partition.core.lock();
     let status = core.replica.status();
     let counters = core.tip_counters();
+    let (elections, leaderships) = core.elections();
     ReplicaStatus {
         partition: partition.id,
         range: partition.range,
@@ -617,5 +651,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        elections,
+        leaderships,
     }
 }

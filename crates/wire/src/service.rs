@@ -289,4 +289,8 @@ pub struct ReplicaStatus {
     /// Keys this replica deleted because their time had come, while it led, since its node
     /// started.
     pub expired_keys: u64,
+    /// Times this replica campaigned since its node started.
+    pub elections: u64,
+    /// Times it became the leader since then.
+    pub leaderships: u64,
 }

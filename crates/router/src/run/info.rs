@@ -421,6 +421,9 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
     let nodes = &facts.nodes;
     let running = nodes.iter().filter(|node| node.running).count();
     let sum = |of: fn(&NodeStatus) -> u64| nodes.iter().map(of).sum::<u64>();
+    let of_replicas = |of: fn(&wire::service::ReplicaStatus) -> u64| {
+        nodes.iter().flat_map(|node| &node.replicas).map(of).sum::<u64>()
+    };
     lines(
         out,
         [
@@ -428,6 +431,8 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
             ("storage_nodes_running", &running),
             ("replicas", &nodes.iter().map(|node| node.replicas.len()).sum::<usize>()),
             ("leaders", &leaders(nodes).count()),
+            ("elections_started", &of_replicas(|replica| replica.elections)),
+            ("leader_changes", &of_replicas(|replica| replica.leaderships)),
             ("wal_syncs", &sum(|node| node.wal_syncs)),
             ("wal_entries", &sum(|node| node.wal_entries)),
             ("wal_bytes", &sum(|node| node.wal_bytes)),

@@ -441,6 +441,8 @@ impl StorageService for Fake {
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
                 expired_keys: if counts { state.expired_keys } else { 0 },
+                elections: 0,
+                leaderships: u64::from(leads),
             }
         };
         let node = |id: u32| NodeStatus {

@@ -1,0 +1,79 @@
+//! When a partition needs the clock thread.
+
+use std::time::Duration;
+
+use paxos::Instant;
+
+use super::{Core, Now};
+use crate::timers::NEVER;
+
+/// How long a leader without a lease waits before it looks for expired keys again.
+const NO_LEASE_DELAY: Duration = Duration::from_secs(1);
+
+/// What a core knows about its entry in [`crate::timers::Timers`].
+pub(crate) struct Timing {
+    /// The entry's time.
+    at: Instant,
+    /// The entry covers what wants the clock soon.
+    covers_soon: bool,
+    /// When keys may expire; zero: to be found out.
+    expiry_at: Instant,
+}
+
+impl Timing {
+    pub(crate) fn new() -> Timing {
+        Timing { at: NEVER, covers_soon: false, expiry_at: Instant(0) }
+    }
+
+    /// When keys expire has to be found out.
+    pub(super) fn expiry_unknown(&mut self) {
+        self.expiry_at = Instant(0);
+    }
+}
+
+impl Core {
+    /// When this partition needs the clock thread, if that is earlier than its entry says: the times
+    /// before and after. `soon` tells the time at which whatever waits for the next tick is served.
+    pub(crate) fn retime(&mut self, soon: impl FnOnce() -> Instant) -> Option<(Instant, Instant)> {
+        let mut at = self.replica.next_deadline();
+        if self.replica.is_leader() && self.next_due_ms.is_some() {
+            at = at.min(self.timing.expiry_at);
+        }
+        if !self.timing.covers_soon && self.wants_clock() {
+            self.timing.covers_soon = true;
+            at = at.min(soon());
+        }
+        let before = self.timing.at;
+        if at >= before {
+            return None;
+        }
+        self.timing.at = at;
+        Some((before, at))
+    }
+
+    /// Takes note that its entry was taken out. False if that was not the newest.
+    pub(crate) fn timer_fired(&mut self, at: Instant) -> bool {
+        let is_newest = self.timing.at == at;
+        if is_newest {
+            self.timing.at = NEVER;
+            self.timing.covers_soon = false;
+        }
+        is_newest
+    }
+
+    /// Whether there is something that the next tick has to look after.
+    fn wants_clock(&self) -> bool {
+        let sweeps = self.resident.as_ref().is_some_and(|resident| resident.is_sweeping());
+        self.open.is_some() || !self.waiters.is_empty() || !self.discarded.is_empty() || sweeps
+    }
+
+    /// Expired keys up to now are deleted, or nobody may do that now.
+    pub(super) fn expiry_checked(&mut self, now: Now) {
+        let wait = if self.serves(now.monotonic) {
+            Duration::from_millis(self.next_due_ms.unwrap_or(u64::MAX).saturating_sub(self.now_ms))
+        } else {
+            NO_LEASE_DELAY
+        };
+        self.timing.expiry_at = now.monotonic.after(wait);
+    }
+}
