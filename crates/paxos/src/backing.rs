@@ -7,6 +7,11 @@ use crate::replica::{Replica, State};
 use crate::support::{Epoch, Life, Support};
 use crate::types::{Ballot, Instant, NodeId};
 
+/// Until when a leader may count on an acceptor that has forgotten what it told: see the crate's text.
+pub(crate) fn unknown_until(promised: Ballot, lease: Duration, now: Instant) -> Instant {
+    if promised == Ballot::ZERO || mutant!(RestartForgetsLease) { now } else { now.after(lease) }
+}
+
 impl Replica {
     /// How long a leader that this acceptor has forgotten may still count on it.
     pub(crate) fn lease_left(&self, now: Instant) -> Duration {

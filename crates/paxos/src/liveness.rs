@@ -219,11 +219,8 @@ impl Liveness {
     fn hear(&mut self, from: NodeId, beat: &Beat, is_fresh: bool, now: Instant) -> bool {
         let Some(peer) = self.peers.get_mut(&from) else { return false };
         match peer.heard {
-            Some((life, sent)) if life == beat.life => {
-                if beat.sent < sent {
-                    return false;
-                }
-            }
+            Some((life, sent)) if life == beat.life && beat.sent < sent => return false,
+            Some((life, _)) if life == beat.life => {}
             // Which of two lives is over, an old message does not tell. Who lives answers.
             Some(_) if !is_fresh => {
                 self.answer_stranger(from, beat, now);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::backing;
 use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
@@ -165,12 +166,7 @@ impl Replica {
         let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
         let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
         let mark = recovered.chosen;
-        // See the crate's text, "The lease".
-        let unknown_until = match promised {
-            Ballot::ZERO => now,
-            _ if mutant!(RestartForgetsLease) => now,
-            _ => now.after(options.lease),
-        };
+        let unknown_until = backing::unknown_until(promised, options.lease, now);
         let led = if promised.node() == me { promised } else { Ballot::ZERO };
         let mut replica = Replica {
             me,

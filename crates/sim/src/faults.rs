@@ -141,10 +141,7 @@ impl Faults {
                 learns_us: random.skewed(100, 100_000),
             },
             WIPE => Fault::Wipe { node },
-            SWIZZLE => Fault::Swizzle {
-                set: random.between(1, (1 << nodes) - 1),
-                step_us: random.skewed(1_000, 800_000),
-            },
+            SWIZZLE => swizzle(nodes, random),
             BAD_DISK if random.chance(500) => Fault::SyncFails { node, down_us: standstill },
             BAD_DISK => Fault::DiskFull { node, for_us: standstill },
             TRANSFER => Fault::Transfer { leader: leader?, to: any },
@@ -166,4 +163,9 @@ impl Faults {
             _ => unreachable!("there are no more kinds"),
         })
     }
+}
+
+fn swizzle(nodes: usize, random: &mut Random) -> Fault {
+    let set = random.between(1, (1 << nodes) - 1);
+    Fault::Swizzle { set, step_us: random.skewed(1_000, 800_000) }
 }

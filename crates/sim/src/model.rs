@@ -74,6 +74,8 @@ struct State {
     /// What was committed at index 1, 2, … by whoever was first.
     committed: Vec<Value>,
     disagreed: bool,
+    /// Each leader proposes a value as it begins to lead: not where a change of members is enough.
+    proposes_data: bool,
     left: Left,
 }
 
@@ -157,7 +159,7 @@ impl State {
                     self.mail.entry((at, to.0 as usize - 1, bytes)).or_insert(deliveries);
                 }
                 Output::Commit { index, value } => self.commit(at, index, value),
-                Output::RoleChanged { role: Role::Leader } => {
+                Output::RoleChanged { role: Role::Leader } if self.proposes_data => {
                     // A value that no other leader proposes, in one message with what it inherited.
                     let ballot = self.nodes[at].replica.status().ballot;
                     let data = Bytes::from(ballot.number.to_be_bytes().to_vec());
@@ -233,6 +235,7 @@ impl Model for Group {
             mail: BTreeMap::new(),
             committed: Vec::new(),
             disagreed: false,
+            proposes_data: changes == 0,
             left: Left { campaigns, values, crashes, deliveries, changes },
         }]
     }

@@ -97,9 +97,7 @@ impl Cluster<'_> {
             Fault::Join => self.network.join(),
             Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
             Fault::SyncFails { node, down_us } => self.hosts[node].sync_fails = Some(down_us),
-            Fault::DiskFull { node, for_us } => {
-                self.hosts[node].disk_full_until = Some(self.now + for_us);
-            }
+            Fault::DiskFull { node, for_us } => self.fill_disk(node, for_us),
             Fault::Swizzle { set, step_us } => self.swizzle(set, step_us),
         }
         Ok(())
@@ -123,6 +121,10 @@ impl Cluster<'_> {
             }
         }
         self.after(0, Event::Campaign { node });
+    }
+
+    fn fill_disk(&mut self, node: usize, for_us: u64) {
+        self.hosts[node].disk_full_until = Some(self.now + for_us);
     }
 
     /// Clogs the nodes of a set (a bit each) in a random order, and unclogs them in another.

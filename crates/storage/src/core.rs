@@ -433,11 +433,11 @@ impl Core {
         }
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
-            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
-                if self.next_due_ms.is_none_or(|next| due < next) {
-                    self.next_due_ms = Some(due);
-                    self.timing.expiry_unknown();
-                }
+            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value)
+                && self.next_due_ms.is_none_or(|next| due < next)
+            {
+                self.next_due_ms = Some(due);
+                self.timing.expiry_unknown();
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }

@@ -137,13 +137,7 @@ impl Node {
     ) -> Result<Node, OpenError> {
         std::fs::create_dir_all(dir)
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
-        let dead = Arc::new(DeadSet::default());
-        let lsm = Lsm::open(
-            &dir.join("lsm"),
-            options.lsm,
-            Arc::clone(&dead),
-            commands::types::header::version_of,
-        )?;
+        let (lsm, dead) = open_lsm(dir, &options)?;
         let mut applied = BTreeMap::new();
         for assignment in assignments {
             applied.insert(assignment.partition.0, recover_applied(&lsm, &dead, assignment)?);
@@ -529,6 +523,13 @@ fn start_threads(
         spawn("clock", Box::new(driver::run_clock))?,
         spawn("flush", Box::new(driver::run_flush))?,
     ])
+}
+
+fn open_lsm(dir: &Path, options: &NodeOptions) -> Result<(Lsm, Arc<DeadSet>), OpenError> {
+    let dead = Arc::new(DeadSet::default());
+    let version_of = commands::types::header::version_of;
+    let lsm = Lsm::open(&dir.join("lsm"), options.lsm, Arc::clone(&dead), version_of)?;
+    Ok((lsm, dead))
 }
 
 fn recover_applied(
