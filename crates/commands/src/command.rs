@@ -218,6 +218,8 @@ impl Flags {
     pub const PROTECTED: Flags = Flags(1 << 20);
     /// Not Redis's: belongs to the ACL category `dangerous` although not ADMIN.
     pub const DANGEROUS: Flags = Flags(1 << 21);
+    /// Not Redis's: belongs to the ACL categories `admin` and `dangerous` although not ADMIN.
+    pub const ADMIN_CATEGORY: Flags = Flags(1 << 22);
 }
 
 #[allow(missing_docs, reason = "each is Redis's key spec flag of that name")]
@@ -265,6 +267,7 @@ pub enum Session {
     Reset,
     Copy,
     Wait,
+    Waitaof,
     Time,
     Multi,
     Exec,
@@ -319,6 +322,49 @@ pub enum Session {
     MemoryDoctor,
     MemoryStats,
     MemoryHelp,
+    MemoryMallocStats,
+    MemoryPurge,
+    Debug,
+    Lolwut,
+    AclCat,
+    AclDeluser,
+    AclDryrun,
+    AclGenpass,
+    AclGetuser,
+    AclList,
+    AclLoad,
+    AclLog,
+    AclSave,
+    AclSetuser,
+    AclUsers,
+    AclWhoami,
+    AclHelp,
+    ClusterChange,
+    ClusterCountkeysinslot,
+    ClusterFailureReports,
+    ClusterGetkeysinslot,
+    ClusterInfo,
+    ClusterKeyslot,
+    ClusterLinks,
+    /// READONLY, READWRITE and ASKING.
+    ClusterMode,
+    ClusterMyid,
+    ClusterNodes,
+    ClusterReplicas,
+    ClusterShards,
+    ClusterSlots,
+    ClusterHelp,
+    Lastsave,
+    ModuleList,
+    ModuleHelp,
+    /// Refused: there are no modules.
+    NoModules,
+    /// Refused: there is no replication stream.
+    NoReplication,
+    /// Refused: there are no snapshots.
+    NoSnapshots,
+    Replicaof,
+    Role,
     AdminStatus,
     AdminPartitions,
     AdminCacheFlush,

@@ -83,11 +83,16 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
         ("write", flags.has(Flags::WRITE)),
         ("read", flags.has(Flags::READONLY)),
         ("pubsub", flags.has(Flags::PUBSUB)),
-        ("admin", flags.has(Flags::ADMIN)),
+        ("admin", flags.has(Flags::ADMIN) || flags.has(Flags::ADMIN_CATEGORY)),
         ("fast", flags.has(Flags::FAST)),
         ("slow", !flags.has(Flags::FAST)),
         ("blocking", flags.has(Flags::BLOCKING)),
-        ("dangerous", flags.has(Flags::ADMIN) || flags.has(Flags::DANGEROUS)),
+        (
+            "dangerous",
+            [Flags::ADMIN, Flags::DANGEROUS, Flags::ADMIN_CATEGORY]
+                .into_iter()
+                .any(|f| flags.has(f)),
+        ),
     ];
     // What is sorted may be any of these.
     let of_sort = |name: &str| {
@@ -107,7 +112,9 @@ fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
         return None;
     }
     match (entry.group.map_or(command.name, |group| group.name), command.name) {
-        ("WAIT" | "COMMAND", _) => Some("connection"),
+        ("WAIT" | "WAITAOF" | "COMMAND" | "ASKING" | "READONLY" | "READWRITE", _) => {
+            Some("connection")
+        }
         ("SORT" | "SORT_RO", _) => None,
         ("DBSIZE" | "FLUSHDB" | "FLUSHALL", _) => Some("keyspace"),
         _ => of(entry)?.0.category,
@@ -140,6 +147,8 @@ pub const CATEGORIES: &[&str] = &[
 ];
 
 const HELP: &str = "Lists the subcommands.";
+const NO_TOPOLOGY: &str =
+    "Refused: partitions and their nodes are no clients' business; see ADMIN.";
 const BY_SUBCOMMAND: &str = "Depends on subcommand.";
 
 static GROUPS: &[DocGroup] = &[
@@ -156,6 +165,9 @@ static GROUPS: &[DocGroup] = &[
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
     DocGroup { name: "server", category: None, docs: SERVER },
+    DocGroup { name: "server", category: None, docs: ACL },
+    DocGroup { name: "server", category: None, docs: ABSENT },
+    DocGroup { name: "cluster", category: None, docs: CLUSTER },
 ];
 
 #[rustfmt::skip]
@@ -395,6 +407,7 @@ const GENERIC: &[Doc] = &[
     doc("TTL", "1.0.0", "O(1)", "key", "Returns the time to live of a key in seconds."),
     doc("TYPE", "1.0.0", "O(1)", "key", "Returns the type of a value."),
     doc("UNLINK", "4.0.0", "O(N) where N is the number of keys", "key...", "Deletes keys."),
+    doc("WAITAOF", "7.2.0", "O(1)", "numlocal:integer numreplicas:integer timeout:integer", "Waits until this connection's writes are on the disks of so many replicas."),
     doc("WAIT", "3.0.0", "O(1)", "numreplicas:integer timeout:integer", "Waits until this connection's writes are on so many replicas."),
 ];
 
@@ -456,6 +469,7 @@ const SERVER: &[Doc] = &[
     doc("CONFIG|RESETSTAT", "2.0.0", "O(N) where N is the number of commands", "", "Sets the statistics of INFO to zero."),
     doc("CONFIG|REWRITE", "2.8.0", "O(1)", "", "Writes changed parameters to the configuration file."),
     doc("CONFIG|SET", "2.0.0", "O(N) where N is the number of parameters given", "<parameter value>...", "Changes parameters."),
+    doc("DEBUG", "1.0.0", "Depends on the subcommand", "subcommand:string [argument:string...]", "For tests: off unless the server was started with enable-debug-command."),
     doc("DBSIZE", "1.0.0", "O(N) where N is the number of partitions", "", "Returns the number of keys in the table."),
     doc("FLUSHALL", "1.0.0", "O(N) where N is the number of partitions", "[ASYNC | SYNC]", "Deletes all keys of all tables."),
     doc("FLUSHDB", "1.0.0", "O(N) where N is the number of partitions", "[ASYNC | SYNC]", "Deletes all keys of the table."),
@@ -468,9 +482,12 @@ const SERVER: &[Doc] = &[
     doc("LATENCY|HISTORY", "2.8.13", "O(1)", "event", "Returns the samples of a latency event."),
     doc("LATENCY|LATEST", "2.8.13", "O(1)", "", "Returns the newest sample of each latency event."),
     doc("LATENCY|RESET", "2.8.13", "O(1)", "[event...]", "Forgets latency events."),
+    doc("LOLWUT", "5.0.0", "O(1)", "[VERSION version:integer]", "Draws something and tells the version."),
     doc("MEMORY", "4.0.0", BY_SUBCOMMAND, "", "Looks at what memory is used for."),
     doc("MEMORY|DOCTOR", "4.0.0", "O(N) where N is the number of nodes", "", "Says in plain words what is wrong with the memory in use."),
     doc("MEMORY|HELP", "4.0.0", "O(1)", "", HELP),
+    doc("MEMORY|MALLOC-STATS", "4.0.0", "O(1)", "", "Returns what the allocator tells of itself."),
+    doc("MEMORY|PURGE", "4.0.0", "O(1)", "", "Gives unused memory back to the system."),
     doc("MEMORY|STATS", "4.0.0", "O(N) where N is the number of nodes", "", "Returns what memory is used for."),
     doc("MEMORY|USAGE", "4.0.0", "O(1)", "key [SAMPLES count]", "Returns the bytes of a key's rows."),
     doc("SHUTDOWN", "1.0.0", "O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server."),
@@ -480,6 +497,81 @@ const SERVER: &[Doc] = &[
     doc("SLOWLOG|LEN", "2.2.12", "O(1)", "", "Returns the number of slow commands kept."),
     doc("SLOWLOG|RESET", "2.2.12", "O(N) where N is the number of entries", "", "Forgets slow commands."),
     doc("TIME", "2.6.0", "O(1)", "", "Returns the time of the server."),
+];
+
+#[rustfmt::skip]
+const ACL: &[Doc] = &[
+    doc("ACL", "6.0.0", BY_SUBCOMMAND, "", "Looks at users and changes what they may do."),
+    doc("ACL|CAT", "6.0.0", "O(N) where N is the number of commands", "[category:string]", "Returns the categories of commands, or the commands of one."),
+    doc("ACL|DELUSER", "6.0.0", "O(N) where N is the number of connections", "username:string...", "Removes users and closes their connections."),
+    doc("ACL|DRYRUN", "7.0.0", "O(N) where N is the number of the user's rules", "username:string command:string [arg...]", "Tells whether a user may run a command."),
+    doc("ACL|GENPASS", "6.0.0", "O(1)", "[bits:integer]", "Makes up a password."),
+    doc("ACL|GETUSER", "6.0.0", "O(N) where N is the number of the user's rules", "username:string", "Returns the rules of a user."),
+    doc("ACL|HELP", "6.0.0", "O(1)", "", HELP),
+    doc("ACL|LIST", "6.0.0", "O(N) where N is the number of users", "", "Returns all users as lines of the ACL file."),
+    doc("ACL|LOAD", "6.0.0", "O(N) where N is the number of users", "", "Reads the ACL file again."),
+    doc("ACL|LOG", "6.0.0", "O(N) where N is the number of entries", "[count:integer | RESET]", "Returns what was denied of late."),
+    doc("ACL|SAVE", "6.0.0", "O(N) where N is the number of users", "", "Writes the ACL file."),
+    doc("ACL|SETUSER", "6.0.0", "O(N) where N is the number of rules", "username:string [rule:string...]", "Makes a user or changes one."),
+    doc("ACL|USERS", "6.0.0", "O(N) where N is the number of users", "", "Returns the names of all users."),
+    doc("ACL|WHOAMI", "6.0.0", "O(1)", "", "Returns the user of the connection."),
+];
+
+#[rustfmt::skip]
+const ABSENT: &[Doc] = &[
+    doc("BGREWRITEAOF", "1.0.0", "O(1)", "", "Refused: there is no append-only file."),
+    doc("BGSAVE", "1.0.0", "O(1)", "[SCHEDULE]", "Refused: there are no snapshot files; every write is on a quorum of disks."),
+    doc("FAILOVER", "6.2.0", "O(1)", "[argument:string...]", "Refused: leaders are elected."),
+    doc("LASTSAVE", "1.0.0", "O(1)", "", "Returns when the server was started, as there are no snapshots."),
+    doc("MODULE", "4.0.0", BY_SUBCOMMAND, "", "There are no modules."),
+    doc("MODULE|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("MODULE|LIST", "4.0.0", "O(1)", "", "Returns no module."),
+    doc("MODULE|LOAD", "4.0.0", "O(1)", "path:string [arg...]", "Refused: there are no modules."),
+    doc("MODULE|LOADEX", "7.0.0", "O(1)", "path:string [argument:string...]", "Refused: there are no modules."),
+    doc("MODULE|UNLOAD", "4.0.0", "O(1)", "name:string", "Refused: there are no modules."),
+    doc("PSYNC", "2.8.0", "O(1)", "replicationid:string offset:integer", "Refused: there is no replication stream."),
+    doc("REPLCONF", "3.0.0", "O(1)", "[argument:string...]", "Refused: there is no replication stream."),
+    doc("REPLICAOF", "5.0.0", "O(1)", "<args:string NO | ONE>", "Changes nothing with NO ONE; else it is refused."),
+    doc("ROLE", "2.8.12", "O(1)", "", "Returns that this is a master without replicas of Redis's kind."),
+    doc("SAVE", "1.0.0", "O(1)", "", "Refused: there are no snapshot files; every write is on a quorum of disks."),
+    doc("SLAVEOF", "1.0.0", "O(1)", "<args:string NO | ONE>", "Changes nothing with NO ONE; else it is refused."),
+    doc("SYNC", "1.0.0", "O(1)", "", "Refused: there is no replication stream."),
+];
+
+#[rustfmt::skip]
+const CLUSTER: &[Doc] = &[
+    doc("ASKING", "3.0.0", "O(1)", "", "Changes nothing: every router serves every key."),
+    doc("CLUSTER", "3.0.0", BY_SUBCOMMAND, "", "Tells clients of Redis Cluster where slots are."),
+    doc("CLUSTER|ADDSLOTS", "3.0.0", "O(1)", "slot:integer...", NO_TOPOLOGY),
+    doc("CLUSTER|ADDSLOTSRANGE", "7.0.0", "O(1)", "<start-slot:integer end-slot:integer>...", NO_TOPOLOGY),
+    doc("CLUSTER|BUMPEPOCH", "3.0.0", "O(1)", "", NO_TOPOLOGY),
+    doc("CLUSTER|COUNT-FAILURE-REPORTS", "3.0.0", "O(1)", "node-id:string", "Returns 0: nodes do not report each other."),
+    doc("CLUSTER|COUNTKEYSINSLOT", "3.0.0", "O(N) where N is the number of keys in the slot", "slot:integer", "Counts the keys of a slot."),
+    doc("CLUSTER|DELSLOTS", "3.0.0", "O(1)", "slot:integer...", NO_TOPOLOGY),
+    doc("CLUSTER|DELSLOTSRANGE", "7.0.0", "O(1)", "<start-slot:integer end-slot:integer>...", NO_TOPOLOGY),
+    doc("CLUSTER|FAILOVER", "3.0.0", "O(1)", "[FORCE | TAKEOVER]", NO_TOPOLOGY),
+    doc("CLUSTER|FLUSHSLOTS", "3.0.0", "O(1)", "", NO_TOPOLOGY),
+    doc("CLUSTER|FORGET", "3.0.0", "O(1)", "node-id:string", NO_TOPOLOGY),
+    doc("CLUSTER|GETKEYSINSLOT", "3.0.0", "O(N) where N is the number of keys returned", "slot:integer count:integer", "Returns keys of a slot."),
+    doc("CLUSTER|HELP", "5.0.0", "O(1)", "", HELP),
+    doc("CLUSTER|INFO", "3.0.0", "O(1)", "", "Describes the cluster as Redis Cluster would."),
+    doc("CLUSTER|KEYSLOT", "3.0.0", "O(N) where N is the length of the key", "key:string", "Returns the slot of a key."),
+    doc("CLUSTER|LINKS", "7.0.0", "O(1)", "", "Returns no link: there is no cluster bus."),
+    doc("CLUSTER|MEET", "3.0.0", "O(1)", "ip:string port:integer [cluster-bus-port:integer]", NO_TOPOLOGY),
+    doc("CLUSTER|MYID", "3.0.0", "O(1)", "", "Returns the name of this router."),
+    doc("CLUSTER|MYSHARDID", "7.2.0", "O(1)", "", "Returns the name of this router."),
+    doc("CLUSTER|NODES", "3.0.0", "O(1)", "", "Describes the routers as nodes of Redis Cluster."),
+    doc("CLUSTER|REPLICAS", "5.0.0", "O(1)", "node-id:string", "Returns no replica: routers have none."),
+    doc("CLUSTER|REPLICATE", "3.0.0", "O(1)", "node-id:string", NO_TOPOLOGY),
+    doc("CLUSTER|RESET", "3.0.0", "O(1)", "[HARD | SOFT]", NO_TOPOLOGY),
+    doc("CLUSTER|SAVECONFIG", "3.0.0", "O(1)", "", NO_TOPOLOGY),
+    doc("CLUSTER|SET-CONFIG-EPOCH", "3.0.0", "O(1)", "config-epoch:integer", NO_TOPOLOGY),
+    doc("CLUSTER|SETSLOT", "3.0.0", "O(1)", "slot:integer subcommand:string [node-id:string]", NO_TOPOLOGY),
+    doc("CLUSTER|SHARDS", "7.0.0", "O(1)", "", "Describes the routers and their slots."),
+    doc("CLUSTER|SLAVES", "3.0.0", "O(1)", "node-id:string", "Returns no replica: routers have none."),
+    doc("CLUSTER|SLOTS", "3.0.0", "O(1)", "", "Returns which router clients should ask for which slots."),
+    doc("READONLY", "3.0.0", "O(1)", "", "Changes nothing: reads are always of the newest write."),
+    doc("READWRITE", "3.0.0", "O(1)", "", "Changes nothing."),
 ];
 
 const CHANGES: &[&str] = &["nondeterministic_output"];
@@ -498,6 +590,17 @@ const EACH_SHARD: &[&str] =
 static TIPS: &[(&str, &[&str])] = &[
     ("CLIENT|INFO", CHANGES),
     ("CLIENT|LIST", CHANGES),
+    ("CLUSTER|BUMPEPOCH", CHANGES),
+    ("CLUSTER|COUNT-FAILURE-REPORTS", CHANGES),
+    ("CLUSTER|GETKEYSINSLOT", CHANGES),
+    ("CLUSTER|INFO", CHANGES),
+    ("CLUSTER|LINKS", CHANGES),
+    ("CLUSTER|MYSHARDID", CHANGES),
+    ("CLUSTER|NODES", CHANGES),
+    ("CLUSTER|REPLICAS", CHANGES),
+    ("CLUSTER|SHARDS", CHANGES),
+    ("CLUSTER|SLAVES", CHANGES),
+    ("CLUSTER|SLOTS", CHANGES),
     ("COMMAND", UNORDERED),
     ("COMMAND|DOCS", UNORDERED),
     ("COMMAND|INFO", UNORDERED),
@@ -518,6 +621,7 @@ static TIPS: &[(&str, &[&str])] = &[
     ("HVALS", UNORDERED),
     ("INFO", EACH_SHARD),
     ("KEYS", &["request_policy:all_shards", "nondeterministic_output_order"]),
+    ("LASTSAVE", CHANGES),
     ("LATENCY|DOCTOR", EACH_NODE),
     ("LATENCY|GRAPH", EACH_NODE),
     ("LATENCY|HISTOGRAM", EACH_NODE),
@@ -525,7 +629,10 @@ static TIPS: &[(&str, &[&str])] = &[
     ("LATENCY|LATEST", EACH_NODE),
     ("LATENCY|RESET", ALL_NODES_OK),
     ("MEMORY|DOCTOR", EACH_SHARD),
+    ("MEMORY|MALLOC-STATS", EACH_SHARD),
+    ("MEMORY|PURGE", ALL_SHARDS_OK),
     ("MEMORY|STATS", EACH_SHARD),
+    ("MODULE|LIST", UNORDERED),
     ("MGET", &["request_policy:multi_shard"]),
     ("MSET", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("MSETNX", &["request_policy:multi_shard", "response_policy:agg_min"]),
@@ -557,6 +664,7 @@ static TIPS: &[(&str, &[&str])] = &[
     ("XINFO|CONSUMERS", CHANGES),
     ("XPENDING", CHANGES),
     ("XTRIM", CHANGES),
+    ("WAITAOF", &["request_policy:all_shards", "response_policy:agg_min"]),
     ("WAIT", &["request_policy:all_shards", "response_policy:agg_min"]),
     ("ZRANDMEMBER", CHANGES),
     ("ZSCAN", CHANGES),

@@ -117,6 +117,33 @@ pub enum CommandError {
     /// PFSELFTEST found something wrong.
     #[error("ERR TESTFAILED {0}")]
     SelfTestFailed(String),
+    /// A user may not run the command of this name.
+    #[error("NOPERM this user has no permissions to run the '{0}' command")]
+    NoPermission(String),
+    /// A user may no longer run a command that EXEC would run; why.
+    #[error(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC \
+         call. This command is no longer allowed for the following reason: {0}"
+    )]
+    NoPermissionAtExec(&'static str),
+    /// ACL SETUSER met a rule that is wrong.
+    #[error("ERR Error in ACL SETUSER modifier '{0}': {1}")]
+    AclModifier(Echo, AclRuleError),
+    /// ACL SETUSER met a selector without an end.
+    #[error("ERR Unmatched parenthesis in acl selector starting at '{0}'.")]
+    AclUnmatched(Echo),
+    /// ACL CAT was asked for a category that does not exist.
+    #[error("ERR Unknown category '{0}'")]
+    AclCategory(Echo),
+    /// ACL DRYRUN names a user that does not exist.
+    #[error("ERR User '{0}' not found")]
+    AclNoUser(Echo),
+    /// ACL DRYRUN names a command that does not exist.
+    #[error("ERR Command '{0}' not found")]
+    AclNoCommand(Echo),
+    /// CLUSTER names a node that does not exist.
+    #[error("ERR Unknown node {0}")]
+    ClusterUnknownNode(Echo),
     /// There is no such stream, or no such group of it: the key and the group.
     #[error("NOGROUP No such key '{0}' or consumer group '{1}'")]
     NoGroup(Echo, Echo),
@@ -153,6 +180,35 @@ pub enum CommandError {
     /// A stored row could not be read.
     #[error("ERR {0}")]
     Storage(String),
+}
+
+/// What is wrong with a rule of ACL SETUSER, or of a line of the ACL file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text says it")]
+pub enum AclRuleError {
+    #[error("Unknown command or category name in ACL")]
+    Unknown,
+    #[error("Syntax error")]
+    Syntax,
+    #[error(
+        "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have \
+         any effect. Try 'resetkeys' to start with an empty list of patterns"
+    )]
+    AfterAllKeys,
+    #[error(
+        "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not \
+         have any effect. Try 'resetchannels' to start with an empty list of channels"
+    )]
+    AfterAllChannels,
+    #[error("The password you are trying to remove from the user does not exist")]
+    NoSuchPassword,
+    #[error(
+        "The password hash must be exactly 64 characters and contain only lowercase hexadecimal \
+         characters"
+    )]
+    NoHash,
+    #[error("Allowing first-arg of a subcommand is not supported")]
+    ArgumentOfSubcommand,
 }
 
 #[allow(missing_docs, reason = "the text says it")]
@@ -395,6 +451,33 @@ impl CommandError {
     );
     pub const LPOS_MAXLEN: CommandError = CommandError::text("ERR MAXLEN can't be negative");
 
+    pub const NO_PERMISSION_KEY: CommandError = CommandError::text(
+        "NOPERM this user has no permissions to access one of the keys used as arguments",
+    );
+    pub const NO_PERMISSION_CHANNEL: CommandError = CommandError::text(
+        "NOPERM this user has no permissions to access one of the channels used as arguments",
+    );
+    pub const SORT_BY_DENIED: CommandError =
+        CommandError::text("ERR BY option of SORT denied due to insufficient ACL permissions.");
+    pub const SORT_GET_DENIED: CommandError =
+        CommandError::text("ERR GET option of SORT denied due to insufficient ACL permissions.");
+    pub const ACL_USERNAME: CommandError =
+        CommandError::text("ERR Usernames can't contain spaces or null characters");
+    pub const ACL_DEFAULT_STAYS: CommandError =
+        CommandError::text("ERR The 'default' user cannot be removed");
+    pub const ACL_GENPASS: CommandError = CommandError::text(
+        "ERR ACL GENPASS argument must be the number of bits for the output password, a positive \
+         number up to 4096",
+    );
+    pub const ACL_NO_FILE: CommandError = CommandError::text(
+        "ERR This Redis instance is not configured to use an ACL file. You may want to specify users \
+         via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis \
+         configuration file set) in order to store users in the Redis configuration.",
+    );
+    pub const ACL_SAVE_FAILED: CommandError = CommandError::text(
+        "ERR There was an error trying to save the ACLs. Please check the server logs for more \
+         information",
+    );
     pub const NOAUTH: CommandError = CommandError::text("NOAUTH Authentication required.");
     pub const NOAUTH_HELLO: CommandError = CommandError::text(
         "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
@@ -465,6 +548,44 @@ impl CommandError {
     pub const UNCERTAIN: CommandError = CommandError::text(
         "UNCERTAIN the write may or may not have happened: its quorum did not answer in time",
     );
+    pub const NO_SNAPSHOTS: CommandError = CommandError::text(
+        "ERR there are no snapshot files and no append-only file to write: every acknowledged write \
+         is on a quorum of disks already",
+    );
+    pub const NO_REPLICATION: CommandError = CommandError::text(
+        "ERR there is no replication stream: partitions replicate themselves and elect their leaders; \
+         to copy the data elsewhere use SCAN, DUMP and RESTORE",
+    );
+    pub const NO_REPLICAOF: CommandError = CommandError::text(
+        "ERR this server cannot follow another one; to copy its data use 'evenkeel import --from \
+         host:port'",
+    );
+    pub const NO_MODULES: CommandError = CommandError::text(
+        "ERR MODULE command not allowed: there are no modules, and none can be loaded",
+    );
+    pub const CLUSTER_DISABLED: CommandError =
+        CommandError::text("ERR This instance has cluster support disabled");
+    pub const CLUSTER_CHANGE: CommandError = CommandError::text(
+        "ERR slots and nodes are not changed by CLUSTER: partitions are placed, moved and healed behind \
+         the routers; see ADMIN HELP and ADMIN PARTITIONS",
+    );
+    pub const CLUSTER_SLOT: CommandError = CommandError::text("ERR Invalid slot");
+    pub const CLUSTER_KEYS: CommandError = CommandError::text("ERR Invalid slot or number of keys");
+    pub const WAITAOF_LOCAL: CommandError =
+        CommandError::text("ERR value is out of range, value must between 0 and 1");
+    pub const DEBUG_DISABLED: CommandError = CommandError::text(
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
+         can run it from a local connection, otherwise you need to set this option in the \
+         configuration file, and then restart the server.",
+    );
+    pub const DEBUG_RESP2: CommandError =
+        CommandError::text("ERR RESP2 is not supported by this command");
+    pub const DEBUG_PROTOCOL: CommandError = CommandError::text(
+        "ERR Wrong protocol type name. Please use one of the following: \
+         string|integer|double|bignum|null|array|set|map|push|verbatim|true|false",
+    );
+    pub const EXPIRY_STAYS_ON: CommandError =
+        CommandError::text("ERR what has expired is always deleted: this cannot be switched off");
     pub const FAULTS_DISABLED: CommandError =
         CommandError::text("ERR ADMIN FAULT is off; start the server with faults enabled");
 

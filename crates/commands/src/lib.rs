@@ -7,6 +7,7 @@
 //! To add a command: write its row in its family file, the handler under it, and a golden script
 //! `testscripts/<family>/<command>`; touch `types/` only for new storage behaviour.
 
+pub mod acl;
 mod args;
 mod command;
 mod cursor;
@@ -29,11 +30,12 @@ pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
     Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
 };
-pub use error::{CommandError, Echo};
+pub use error::{AclRuleError, CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, object_help};
 pub use families::hyperloglog::hyperloglog_self_test;
 pub use families::stream_group::XGROUP_HELP;
 pub use families::stream_info::XINFO_HELP;
 pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
+pub use types::dump::{rdb_checksum, unpack_lzf};
 pub use view::{Direction, MemoryView, Row, View, ViewError};

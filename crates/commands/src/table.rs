@@ -24,6 +24,9 @@ static FAMILIES: &[&[Command]] = &[
     families::transactions::COMMANDS,
     families::connection::COMMANDS,
     families::server::COMMANDS,
+    families::acl::COMMANDS,
+    families::cluster::COMMANDS,
+    families::absent::COMMANDS,
     families::admin::COMMANDS,
 ];
 

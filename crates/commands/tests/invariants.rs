@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use commands::rows::{self, RowKind};
 use commands::types::header::{self, Header, Kind, Value};
-use commands::types::keyspace;
+use commands::types::keyspace::{self, ExpiryAgenda};
 use commands::{Args, Counters, Direction, Run, Txn, View, docs, table};
 use support::{Random, START_MS, Session, print, split};
 use wire::ids::{TableId, Version};
@@ -329,10 +329,10 @@ fn an_expired_key_is_counted_once_by_whoever_ends_it() {
     for (line, expired) in [("DEL a", 1), ("MSET b 1 c 2 b 3", 2), ("SET b 4", 0), ("DEL a", 0)] {
         let effects = session.effects_of(line);
         assert_eq!(effects.expired, expired, "{line}");
-        session.view.apply(effects);
+        session.apply(effects);
     }
     let mut txn = session.begin();
-    keyspace::expire_due(&mut txn, usize::MAX).expect("readable");
+    keyspace::expire_due(&mut txn, &ExpiryAgenda::UNKNOWN, usize::MAX).expect("readable");
     assert_eq!(txn.into_effects().expired, 1, "d");
 }
 
@@ -350,7 +350,7 @@ fn put_collection(session: &mut Session, key: &str, subs: &[&str]) -> Version {
     let value = Value::Rows { kind: Kind::Hash, generation, count, bytes: 5 * count, body };
     keyspace::store(&mut txn, key.as_bytes(), found, value, None);
     let effects = txn.into_effects();
-    session.view.apply(effects);
+    session.apply(effects);
     generation
 }
 
@@ -378,18 +378,18 @@ fn collections_are_renamed_copied_and_dropped_with_their_rows() {
     // The same placement: the rows stay where they are.
     let effects = session.effects_of("RENAME {t}a {t}b");
     assert_eq!((effects.dropped.len(), effects.writes.len()), (0, 2));
-    session.view.apply(effects);
+    session.apply(effects);
     assert_eq!(data_subs(&session, "{t}b"), ["x", "y"]);
 
     // Another placement: new rows, and the old generation is dropped.
     let effects = session.effects_of("RENAME {t}b elsewhere");
     assert_eq!(effects.dropped, [generation]);
-    session.view.apply(effects);
+    session.apply(effects);
     assert_eq!(data_subs(&session, "elsewhere"), ["x", "y"]);
 
     let effects = session.effects_of("COPY elsewhere twin");
     assert_eq!(effects.dropped, []);
-    session.view.apply(effects);
+    session.apply(effects);
     assert_eq!(data_subs(&session, "twin"), ["x", "y"]);
     assert_eq!(session.view.counters, recount(&session));
 
@@ -507,7 +507,7 @@ fn a_transaction_reads_its_own_writes() {
         }
         let effects = txn.into_effects();
         assert!(effects.writes.is_sorted_by(|a, b| a.row < b.row), "ascending, each row once");
-        session.view.apply(effects);
+        session.apply(effects);
         assert_eq!(session.view.rows, model);
     }
 }
@@ -646,7 +646,7 @@ fn run_on_a_few_keys(entry: &table::Entry, args: &[Bytes]) {
             let mut txn = session.begin();
             if handler(&mut txn, Args(args)).is_ok() {
                 let effects = txn.into_effects();
-                session.view.apply(effects);
+                session.apply(effects);
             }
         }
         _ => {}

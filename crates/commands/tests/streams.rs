@@ -72,7 +72,7 @@ fn an_xadd_writes_no_more_than_the_header_and_a_chunk() {
         assert!(effects.writes.len() <= 2);
         bytes +=
             effects.writes.iter().filter_map(|w| w.value.as_ref()).map(|v| v.len()).sum::<usize>();
-        session.view.apply(effects);
+        session.apply(effects);
     }
     assert!(bytes < 100 * 1_000, "{bytes} bytes for 100 entries");
 }

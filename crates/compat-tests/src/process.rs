@@ -43,6 +43,8 @@ pub struct Options {
     pub password: Option<String>,
     /// The most connections at once.
     pub clients_max: Option<u32>,
+    /// Options of the command line besides those above.
+    pub extra: Vec<String>,
     /// An ERROR or WARN line that contains one of these is expected.
     pub expected_log: Vec<&'static str>,
 }
@@ -56,6 +58,7 @@ impl Options {
             faults: false,
             password: None,
             clients_max: None,
+            extra: Vec::new(),
             expected_log: Vec::new(),
         }
     }
@@ -93,6 +96,7 @@ impl Options {
         if let Some(clients_max) = self.clients_max {
             command.args(["--maxclients", &clients_max.to_string()]);
         }
+        command.args(&self.extra);
         Ok(command)
     }
 }

@@ -1,4 +1,4 @@
-//! Client libraries as their users use them: redis-py and the `redis` crate, both protocols.
+//! Client libraries and job queues as their users use them: of Python, Node.js and Rust.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,41 +6,109 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use compat_tests::process::{Options, Server};
+use fred::interfaces::{
+    ClientLike, EventInterface, KeysInterface, ListInterface, PubsubInterface, TransactionInterface,
+};
+use fred::types::RespVersion;
 use redis::Commands;
 
-/// The interpreter of a virtual environment with redis-py, which is made once.
-fn python() -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
-    let requirements = folder.join("requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)?;
-    let venv = std::env::current_exe()?.ancestors().nth(3).context("target")?.join("python-venv");
-    let (python, stamp) = (venv.join("bin/python"), venv.join("installed.txt"));
+/// A folder of scripts in this crate.
+fn scripts(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// A folder below `target` that is made once by `make`, and again when what it is made from changes.
+fn made_once(name: &str, wanted: &str, make: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let dir = std::env::current_exe()?.ancestors().nth(3).context("target")?.join(name);
+    let stamp = dir.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
+        return Ok(dir);
     }
-    let run = |command: &mut Command| -> Result<()> {
-        let output = command.output().with_context(|| format!("run {command:?}"))?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    };
-    run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).context("package python3-venv")?;
-    run(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(&requirements))?;
+    std::fs::create_dir_all(&dir)?;
+    make(&dir)?;
     std::fs::write(stamp, wanted)?;
-    Ok(python)
+    Ok(dir)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The interpreter of a virtual environment with what the Python scripts need.
+fn python() -> Result<PathBuf> {
+    let requirements = scripts("python").join("requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements)?;
+    let venv = made_once("python-venv", &wanted, |venv| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(venv))
+            .context("package python3-venv")?;
+        let pip = ["-m", "pip", "install", "-q", "-r"];
+        run(Command::new(venv.join("bin/python")).args(pip).arg(&requirements))
+    })?;
+    Ok(venv.join("bin/python"))
+}
+
+/// A folder with the packages that the Node.js scripts need; a script must lie in it to find them.
+fn node_folder() -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(scripts("node").join("package.json"))?;
+    made_once("node-clients", &wanted, |dir| {
+        std::fs::write(dir.join("package.json"), &wanted)?;
+        let npm = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"];
+        run(Command::new("npm").args(npm).current_dir(dir)).context("package npm")
+    })
+}
+
+/// Runs a script with the port of a fresh server; it must end well and say `ok`.
+fn run_script(interpreter: &Path, script: &Path) {
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut command = Command::new(interpreter);
+    let output = command.arg(script).arg(server.port().to_string()).output().expect("run it");
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let is_ok = output.status.success() && stdout.trim() == "ok";
+    assert!(is_ok, "{}: {stdout}\n{stderr}", script.display());
+}
+
+fn run_python(script: &str) {
+    run_script(&python().expect("packages of Python"), &scripts("python").join(script));
+}
+
+fn run_node(script: &str) {
+    let folder = node_folder().expect("packages of Node.js");
+    let copy = folder.join(script);
+    std::fs::copy(scripts("node").join(script), &copy).expect("copy the script");
+    run_script(Path::new("node"), &copy);
 }
 
 #[test]
 fn redis_py_is_content() {
-    let server = Server::start(Options::evenkeel()).expect("start");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client.py");
-    let output = Command::new(python().expect("redis-py"))
-        .arg(script)
-        .arg(server.port().to_string())
-        .output()
-        .expect("run python");
-    let (stdout, stderr) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && stdout.trim() == "ok", "{stdout}\n{stderr}");
+    run_python("client.py");
+}
+
+#[test]
+fn ioredis_is_content() {
+    run_node("client_ioredis.mjs");
+}
+
+#[test]
+fn node_redis_is_content() {
+    run_node("client_node_redis.mjs");
+}
+
+#[test]
+fn celery_runs_its_jobs_though_its_connections_are_killed() {
+    run_python("queue_celery.py");
+}
+
+#[test]
+fn rq_runs_its_jobs_though_its_connections_are_killed() {
+    run_python("queue_rq.py");
+}
+
+#[test]
+fn bullmq_runs_its_jobs_though_its_connections_are_killed() {
+    run_node("queue_bullmq.mjs");
 }
 
 #[test]
@@ -98,4 +166,56 @@ fn dialogue(connection: &mut redis::Connection) -> redis::RedisResult<()> {
     let info: redis::InfoDict = redis::cmd("INFO").query(connection)?;
     assert!(info.get::<String>("redis_version").is_some());
     Ok(())
+}
+
+#[tokio::test]
+async fn the_fred_crate_is_content() {
+    let server = Server::start(Options::evenkeel()).expect("start");
+    for version in [RespVersion::RESP2, RespVersion::RESP3] {
+        fred_dialogue(server.port(), &version)
+            .await
+            .unwrap_or_else(|error| panic!("{version:?}: {error}"));
+    }
+}
+
+async fn fred_dialogue(port: u16, version: &RespVersion) -> Result<(), fred::error::Error> {
+    let connect = async || {
+        let mut config = fred::prelude::Config::from_url(&format!("redis://127.0.0.1:{port}/5"))?;
+        config.version = version.clone();
+        let client = fred::prelude::Builder::from_config(config).build()?;
+        client.init().await?;
+        Ok::<_, fred::error::Error>(client)
+    };
+    let (client, other) = (connect().await?, connect().await?);
+    client.flushall::<()>(false).await?;
+    client.set::<(), _, _>("key", "value", None, None, false).await?;
+    assert_eq!(client.get::<Option<String>, _>("key").await?.as_deref(), Some("value"));
+    assert_eq!(client.get::<Option<String>, _>("nosuch").await?, None);
+
+    let pipeline = client.pipeline();
+    pipeline.incr::<(), _>("n").await?;
+    pipeline.incr_by::<(), _>("n", 41).await?;
+    assert_eq!(pipeline.all::<Vec<i64>>().await?, [1, 42]);
+    let transaction = client.multi();
+    transaction.rpush::<(), _, _>("list", vec!["a", "b"]).await?;
+    transaction.lrange::<(), _>("list", 0, -1).await?;
+    let (length, items): (i64, Vec<String>) = transaction.exec(true).await?;
+    assert_eq!((length, items), (2, vec!["a".to_owned(), "b".to_owned()]));
+
+    // One waits, the other brings.
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.blpop::<(String, String), _>("queue", 10.0).await }
+    });
+    other.rpush::<(), _, _>("queue", "job").await?;
+    let popped = waits.await.expect("the waiting task")?;
+    assert_eq!(popped, ("queue".to_owned(), "job".to_owned()));
+
+    let mut messages = other.message_rx();
+    other.subscribe("news").await?;
+    assert_eq!(client.publish::<i64, _, _>("news", "hello").await?, 1);
+    let message = messages.recv().await.expect("a message");
+    assert_eq!((&*message.channel, message.value.as_str().as_deref()), ("news", Some("hello")));
+    client.quit().await?;
+    other.quit().await
 }

@@ -39,7 +39,17 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     config|help dbsize flushdb flushall time slowlog slowlog|get slowlog|len slowlog|reset slowlog|help \
     memory memory|doctor memory|help memory|stats memory|usage \
     latency latency|latest latency|history latency|reset latency|histogram latency|graph latency|doctor \
-    latency|help wait shutdown";
+    latency|help wait waitaof shutdown debug lolwut memory|malloc-stats memory|purge \
+    acl acl|cat acl|deluser acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|load acl|log acl|save \
+    acl|setuser acl|users acl|whoami \
+    asking readonly readwrite cluster cluster|addslots cluster|addslotsrange cluster|bumpepoch \
+    cluster|count-failure-reports cluster|countkeysinslot cluster|delslots cluster|delslotsrange \
+    cluster|failover cluster|flushslots cluster|forget cluster|getkeysinslot cluster|help cluster|info \
+    cluster|keyslot cluster|links cluster|meet cluster|myid cluster|myshardid cluster|nodes cluster|replicas \
+    cluster|replicate cluster|reset cluster|saveconfig cluster|set-config-epoch cluster|setslot \
+    cluster|shards cluster|slaves cluster|slots \
+    bgrewriteaof bgsave failover lastsave module module|help module|list module|load module|loadex \
+    module|unload psync replconf replicaof role save slaveof sync";
 
 const FIELDS: &[&str] =
     &["name", "arity", "flags", "first", "last", "step", "acl", "tips", "keys", "subcommands"];

@@ -21,6 +21,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wire::ids::CommandId;
 
+use crate::users::Account;
+
 /// What other connections see of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -49,6 +51,7 @@ pub(crate) struct Client {
     pub(crate) no_touch: AtomicBool,
     pub(crate) closing: AtomicBool,
     pub(crate) names: Mutex<Names>,
+    account: Mutex<Arc<Account>>,
     killed: AtomicBool,
     draining: AtomicBool,
     /// Wakes the connection's task.
@@ -140,7 +143,12 @@ impl Client {
         ended
     }
 
-    pub(crate) fn new(id: u64, peer: SocketAddr, local: SocketAddr, socket: i64) -> Client {
+    pub(crate) fn new(
+        id: u64,
+        (peer, local): (SocketAddr, SocketAddr),
+        socket: i64,
+        account: Arc<Account>,
+    ) -> Client {
         Client {
             id,
             peer,
@@ -163,10 +171,20 @@ impl Client {
             no_touch: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             names: Mutex::new(Names::default()),
+            account: Mutex::new(account),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             wake: Mutex::new(None),
         }
+    }
+
+    /// Who it is logged in as.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        self.account.lock().clone()
+    }
+
+    pub(crate) fn set_account(&self, account: Arc<Account>) {
+        *self.account.lock() = account;
     }
 
     /// Notes the command that is about to run; `None` if there is none of that name.
@@ -245,7 +263,7 @@ impl Client {
             "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
              ssub=0 multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
              rbp=0 \
-             obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} \
+             obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user={} redir=-1 resp={} \
              lib-name={} lib-ver={}",
             self.id,
             self.peer,
@@ -260,6 +278,7 @@ impl Client {
             self.watching.load(Relaxed),
             input + output + queued + size_of::<Client>(),
             self.last_command_name(),
+            text(self.account().name()),
             self.protocol.load(Relaxed),
             text(&names.library),
             text(&names.library_version),

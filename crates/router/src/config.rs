@@ -40,7 +40,11 @@ pub(crate) struct Live {
     /// Milliseconds; 0: off.
     pub(crate) latency_threshold_ms: AtomicU64,
     pub(crate) latency_tracking: AtomicBool,
-    pub(crate) password_required: AtomicBool,
+    /// Entries that ACL LOG keeps.
+    pub(crate) acllog_max_len: AtomicU64,
+    /// Whether new users may use all channels.
+    pub(crate) acl_all_channels: AtomicBool,
+    pub(crate) cluster_enabled: AtomicBool,
 }
 
 /// Why a value was refused, as CONFIG SET words it.
@@ -137,7 +141,9 @@ impl Live {
         self.slowlog_max_len.store(natural("slowlog-max-len"), Relaxed);
         self.latency_threshold_ms.store(natural("latency-monitor-threshold"), Relaxed);
         self.latency_tracking.store(text("latency-tracking") == "yes", Relaxed);
-        self.password_required.store(!text("requirepass").is_empty(), Relaxed);
+        self.acllog_max_len.store(natural("acllog-max-len"), Relaxed);
+        self.acl_all_channels.store(text("acl-pubsub-default") == "allchannels", Relaxed);
+        self.cluster_enabled.store(text("cluster-enabled") == "yes", Relaxed);
         let limits = text("client-output-buffer-limit");
         let mut normal = limits.split(' ').skip(1).map(|n| n.parse().unwrap_or(0));
         self.output_hard_bytes.store(normal.next().unwrap_or(0), Relaxed);

@@ -11,6 +11,7 @@ use crate::gather;
 use crate::route::{Attempt, Obstacle, Routed};
 use crate::run;
 use crate::run::transaction::{Exec, Looking};
+use crate::users::Context;
 
 /// Most bytes of an unknown command's name, and of its arguments, that its error repeats.
 const ECHO_BYTES_MAX: usize = 128;
@@ -45,8 +46,12 @@ enum Why {
     Gather(Gather, Tables),
     /// COPY to another table.
     CopyAcross,
-    /// WAIT.
+    /// WAIT or WAITAOF.
     Wait,
+    /// CLUSTER COUNTKEYSINSLOT or GETKEYSINSLOT.
+    KeysInSlot,
+    /// DEBUG.
+    Debug,
     /// WATCH, and what is in its way.
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
@@ -93,12 +98,20 @@ impl Connection {
             }
         };
         self.session.client.runs(Some(entry.id));
-        if !self.session.authenticated && !entry.command.flags.has(Flags::NO_AUTH) {
+        if !self.session.authenticated
+            && !entry.command.flags.has(Flags::NO_AUTH)
+            && !self.is_welcome()
+        {
             self.reject(Some(entry), CommandError::NOAUTH);
             return Progress::Finished;
         }
         if self.session.multi.is_some() && entry.command.flags.has(Flags::NO_MULTI) {
             self.reject(Some(entry), CommandError::NOT_IN_MULTI);
+            return Progress::Finished;
+        }
+        let context = if self.session.multi.is_some() { Context::Multi } else { Context::Toplevel };
+        if let Err(refusal) = self.check_rules(entry, args, context) {
+            self.reject(Some(entry), refusal);
             return Progress::Finished;
         }
         if self.shared.clients.holds_back(self.may_write(entry)) {
@@ -115,7 +128,11 @@ impl Connection {
             return Progress::Finished;
         }
         match (&entry.command.run, entry.command.keys) {
-            (Run::Session(Command::Wait), _) => waits(Why::Wait),
+            (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
+            (Run::Session(Command::Debug), _) => waits(Why::Debug),
+            (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
+                waits(Why::KeysInSlot)
+            }
             (Run::Session(Command::Watch), _) => match self.watch_now(entry, args) {
                 Ok(done) => {
                     self.finish(entry, args, done);
@@ -245,8 +262,16 @@ impl Connection {
             Why::Paused => unreachable!("a command is held back before it is run, not after"),
             Why::Wait => {
                 self.flush().await?;
-                run::wait::run(self, args).await.map(Done::from)
+                let done = match entry.command.run {
+                    Run::Session(Command::Waitaof) => run::wait::aof(self, args).await,
+                    _ => run::wait::run(self, args).await,
+                };
+                done.map(Done::from)
             }
+            Why::KeysInSlot => {
+                run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
+            }
+            Why::Debug => run::debug::run(self, args).await,
             Why::Gather(gather, tables) => {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }

@@ -103,11 +103,34 @@ async fn keys_by_scan(
     table: TableId,
     args: &[Bytes],
 ) -> Result<Done, CommandError> {
+    let mut all = Vec::new();
+    let gates = scan_from(caller, table, 0, Some(&args[1]), |keys, _| {
+        all.extend(keys);
+        true
+    })
+    .await?;
+    Ok(Done { reply: Reply::Array(all), gates, writes: false })
+}
+
+/// Visits the keys of a table in steps of SCAN, from a cursor on, in the order of placements; `visit`
+/// gets the keys of a step and the next cursor, and answers whether to go on.
+///
+/// *Errors*: SCAN's refusal.
+pub(crate) async fn scan_from(
+    caller: &mut Caller,
+    table: TableId,
+    from: u64,
+    pattern: Option<&Bytes>,
+    mut visit: impl FnMut(Vec<Reply>, u64) -> bool,
+) -> Result<Gates, CommandError> {
     let scan = table::lookup(b"SCAN").expect("SCAN is in the table");
     let word = |text: &'static str| Bytes::from_static(text.as_bytes());
-    let mut line =
-        [word("SCAN"), word("0"), word("MATCH"), args[1].clone(), word("COUNT"), word(KEYS_STEP)];
-    let (mut keys, mut gates) = (Vec::new(), Gates::new());
+    let cursor_at = |position: u64| Bytes::from(position.to_string());
+    let mut line = vec![word("SCAN"), cursor_at(from), word("COUNT"), word(KEYS_STEP)];
+    if let Some(pattern) = pattern {
+        line.extend([word("MATCH"), pattern.clone()]);
+    }
+    let mut gates = Gates::new();
     loop {
         let done = cursor(caller, scan, table, &line).await?;
         for gate in done.gates {
@@ -115,14 +138,23 @@ async fn keys_by_scan(
                 gates.push(gate);
             }
         }
-        let Reply::Array(mut parts) = done.reply else { return Ok(Done::from(done.reply)) };
+        let mut parts = match done.reply {
+            Reply::Array(parts) => parts,
+            Reply::Error(why) => {
+                let why = String::from_utf8_lossy(&why);
+                let why = why.strip_prefix("ERR ").unwrap_or(&why).to_owned();
+                return Err(CommandError::Operator(why));
+            }
+            _ => Vec::new(),
+        };
         let (Some(Reply::Array(found)), Some(Reply::Bulk(next))) = (parts.pop(), parts.pop())
         else {
             return Err(CommandError::Operator("SCAN answered no cursor and keys".to_owned()));
         };
-        keys.extend(found);
-        if next == "0" {
-            return Ok(Done { reply: Reply::Array(keys), gates, writes: false });
+        let position = parse_cursor(&next)?;
+        let goes_on = visit(found, position);
+        if position == 0 || !goes_on {
+            return Ok(gates);
         }
         line[1] = next;
         tokio::task::yield_now().await;

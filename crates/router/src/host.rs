@@ -29,6 +29,16 @@ pub trait Host: Send + Sync + 'static {
     /// *Errors*: a text for the client.
     fn rewrite_config(&self, parameters: &[(&str, String)]) -> Result<(), String>;
 
+    /// The ACL file's text (`aclfile`).
+    ///
+    /// *Errors*: why it cannot be read.
+    fn read_acl_file(&self, path: &str) -> Result<Vec<u8>, String>;
+
+    /// Puts this text in the place of the ACL file's, on the disk when it returns.
+    ///
+    /// *Errors*: a text for the log.
+    fn write_acl_file(&self, path: &str, text: &[u8]) -> Result<(), String>;
+
     /// Makes the log speak of more or less: `debug`, `verbose`, `notice` or `warning`.
     fn set_log_level(&self, level: &str);
 

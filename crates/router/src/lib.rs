@@ -30,6 +30,7 @@ mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod users;
 
 pub use cache::RouteCache;
 pub use host::{Host, RouterOptions, Shutdown};

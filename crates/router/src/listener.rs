@@ -21,10 +21,12 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
+use crate::run;
 use crate::session::Session;
 use crate::shared::{Shared, Traffic};
 use crate::slowlog::Slowlog;
 use crate::stats::{Counters, Stats};
+use crate::users::{Login, Users};
 
 /// How long accepting rests when the process is out of descriptors or memory.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -47,7 +49,8 @@ impl Router {
     /// A router over these storage nodes. `memds` is a running client whose answers go to
     /// [`RouteCache::learn`] of `cache`.
     ///
-    /// *Errors*: a text that names the parameter that does not exist or is invalid.
+    /// *Errors*: a text that names the parameter that does not exist or is invalid, or what is wrong with
+    /// the ACL file.
     pub fn new(
         options: RouterOptions,
         storage: Arc<dyn StorageService>,
@@ -56,12 +59,14 @@ impl Router {
         host: Arc<dyn Host>,
     ) -> Result<Router, String> {
         let config = Config::new(&options.parameters)?;
+        let users = Users::new(&config.get("requirepass"));
         let run_id = (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
         let shared = Arc::new(Shared {
             memds,
             options,
             config,
             clients: Clients::new(),
+            users,
             stats: Stats::new(),
             slowlog: Mutex::new(Slowlog::default()),
             latency: Latency::default(),
@@ -71,6 +76,7 @@ impl Router {
             started: Instant::now(),
             run_id,
         });
+        run::acl::load_at_start(&shared)?;
         let stop = watch::Sender::new(false);
         Ok(Router { shared, stop, ticking: Arc::default() })
     }
@@ -132,13 +138,13 @@ impl Router {
             refuse(&stream);
             return;
         }
-        let Ok(client) = self.client_of(&stream) else { return };
+        let (login, authenticated) = shared.users.welcome();
+        let Ok(client) = self.client_of(&stream, &login) else { return };
         let client = Arc::new(client);
         shared.stats.add(&mut Counters { connections: 1, ..Counters::default() });
         shared.clients.add(client.clone());
         let registered = Registered { shared: shared.clone(), id: client.id };
-        let authenticated = !shared.config.live.password_required.load(Relaxed);
-        let session = Session::new(client, authenticated);
+        let session = Session::new(client, login, authenticated);
         let mut connection = Connection::new(shared.clone(), stream, session);
         tokio::spawn(async move {
             // Leaves the registry however the connection ends.
@@ -147,7 +153,7 @@ impl Router {
         });
     }
 
-    fn client_of(&self, stream: &TcpStream) -> io::Result<Client> {
+    fn client_of(&self, stream: &TcpStream, login: &Login) -> io::Result<Client> {
         stream.set_nodelay(true)?;
         let keepalive_s = self.shared.config.live.tcp_keepalive_s.load(Relaxed);
         if keepalive_s > 0 {
@@ -160,7 +166,8 @@ impl Router {
         }
         let id = self.shared.clients.next_id();
         let socket = i64::from(stream.as_raw_fd());
-        Ok(Client::new(id, stream.peer_addr()?, stream.local_addr()?, socket))
+        let ends = (stream.peer_addr()?, stream.local_addr()?);
+        Ok(Client::new(id, ends, socket, login.account.clone()))
     }
 
     fn start_ticking(&self) {
@@ -221,7 +228,7 @@ fn refuse(stream: &TcpStream) {
 fn sweep(shared: &Shared) {
     let live = &shared.config.live;
     let timeout_s = live.timeout_s.load(Relaxed);
-    let password_required = live.password_required.load(Relaxed);
+    let password_required = !shared.users.is_open();
     if timeout_s > 0 || password_required {
         for client in shared.clients.all() {
             let idle = timeout_s > 0 && client.idle() > Duration::from_secs(timeout_s);

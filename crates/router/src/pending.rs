@@ -55,9 +55,15 @@ impl Connection {
     }
 
     /// Whether nothing but its partition has a say in a command.
-    fn may_join(&self, entry: &'static Entry, args: &Arguments) -> bool {
+    fn may_join(&mut self, entry: &'static Entry, args: &Arguments) -> bool {
         let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
             && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+        if self.session.login.account.is_restricted()
+            && self.session.login.user().check(entry, args).is_err()
+        {
+            // Refused, and logged, where it is run by itself.
+            return false;
+        }
         let session = &self.session;
         is_routed
             && entry.command.arity.accepts(args.len())

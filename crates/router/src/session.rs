@@ -8,6 +8,7 @@ use wire::service::Gate;
 
 use crate::clients::Client;
 use crate::run::transaction::{Multi, WatchedTable};
+use crate::users::Login;
 
 /// What CLIENT REPLY said.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -28,6 +29,9 @@ pub(crate) struct Session {
     pub(crate) table: TableId,
     /// 2 or 3.
     pub(crate) protocol: u8,
+    /// Who it is logged in as: `default` until it says otherwise.
+    pub(crate) login: Login,
+    /// Whether it may say more than the handshake.
     pub(crate) authenticated: bool,
     pub(crate) reply_mode: ReplyMode,
     /// The connection is closed once its replies are written.
@@ -42,12 +46,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Session {
+    pub(crate) fn new(client: Arc<Client>, login: Login, authenticated: bool) -> Session {
         client.authenticated.store(authenticated, Relaxed);
         Session {
             client,
             table: TableId(0),
             protocol: 2,
+            login,
             authenticated,
             reply_mode: ReplyMode::On,
             closing: false,
@@ -80,12 +85,19 @@ impl Session {
         }
     }
 
+    /// From now on the connection is this user's.
+    pub(crate) fn log_in(&mut self, login: Login, authenticated: bool) {
+        self.client.set_account(login.account.clone());
+        self.login = login;
+        self.set_authenticated(authenticated);
+    }
+
     /// RESET: as a new connection, but for its number.
-    pub(crate) fn reset(&mut self, authenticated: bool) {
+    pub(crate) fn reset(&mut self, login: Login, authenticated: bool) {
         self.discard();
         self.select(TableId(0));
         self.set_protocol(2);
-        self.set_authenticated(authenticated);
+        self.log_in(login, authenticated);
         // A SKIP before it still takes this command's own reply, as in Redis.
         if self.reply_mode != ReplyMode::SkipNext {
             self.reply_mode = ReplyMode::On;

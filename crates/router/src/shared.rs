@@ -15,12 +15,14 @@ use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
+use crate::users::Users;
 
 /// The state of a router that is not one connection's.
 pub(crate) struct Shared {
     pub(crate) options: RouterOptions,
     pub(crate) config: Config,
     pub(crate) clients: Clients,
+    pub(crate) users: Users,
     pub(crate) stats: Stats,
     pub(crate) slowlog: Mutex<Slowlog>,
     pub(crate) latency: Latency,

@@ -97,6 +97,9 @@ fn redacted<'a>(entry: &Entry, args: &'a [Bytes]) -> Cow<'a, [Bytes]> {
         Run::Session(Session::Auth) => 1..args.len(),
         Run::Session(Session::Hello) => 2..args.len(),
         Run::Session(Session::ConfigSet) => 3..args.len(),
+        Run::Session(Session::AclSetuser | Session::AclDeluser | Session::AclGetuser) => {
+            2..args.len()
+        }
         _ => return Cow::Borrowed(args),
     };
     let mut args = args.to_vec();

@@ -15,6 +15,15 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memory", "SIZE", "memory to use, like 512mb or 4gb (default: a quarter of the machine)"),
     ("loglevel", "LEVEL", "error, warn, info, debug, trace, or Redis's names (default info)"),
+    ("aclfile", "PATH", "file of users and their rules, for ACL LOAD and SAVE (default: none)"),
+    (
+        "cluster-enabled",
+        "yes|no",
+        "be a cluster of one node to clients of Redis Cluster (default no)",
+    ),
+    ("cluster-announce-ip", "ADDRESS", "address that CLUSTER tells (default: where a client came)"),
+    ("cluster-announce-port", "NUMBER", "port that CLUSTER tells (default: where a client came)"),
+    ("enable-debug-command", "yes|no|local", "allow DEBUG (default no)"),
     ("enable-faults", "", "allow ADMIN FAULT"),
 ];
 
@@ -32,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) memory: u64,
     pub(crate) loglevel: String,
     pub(crate) enable_faults: bool,
+    /// Options that are the router's parameters of the same name and nothing else.
+    pub(crate) others: Vec<(&'static str, String)>,
 }
 
 impl Default for Config {
@@ -47,6 +58,7 @@ impl Default for Config {
             memory: memory::default_bytes(),
             loglevel: "info".to_owned(),
             enable_faults: false,
+            others: Vec::new(),
         }
     }
 }
@@ -54,7 +66,7 @@ impl Default for Config {
 impl Config {
     /// The router's parameters by their redis.conf names.
     pub(crate) fn parameters(&self) -> Vec<(String, String)> {
-        [
+        let known = [
             ("port", self.port.to_string()),
             ("bind", self.bind.join(" ")),
             ("dir", absolute(&self.dir)),
@@ -63,9 +75,9 @@ impl Config {
             ("maxclients", self.maxclients.to_string()),
             ("requirepass", self.requirepass.clone().unwrap_or_default()),
             ("loglevel", redis_log_level(&self.loglevel).to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        ];
+        let all = known.into_iter().chain(self.others.iter().cloned());
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -123,7 +135,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Invocation
     Ok(Invocation::Run(config))
 }
 
-fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
+fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), String> {
     match name {
         "port" => config.port = number(name, &value, 0, 65_535)? as u16,
         "bind" => config.bind.extend(value.split_whitespace().map(str::to_owned)),
@@ -147,9 +159,25 @@ fn set(config: &mut Config, name: &str, value: String) -> Result<(), String> {
             "verbose" | "notice" | "warning" => config.loglevel = value,
             _ => return Err(format!("--loglevel does not know '{value}'")),
         },
+        // Of the command line, so seen from where it was given.
+        "aclfile" => config.others.push((name, absolute(std::path::Path::new(&value)))),
+        "cluster-enabled" => config.others.push((name, one_of(name, &value, &["yes", "no"])?)),
+        "enable-debug-command" => {
+            config.others.push((name, one_of(name, &value, &["yes", "no", "local"])?));
+        }
+        "cluster-announce-ip" => config.others.push((name, value)),
+        "cluster-announce-port" => {
+            config.others.push((name, number(name, &value, 0, 65_535)?.to_string()));
+        }
         _ => unreachable!("every option of the table has its arm"),
     }
     Ok(())
+}
+
+fn one_of(name: &str, value: &str, words: &[&str]) -> Result<String, String> {
+    let known = words.iter().find(|word| word.eq_ignore_ascii_case(value));
+    let wrong = || format!("--{name} takes {}, not '{value}'", words.join(" or "));
+    known.map(|word| (*word).to_owned()).ok_or_else(wrong)
 }
 
 fn number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
@@ -161,7 +189,7 @@ fn number(name: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
 pub(crate) fn help() -> String {
     let mut text = String::from(
         "evenkeel: a Redis-protocol store, durable on a quorum of three zones\n\n\
-         usage: evenkeel [options]\n\n",
+         usage: evenkeel [options]\n       evenkeel import --help\n\n",
     );
     for (name, value, meaning) in OPTIONS {
         text.push_str(&format!("  {:<26} {meaning}\n", format!("--{name} {value}")));
@@ -184,6 +212,7 @@ mod tests {
                 "" => &[],
                 "LEVEL" => &["debug"],
                 "SIZE" => &["1gb"],
+                "yes|no" | "yes|no|local" => &["yes"],
                 _ => &["1"],
             };
             let name = format!("--{name}");
@@ -202,6 +231,7 @@ mod tests {
             (&["--replicas", "2"], "takes 1 or 3"),
             (&["--loglevel", "loud"], "does not know 'loud'"),
             (&["--memory", "1mb"], "at least 64mb"),
+            (&["--cluster-enabled", "maybe"], "takes yes or no, not 'maybe'"),
             (&["--memory", "much"], "not 'much'"),
         ] {
             let error = run(args).expect_err("refused");

@@ -4,6 +4,7 @@ mod config;
 mod embedded;
 mod folder;
 mod host;
+mod import;
 mod memory;
 mod telemetry;
 
@@ -29,7 +30,18 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let config = match config::parse(std::env::args().skip(1)) {
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|arg| arg == "import").is_some() {
+        return match import::main(args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("\nevenkeel import: {error:#}");
+                ExitCode::from(2)
+            }
+        };
+    }
+    let config = match config::parse(args) {
         Ok(Invocation::Run(config)) => config,
         Ok(Invocation::Help) => {
             print!("{}", config::help());

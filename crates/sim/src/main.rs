@@ -13,7 +13,7 @@ const USAGE: &str = "usage: sim --seed N [--trace] [--mutant NAME]
        sim --seeds A..B [--threads N]
        sim --five A..B       five nodes, every kind of fault in every run
        sim --mutants [NAME]
-       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES CHANGES]";
+       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES MEMBERS CHANGES]";
 const FIVE: Setup = Setup { nodes: Some(5), all_faults: true };
 /// Failing seeds listed after a sweep.
 const LISTED_MAX: usize = 200;
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
         ["--model"] => model(sim::model::Bounds::LARGE),
         ["--model", ref bounds @ ..] => {
             let bounds: Vec<u8> = bounds.iter().filter_map(|bound| bound.parse().ok()).collect();
-            let [campaigns, values, crashes, deliveries, changes] = bounds[..] else {
+            let [campaigns, values, crashes, deliveries, members, changes] = bounds[..] else {
                 return usage();
             };
-            model(sim::model::Bounds { campaigns, values, crashes, deliveries, changes })
+            model(sim::model::Bounds { campaigns, values, crashes, deliveries, members, changes })
         }
         ["--mutants", ref names @ ..] => mutants::hunt(names),
         ["--seed", seed, "--mutant", name] => {

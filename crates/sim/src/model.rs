@@ -37,6 +37,8 @@ pub struct Bounds {
     pub crashes: u8,
     /// How often one message is delivered at most.
     pub deliveries: u8,
+    /// Storage members at the beginning.
+    pub members: u8,
     /// Changes of members: there is one, which adds a log replica.
     pub changes: u8,
 }
@@ -44,16 +46,15 @@ pub struct Bounds {
 impl Bounds {
     /// Ends within seconds, unoptimised.
     pub const SMALL: Bounds =
-        Bounds { campaigns: 2, values: 0, crashes: 0, deliveries: 1, changes: 0 };
+        Bounds { campaigns: 2, values: 0, crashes: 0, deliveries: 1, members: 3, changes: 0 };
     /// Ends within minutes, optimised.
     pub const LARGE: Bounds =
-        Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1, changes: 0 };
-    /// A change of members under one leader. Ends within seconds, unoptimised.
+        Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1, members: 3, changes: 0 };
+    /// A change of two members to three under one leader. Ends within seconds, unoptimised.
     pub const CHANGE: Bounds =
-        Bounds { campaigns: 1, values: 0, crashes: 0, deliveries: 1, changes: 1 };
+        Bounds { campaigns: 1, values: 0, crashes: 0, deliveries: 1, members: 2, changes: 1 };
 }
 
-const NODES: u32 = 3;
 const PROPOSERS: usize = 2;
 const NOW: Instant = Instant(1_000_000);
 
@@ -74,6 +75,7 @@ struct State {
     /// What was committed at index 1, 2, … by whoever was first.
     committed: Vec<Value>,
     disagreed: bool,
+    members: u8,
     /// Each leader proposes a value as it begins to lead: not where a change of members is enough.
     proposes_data: bool,
     left: Left,
@@ -109,8 +111,8 @@ fn options() -> Options {
     Options { lease: Duration::ZERO, suspicion: Duration::ZERO, ..Options::default() }
 }
 
-fn replica(at: usize, disk: &Disk) -> Replica {
-    let members: Vec<_> = (1..=NODES).map(NodeId).collect();
+fn replica(at: usize, members: u8, disk: &Disk) -> Replica {
+    let members: Vec<_> = (1..=u32::from(members)).map(NodeId).collect();
     // Nobody supports anybody.
     let supports = Supports::default();
     let me = NodeId(at as u32 + 1);
@@ -131,7 +133,7 @@ impl State {
         self.left.crashes -= 1;
         let node = &mut self.nodes[at];
         node.disk.lose_unsynced();
-        node.replica = replica(at, &node.disk);
+        node.replica = replica(at, self.members, &node.disk);
         node.applied = 0;
         self.settle(at);
     }
@@ -208,7 +210,10 @@ impl State {
                 self.left.changes -= 1;
                 let replica = &mut self.nodes[at].replica;
                 let mut members = replica.config().members.clone();
-                members.push(Member { id: NodeId(NODES + 1), kind: MemberKind::Log });
+                members.push(Member {
+                    id: NodeId(u32::from(self.members) + 1),
+                    kind: MemberKind::Log,
+                });
                 // Refused before it has chosen anything of its own: then nothing happened.
                 let _ = replica.change_members(&members, NOW);
                 self.settle(at);
@@ -226,15 +231,19 @@ impl Model for Group {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let new =
-            |at| Node { replica: replica(at, &Disk::default()), disk: Disk::default(), applied: 0 };
-        let Bounds { campaigns, values, crashes, deliveries, changes } = self.0;
-        let nodes = NODES as usize + usize::from(changes > 0);
+        let Bounds { campaigns, values, crashes, deliveries, members, changes } = self.0;
+        let nodes = usize::from(members) + usize::from(changes > 0);
+        let new = |at| Node {
+            replica: replica(at, members, &Disk::default()),
+            disk: Disk::default(),
+            applied: 0,
+        };
         vec![State {
             nodes: (0..nodes).map(new).collect(),
             mail: BTreeMap::new(),
             committed: Vec::new(),
             disagreed: false,
+            members,
             proposes_data: changes == 0,
             left: Left { campaigns, values, crashes, deliveries, changes },
         }]
@@ -295,7 +304,7 @@ impl Model for Group {
         if self.0.changes > 0 {
             let has_changed = |_: &Group, state: &State| {
                 let config = state.nodes[0].replica.config();
-                !config.is_joint() && config.members.len() > NODES as usize
+                !config.is_joint() && config.members.len() > usize::from(state.members)
             };
             return vec![always, Property::sometimes("members have changed", has_changed)];
         }

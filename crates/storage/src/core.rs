@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
-use commands::types::keyspace::expire_due;
+use commands::types::keyspace::{ExpiryAgenda, expire_due};
 use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
@@ -146,8 +146,7 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
-    /// No key is due before this time; `None`: none has a time to live.
-    next_due_ms: Option<u64>,
+    expiry: ExpiryAgenda,
     timing: Timing,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
@@ -195,7 +194,7 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
-            next_due_ms: Some(0),
+            expiry: ExpiryAgenda::UNKNOWN,
             timing: Timing::new(),
             expired_keys: 0,
             elections: 0,
@@ -319,17 +318,16 @@ impl Core {
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
-        let is_due = self.next_due_ms.is_some_and(|due| due <= self.now_ms);
-        if !is_due || !self.serves(now.monotonic) {
+        if !self.expiry.is_due(self.now_ms) || !self.serves(now.monotonic) {
             self.expiry_checked(now);
             return Ok(());
         }
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, true) else { return Ok(()) };
         let mut txn = Txn::new(&view, next_version);
-        let expired = expire_due(&mut txn, limit)?;
+        let expired = expire_due(&mut txn, &self.expiry, limit)?;
         let effects = txn.into_effects();
-        self.next_due_ms = expired.next_due_ms;
+        self.expiry.done(&expired, self.now_ms);
         self.expiry_checked(now);
         if !effects.is_empty() {
             self.join(effects);
@@ -339,7 +337,7 @@ impl Core {
 
     /// Whether this leader knows of a key whose time has come.
     pub(crate) fn is_expiry_due(&self) -> bool {
-        self.replica.is_leader() && self.next_due_ms.is_some_and(|due| due <= self.now_ms)
+        self.replica.is_leader() && self.expiry.is_due(self.now_ms)
     }
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
@@ -433,11 +431,8 @@ impl Core {
         }
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
-            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value)
-                && self.next_due_ms.is_none_or(|next| due < next)
-            {
-                self.next_due_ms = Some(due);
-                self.timing.expiry_unknown();
+            if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
+                self.expiry.add(due);
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
@@ -566,8 +561,7 @@ impl Core {
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
             self.leaderships += 1;
-            self.next_due_ms = Some(0);
-            self.timing.expiry_unknown();
+            self.expiry = ExpiryAgenda::UNKNOWN;
             self.resident = Some(self.recall());
             return;
         }
@@ -700,12 +694,13 @@ impl Core {
     pub(crate) fn flushed(&mut self, through: u64) {
         self.backlog.drop_frozen();
         self.flush_epoch += 1;
-        self.flushed_index = through;
+        let before = std::mem::replace(&mut self.flushed_index, through);
         if let Some(resident) = &mut self.resident {
             resident.flushed();
-            // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
-            self.next_due_ms = Some(0);
-            self.timing.expiry_unknown();
+            if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
+                // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
+                self.expiry = ExpiryAgenda::UNKNOWN;
+            }
         }
         self.replica.set_flushed(paxos::Index(through));
     }

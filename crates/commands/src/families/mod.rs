@@ -1,7 +1,10 @@
 //! One file per family: rows first, handlers below.
 
+pub(crate) mod absent;
+pub(crate) mod acl;
 pub(crate) mod admin;
 pub(crate) mod bitmap;
+pub(crate) mod cluster;
 pub(crate) mod connection;
 pub(crate) mod generic;
 pub(crate) mod geo;

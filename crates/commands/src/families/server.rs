@@ -15,6 +15,8 @@ const ANYTIME: Flags = Flags(Flags::LOADING.0 | Flags::STALE.0);
 const ADMIN: Flags = Flags(ANYTIME.0 | Flags::ADMIN.0);
 const ADMIN_NOSCRIPT: Flags = Flags(ADMIN.0 | Flags::NOSCRIPT.0);
 const INFO: Flags = Flags(ANYTIME.0 | Flags::DANGEROUS.0);
+
+const LOLWUT: Flags = Flags(Flags::READONLY.0 | Flags::FAST.0);
 const TIME: Flags = Flags(ANYTIME.0 | Flags::FAST.0);
 const SHUTDOWN: Flags = Flags(ADMIN_NOSCRIPT.0 | Flags::NO_MULTI.0 | Flags::ALLOW_BUSY.0);
 
@@ -24,6 +26,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     session("INFO",     at_least(1), INFO,        Keys::None, Session::Info),
     session("TIME",     exactly(1),  TIME,        Keys::None, Session::Time),
     session("SHUTDOWN", at_least(1), SHUTDOWN,    Keys::None, Session::Shutdown),
+    session("DEBUG",    at_least(2), ADMIN_NOSCRIPT, Keys::None, Session::Debug),
+    session("LOLWUT",   at_least(1), LOLWUT,      Keys::None, Session::Lolwut),
     group(  "CONFIG",   at_least(2), Flags::NONE, CONFIG_ROWS),
     group(  "MEMORY",   at_least(2), Flags::NONE, MEMORY_ROWS),
     group(  "SLOWLOG",  at_least(2), Flags::NONE, SLOWLOG_ROWS),
@@ -43,6 +47,8 @@ const CONFIG_ROWS: &[Command] = &[
 const MEMORY_ROWS: &[Command] = &[
     session("DOCTOR", exactly(2),  Flags::NONE, Keys::None,           Session::MemoryDoctor),
     session("STATS",  exactly(2),  Flags::NONE, Keys::None,           Session::MemoryStats),
+    session("MALLOC-STATS", exactly(2), Flags::NONE, Keys::None,      Session::MemoryMallocStats),
+    session("PURGE",  exactly(2),  Flags::NONE, Keys::None,           Session::MemoryPurge),
     read   ("USAGE",  at_least(3), Flags::NONE, key(2, KeyFlags::RO), memory_usage),
     session("HELP",   exactly(2),  ANYTIME,     Keys::None,           Session::MemoryHelp),
 ];

@@ -235,8 +235,9 @@ pub(super) fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-/// Unpacks to exactly `length` bytes.
-fn unpack_lzf(mut packed: &[u8], length: usize) -> Option<Vec<u8>> {
+/// Unpacks LZF, as RDB files and payloads of DUMP have it, to exactly `length` bytes; `None` if that is
+/// not what it is.
+pub fn unpack_lzf(mut packed: &[u8], length: usize) -> Option<Vec<u8>> {
     if length > packed.len().checked_mul(LZF_GROWTH_MAX)? {
         return None;
     }
@@ -268,9 +269,14 @@ fn unpack_lzf(mut packed: &[u8], length: usize) -> Option<Vec<u8>> {
     (out.len() == length).then_some(out)
 }
 
-/// CRC-64 by Jones, reflected, as Redis's RDB files carry it.
+/// CRC-64 by Jones, reflected, as Redis's RDB files carry it: the checksum of what had this one (0 of
+/// nothing) and these bytes behind.
+pub fn rdb_checksum(before: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(before, |crc, byte| CRC64_TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
+}
+
 fn crc64(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |crc, byte| CRC64_TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
+    rdb_checksum(0, bytes)
 }
 
 static CRC64_TABLE: [u64; 256] = crc64_table();

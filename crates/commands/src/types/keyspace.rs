@@ -255,19 +255,62 @@ pub struct Expired {
     pub next_due_ms: Option<u64>,
 }
 
+/// How far a leader has come with removing what is due. The index rows of what was removed stay
+/// behind as deletions until a compaction drops them, so a look that began at the first row of the
+/// index would step over all of them again: each look goes on where the last one ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpiryAgenda {
+    /// There is no index row of an earlier time.
+    cleared_before_ms: u64,
+    /// No key is due before this time; `None`: none has a time to live.
+    next_due_ms: Option<u64>,
+}
+
+impl ExpiryAgenda {
+    /// Nothing is known: the whole index is to be looked at.
+    pub const UNKNOWN: ExpiryAgenda = ExpiryAgenda { cleared_before_ms: 0, next_due_ms: Some(0) };
+
+    /// Whether a key may be due.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.next_due_ms.is_some_and(|due| due <= now_ms)
+    }
+
+    /// No key is due before this time; `None`: none has a time to live.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.next_due_ms
+    }
+
+    /// Takes note of a new index row.
+    pub fn add(&mut self, due_ms: u64) {
+        self.next_due_ms = Some(self.next_due_ms.map_or(due_ms, |next| next.min(due_ms)));
+        self.cleared_before_ms = self.cleared_before_ms.min(due_ms);
+    }
+
+    /// Takes note of what [`expire_due`] did at `now_ms`, if its effects stay.
+    pub fn done(&mut self, expired: &Expired, now_ms: u64) {
+        self.next_due_ms = expired.next_due_ms;
+        let after_now = now_ms.saturating_add(1);
+        self.cleared_before_ms = expired.next_due_ms.map_or(after_now, |due| due.min(after_now));
+    }
+}
+
 /// Removes up to `limit` keys and fields of the partition whose time has come, soonest first.
 ///
 /// An index row whose key has meanwhile another time to live, or went with a FLUSHDB, is stale and
 /// is deleted, too; it counts towards the limit. A hash with more due fields than the limit leaves
 /// keeps its index row, so that the next call goes on with it.
-pub fn expire_due(txn: &mut Txn<'_>, limit: usize) -> Result<Expired, ViewError> {
+pub fn expire_due(
+    txn: &mut Txn<'_>,
+    agenda: &ExpiryAgenda,
+    limit: usize,
+) -> Result<Expired, ViewError> {
     let now = txn.now_ms();
-    let (due, mut rest_due) = due_rows(txn, now, limit)?;
+    let (due, mut rest_due) = due_rows(txn, (agenda.cleared_before_ms, now), limit)?;
     let mut expired = Expired { removed: 0, fields: 0, next_due_ms: None };
     let mut left = limit;
     for (row, at, key) in due {
         if left == 0 {
-            rest_due = Some(at);
+            rest_due = earlier(rest_due, Some(at));
             break;
         }
         left -= 1;
@@ -281,7 +324,7 @@ pub fn expire_due(txn: &mut Txn<'_>, limit: usize) -> Result<Expired, ViewError>
             expired.fields += deleted;
             left = (left + 1).saturating_sub(deleted.max(1));
             let due_again = hash.earliest_ms().filter(|next| *next <= now);
-            rest_due = due_again.or(rest_due);
+            rest_due = earlier(rest_due, due_again);
             expired.removed += usize::from(hash.finish(txn)?);
         } else {
             remove(txn, &key, found);
@@ -295,16 +338,22 @@ pub fn expire_due(txn: &mut Txn<'_>, limit: usize) -> Result<Expired, ViewError>
     Ok(expired)
 }
 
+/// The earlier of two times, of which there may be none.
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
+}
+
 /// A row of the TTL index: its key, when it is due, the client's key.
 type DueRow = (Bytes, u64, Bytes);
 
-/// The first `limit` index rows of this partition due at `now`, and when the one after them is.
+/// The first `limit` index rows of this partition from `from_ms` to `now`, and when the one after
+/// them is due.
 fn due_rows(
     view: &dyn View,
-    now: u64,
+    (from_ms, now): (u64, u64),
     limit: usize,
 ) -> Result<(Vec<DueRow>, Option<u64>), ViewError> {
-    let from = rows::ttl_key_at(view.table(), 0);
+    let from = rows::ttl_key_at(view.table(), from_ms);
     let to = rows::ttl_key_at(view.table(), now.saturating_add(1));
     let range = view.range();
     let mut due = Vec::new();
@@ -344,4 +393,27 @@ fn next_due(view: &dyn View, from_ms: u64) -> Result<Option<u64>, ViewError> {
         ControlFlow::Break(())
     })?;
     Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_for_due_keys_goes_on_where_the_last_one_ended() {
+        let mut agenda = ExpiryAgenda::UNKNOWN;
+        assert!(agenda.is_due(0));
+        let done = |next_due_ms| Expired { removed: 1, fields: 0, next_due_ms };
+        agenda.done(&done(Some(500)), 100);
+        assert_eq!(agenda, ExpiryAgenda { cleared_before_ms: 101, next_due_ms: Some(500) });
+        assert!(!agenda.is_due(499) && agenda.is_due(500));
+        agenda.add(300);
+        assert_eq!(agenda, ExpiryAgenda { cleared_before_ms: 101, next_due_ms: Some(300) });
+        agenda.done(&done(Some(290)), 310);
+        assert_eq!(agenda.cleared_before_ms, 290, "the limit was reached at 290");
+        agenda.done(&done(None), 310);
+        assert!(!agenda.is_due(u64::MAX));
+        agenda.add(7);
+        assert_eq!(agenda, ExpiryAgenda { cleared_before_ms: 7, next_due_ms: Some(7) });
+    }
 }

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
-use commands::types::keyspace::{self, Expired};
-use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
+use commands::types::keyspace::{self, Expired, ExpiryAgenda};
+use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, rows, table};
 use wire::ids::Version;
 use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
@@ -16,11 +16,12 @@ pub const START_MS: u64 = 1_700_000_000_000;
 /// Runs commands as a partition's leader does, each as a batch of its own.
 pub struct Session {
     pub view: MemoryView,
+    expiry: ExpiryAgenda,
 }
 
 impl Session {
     pub fn new(now_ms: u64) -> Session {
-        Session { view: MemoryView::new(now_ms) }
+        Session { view: MemoryView::new(now_ms), expiry: ExpiryAgenda::UNKNOWN }
     }
 
     /// Runs a command as router and leader do: row, arity, handler.
@@ -52,7 +53,7 @@ impl Session {
             }
         }
         let effects = txn.into_effects();
-        self.view.apply(effects);
+        self.apply(effects);
     }
 
     /// What a write would leave.
@@ -83,7 +84,7 @@ impl Session {
                 let mut txn = self.begin();
                 let reply = handler(&mut txn, Args(args))?;
                 let effects = txn.into_effects();
-                self.view.apply(effects);
+                self.apply(effects);
                 Ok(reply)
             }
             _ => Err(CommandError::text("ERR not a partition's command")),
@@ -97,10 +98,21 @@ impl Session {
     /// The leader's expiry task.
     pub fn expire_due(&mut self, limit: usize) -> Expired {
         let mut txn = self.begin();
-        let expired = keyspace::expire_due(&mut txn, limit).expect("sound rows");
+        let expired = keyspace::expire_due(&mut txn, &self.expiry, limit).expect("sound rows");
         let effects = txn.into_effects();
-        self.view.apply(effects);
+        self.expiry.done(&expired, self.view.now_ms);
+        self.apply(effects);
         expired
+    }
+
+    /// Takes effects over, as the leader does.
+    pub fn apply(&mut self, effects: Effects) {
+        for write in effects.writes.iter().filter(|write| write.value.is_some()) {
+            if let Some(due) = rows::ttl_due_ms(&write.row) {
+                self.expiry.add(due);
+            }
+        }
+        self.view.apply(effects);
     }
 
     pub fn begin(&self) -> Txn<'_> {

@@ -12,6 +12,7 @@ use super::verbatim;
 use crate::clients::{Client, PauseMode, Unblock};
 use crate::connection::Connection;
 use crate::session::ReplyMode;
+use crate::users::{Account, Users};
 
 /// Nothing is sent: not even an empty reply.
 const NO_REPLY: Reply = Reply::Sequence(Vec::new());
@@ -140,6 +141,8 @@ struct Victims {
     id: Option<u64>,
     addr: Option<Bytes>,
     local_addr: Option<Bytes>,
+    /// Logged in as this user.
+    user: Option<Arc<Account>>,
     /// A type that no connection here is of.
     none: bool,
     age_min: Duration,
@@ -147,7 +150,7 @@ struct Victims {
 }
 
 impl Victims {
-    fn parse(options: &[Bytes]) -> Result<Victims, CommandError> {
+    fn parse(options: &[Bytes], users: &Users) -> Result<Victims, CommandError> {
         if !options.len().is_multiple_of(2) {
             return Err(CommandError::Syntax);
         }
@@ -162,9 +165,10 @@ impl Victims {
                 b"type" => victims.none |= !is_normal(value)?,
                 b"addr" => victims.addr = Some(value.clone()),
                 b"laddr" => victims.local_addr = Some(value.clone()),
-                b"user" if value == "default" => {}
                 b"user" => {
-                    return Err(CommandError::NoSuchUser(Echo::new(value)));
+                    let account = users.get(value);
+                    let none = || CommandError::NoSuchUser(Echo::new(value));
+                    victims.user = Some(account.ok_or_else(none)?);
                 }
                 b"maxage" => {
                     let age = parse_int(value).ok_or(CommandError::MAXAGE)?;
@@ -186,6 +190,7 @@ impl Victims {
         let spared = self.none || (self.skip_me && client.id == me);
         !spared
             && self.id.is_none_or(|id| id == client.id)
+            && self.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.account()))
             && is_at(&self.addr, client.peer)
             && is_at(&self.local_addr, client.local)
             && client.since.elapsed() >= self.age_min
@@ -197,7 +202,7 @@ pub(super) fn kill(connection: &mut Connection, args: &[Bytes]) -> Result<Reply,
     let victims = if old_form {
         Victims { addr: Some(args[2].clone()), ..Victims::default() }
     } else {
-        Victims::parse(&args[2..])?
+        Victims::parse(&args[2..], &connection.shared.users)?
     };
     let me = connection.session.client.id;
     let all = connection.shared.clients.all();
@@ -305,7 +310,8 @@ mod tests {
     #[test]
     fn ages_of_victims() {
         let age_min = |age: &'static str| {
-            Victims::parse(&["maxage", age].map(Bytes::from)).map(|victims| victims.age_min)
+            let options = ["maxage", age].map(Bytes::from);
+            Victims::parse(&options, &Users::new("")).map(|victims| victims.age_min)
         };
         assert_eq!(age_min("7"), Ok(Duration::from_secs(7)));
         for (age, error) in [

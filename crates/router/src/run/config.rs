@@ -34,10 +34,14 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
     }
     let config = &connection.shared.config;
     let level_before = config.get("loglevel");
+    let sets_password = args[2..].iter().step_by(2).any(|n| n.eq_ignore_ascii_case(b"requirepass"));
     config.set(&args[2..])?;
     let level = config.get("loglevel");
     if level != level_before {
         connection.shared.host.set_log_level(&level);
+    }
+    if sets_password {
+        connection.shared.users.set_default_password(&config.get("requirepass"));
     }
     // Other connections take new limits with their next pipeline.
     connection.update_limits();

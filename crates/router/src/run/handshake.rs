@@ -1,5 +1,7 @@
 //! What a client says first and last: HELLO, AUTH, SELECT, PING, RESET, QUIT.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use commands::{CommandError, Echo, parse_int, parse_int32};
 use wire::ids::TableId;
@@ -10,6 +12,11 @@ use crate::connection::Connection;
 
 /// What HELLO and INFO say the server is, so that clients use what they know of it.
 pub(super) const REDIS_VERSION: &str = "7.4.0";
+
+/// What HELLO and INFO call the way the server runs.
+pub(super) fn mode(shared: &crate::Shared) -> &'static str {
+    if shared.config.live.cluster_enabled.load(Relaxed) { "cluster" } else { "standalone" }
+}
 
 pub(super) fn ping(args: &[Bytes]) -> Result<Reply, CommandError> {
     match args {
@@ -25,8 +32,8 @@ pub(super) fn quit(connection: &mut Connection) -> Result<Reply, CommandError> {
 }
 
 pub(super) fn reset(connection: &mut Connection) -> Result<Reply, CommandError> {
-    let authenticated = connection.shared.config.get("requirepass").is_empty();
-    connection.session.reset(authenticated);
+    let (login, authenticated) = connection.shared.users.welcome();
+    connection.session.reset(login, authenticated);
     connection.update_limits();
     Ok(Reply::Simple("RESET"))
 }
@@ -46,37 +53,32 @@ pub(super) fn table_of(index: &[u8], tables: u32) -> Result<TableId, CommandErro
 
 pub(super) fn auth(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     match args {
-        [_, password] => {
-            if connection.shared.config.get("requirepass").is_empty() {
+        [word, password] => {
+            if connection.shared.users.default_needs_no_password() {
                 return Err(CommandError::AUTH_WITHOUT_PASSWORD);
             }
-            log_in(connection, b"default", password)?;
+            log_in(connection, word, b"default", password)?;
         }
-        [_, user, password] => log_in(connection, user, password)?,
+        [word, user, password] => log_in(connection, word, user, password)?,
         _ => return Err(CommandError::Syntax),
     }
     Ok(Reply::OK)
 }
 
-/// There is one user, `default`; without `requirepass` any password is right, as in Redis.
-fn log_in(connection: &mut Connection, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
-    let right = connection.shared.config.get("requirepass");
-    let matches = right.is_empty() || equal_in_constant_time(right.as_bytes(), password);
-    if user != b"default" || !matches {
+/// Makes the connection a user's; `word` is the command's name as it came.
+fn log_in(
+    connection: &mut Connection,
+    word: &[u8],
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), CommandError> {
+    let Some(login) = connection.shared.users.log_in(user, password) else {
+        connection.log_failed_login(word, user);
         return Err(CommandError::WRONGPASS);
-    }
-    connection.session.set_authenticated(true);
+    };
+    connection.session.log_in(login, true);
     connection.update_limits();
     Ok(())
-}
-
-/// Compares without telling by the time it takes how much of a guess was right.
-fn equal_in_constant_time(right: &[u8], guess: &[u8]) -> bool {
-    let differences = (0..right.len().max(guess.len())).fold(0u8, |differences, at| {
-        let byte = |of: &[u8]| of.get(at).copied().unwrap_or(0);
-        differences | (byte(right) ^ byte(guess))
-    });
-    differences == 0 && right.len() == guess.len()
 }
 
 pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
@@ -94,7 +96,7 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
     while let [option, rest @ ..] = options {
         options = match rest {
             [user, password, rest @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                log_in(connection, user, password)?;
+                log_in(connection, &args[0], user, password)?;
                 rest
             }
             [value, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
@@ -107,7 +109,7 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
             }
         };
     }
-    if !connection.session.authenticated {
+    if !connection.session.authenticated && !connection.is_welcome() {
         return Err(CommandError::NOAUTH_HELLO);
     }
     if let Some(name) = name {
@@ -119,7 +121,7 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
         (word("version"), word(REDIS_VERSION)),
         (word("proto"), Reply::Integer(i64::from(version))),
         (word("id"), Reply::Integer(connection.session.client.id as i64)),
-        (word("mode"), word("standalone")),
+        (word("mode"), word(mode(&connection.shared))),
         (word("role"), word("master")),
         (word("modules"), Reply::Array(Vec::new())),
     ]))

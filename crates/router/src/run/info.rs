@@ -10,7 +10,7 @@ use commands::table;
 use wire::resp::Reply;
 use wire::service::NodeStatus;
 
-use super::handshake::REDIS_VERSION;
+use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
 use crate::Shared;
 use crate::connection::Connection;
@@ -48,7 +48,7 @@ const SECTIONS: &[Section] = &[
     ("Commandstats", Shown::WithAll, commandstats),
     ("Errorstats", Shown::Always, errorstats),
     ("Latencystats", Shown::WithAll, latencystats),
-    ("Cluster", Shown::Always, |_, out| line(out, "cluster_enabled", 0)),
+    ("Cluster", Shown::Always, cluster),
     ("Consensus", Shown::Always, consensus),
     ("Partitions", Shown::WithAll, partitions),
     ("Routing", Shown::Always, routing),
@@ -112,7 +112,7 @@ fn server(facts: &Facts<'_>, out: &mut String) {
             ("redis_git_sha1", &"00000000"),
             ("redis_git_dirty", &0),
             ("redis_build_id", &"0000000000000000"),
-            ("redis_mode", &"standalone"),
+            ("redis_mode", &handshake::mode(facts.shared)),
             ("os", &os()),
             ("arch_bits", &usize::BITS),
             ("monotonic_clock", &"POSIX clock_gettime"),
@@ -331,6 +331,16 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
         ],
     );
     STATS_ZEROS.iter().for_each(|name| line(out, name, 0));
+    let denials = &facts.shared.users.denials;
+    lines(
+        out,
+        [
+            ("acl_access_denied_auth", &denials.auth.load(Relaxed)),
+            ("acl_access_denied_cmd", &denials.command.load(Relaxed)),
+            ("acl_access_denied_key", &denials.key.load(Relaxed)),
+            ("acl_access_denied_channel", &denials.channel.load(Relaxed)),
+        ],
+    );
 }
 
 /// Keys the nodes deleted because their time had come, since each started. Those that led before
@@ -357,6 +367,11 @@ fn replication(facts: &Facts<'_>, out: &mut String) {
             ("repl_backlog_histlen", &0),
         ],
     );
+}
+
+fn cluster(facts: &Facts<'_>, out: &mut String) {
+    let enabled = facts.shared.config.live.cluster_enabled.load(Relaxed);
+    line(out, "cluster_enabled", i32::from(enabled));
 }
 
 fn cpu(_: &Facts<'_>, out: &mut String) {

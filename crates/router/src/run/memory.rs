@@ -23,6 +23,10 @@ const SMALL_BYTES: u64 = 256 << 20;
 pub(super) const HELP: &[&str] = &[
     "DOCTOR",
     "    Say in plain words what is wrong with the memory in use.",
+    "MALLOC-STATS",
+    "    Return what the allocator holds.",
+    "PURGE",
+    "    Changes nothing: unused memory is given back all the time.",
     "STATS",
     "    Return what memory is used for.",
     "USAGE <key> [SAMPLES <count>]",
@@ -33,6 +37,17 @@ pub(super) const HELP: &[&str] = &[
 pub(super) fn run(what: Session, connection: &Connection) -> Reply {
     let facts = facts(connection);
     if what == Session::MemoryStats { stats(connection, &facts) } else { doctor(&facts) }
+}
+
+/// MEMORY PURGE. The allocator's own threads give unused pages back all the time.
+pub(super) fn purge(_: &Connection) -> Result<Reply, commands::CommandError> {
+    Ok(Reply::OK)
+}
+
+/// MEMORY MALLOC-STATS: what is known in a few lines; MEMORY STATS tells more.
+pub(super) fn malloc_stats(connection: &Connection) -> Reply {
+    let Facts { allocated, resident, peak, .. } = facts(connection);
+    verbatim(format!("allocated: {allocated}\nresident: {resident}\npeak resident: {peak}\n"))
 }
 
 struct Facts {

@@ -3,11 +3,15 @@
 //! Each takes the connection and the command line (arity is checked) and answers a reply at once.
 //! WAIT, WATCH, EXEC and COPY between tables have to wait for others; `dispatch.rs` runs those.
 
+mod absent;
+pub(crate) mod acl;
 mod admin;
 mod client;
+pub(crate) mod cluster;
 pub(crate) mod command;
 mod config;
 pub(crate) mod copy;
+pub(crate) mod debug;
 mod handshake;
 mod info;
 mod latency;
@@ -70,6 +74,8 @@ pub(crate) fn run(
         Session::ConfigHelp => Ok(help("CONFIG", config::HELP)),
         Session::Info => Ok(info::info(connection, args)),
         Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, connection)),
+        Session::MemoryPurge => memory::purge(connection),
+        Session::MemoryMallocStats => Ok(memory::malloc_stats(connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::Time => Ok(server::time(connection)),
         Session::Shutdown => server::shutdown(connection, args),
@@ -89,8 +95,26 @@ pub(crate) fn run(
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
         Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
-        other => of_commands(other),
+        other => of_other_files(other, connection, args),
     }
+}
+
+/// The commands of which a file has many.
+fn of_other_files(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Reply, CommandError> {
+    if let Some(reply) = acl::run(what, connection, args) {
+        return reply;
+    }
+    if let Some(reply) = cluster::run(what, connection, args) {
+        return reply;
+    }
+    if let Some(reply) = absent::run(what, connection, args) {
+        return reply;
+    }
+    of_commands(what)
 }
 
 /// Answers that the crate of the commands has ready, and which no partition needs to be asked for.

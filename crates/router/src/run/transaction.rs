@@ -36,6 +36,7 @@ use crate::dispatch::Tables;
 use crate::gather;
 use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
 use crate::slowlog;
+use crate::users::Context;
 
 /// Bytes that a queued argument is counted with besides its own.
 const ARGUMENT_OVERHEAD_BYTES: usize = size_of::<Bytes>();
@@ -373,8 +374,14 @@ enum Step {
 }
 
 impl Exec {
-    /// Decides who runs what.
-    fn plan(queue: Vec<Queued>, watched: Vec<WatchedTable>, now: TableId, tables: u32) -> Exec {
+    /// Decides who runs what; `refusals` are those of the queue's commands, or empty if none has one.
+    fn plan(
+        queue: Vec<Queued>,
+        mut refusals: Vec<Option<CommandError>>,
+        watched: Vec<WatchedTable>,
+        now: TableId,
+        tables: u32,
+    ) -> Exec {
         let mut exec = Exec {
             steps: Vec::with_capacity(queue.len()),
             queue,
@@ -385,7 +392,11 @@ impl Exec {
             writes: false,
         };
         let mut selected = now;
-        for Queued { entry, args } in &exec.queue {
+        for (at, Queued { entry, args }) in exec.queue.iter().enumerate() {
+            if let Some(refusal) = refusals.get_mut(at).and_then(Option::take) {
+                exec.steps.push(Step::Refused(refusal));
+                continue;
+            }
             let step = match (&entry.command.run, entry.command.keys) {
                 (Run::Session(what), _) => {
                     if *what == Command::Select {
@@ -509,7 +520,8 @@ impl Connection {
             return Ok(Done::from(Reply::from(CommandError::EXEC_ABORTED)));
         }
         let tables = self.shared.databases();
-        let exec = Exec::plan(multi.queue, watched, self.session.table, tables);
+        let refusals = self.denied_at_exec(&multi.queue);
+        let exec = Exec::plan(multi.queue, refusals, watched, self.session.table, tables);
         if exec.is_routers_alone() {
             let none =
                 Outcome { reply: Reply::Array(Vec::new()), gates: Gates::new(), wrote: None };
@@ -525,6 +537,25 @@ impl Connection {
             Some(Attempt::Refused(error)) => Ok(Done::from(Reply::from(error))),
             Some(Attempt::Blocked(obstacle)) => Err((Box::new(exec), Some(obstacle))),
         }
+    }
+
+    /// What the rules refuse of a queue, should they have changed since it was queued.
+    fn denied_at_exec(&mut self, queue: &[Queued]) -> Vec<Option<CommandError>> {
+        if !self.session.login.account.is_restricted() {
+            return Vec::new();
+        }
+        let mut refusals = Vec::with_capacity(queue.len());
+        for Queued { entry, args } in queue {
+            let user = self.session.login.user();
+            refusals.push(match user.check(entry, args) {
+                Ok(()) => user.check_sort(entry, args).err(),
+                Err(denied) => {
+                    self.log_denied(entry, args, denied, Context::Multi);
+                    Some(denied.to_error_of_exec())
+                }
+            });
+        }
+        refusals
     }
 
     /// Calls the partition that holds everything; `None` if several tables are involved.
@@ -670,6 +701,7 @@ impl Connection {
         match entry.command.run {
             // Inside a transaction nothing waits.
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
+            Run::Session(Command::Waitaof) => wait::aof_now(self, args).unwrap_or_else(Into::into),
             Run::Session(what) => super::run(what, self, args).unwrap_or_else(Into::into),
             _ => command::all(),
         }

@@ -35,9 +35,48 @@ pub(super) fn now(connection: &Connection, args: &[Bytes]) -> Result<Reply, Comm
     Ok(Reply::Integer(replicas_holding(&*connection.shared.storage, written)))
 }
 
+/// How many replicas WAITAOF wants. What a replica holds of a write is on its disk, and what was
+/// answered is on this side's disk, so it asks for nothing but what WAIT asks for.
+fn parse_aof(args: &[Bytes]) -> Result<(i64, u64), CommandError> {
+    let local = parse_int(&args[1]).ok_or(CommandError::NotInteger)?;
+    if !(0..=1).contains(&local) {
+        return Err(CommandError::WAITAOF_LOCAL);
+    }
+    let wanted = parse_int(&args[2]).ok_or(CommandError::NotInteger)?;
+    if wanted < 0 {
+        return Err(CommandError::NOT_POSITIVE);
+    }
+    let (_, timeout_ms) = parse(&args[1..])?;
+    Ok((wanted, timeout_ms))
+}
+
+/// WAITAOF inside a transaction.
+pub(super) fn aof_now(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    parse_aof(args)?;
+    let written = &connection.session.written;
+    let held = replicas_holding(&*connection.shared.storage, written);
+    Ok(Reply::Array(vec![Reply::Integer(1), Reply::Integer(held)]))
+}
+
+/// Runs WAITAOF: the writes are on this side's disk already.
+pub(crate) async fn aof(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let (wanted, timeout_ms) = parse_aof(args)?;
+    let held = wait_for(connection, wanted, timeout_ms).await?;
+    Ok(Reply::Array(vec![Reply::Integer(1), Reply::Integer(held)]))
+}
+
 /// Runs WAIT.
 pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let (wanted, timeout_ms) = parse(args)?;
+    wait_for(connection, wanted, timeout_ms).await.map(Reply::Integer)
+}
+
+/// Waits for so many replicas, or the time.
+async fn wait_for(
+    connection: &Connection,
+    wanted: i64,
+    timeout_ms: u64,
+) -> Result<i64, CommandError> {
     // 0 waits for ever, as in Redis.
     let deadline = (timeout_ms > 0)
         .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))
@@ -49,7 +88,7 @@ pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply
         let held = replicas_holding(&*connection.shared.storage, &connection.session.written);
         is_over |= deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if held >= wanted || is_over {
-            return Ok(Reply::Integer(held));
+            return Ok(held);
         }
         let left = deadline.map_or(every, |d| d.saturating_duration_since(Instant::now()));
         tokio::select! {

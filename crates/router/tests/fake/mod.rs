@@ -492,6 +492,7 @@ pub struct FakeHost {
     pub config_file: Mutex<Option<String>>,
     pub rewritten: Mutex<Vec<(String, String)>>,
     pub log_levels: Mutex<Vec<String>>,
+    pub acl_file: Mutex<Option<Vec<u8>>>,
 }
 
 impl Host for FakeHost {
@@ -511,6 +512,15 @@ impl Host for FakeHost {
     fn rewrite_config(&self, parameters: &[(&str, String)]) -> Result<(), String> {
         let owned = parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         *self.rewritten.lock() = owned.collect();
+        Ok(())
+    }
+
+    fn read_acl_file(&self, _path: &str) -> Result<Vec<u8>, String> {
+        self.acl_file.lock().clone().ok_or_else(|| "No such file or directory".to_owned())
+    }
+
+    fn write_acl_file(&self, _path: &str, text: &[u8]) -> Result<(), String> {
+        *self.acl_file.lock() = Some(text.to_vec());
         Ok(())
     }
 

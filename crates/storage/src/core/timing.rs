@@ -16,18 +16,14 @@ pub(crate) struct Timing {
     at: Instant,
     /// The entry covers what wants the clock soon.
     covers_soon: bool,
-    /// When keys may expire; zero: to be found out.
+    /// When keys may expire, for the time that the agenda said then.
     expiry_at: Instant,
+    expiry_for_ms: Option<u64>,
 }
 
 impl Timing {
     pub(crate) fn new() -> Timing {
-        Timing { at: NEVER, covers_soon: false, expiry_at: Instant(0) }
-    }
-
-    /// When keys expire has to be found out.
-    pub(super) fn expiry_unknown(&mut self) {
-        self.expiry_at = Instant(0);
+        Timing { at: NEVER, covers_soon: false, expiry_at: NEVER, expiry_for_ms: None }
     }
 }
 
@@ -36,8 +32,11 @@ impl Core {
     /// before and after. `soon` tells the time at which whatever waits for the next tick is served.
     pub(crate) fn retime(&mut self, soon: impl FnOnce() -> Instant) -> Option<(Instant, Instant)> {
         let mut at = self.replica.next_deadline();
-        if self.replica.is_leader() && self.next_due_ms.is_some() {
-            at = at.min(self.timing.expiry_at);
+        if self.replica.is_leader()
+            && let Some(due_ms) = self.expiry.next_due_ms()
+        {
+            let is_known = self.timing.expiry_for_ms == Some(due_ms);
+            at = at.min(if is_known { self.timing.expiry_at } else { Instant(0) });
         }
         if !self.timing.covers_soon && self.wants_clock() {
             self.timing.covers_soon = true;
@@ -69,11 +68,13 @@ impl Core {
 
     /// Expired keys up to now are deleted, or nobody may do that now.
     pub(super) fn expiry_checked(&mut self, now: Now) {
+        let due_ms = self.expiry.next_due_ms();
         let wait = if self.serves(now.monotonic) {
-            Duration::from_millis(self.next_due_ms.unwrap_or(u64::MAX).saturating_sub(self.now_ms))
+            Duration::from_millis(due_ms.unwrap_or(u64::MAX).saturating_sub(self.now_ms))
         } else {
             NO_LEASE_DELAY
         };
+        self.timing.expiry_for_ms = due_ms;
         self.timing.expiry_at = now.monotonic.after(wait);
     }
 }

@@ -1,0 +1,398 @@
+//! Users and their rules: told, refused and enforced as Redis does it, and kept in the ACL file.
+
+use std::time::Duration;
+
+use compat_tests::differential::differences::in_later_words;
+use compat_tests::process::{Options, Server, wait_until};
+use compat_tests::resp::{Client, Value, encode, show};
+
+/// The two servers: Redis, and the one under test.
+fn both() -> [Server; 2] {
+    [Options::redis(), Options::evenkeel()].map(|options| Server::start(options).expect("start"))
+}
+
+fn clients(servers: &[Server; 2]) -> [Client; 2] {
+    servers.each_ref().map(|server| server.client().expect("connect"))
+}
+
+/// The bytes that each answers to a line; of one that begins with `|`, that stands between arguments.
+fn answers(clients: &mut [Client; 2], line: &str) -> [String; 2] {
+    let words: Vec<&str> = match line.strip_prefix('|') {
+        Some(line) => line.split('|').collect(),
+        None => line.split(' ').collect(),
+    };
+    let [theirs, ours] = clients.each_mut().map(|client| {
+        let mut bytes = Vec::new();
+        encode(&words, &mut bytes);
+        client.send_raw(&bytes).expect("send");
+        client.read().expect("a reply").map_or("closed".to_owned(), |reply| show(&reply.raw))
+    });
+    [in_later_words(&theirs), ours]
+}
+
+fn same(clients: &mut [Client; 2], lines: &[&str]) {
+    for line in lines {
+        let [theirs, ours] = answers(clients, line);
+        assert_eq!(theirs, ours, "{line} (of {lines:?})");
+    }
+}
+
+/// Users made, told and removed; what is refused of it.
+const TOLD: &[&str] = &[
+    "ACL WHOAMI",
+    "ACL LIST",
+    "ACL SETUSER alice",
+    "ACL GETUSER alice",
+    "ACL SETUSER alice on nopass +@all -@dangerous ~a* %R~b %W~c &news.*",
+    "ACL GETUSER alice",
+    "ACL SETUSER alice %W~b &news.* &x -client +client|id",
+    "ACL GETUSER alice",
+    "ACL SETUSER bob >secret >other #34344e4d60c2b6d639b7bd22e18f2b0b91bc34bf0ac5f9952744435093cfb4e6",
+    "ACL GETUSER bob",
+    "ACL SETUSER bob <secret !34344e4d60c2b6d639b7bd22e18f2b0b91bc34bf0ac5f9952744435093cfb4e6",
+    "ACL SETUSER carol on (+get ~x) (+set %W~y ) +get",
+    "ACL GETUSER carol",
+    "ACL SETUSER carol clearselectors allkeys allchannels allcommands skip-sanitize-payload",
+    "ACL GETUSER carol",
+    "ACL SETUSER dave reset",
+    "ACL SETUSER dave +select|0 nocommands resetkeys sanitize-payload",
+    "ACL LIST",
+    "ACL USERS",
+    "ACL GETUSER nobody",
+    "ACL SETUSER alice foo",
+    "ACL SETUSER alice +foo",
+    "ACL SETUSER alice +@foo",
+    "ACL SETUSER alice -select|0",
+    "ACL SETUSER alice +client|nosuch",
+    "ACL SETUSER alice +client|list|x",
+    "ACL SETUSER alice +client|",
+    "ACL SETUSER alice %~x",
+    "ACL SETUSER alice <nosuch",
+    "ACL SETUSER alice !x",
+    "ACL SETUSER alice #ABCDEF4d60c2b6d639b7bd22e18f2b0b91bc34bf0ac5f9952744435093cfb4e6",
+    "ACL SETUSER carol ~x",
+    "ACL SETUSER carol &x",
+    "ACL SETUSER alice (+get",
+    "ACL SETUSER alice (+foo)",
+    "|ACL|SETUSER|a b|on x",
+    "ACL SETUSER alice on foo",
+    "ACL DRYRUN alice GET a1",
+    "ACL DRYRUN alice GET z",
+    "ACL DRYRUN alice SET c v",
+    "ACL DRYRUN alice SET c v GET",
+    "ACL DRYRUN alice CLIENT LIST",
+    "ACL DRYRUN alice CLIENT ID",
+    "ACL DRYRUN alice FLUSHALL",
+    "ACL DRYRUN alice COPY a b",
+    "ACL DRYRUN nobody GET a",
+    "ACL DRYRUN alice nosuch a",
+    "ACL DRYRUN alice GET",
+    "ACL CAT",
+    "ACL CAT nosuch",
+    "ACL CAT a b",
+    "ACL GENPASS 0",
+    "ACL GENPASS 4097",
+    "ACL GENPASS x",
+    "ACL LOAD",
+    "ACL SAVE",
+    "ACL LOG x",
+    "ACL LOG RESET",
+    "ACL LOG",
+    "ACL nosuch",
+    "ACL",
+    "ACL DELUSER default",
+    "ACL DELUSER alice bob carol dave nobody",
+    "ACL USERS",
+];
+
+#[test]
+fn users_are_told_as_redis_tells_them() {
+    let servers = both();
+    for protocol in ["HELLO 2", "HELLO 3"] {
+        let mut clients = clients(&servers);
+        answers(&mut clients, protocol);
+        same(&mut clients, TOLD);
+        for (bits, digits) in [("", 64), (" 5", 2), (" 4096", 1024)] {
+            for client in &mut clients {
+                let password = client.line(&format!("ACL GENPASS{bits}")).unwrap().to_text();
+                assert_eq!(password.len(), digits);
+                assert!(password.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+            }
+        }
+    }
+}
+
+#[test]
+fn categories_hold_the_same_commands() {
+    let servers = both();
+    let mut clients = clients(&servers);
+    let lists = |client: &mut Client, line: &str| -> Vec<String> {
+        let reply = client.line(line).expect("a list");
+        let mut names: Vec<String> =
+            reply.items().expect(line).iter().map(Value::to_text).collect();
+        names.sort();
+        names
+    };
+    let [theirs, ours] = clients.each_mut().map(|client| lists(client, "COMMAND LIST"));
+    let shared: Vec<&String> = theirs.iter().filter(|name| ours.contains(name)).collect();
+    assert!(shared.len() > 200, "{}", shared.len());
+    for category in lists(&mut clients[0], "ACL CAT") {
+        let of = |client: &mut Client| {
+            let mut names = lists(client, &format!("ACL CAT {category}"));
+            names.retain(|name| shared.contains(&name));
+            names
+        };
+        let [theirs, ours] = clients.each_mut().map(of);
+        assert_eq!(theirs, ours, "{category}");
+    }
+}
+
+#[test]
+fn rules_hold() {
+    let servers = both();
+    let mut clients = clients(&servers);
+    same(
+        &mut clients,
+        &[
+            "ACL SETUSER u on >p +@all -@dangerous -config|set +config|get ~k* %R~r* &ch*",
+            "ACL SETUSER off off >p +@all",
+            "AUTH off p",
+            "AUTH u wrong",
+            "AUTH nobody p",
+            "AUTH p",
+            "AUTH u p",
+            "ACL WHOAMI",
+            "SET k1 v",
+            "GET r1",
+            "SET r1 v",
+            "GET x",
+            "MSET k1 v x v",
+            "MGET k1 x",
+            "KEYS *",
+            "FLUSHALL",
+            "CONFIG SET maxclients 10",
+            "ACL LIST",
+            "SORT k1 BY w_*",
+            "SORT k1 GET x",
+            "MULTI",
+            "SET k1 v",
+            "SET x v",
+            "EXEC",
+            "MULTI",
+            "INCR knum",
+            "EXEC",
+            "RESET",
+            "ACL WHOAMI",
+            "GET x",
+            "HELLO 3 AUTH u p",
+            "HELLO 2 AUTH u wrong",
+            "GET x",
+        ]
+        .into_iter()
+        // HELLO's answer has a number of the connection and a version.
+        .filter(|line| *line != "HELLO 3 AUTH u p")
+        .collect::<Vec<_>>(),
+    );
+    let mut inline = clients.each_mut();
+    for client in &mut inline {
+        assert!(!client.line("HELLO 2 AUTH u p").unwrap().is_error());
+    }
+    // A pipeline: what may run runs, what may not is refused, each in its place.
+    for client in &mut inline {
+        client
+            .send_raw(b"SET k1 a\r\nGET k1\r\nGET x\r\nGET k1\r\nSET r1 b\r\nGET r1\r\n")
+            .unwrap();
+        let replies: Vec<String> =
+            (0..6).map(|_| show(&client.read().unwrap().unwrap().raw)).collect();
+        assert!(replies[0].contains("OK") && replies[1] == replies[3], "{replies:?}");
+        assert!(replies[2].contains("NOPERM") && replies[4].contains("NOPERM"), "{replies:?}");
+    }
+}
+
+#[test]
+fn what_changes_holds_for_the_next_command() {
+    let servers = both();
+    let (mut admin, mut user) = (clients(&servers), clients(&servers));
+    same(&mut admin, &["ACL SETUSER u on nopass +@all allkeys"]);
+    same(&mut user, &["AUTH u x", "SET a 1", "MULTI", "SET a 2", "GET a"]);
+    same(&mut admin, &["ACL SETUSER u -set resetkeys ~b"]);
+    same(&mut user, &["EXEC", "GET a", "GET b", "SET b 1"]);
+    same(&mut admin, &["GET a", "ACL SETUSER u allkeys +@all"]);
+    same(&mut user, &["SET a 3", "GET a"]);
+    same(&mut admin, &["ACL SETUSER default -get", "GET a", "ACL SETUSER default +@all", "GET a"]);
+}
+
+#[test]
+fn connections_are_their_users() {
+    let servers = both();
+    for server in &servers {
+        let (mut admin, mut user) = (server.client().unwrap(), server.client().unwrap());
+        admin.line("ACL SETUSER u on nopass +@all allkeys allchannels").unwrap();
+        assert_eq!(user.line("AUTH u x").unwrap(), Value::Simple(b"OK".into()));
+        let listed = |client: &mut Client| client.line("CLIENT LIST").unwrap().to_text();
+        assert!(
+            listed(&mut admin).contains(" user=u ")
+                && listed(&mut admin).contains(" user=default ")
+        );
+        assert_eq!(admin.line("CLIENT KILL USER u").unwrap(), Value::Int(1));
+        assert!(matches!(user.read(), Ok(None)), "closed");
+        assert!(admin.line("CLIENT KILL USER nobody").unwrap().is_error());
+        let (mut first, mut second) = (server.client().unwrap(), server.client().unwrap());
+        first.line("AUTH u x").unwrap();
+        second.line("AUTH u x").unwrap();
+        // A user who removes himself is answered first.
+        assert_eq!(first.line("ACL DELUSER u").unwrap(), Value::Int(1));
+        assert!(matches!(first.read(), Ok(None)), "closed");
+        assert!(matches!(second.read(), Ok(None)), "closed");
+        wait_until("all are gone", Duration::from_secs(5), || {
+            Ok(!admin.line("CLIENT LIST")?.to_text().contains(" user=u "))
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn what_was_denied_is_logged() {
+    let servers = both();
+    let mut fields = Vec::new();
+    for server in &servers {
+        let (mut admin, mut user) = (server.client().unwrap(), server.client().unwrap());
+        for line in ["ACL SETUSER u on nopass +get +multi ~k", "ACL LOG RESET"] {
+            assert_eq!(admin.line(line).unwrap(), Value::Simple(b"OK".into()));
+        }
+        for line in [
+            "AUTH nobody x",
+            "AUTH u x",
+            "SET k v",
+            "SET k v",
+            "GET k",
+            "GET secret",
+            "MULTI",
+            "GET secret",
+        ] {
+            user.line(line).unwrap();
+        }
+        let log = admin.line("ACL LOG").unwrap();
+        let entries: Vec<String> = log
+            .items()
+            .expect("entries")
+            .iter()
+            .map(|entry| {
+                let pairs = entry.pairs().unwrap_or_default();
+                let of = |wanted: &str| {
+                    pairs.iter().find(|(n, _)| n.to_text() == wanted).map(|(_, v)| (*v).clone())
+                };
+                let text = |wanted: &str| {
+                    of(wanted).map_or_else(String::new, |v| match v {
+                        Value::Int(number) => number.to_string(),
+                        other => other.to_text(),
+                    })
+                };
+                assert!(text("client-info").contains(" addr=127.0.0.1:"), "{entry:?}");
+                let age: f64 = text("age-seconds").parse().expect("an age");
+                assert!((0.0..60.0).contains(&age));
+                ["count", "reason", "context", "object", "username"].map(text).join(" ")
+            })
+            .collect();
+        fields.push(entries);
+        let info = admin.line("INFO stats").unwrap().to_text();
+        if !server_is_old(&mut admin) {
+            for line in
+                ["acl_access_denied_auth:1", "acl_access_denied_cmd:2", "acl_access_denied_key:2"]
+            {
+                assert!(info.contains(line), "{line}: {info}");
+            }
+        }
+        assert_eq!(admin.line("CONFIG SET acllog-max-len 1").unwrap(), Value::Simple(b"OK".into()));
+        user.line("SET k v").unwrap();
+        assert_eq!(admin.line("ACL LOG").unwrap().items().expect("entries").len(), 1);
+    }
+    assert_eq!(fields[0], fields[1]);
+    assert_eq!(fields[1].len(), 4, "{:?}", fields[1]);
+}
+
+/// Whether it is a Redis that does not count denials in INFO yet.
+fn server_is_old(client: &mut Client) -> bool {
+    client.line("INFO server").unwrap().to_text().contains("redis_version:7.0")
+}
+
+#[test]
+fn the_acl_file_is_read_written_and_refused_by_its_lines() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("users.acl");
+    let extra = vec!["--aclfile".to_owned(), path.display().to_string()];
+    let expected_log = vec!["ACL errors"];
+    let options = Options { extra, expected_log, ..Options::evenkeel() };
+    let start = || Server::start(options.clone());
+    let refused = |why: &str| {
+        let error = format!("{:#}", start().expect_err("it must not start"));
+        assert!(error.contains(why), "{error}");
+    };
+    refused("opening file");
+    std::fs::write(&path, "user a on\n\nuser b on +foo\nusr c\n").expect("write");
+    refused(
+        "users.acl:3: Error in applying operation '+foo': Unknown command or category name in ACL.",
+    );
+    refused("users.acl:4 should start with user keyword followed by the username.");
+
+    let text = "user default on >secret ~* &* +@all\nuser reader on >r %R~* +@read +acl|whoami\n";
+    std::fs::write(&path, text).expect("write");
+    let mut server = start().expect("a good file");
+    let mut admin = server.client().unwrap();
+    assert!(admin.line("PING").unwrap().error_text().contains("NOAUTH"));
+    assert_eq!(admin.line("AUTH secret").unwrap(), Value::Simple(b"OK".into()));
+    let mut reader = server.client().unwrap();
+    assert_eq!(reader.line("AUTH reader r").unwrap(), Value::Simple(b"OK".into()));
+    assert_eq!(reader.line("GET a").unwrap(), Value::Nil);
+    assert!(reader.line("SET a 1").unwrap().error_text().contains("NOPERM"));
+
+    // Saved, and there again after a restart.
+    for line in ["ACL SETUSER extra on >e +ping", "ACL SAVE"] {
+        assert_eq!(admin.line(line).unwrap(), Value::Simple(b"OK".into()));
+    }
+    server.kill().expect("kill");
+    server.launch().expect("launch");
+    let mut extra = server.client().unwrap();
+    assert_eq!(extra.line("AUTH extra e").unwrap(), Value::Simple(b"OK".into()));
+
+    // Loaded: all or nothing; users who are gone lose their connections.
+    let mut admin = server.client().unwrap();
+    admin.line("AUTH secret").unwrap();
+    std::fs::write(&path, "user default on nopass ~* &* +@all\nuser x %y\n").expect("write");
+    let refusal = admin.line("ACL LOAD").unwrap();
+    assert!(refusal.error_text().contains("users.acl:2: Syntax error."), "{refusal:?}");
+    assert_eq!(extra.line("PING").unwrap(), Value::Simple(b"PONG".into()));
+    std::fs::write(&path, "user default on nopass ~* &* +@all\n").expect("write");
+    assert_eq!(admin.line("ACL LOAD").unwrap(), Value::Simple(b"OK".into()));
+    assert!(matches!(extra.read(), Ok(None)), "closed");
+    assert_eq!(
+        server.client().unwrap().line("ACL USERS").unwrap().items().map(<[_]>::len),
+        Some(1)
+    );
+}
+
+#[test]
+fn requirepass_is_the_default_users_password() {
+    let servers = both();
+    let mut clients = clients(&servers);
+    same(
+        &mut clients,
+        &[
+            "CONFIG SET requirepass secret",
+            "ACL LIST",
+            "PING",
+            "CONFIG GET requirepass",
+            "ACL SETUSER default >other",
+            "CONFIG GET requirepass",
+            "AUTH other",
+            "AUTH secret",
+        ],
+    );
+    let mut strangers = self::clients(&servers);
+    same(&mut strangers, &["PING", "AUTH wrong", "PING"]);
+    same(&mut clients, &["|CONFIG|SET|requirepass|"]);
+    same(&mut strangers, &["PING", "ACL WHOAMI"]);
+}
