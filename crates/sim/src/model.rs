@@ -52,7 +52,7 @@ impl Bounds {
         Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1, members: 3, changes: 0 };
     /// A change of two members to three under one leader. Ends within seconds, unoptimised.
     pub const CHANGE: Bounds =
-        Bounds { campaigns: 1, values: 0, crashes: 0, deliveries: 1, members: 2, changes: 1 };
+        Bounds { campaigns: 1, values: 0, crashes: 1, deliveries: 1, members: 2, changes: 1 };
 }
 
 const PROPOSERS: usize = 2;
