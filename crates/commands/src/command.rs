@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::error::CommandError;
 use crate::txn::Txn;
 use crate::view::View;
+use crate::wait::WaitHandler;
 
 /// A handler that only reads.
 pub type ReadHandler = fn(&dyn View, Args<'_>) -> Result<Reply, CommandError>;
@@ -27,6 +28,16 @@ pub struct Command {
     pub keys: Keys,
     /// What runs it.
     pub run: Run,
+    /// What it waits for if its handler found nothing, which is to say answered a null; see
+    /// [`crate::wait`].
+    pub waits: Option<WaitHandler>,
+}
+
+impl Command {
+    /// The same command, which waits if there is nothing for it yet.
+    pub(crate) const fn or_waits(self, wait: WaitHandler) -> Command {
+        Command { flags: self.flags.and(Flags::BLOCKING), waits: Some(wait), ..self }
+    }
 }
 
 /// How many arguments a command takes, its name included.
@@ -380,7 +391,8 @@ pub(crate) const fn read(
     keys: Keys,
     handler: ReadHandler,
 ) -> Command {
-    Command { name, arity, flags: flags.and(Flags::READONLY), keys, run: Run::Read(handler) }
+    let (flags, run) = (flags.and(Flags::READONLY), Run::Read(handler));
+    Command { name, arity, flags, keys, run, waits: None }
 }
 
 /// A command that may write.
@@ -391,7 +403,8 @@ pub(crate) const fn write(
     keys: Keys,
     handler: WriteHandler,
 ) -> Command {
-    Command { name, arity, flags: flags.and(Flags::WRITE), keys, run: Run::Write(handler) }
+    let (flags, run) = (flags.and(Flags::WRITE), Run::Write(handler));
+    Command { name, arity, flags, keys, run, waits: None }
 }
 
 /// A command that the router runs.
@@ -402,7 +415,7 @@ pub(crate) const fn session(
     keys: Keys,
     what: Session,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Session(what) }
+    Command { name, arity, flags, keys, run: Run::Session(what), waits: None }
 }
 
 /// A command with subcommands.
@@ -412,7 +425,7 @@ pub(crate) const fn group(
     flags: Flags,
     rows: &'static [Command],
 ) -> Command {
-    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows) }
+    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows), waits: None }
 }
 
 /// `exactly(2)`: a name and one argument.

@@ -510,6 +510,9 @@ impl CommandError {
     pub const MAX_CLIENTS: CommandError = CommandError::text("ERR max number of clients reached");
     pub const PAUSE_NOT_INTEGER: CommandError =
         CommandError::text("ERR timeout is not an integer or out of range");
+    pub const TIMEOUT_NOT_FLOAT: CommandError =
+        CommandError::text("ERR timeout is not a float or out of range");
+    pub const TIMEOUT_RANGE: CommandError = CommandError::text("ERR timeout is out of range");
     pub const PAUSE_MODE: CommandError =
         CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL");
     pub const PAUSE_NEGATIVE: CommandError = CommandError::text("ERR timeout is negative");

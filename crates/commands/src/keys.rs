@@ -165,7 +165,7 @@ mod tests {
         let args: Vec<Bytes> =
             line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
         let (arity, flags) = (Arity::AtLeast(1), Flags::NONE);
-        let command = Command { name: "X", arity, flags, keys, run: Run::Group(&[]) };
+        let command = Command { name: "X", arity, flags, keys, run: Run::Group(&[]), waits: None };
         key_positions(&command, &args).map(|found| found.to_vec())
     }
 

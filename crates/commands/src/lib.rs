@@ -25,6 +25,7 @@ mod testing;
 mod txn;
 pub mod types;
 mod view;
+mod wait;
 
 pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
@@ -39,3 +40,4 @@ pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use types::dump::{rdb_checksum, unpack_lzf};
 pub use view::{Direction, MemoryView, Row, View, ViewError};
+pub use wait::{Wait, WaitHandler, is_nothing};

@@ -640,6 +640,9 @@ fn run_on_a_few_keys(entry: &table::Entry, args: &[Bytes]) {
     if let Ok(positions) = commands::key_positions(entry.command, args) {
         assert!(positions.iter().all(|at| (1..args.len()).contains(at)));
     }
+    if let Some(waits) = entry.command.waits {
+        drop(waits(&session.view, Args(args)));
+    }
     match entry.command.run {
         Run::Read(handler) => drop(handler(&session.view, Args(args))),
         Run::Write(handler) => {

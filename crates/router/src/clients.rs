@@ -7,7 +7,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
@@ -20,6 +20,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wire::ids::CommandId;
+use wire::service::Claim;
 
 use crate::users::Account;
 
@@ -37,7 +38,7 @@ pub(crate) struct Client {
     pub(crate) table: AtomicU32,
     pub(crate) protocol: AtomicU8,
     last_command: AtomicU16,
-    blocking: AtomicU8,
+    blocking: Mutex<Blocking>,
     unblock: Notify,
     /// Commands queued since MULTI; -1 outside a transaction.
     pub(crate) queued: AtomicI64,
@@ -69,13 +70,18 @@ pub(crate) struct Names {
 /// No command was run yet, or the last one does not exist.
 const NO_COMMAND: u16 = u16::MAX;
 
-/// States of a connection as CLIENT UNBLOCK sees it.
-const NOT_BLOCKED: u8 = 0;
-const BLOCKED: u8 = 1;
-const UNBLOCKED_BY_TIMEOUT: u8 = 2;
-const UNBLOCKED_BY_ERROR: u8 = 3;
-/// Held back by CLIENT PAUSE: told as blocked, but CLIENT UNBLOCK does not reach it.
-const HELD: u8 = 4;
+/// What keeps a connection from going on.
+#[derive(Debug)]
+enum Blocking {
+    /// Nothing.
+    No,
+    /// CLIENT PAUSE: told as blocked, but CLIENT UNBLOCK does not reach it.
+    Held,
+    /// A command, until somebody takes this.
+    Command(Arc<Claim>),
+    /// CLIENT UNBLOCK has taken it.
+    Ended(Unblock),
+}
 
 /// How CLIENT UNBLOCK ends a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,47 +102,68 @@ impl Blocked<'_> {
     /// *Cancel safety*: dropping the future changes nothing.
     pub(crate) async fn unblocked(&self) -> Unblock {
         loop {
-            match self.0.blocking.load(Acquire) {
-                UNBLOCKED_BY_TIMEOUT => return Unblock::Timeout,
-                UNBLOCKED_BY_ERROR => return Unblock::Error,
-                _ => self.0.unblock.notified().await,
+            match self.ended() {
+                Some(how) => return how,
+                None => self.0.unblock.notified().await,
             }
         }
+    }
+
+    /// How CLIENT UNBLOCK ended the wait, if it did.
+    pub(crate) fn ended(&self) -> Option<Unblock> {
+        match *self.0.blocking.lock() {
+            Blocking::Ended(how) => Some(how),
+            _ => None,
+        }
+    }
+
+    /// Goes on waiting, for another to take another claim.
+    ///
+    /// *Errors*: CLIENT UNBLOCK has ended the wait.
+    pub(crate) fn renew(&self, claim: Arc<Claim>) -> Result<(), Unblock> {
+        let mut blocking = self.0.blocking.lock();
+        if let Blocking::Ended(how) = *blocking {
+            return Err(how);
+        }
+        *blocking = Blocking::Command(claim);
+        Ok(())
     }
 }
 
 impl Drop for Blocked<'_> {
     fn drop(&mut self) {
-        self.0.blocking.store(NOT_BLOCKED, Release);
+        *self.0.blocking.lock() = Blocking::No;
     }
 }
 
 impl Client {
-    /// Marks the connection as blocked by a command: CLIENT UNBLOCK reaches it from now on.
-    pub(crate) fn block(&self) -> Blocked<'_> {
-        self.blocking.store(BLOCKED, Release);
+    /// Marks the connection as blocked by a command: CLIENT UNBLOCK ends that if it takes the claim.
+    pub(crate) fn block(&self, claim: Arc<Claim>) -> Blocked<'_> {
+        *self.blocking.lock() = Blocking::Command(claim);
         Blocked(self)
     }
 
     /// Marks the connection as held back by a pause.
     pub(crate) fn hold(&self) -> Blocked<'_> {
-        self.blocking.store(HELD, Release);
+        *self.blocking.lock() = Blocking::Held;
         Blocked(self)
     }
 
     /// Whether a command blocks the connection, or a pause holds one back.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocking.load(Relaxed) != NOT_BLOCKED
+        match &*self.blocking.lock() {
+            Blocking::No => false,
+            Blocking::Held | Blocking::Ended(_) => true,
+            Blocking::Command(claim) => !claim.is_taken(),
+        }
     }
 
-    /// Ends a wait; false if the connection is not blocked.
+    /// Ends a wait; false if the connection is not blocked, or another was faster.
     pub(crate) fn end_block(&self, how: Unblock) -> bool {
-        let to = match how {
-            Unblock::Timeout => UNBLOCKED_BY_TIMEOUT,
-            Unblock::Error => UNBLOCKED_BY_ERROR,
-        };
-        let ended = self.blocking.compare_exchange(BLOCKED, to, AcqRel, Relaxed).is_ok();
+        let mut blocking = self.blocking.lock();
+        let ended = matches!(&*blocking, Blocking::Command(claim) if claim.take());
         if ended {
+            *blocking = Blocking::Ended(how);
             // There is one waiter at most; if it is not there yet it finds this permit.
             self.unblock.notify_one();
         }
@@ -159,7 +186,7 @@ impl Client {
             table: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             last_command: AtomicU16::new(NO_COMMAND),
-            blocking: AtomicU8::new(NOT_BLOCKED),
+            blocking: Mutex::new(Blocking::No),
             unblock: Notify::new(),
             queued: AtomicI64::new(-1),
             queued_bytes: AtomicUsize::new(0),

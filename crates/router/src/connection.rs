@@ -36,6 +36,7 @@ use crate::dispatch::Progress;
 use crate::latency::Sample;
 use crate::pending::Pending;
 use crate::route::{Answered, Caller};
+use crate::run::transaction::copied;
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
 
@@ -165,13 +166,46 @@ impl Connection {
         })
     }
 
-    /// Gives back what an idle connection does not need. What is left of a partial command moves out
-    /// of the thread's buffer.
-    fn release(&mut self) {
+    /// Takes in what the client sends while a command of it waits. Resolves when the client has gone
+    /// or is to go, or has sent more than may wait.
+    ///
+    /// *Cancel safety*: what was read is kept.
+    pub(crate) async fn gone(&mut self) -> Closed {
+        let client = self.session.client.clone();
+        loop {
+            let read = tokio::select! {
+                biased;
+                () = client.ended() => return Closed,
+                read = poll_fn(|cx| {
+                    let read = self.poll_read(cx);
+                    self.leave_thread_buffer();
+                    read
+                }) => read,
+            };
+            let Ok(read @ 1..) = read else { return Closed };
+            self.caller.tally.input_bytes += read as u64;
+            client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+            client.input_bytes.store(self.input.len(), Relaxed);
+            let limit = self.shared.config.live.query_buffer_bytes.load(Relaxed) as usize;
+            if self.input.len() > limit {
+                let bytes = self.input.len();
+                tracing::warn!(conn = client.id, bytes, "closed: it sends too much while it waits");
+                return Closed;
+            }
+        }
+    }
+
+    fn leave_thread_buffer(&mut self) {
         if self.input_is_shared {
             self.input = BytesMut::from(&self.input[..]);
             self.input_is_shared = false;
         }
+    }
+
+    /// Gives back what an idle connection does not need. What is left of a partial command moves out
+    /// of the thread's buffer.
+    pub(crate) fn release(&mut self) {
+        self.leave_thread_buffer();
         self.decoder.detach();
         self.gated = Vec::new();
         self.pending = Pending::default();
@@ -195,6 +229,7 @@ impl Connection {
                         if let Some(args) = self.join_pending(args)
                             && let Progress::Waits(slow) = self.run_command(&args)
                         {
+                            let args = if slow.is_long() { copied(&args).into() } else { args };
                             self.run_slowly(&args, slow).await?;
                         }
                     }
@@ -486,7 +521,7 @@ fn poll_read_into(
 }
 
 /// Sleeps until then, or for ever.
-async fn sleep_until(then: Option<Instant>) {
+pub(crate) async fn sleep_until(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then.into()).await,
         None => std::future::pending().await,

@@ -1,14 +1,19 @@
 //! From a command line to whoever runs it: the table, its checks in Redis's order, and the two ways a
 //! command is run: at once, which nearly all are, or slowly, when it has to wait for something.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command};
+use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
+use wire::service::Waiting;
 
+use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
 use crate::gather;
-use crate::route::{Attempt, Obstacle, Routed};
+use crate::route::{Answered, Attempt, Obstacle, Routed};
 use crate::run;
 use crate::run::transaction::{Exec, Looking};
 use crate::users::Context;
@@ -29,6 +34,11 @@ impl Slow {
     pub(crate) fn blocked(entry: &'static Entry, obstacle: Obstacle) -> Slow {
         Slow { entry, why: Why::Blocked(obstacle) }
     }
+
+    /// Whether the wait may be long: the command line is then to be kept in memory of its own.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(self.why, Why::Paused | Why::Data(..))
+    }
 }
 
 /// A command that has to wait, and for what.
@@ -42,6 +52,8 @@ enum Why {
     Paused,
     /// Its partition did not answer at once.
     Blocked(Obstacle),
+    /// There is nothing for it yet.
+    Data(Box<Waiting>, Target),
     /// It asks more than one partition.
     Gather(Gather, Tables),
     /// COPY to another table.
@@ -175,7 +187,7 @@ impl Connection {
     }
 
     fn run_routed(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
-        let routed = match Routed::by_keys(entry, self.session.table, args) {
+        let routed = match routed_or_waiting(entry, self.session.table, args) {
             Ok(routed) => routed,
             Err(error) => {
                 self.reject(Some(entry), error);
@@ -183,6 +195,9 @@ impl Connection {
             }
         };
         match self.caller.call_now(&routed) {
+            Attempt::Done(Answered { waits: Some(waiting), target, .. }) => {
+                return Progress::Waits(Slow { entry, why: Why::Data(waiting, target) });
+            }
             Attempt::Done(answered) => {
                 let done = self.answered(entry, answered);
                 self.finish(entry, args, done);
@@ -196,11 +211,7 @@ impl Connection {
     }
 
     /// Takes a partition's answer: remembers writes for WAIT, counts hits and misses.
-    pub(crate) fn answered(
-        &mut self,
-        entry: &'static Entry,
-        answered: crate::route::Answered,
-    ) -> Done {
+    pub(crate) fn answered(&mut self, entry: &'static Entry, answered: Answered) -> Done {
         let writes = entry.command.flags.has(Flags::WRITE);
         if let Some(gate) = answered.gate
             && writes
@@ -278,18 +289,41 @@ impl Connection {
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
             Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
-            Why::Blocked(obstacle) => match Routed::by_keys(entry, table, args) {
-                Ok(routed) => {
-                    let answered = self.caller.call_until(&routed, obstacle).await;
-                    answered.map(|answered| self.answered(entry, answered))
+            Why::Data(waiting, target) => {
+                self.wait_for_data(entry, args, (waiting, target)).await?
+            }
+            Why::Blocked(obstacle) => {
+                let answered = match routed_or_waiting(entry, table, args) {
+                    Ok(routed) => self.caller.call_until(&routed, obstacle).await,
+                    Err(error) => Err(error),
+                };
+                match answered {
+                    Ok(Answered { waits: Some(waiting), target, .. }) => {
+                        self.wait_for_data(entry, args, (waiting, target)).await?
+                    }
+                    answered => answered.map(|answered| self.answered(entry, answered)),
                 }
-                Err(error) => Err(error),
-            },
+            }
         };
+        if entry.command.waits.is_some() {
+            // The wait is not what the command took.
+            self.clock = std::time::Instant::now();
+        }
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())
     }
+}
+
+/// A call of a command that the connection waits with, if that is how it is.
+fn routed_or_waiting<'a>(
+    entry: &'static Entry,
+    table: TableId,
+    args: &'a [Bytes],
+) -> Result<Routed<'a>, CommandError> {
+    let mut routed = Routed::by_keys(entry, table, args)?;
+    routed.waited = entry.command.waits.map(|_| Duration::ZERO);
+    Ok(routed)
 }
 
 /// The row of a command line that has as many arguments as it should.

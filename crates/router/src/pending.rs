@@ -57,7 +57,8 @@ impl Connection {
     /// Whether nothing but its partition has a say in a command.
     fn may_join(&mut self, entry: &'static Entry, args: &Arguments) -> bool {
         let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
-            && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_));
+            && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_))
+            && entry.command.waits.is_none();
         if self.session.login.account.is_restricted()
             && self.session.login.user().check(entry, args).is_err()
         {
@@ -108,7 +109,7 @@ impl Connection {
         for ((entry, args), Evaluated { reply, gate, took }) in
             commands.drain(..done.len()).zip(done.drain(..))
         {
-            let answered = self.answered(entry, Answered { reply, gate, target });
+            let answered = self.answered(entry, Answered { reply, gate, target, waits: None });
             self.finish_timed(entry, &args, answered, took);
         }
         self.clock = Instant::now();
@@ -132,6 +133,7 @@ fn call<'a>(
         partition: target.partition,
         epoch: target.version.epoch,
         args,
+        waited: None,
     }
 }
 

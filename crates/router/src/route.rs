@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
-use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion};
+use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion, Waiting};
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
@@ -51,6 +51,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) placement: Placement,
     /// Positions of the keys after the first.
     others: SmallVec<[usize; 4]>,
+    /// How long the client has waited for data, if the caller can wait for them.
+    pub(crate) waited: Option<Duration>,
     /// What is called for instead of the one command: a transaction or a look at watched keys.
     pub(crate) batch: Option<&'a Batch<'a>>,
 }
@@ -62,6 +64,9 @@ pub(crate) struct Answered {
     pub(crate) gate: Option<Gate>,
     /// Who answered.
     pub(crate) target: Target,
+    /// There is nothing yet, and the leader keeps the call; the reply is that of when its time is
+    /// up. Only [`Routed::waited`] leads here.
+    pub(crate) waits: Option<Box<Waiting>>,
 }
 
 /// How a call went that was made without waiting.
@@ -132,7 +137,7 @@ impl<'a> Routed<'a> {
         } else {
             others.remove(0);
         }
-        Ok(Routed { entry, table, args, placement, others, batch: None })
+        Ok(Routed { entry, table, args, placement, others, waited: None, batch: None })
     }
 
     /// Routes by a placement.
@@ -142,7 +147,8 @@ impl<'a> Routed<'a> {
         args: &'a [Bytes],
         placement: Placement,
     ) -> Routed<'a> {
-        Routed { entry, table, args, placement, others: SmallVec::new(), batch: None }
+        let others = SmallVec::new();
+        Routed { entry, table, args, placement, others, waited: None, batch: None }
     }
 
     /// Whether the partition holds all keys.
@@ -197,10 +203,20 @@ impl Caller {
 
     /// Makes a call, waiting for whatever is in the way, until the request's deadline.
     pub(crate) async fn call(&mut self, routed: &Routed<'_>) -> Result<Answered, CommandError> {
+        let deadline = Instant::now() + self.shared.options.request_timeout;
+        self.call_by(routed, deadline).await
+    }
+
+    /// Makes a call, waiting for whatever is in the way, until a deadline of its own.
+    pub(crate) async fn call_by(
+        &mut self,
+        routed: &Routed<'_>,
+        deadline: Instant,
+    ) -> Result<Answered, CommandError> {
         match self.call_now(routed) {
             Attempt::Done(answered) => Ok(answered),
             Attempt::Refused(error) => Err(error),
-            Attempt::Blocked(obstacle) => self.call_until(routed, obstacle).await,
+            Attempt::Blocked(obstacle) => self.pass(routed, obstacle, deadline).await,
         }
     }
 
@@ -208,10 +224,19 @@ impl Caller {
     pub(crate) async fn call_until(
         &mut self,
         routed: &Routed<'_>,
+        obstacle: Obstacle,
+    ) -> Result<Answered, CommandError> {
+        let deadline = Instant::now() + self.shared.options.request_timeout;
+        self.pass(routed, obstacle, deadline).await
+    }
+
+    async fn pass(
+        &mut self,
+        routed: &Routed<'_>,
         mut obstacle: Obstacle,
+        deadline: Instant,
     ) -> Result<Answered, CommandError> {
         let timeout = self.shared.options.request_timeout;
-        let deadline = Instant::now() + timeout;
         let mut backoff = BACKOFF_MIN;
         let mut next_correction = Instant::now();
         // A call after a miss is its first one; all others here are made again.
@@ -285,6 +310,7 @@ impl Caller {
             partition: target.partition,
             epoch: target.version.epoch,
             args: routed.args,
+            waited: routed.waited,
         };
         attempt(self.shared.storage.call(leader, call), target)
     }
@@ -347,7 +373,13 @@ impl Caller {
 /// What an answer means for the call.
 pub(crate) fn attempt(answer: Answer, target: Target) -> Attempt {
     match answer {
-        Answer::Done { reply, gate } => Attempt::Done(Answered { reply, gate, target }),
+        Answer::Done { reply, gate } => {
+            Attempt::Done(Answered { reply, gate, target, waits: None })
+        }
+        Answer::Waits(waiting) => {
+            let (reply, waits) = (Reply::NullArray, Some(waiting));
+            Attempt::Done(Answered { reply, gate: None, target, waits })
+        }
         Answer::NotHere(route) => Attempt::Blocked(Obstacle::NotHere(route, target.version)),
         Answer::NotYet => Attempt::Blocked(Obstacle::NotYet),
         Answer::Busy(wait) => Attempt::Blocked(Obstacle::Busy(wait)),

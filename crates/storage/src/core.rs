@@ -7,6 +7,8 @@
 //! proposes it; the host persists and sends; once chosen, [`Core::drain`] applies it and opens the
 //! gates of the replies that wait for its index.
 
+mod blocked;
+mod handler;
 mod timing;
 
 use std::cell::{Cell, RefCell};
@@ -17,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::table::Entry;
 use commands::types::keyspace::{ExpiryAgenda, expire_due};
-use commands::{Args, CommandError, Counters, Effects, Run, Txn, ViewError, rows};
+use commands::{CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
@@ -25,6 +27,9 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
 
+use self::blocked::Blocked;
+pub(crate) use self::blocked::{Kept, Ticket};
+pub(crate) use self::handler::run;
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
@@ -84,6 +89,8 @@ pub(crate) struct LogRead {
 /// What became of an evaluation.
 pub(crate) enum Evaluated {
     Answer(Answer),
+    /// There is nothing yet, and the caller can wait.
+    Kept(Kept),
     Cold(Cold),
 }
 
@@ -143,6 +150,8 @@ pub(crate) struct Core {
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
     waiters: BTreeMap<u64, Vec<Waiter>>,
+    /// Calls that wait for data; while this replica leads.
+    blocked: Blocked,
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
@@ -191,6 +200,7 @@ impl Core {
             applied: start.applied,
             recent: VecDeque::new(),
             waiters: BTreeMap::new(),
+            blocked: Blocked::default(),
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
@@ -231,6 +241,11 @@ impl Core {
         (self.elections, self.leaderships)
     }
 
+    /// Keys that calls wait for, and of these those whose end is waited for, too.
+    pub(crate) fn awaited_keys(&self) -> (u64, u64) {
+        self.blocked.keys()
+    }
+
     pub(crate) fn has_frozen(&self) -> bool {
         self.backlog.has_frozen()
     }
@@ -260,21 +275,18 @@ impl Core {
     ) -> Evaluated {
         let is_write = matches!(entry.command.run, Run::Write(_));
         let from = (lsm, may_block);
-        self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
-            match entry.command.run {
-                Run::Read(handler) => (handler(view, Args(call.args)), None),
-                Run::Write(handler) => {
-                    let mut txn = Txn::new(view, next_version);
-                    let result = handler(&mut txn, Args(call.args));
-                    let effects = result.is_ok().then(|| txn.into_effects());
-                    (result, effects)
-                }
-                Run::Session(_) | Run::Group(_) => {
-                    let text = "ERR this command is not one that a partition evaluates";
-                    (Err(CommandError::Text(text.into())), None)
-                }
+        let mut wait = None;
+        let evaluated =
+            self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
+                let evaluated = run(entry, call.args, view, next_version);
+                blocked::or_wait(entry, call, view, evaluated, &mut wait)
+            });
+        match (wait, evaluated) {
+            (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
+                self.keep(call, now, wait, gate)
             }
-        })
+            (_, evaluated) => evaluated,
+        }
     }
 
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
@@ -301,18 +313,24 @@ impl Core {
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
-        let reply = result.unwrap_or_else(Reply::from);
-        let gate = match effects {
-            Some(effects) if !effects.is_empty() => {
-                if let Err(error) = check_effects(&effects) {
-                    let reply = Reply::from(error);
-                    return Evaluated::Answer(Answer::Done { reply, gate: None });
-                }
-                Some(self.join(effects))
-            }
-            _ => self.gate_at(gate),
-        };
+        let (reply, gate) = self.conclude(result, effects, gate);
         Evaluated::Answer(Answer::Done { reply, gate })
+    }
+
+    /// The answer of an evaluation that read up to a proposed index; its effects join the batch.
+    fn conclude(
+        &mut self,
+        result: Result<Reply, CommandError>,
+        effects: Option<Effects>,
+        read: u64,
+    ) -> (Reply, Option<Gate>) {
+        match effects.filter(|effects| !effects.is_empty()) {
+            None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
+            Some(effects) => match check_effects(&effects) {
+                Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
+                Err(error) => (Reply::from(error), None),
+            },
+        }
     }
 
     /// Deletes keys whose time has come, at most `limit`.
@@ -331,6 +349,7 @@ impl Core {
         self.expiry_checked(now);
         if !effects.is_empty() {
             self.join(effects);
+            self.serve_kept(lsm);
         }
         Ok(())
     }
@@ -411,6 +430,14 @@ impl Core {
 
     /// Adds effects to the open batch and to the proposed state.
     fn join(&mut self, effects: Effects) -> Gate {
+        if !self.blocked.is_empty() {
+            self.blocked.touch(&effects);
+        }
+        self.join_unseen(effects)
+    }
+
+    /// The same, of effects that nobody waits for.
+    fn join_unseen(&mut self, effects: Effects) -> Gate {
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
@@ -567,6 +594,7 @@ impl Core {
         }
         self.elections += u64::from(role == paxos::Role::Candidate);
         self.discarded.extend(self.resident.take());
+        self.blocked.clear();
         self.in_flight.clear();
         self.reset_tip();
         if let Some(open) = self.open.take() {
@@ -676,6 +704,7 @@ impl Core {
 
     /// Ends all waits: the node stops.
     pub(crate) fn abandon_waits(&mut self) {
+        self.blocked.close();
         self.waiters.clear();
     }
 

@@ -426,6 +426,10 @@ fn look_after(shared: &Shared, partition: &Arc<Partition>, at: paxos::Instant) {
             core.replica.handle_tick(now.monotonic);
         }
         core.end_waits(Instant::now());
+        if core.serves(now.monotonic) {
+            // Whom a full batch had no room for.
+            core.serve_kept(&shared.lsm);
+        }
         if core.may_seal() && !shared.is_stopping() {
             // Whoever was to seal it is gone.
             core.seal(now, actions);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
-use wire::service::{self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus};
+use wire::service::{
+    self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
+};
 
-use crate::core::{Core, Evaluated, Now, Start};
+use crate::core::{Core, Evaluated, Kept, Now, Start, Ticket};
 use crate::driver::{self, Publish, Shared};
 use crate::lsm::{self, DeadSet, Lsm};
 use crate::meta::{self, Applied};
@@ -258,7 +260,9 @@ impl Node {
             if matches!(entry.command.run, commands::Run::Write(_)) && shared.is_overrun() {
                 return Some(Answer::Busy(MEMORY_DELAY));
             }
-            match core.evaluate(entry, call, now, (&shared.lsm, cold.may_block)) {
+            let evaluated = core.evaluate(entry, call, now, (&shared.lsm, cold.may_block));
+            core.serve_kept(&shared.lsm);
+            match evaluated {
                 Evaluated::Answer(Answer::Done { reply, gate }) => {
                     let ended = Instant::now();
                     now.monotonic = shared.clock.at(ended);
@@ -276,6 +280,10 @@ impl Node {
                     (began, left, cold) = (ended, others, ColdRows::default());
                 }
                 Evaluated::Answer(answer) => return Some(answer),
+                Evaluated::Kept(kept) => {
+                    shared.retime(&partition, &mut core);
+                    return Some(hand_out(&partition, kept));
+                }
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
                     now = shared.clock.now();
@@ -306,7 +314,9 @@ impl Node {
         let mut cold = ColdRows::default();
         let mut core = partition.core.lock();
         loop {
-            match work(&mut core, shared.clock.now(), (&shared.lsm, cold.may_block)) {
+            let evaluated = work(&mut core, shared.clock.now(), (&shared.lsm, cold.may_block));
+            core.serve_kept(&shared.lsm);
+            match evaluated {
                 Evaluated::Answer(Answer::Done { gate: None, .. })
                     if !core.serves(shared.clock.monotonic()) =>
                 {
@@ -315,6 +325,10 @@ impl Node {
                 Evaluated::Answer(answer) => {
                     shared.retime(&partition, &mut core);
                     return answer;
+                }
+                Evaluated::Kept(kept) => {
+                    shared.retime(&partition, &mut core);
+                    return hand_out(&partition, kept);
                 }
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
@@ -484,6 +498,32 @@ impl ColdRows {
     }
 }
 
+/// A call's place in line at a partition: out of it once this is dropped.
+struct InLine {
+    /// Weakly: who waits must not keep a stopped node's memory.
+    partition: Weak<Partition>,
+    ticket: Ticket,
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        if let Some(partition) = self.partition.upgrade() {
+            partition.core.lock().forget_kept(self.ticket);
+        }
+    }
+}
+
+/// What the caller of a call that is kept gets.
+fn hand_out(partition: &Arc<Partition>, kept: Kept) -> Answer {
+    let Kept { ticket, args, gate, timeout, claim, served } = kept;
+    let in_line = InLine { partition: Arc::downgrade(partition), ticket };
+    let served = Box::pin(async move {
+        let _in_line = in_line;
+        served.await.ok()
+    });
+    Answer::Waits(Box::new(Waiting { args, gate, timeout, claim, served }))
+}
+
 /// The header rows of the keys that calls name, up to a limit.
 fn headers(calls: &[Call<'_>]) -> Vec<Bytes> {
     let of_call = |call: &Call<'_>| {
@@ -495,7 +535,7 @@ fn headers(calls: &[Call<'_>]) -> Vec<Bytes> {
     calls.iter().flat_map(of_call).take(FETCH_ROWS_MAX).collect()
 }
 
-struct Receiver(std::sync::Weak<Shared>);
+struct Receiver(Weak<Shared>);
 
 impl FrameHandler for Receiver {
     fn handle(&self, _from: NodeId, frame: Frame) {
@@ -639,6 +679,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
     let status = core.replica.status();
     let counters = core.tip_counters();
     let (elections, leaderships) = core.elections();
+    let (awaited_keys, awaited_keys_or_gone) = core.awaited_keys();
     ReplicaStatus {
         partition: partition.id,
         range: partition.range,
@@ -654,5 +695,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         expired_keys: core.expired_keys(),
         elections,
         leaderships,
+        awaited_keys,
+        awaited_keys_or_gone,
     }
 }

@@ -4,6 +4,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +55,9 @@ pub struct Call<'a> {
     pub epoch: u64,
     /// The command's name and arguments, as the client sent them.
     pub args: &'a [Bytes],
+    /// How long the caller has waited for data so far, if it can wait for them; else a command that
+    /// would wait answers as if its time were up.
+    pub waited: Option<Duration>,
 }
 
 /// Several commands for one partition that happen together or not at all (EXEC), or a look at keys
@@ -132,8 +138,69 @@ pub enum Answer {
     NotYet,
     /// Not evaluated: writes arrive faster than they can be stored; wait this long and try again.
     Busy(Duration),
+    /// Evaluated, and there is nothing yet: the leader keeps the call until there is.
+    Waits(Box<Waiting>),
     /// The call travels; the answer comes later. Never resolves to another `Later`.
     Later(BoxFuture<Answer>),
+}
+
+/// A call that its partition's leader keeps, in line with others that wait for the same keys, until
+/// there is something to answer.
+///
+/// *Exactly once.* Whoever takes `claim` decides: the leader takes it before it serves the call,
+/// the caller before it gives up (at the timeout, or because the client has gone). What the leader
+/// takes for a call therefore always reaches somebody who still waits for it.
+pub struct Waiting {
+    /// The line to call with if the wait ends without an answer: what stood for the state of the
+    /// moment is filled in.
+    pub args: Arc<[Bytes]>,
+    /// What must be durable for `args` to be true; until then, the line as it was sent is.
+    pub gate: Option<Gate>,
+    /// How long the client wants to wait, from its command on; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// Taken by who ends the wait.
+    pub claim: Arc<Claim>,
+    /// Resolves to the answer, or to `None` if this leader can keep the call no longer (it lost its
+    /// lead, or the node stops): the call is to be made again, somewhere else most likely.
+    ///
+    /// *Cancel safety*: dropping the future takes the call out of its line.
+    pub served: BoxFuture<Option<Served>>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Waiting { gate, timeout, claim, .. } = self;
+        f.debug_struct("Waiting")
+            .field("gate", gate)
+            .field("timeout", timeout)
+            .field("claim", claim)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a call that waited is answered; see [`Answer::Done`].
+#[derive(Debug)]
+pub struct Served {
+    /// The reply.
+    pub reply: Reply,
+    /// What must be durable before the reply may leave. Should it be lost, the call was not served.
+    pub gate: Option<Gate>,
+}
+
+/// Something that one of several takes, once.
+#[derive(Default, Debug)]
+pub struct Claim(AtomicBool);
+
+impl Claim {
+    /// True for whoever comes first, and for nobody after.
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, AcqRel)
+    }
+
+    /// Whether somebody has taken it.
+    pub fn is_taken(&self) -> bool {
+        self.0.load(Acquire)
+    }
 }
 
 /// A call of several that was done; see [`Answer::Done`].
@@ -176,7 +243,9 @@ pub enum GateOutcome {
 pub trait StorageService: Send + Sync + 'static {
     /// Has `node` evaluate a command.
     ///
-    /// Calls of one connection to one partition are evaluated in the order they are made.
+    /// Calls of one connection to one partition are evaluated in the order they are made. One that
+    /// waits for data stands behind all that wait for them already, but for those that have waited
+    /// a shorter time ([`Call::waited`]).
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
 
     /// Has `node` evaluate commands for one partition, of a pipeline, one after the other: what was
@@ -293,4 +362,8 @@ pub struct ReplicaStatus {
     pub elections: u64,
     /// Times it became the leader since then.
     pub leaderships: u64,
+    /// Keys that calls wait for at this leader.
+    pub awaited_keys: u64,
+    /// Of these, those whose disappearance some of the calls wait for, too.
+    pub awaited_keys_or_gone: u64,
 }

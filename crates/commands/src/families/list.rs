@@ -9,8 +9,10 @@ use crate::args::{Args, Options, Word, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
 use crate::error::CommandError;
 use crate::txn::Txn;
+use crate::types::header::Kind;
 use crate::types::list::{End, List, ListEdit};
 use crate::view::{Direction, View};
+use crate::wait::{Wait, timeout_of_seconds};
 
 const FAST: Flags = Flags::FAST;
 const GROWS: Flags = Flags::DENYOOM;
@@ -27,10 +29,17 @@ const INSERT_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::INSERT.0);
 const TAKE_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0);
 const MOVE: Keys = Keys::Pair(TAKE_FLAGS, INSERT_FLAGS);
 const MPOP: Keys = Keys::Counted { at: 1, flags: TAKE_FLAGS };
+const BPOP: Keys = Keys::Range { first: 1, last: -2, step: 1, flags: TAKE_FLAGS };
+const BMPOP: Keys = Keys::Counted { at: 2, flags: TAKE_FLAGS };
 
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name         arity        flags       keys       handler
+    write("BLMOVE",     exactly(6),  GROWS,      MOVE,      blmove).or_waits(wait_to_move),
+    write("BLMPOP",     at_least(5), NONE,       BMPOP,     blmpop).or_waits(wait_to_mpop),
+    write("BLPOP",      at_least(3), NONE,       BPOP,      blpop).or_waits(wait_to_pop),
+    write("BRPOP",      at_least(3), NONE,       BPOP,      brpop).or_waits(wait_to_pop),
+    write("BRPOPLPUSH", exactly(4),  GROWS,      MOVE,      brpoplpush).or_waits(wait_to_move),
     read ("LINDEX",     exactly(3),  NONE,       RO_ACCESS, lindex),
     write("LINSERT",    exactly(5),  GROWS,      RW_INSERT, linsert),
     read ("LLEN",       exactly(2),  FAST,       RO,        llen),
@@ -146,6 +155,15 @@ fn pop(
 
 fn lmpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let (keys, end, count) = mpop_arguments(args, 1)?;
+    mpop_reply(txn, keys, end, count)
+}
+
+fn mpop_reply(
+    txn: &mut Txn<'_>,
+    keys: &[Bytes],
+    end: End,
+    count: u64,
+) -> Result<Reply, CommandError> {
     Ok(match pop_first(txn, keys, end, count)? {
         Some((key, popped)) => Reply::Array(vec![Reply::Bulk(key), bulks(popped)]),
         None => Reply::NullArray,
@@ -251,6 +269,69 @@ pub(crate) fn move_one(
     target.finish(txn)?;
     source.finish(txn)?;
     Ok(moved.into_iter().next())
+}
+
+// --- What waits
+
+fn blpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    bpop(txn, args, End::Left)
+}
+
+fn brpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    bpop(txn, args, End::Right)
+}
+
+fn bpop(txn: &mut Txn<'_>, args: Args<'_>, end: End) -> Result<Reply, CommandError> {
+    let (keys, timeout) = keys_and_timeout(args)?;
+    timeout_of_seconds(timeout, txn.now_ms())?;
+    let popped = pop_first(txn, keys, end, 1)?;
+    Ok(popped.map_or(Reply::NullArray, |(key, popped)| {
+        Reply::Array(std::iter::once(key).chain(popped).map(Reply::Bulk).collect())
+    }))
+}
+
+fn wait_to_pop(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let (keys, timeout) = keys_and_timeout(args)?;
+    let timeout_ms = timeout_of_seconds(timeout, view.now_ms())?;
+    Ok(Some(Wait::new(Kind::List, keys, timeout_ms)))
+}
+
+/// The keys of BLPOP and its like, and the timeout behind them.
+pub(crate) fn keys_and_timeout(args: Args<'_>) -> Result<(&[Bytes], &Bytes), CommandError> {
+    match args.from(1).split_last() {
+        Some((timeout, keys)) => Ok((keys, timeout)),
+        None => Err(CommandError::Syntax),
+    }
+}
+
+fn blmpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (keys, end, count) = mpop_arguments(args, 2)?;
+    timeout_of_seconds(args.bytes(1)?, txn.now_ms())?;
+    mpop_reply(txn, keys, end, count)
+}
+
+fn wait_to_mpop(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let (keys, ..) = mpop_arguments(args, 2)?;
+    let timeout_ms = timeout_of_seconds(args.bytes(1)?, view.now_ms())?;
+    Ok(Some(Wait::new(Kind::List, keys, timeout_ms)))
+}
+
+fn blmove(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (from_end, to_end) = (end_of(args.bytes(3)?)?, end_of(args.bytes(4)?)?);
+    timeout_of_seconds(args.bytes(5)?, txn.now_ms())?;
+    move_reply(txn, args, from_end, to_end)
+}
+
+fn brpoplpush(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    timeout_of_seconds(args.bytes(3)?, txn.now_ms())?;
+    move_reply(txn, args, End::Right, End::Left)
+}
+
+/// It waits for the source alone.
+fn wait_to_move(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let timeout = args.0.last().ok_or(CommandError::Syntax)?;
+    let timeout_ms = timeout_of_seconds(timeout, view.now_ms())?;
+    Ok(Some(Wait::new(Kind::List, &args.0[1..2], timeout_ms)))
 }
 
 // --- Reading

@@ -11,11 +11,13 @@ use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, rea
 use crate::cursor::{self, Walk};
 use crate::double::parse_double;
 use crate::error::CommandError;
-use crate::families::list::{counted_keys, mpop_count, positive};
+use crate::families::list::{counted_keys, keys_and_timeout, mpop_count, positive};
 use crate::families::{sorted_set_algebra as algebra, sorted_set_range as range};
 use crate::txn::Txn;
+use crate::types::header::Kind;
 use crate::types::sorted_set::{Member, SortedSet, SortedSetEdit};
 use crate::view::{Direction, View};
+use crate::wait::{Wait, timeout_of_seconds};
 
 const FAST: Flags = Flags::FAST;
 const GROWS: Flags = Flags::DENYOOM;
@@ -32,6 +34,8 @@ const ACCESS_FLAGS: KeyFlags = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
 const TAKE_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0);
 const TARGET_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
 const MPOP: Keys = Keys::Counted { at: 1, flags: TAKE_FLAGS };
+const BPOP: Keys = Keys::Range { first: 1, last: -2, step: 1, flags: TAKE_FLAGS };
+const BMPOP: Keys = Keys::Counted { at: 2, flags: TAKE_FLAGS };
 const COUNTED: Keys = Keys::Counted { at: 1, flags: ACCESS_FLAGS };
 const STORE_ONE: Keys = Keys::Pair(TARGET_FLAGS, ACCESS_FLAGS);
 const STORE: Keys = Keys::CountedInto { target: 1, at: 2, into: TARGET_FLAGS, from: ACCESS_FLAGS };
@@ -39,6 +43,9 @@ const STORE: Keys = Keys::CountedInto { target: 1, at: 2, into: TARGET_FLAGS, fr
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name                arity        flags       keys       handler
+    write("BZMPOP",            at_least(5), NONE,       BMPOP,     bzmpop).or_waits(wait_to_mpop),
+    write("BZPOPMAX",          at_least(3), FAST,       BPOP,      bzpopmax).or_waits(wait_to_pop),
+    write("BZPOPMIN",          at_least(3), FAST,       BPOP,      bzpopmin).or_waits(wait_to_pop),
     write("ZADD",              at_least(4), GROWS_FAST, RW_UPDATE, zadd),
     read ("ZCARD",             exactly(2),  FAST,       RO,        zcard),
     read ("ZCOUNT",            exactly(4),  FAST,       RO_ACCESS, range::zcount),
@@ -227,6 +234,15 @@ fn pop(txn: &mut Txn<'_>, args: Args<'_>, extreme: Extreme) -> Result<Reply, Com
 
 fn zmpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let (keys, extreme, count) = mpop_arguments(args, 1)?;
+    mpop_reply(txn, keys, extreme, count)
+}
+
+fn mpop_reply(
+    txn: &mut Txn<'_>,
+    keys: &[Bytes],
+    extreme: Extreme,
+    count: u64,
+) -> Result<Reply, CommandError> {
     let Some((key, popped)) = pop_first(txn, keys, extreme, count)? else {
         return Ok(Reply::NullArray);
     };
@@ -273,6 +289,44 @@ pub(crate) fn pop_first(
         }
     }
     Ok(None)
+}
+
+// --- What waits
+
+fn bzpopmin(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    bpop(txn, args, Extreme::Min)
+}
+
+fn bzpopmax(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    bpop(txn, args, Extreme::Max)
+}
+
+fn bpop(txn: &mut Txn<'_>, args: Args<'_>, extreme: Extreme) -> Result<Reply, CommandError> {
+    let (keys, timeout) = keys_and_timeout(args)?;
+    timeout_of_seconds(timeout, txn.now_ms())?;
+    let popped = pop_first(txn, keys, extreme, 1)?;
+    Ok(popped.map_or(Reply::NullArray, |(key, popped)| {
+        let member = popped.into_iter().flat_map(pair);
+        Reply::Array(std::iter::once(Reply::Bulk(key)).chain(member).collect())
+    }))
+}
+
+fn wait_to_pop(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let (keys, timeout) = keys_and_timeout(args)?;
+    let timeout_ms = timeout_of_seconds(timeout, view.now_ms())?;
+    Ok(Some(Wait::new(Kind::SortedSet, keys, timeout_ms)))
+}
+
+fn bzmpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let (keys, extreme, count) = mpop_arguments(args, 2)?;
+    timeout_of_seconds(args.bytes(1)?, txn.now_ms())?;
+    mpop_reply(txn, keys, extreme, count)
+}
+
+fn wait_to_mpop(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let (keys, ..) = mpop_arguments(args, 2)?;
+    let timeout_ms = timeout_of_seconds(args.bytes(1)?, view.now_ms())?;
+    Ok(Some(Wait::new(Kind::SortedSet, keys, timeout_ms)))
 }
 
 // --- Looking at members

@@ -10,16 +10,17 @@ use crate::command::{
 use crate::error::{CommandError, Echo};
 use crate::families::{stream_group, stream_info};
 use crate::txn::Txn;
+use crate::types::header::Kind;
 use crate::types::stream::{Entry, Id, Stream};
 use crate::types::stream_edit::{Keep, StreamEdit};
 use crate::types::stream_groups::GroupEdit;
 use crate::view::{Direction, View};
+use crate::wait::{Wait, timeout_of_ms};
 
 const FAST: Flags = Flags::FAST;
 const NONE: Flags = Flags::NONE;
 const GROWS: Flags = Flags::DENYOOM.and(Flags::FAST);
 const DENYOOM: Flags = Flags::DENYOOM;
-const BLOCKS: Flags = Flags::BLOCKING;
 const HELP: Flags = Flags::LOADING.and(Flags::STALE);
 
 const RO: Keys = key(1, KeyFlags::RO);
@@ -47,8 +48,9 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("XLEN",        exactly(2),  FAST,   RO,                         xlen),
     read ("XPENDING",    at_least(3), NONE,   key(1, ACCESS),             stream_group::xpending),
     read ("XRANGE",      at_least(4), NONE,   key(1, ACCESS),             xrange),
-    read ("XREAD",       at_least(4), BLOCKS, streams_from(1),            xread),
-    write("XREADGROUP",  at_least(7), BLOCKS, streams_from(4),            stream_group::xreadgroup),
+    read ("XREAD",       at_least(4), NONE,   streams_from(1),            xread).or_waits(wait_to_read),
+    write("XREADGROUP",  at_least(7), NONE,   streams_from(4),            stream_group::xreadgroup)
+        .or_waits(stream_group::wait_to_read),
     read ("XREVRANGE",   at_least(4), NONE,   key(1, ACCESS),             xrevrange),
     write("XSETID",      at_least(3), GROWS,  key(1, UPDATE),             xsetid),
     write("XTRIM",       at_least(4), NONE,   key(1, DELETE),             xtrim),
@@ -394,8 +396,8 @@ fn range(
 /// What XREAD and XREADGROUP ask for.
 pub(super) struct Request<'a> {
     pub(super) count: usize,
-    /// Whether it may wait, were nothing there. Nothing waits yet: what would is answered as when the
-    /// time is over, as Redis does it inside a transaction.
+    /// Whether it waits if nothing is there, and how long, in ms; see [`Wait::timeout_ms`].
+    pub(super) block: Option<Option<u64>>,
     pub(super) no_acknowledgement: bool,
     pub(super) group: Option<(&'a Bytes, &'a Bytes)>,
     /// Keys, and behind which ID of each, as it was written.
@@ -403,12 +405,18 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn parse(args: Args<'a>, of_group: bool) -> Result<Request<'a>, CommandError> {
-        let (mut count, mut no_acknowledgement, mut group) = (0, false, None);
+    pub(super) fn parse(
+        view: &dyn View,
+        args: Args<'a>,
+        of_group: bool,
+    ) -> Result<Request<'a>, CommandError> {
+        let (mut count, mut block, mut no_acknowledgement, mut group) = (0, None, false, None);
         let mut options = args.options(1);
         while let Some(word) = options.word() {
             match word.as_bytes() {
-                b"BLOCK" if options.left() > 0 => parse_timeout_ms(options.value()?)?,
+                b"BLOCK" if options.left() > 0 => {
+                    block = Some(timeout_of_ms(options.value()?, view.now_ms())?);
+                }
                 b"COUNT" if options.left() > 0 => count = options.int()?.max(0),
                 b"STREAMS" if options.left() > 0 => {
                     let rest = args.from(args.len() - options.left());
@@ -426,6 +434,7 @@ impl<'a> Request<'a> {
                     let count = if count == 0 { i64::MAX } else { count };
                     return Ok(Request {
                         count: usize::try_from(count).unwrap_or(usize::MAX),
+                        block,
                         no_acknowledgement,
                         group,
                         streams: keys.iter().zip(ids).collect(),
@@ -446,16 +455,8 @@ impl<'a> Request<'a> {
     }
 }
 
-fn parse_timeout_ms(text: &[u8]) -> Result<(), CommandError> {
-    match parse_int(text) {
-        None => Err(CommandError::PAUSE_NOT_INTEGER),
-        Some(..0) => Err(CommandError::PAUSE_NEGATIVE),
-        Some(_) => Ok(()),
-    }
-}
-
 fn xread(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
-    let request = Request::parse(args, false)?;
+    let request = Request::parse(view, args, false)?;
     let mut streams = Vec::with_capacity(request.streams.len());
     for (key, text) in &request.streams {
         let stream = Stream::read(view, key)?;
@@ -479,6 +480,26 @@ fn xread(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
         }
     }
     Ok(if replies.is_empty() { Reply::NullArray } else { Reply::Keyed(replies) })
+}
+
+/// `$` stands for the last entry that there is now: the line that is tried again says which.
+fn wait_to_read(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let request = Request::parse(view, args, false)?;
+    let Some(timeout_ms) = request.block else { return Ok(None) };
+    let keys = &args.0[args.len() - 2 * request.streams.len()..][..request.streams.len()];
+    let mut wait = Wait::new(Kind::Stream, keys, timeout_ms);
+    if request.streams.iter().any(|(_, id)| *id == "$") {
+        let mut line = args.0.to_vec();
+        let first_id = line.len() - keys.len();
+        for (key, id) in keys.iter().zip(&mut line[first_id..]) {
+            if id == "$" {
+                let stream = Stream::read(view, key)?;
+                *id = stream.map_or(Id::MIN, |stream| stream.meta.last_id).text();
+            }
+        }
+        wait.args = Some(line);
+    }
+    Ok(Some(wait))
 }
 
 /// A group of a stream that is being changed.

@@ -13,11 +13,13 @@ use crate::families::stream::{
     parse_id, parse_start,
 };
 use crate::txn::Txn;
+use crate::types::header::Kind;
 use crate::types::ring::Place;
 use crate::types::stream::{Id, Stream};
 use crate::types::stream_edit::StreamEdit;
 use crate::types::stream_groups::{Group, GroupEdit, Pending};
 use crate::view::{Direction, View};
+use crate::wait::Wait;
 
 /// Entries that XAUTOCLAIM claims if no COUNT is given.
 const CLAIM_COUNT_DEFAULT: i64 = 100;
@@ -33,7 +35,7 @@ const NAME_ECHO_BYTES: usize = 128;
 // --- XREADGROUP
 
 pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let request = Request::parse(args, true)?;
+    let request = Request::parse(txn, args, true)?;
     let Some((group_name, consumer)) = request.group else {
         return Err(CommandError::GROUP_MISSING);
     };
@@ -74,6 +76,15 @@ pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
         replies.extend(entries.map(|entries| (Reply::Bulk(key.clone()), Reply::Array(entries))));
     }
     Ok(if replies.is_empty() { Reply::NullArray } else { Reply::Keyed(replies) })
+}
+
+/// It waits for new entries, and no longer than the group is there.
+pub(crate) fn wait_to_read(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    let request = Request::parse(view, args, true)?;
+    let keys = &args.0[args.len() - 2 * request.streams.len()..][..request.streams.len()];
+    Ok(request
+        .block
+        .map(|timeout_ms| Wait { or_gone: true, ..Wait::new(Kind::Stream, keys, timeout_ms) }))
 }
 
 /// To whom entries are delivered, how many, and whether they are pending then.

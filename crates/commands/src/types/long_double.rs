@@ -63,6 +63,33 @@ impl LongDouble {
         self.infinite
     }
 
+    /// A thousand times it, rounded as a product is, and up to an integer; `None` if that is too
+    /// large. What is too small is the smallest integer.
+    pub(crate) fn thousandfold_rounded_up(self) -> Option<i64> {
+        let too_far = if self.negative { Some(i64::MIN) } else { None };
+        let mut digits = Big::from(self.mantissa);
+        digits.multiply_add(1000, 0);
+        let product = round(&digits, self.exponent, false).filter(|_| !self.infinite);
+        let Some(LongDouble { mantissa, exponent, .. }) = product else { return too_far };
+        let (whole, rest) = match u32::try_from(-exponent) {
+            Ok(down) => {
+                let whole = mantissa.checked_shr(down).unwrap_or(0);
+                (Some(whole), whole.checked_shl(down).unwrap_or(0) != mantissa)
+            }
+            Err(_) => {
+                let up = exponent.unsigned_abs();
+                let fits = up <= mantissa.leading_zeros();
+                (fits.then(|| mantissa.checked_shl(up).unwrap_or(0)), false)
+            }
+        };
+        let whole = whole.and_then(|whole| i64::try_from(whole).ok());
+        match (whole, self.negative) {
+            (None, _) => too_far,
+            (Some(whole), true) => Some(-whole),
+            (Some(whole), false) => whole.checked_add(i64::from(rest)),
+        }
+    }
+
     /// The sum; `None` if it is infinite or NaN.
     pub(crate) fn add(self, other: LongDouble) -> Option<LongDouble> {
         if self.infinite || other.infinite {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use commands::table;
 use wire::resp::Reply;
-use wire::service::NodeStatus;
+use wire::service::{NodeStatus, ReplicaStatus};
 
 use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
@@ -145,6 +145,7 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
     let all = facts.shared.clients.all();
     let largest = |of: fn(&crate::clients::Client) -> usize| all.iter().map(|c| of(c)).max();
     let watched = || all.iter().map(|c| c.watching.load(Relaxed));
+    let awaited = |of: fn(&ReplicaStatus) -> u64| leaders(&facts.nodes).map(of).sum::<u64>();
     lines(
         out,
         [
@@ -164,8 +165,8 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
             ("total_watched_keys", &watched().sum::<usize>()),
-            ("total_blocking_keys", &0),
-            ("total_blocking_keys_on_nokey", &0),
+            ("total_blocking_keys", &awaited(|replica| replica.awaited_keys)),
+            ("total_blocking_keys_on_nokey", &awaited(|replica| replica.awaited_keys_or_gone)),
         ],
     );
 }
@@ -523,7 +524,7 @@ fn keyspace(facts: &Facts<'_>, out: &mut String) {
 }
 
 /// The replicas that lead, whose counters are exact.
-fn leaders(nodes: &[NodeStatus]) -> impl Iterator<Item = &wire::service::ReplicaStatus> {
+fn leaders(nodes: &[NodeStatus]) -> impl Iterator<Item = &ReplicaStatus> {
     let running = nodes.iter().filter(|node| node.running);
     running.flat_map(|node| &node.replicas).filter(|replica| replica.role == "leader")
 }

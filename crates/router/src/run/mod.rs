@@ -1,11 +1,13 @@
 //! The commands a router runs itself: on the session, the connections, the statistics.
 //!
 //! Each takes the connection and the command line (arity is checked) and answers a reply at once.
-//! WAIT, WATCH, EXEC and COPY between tables have to wait for others; `dispatch.rs` runs those.
+//! WAIT, WATCH, EXEC and COPY between tables have to wait for others, BLPOP and its like for data;
+//! `dispatch.rs` runs those.
 
 mod absent;
 pub(crate) mod acl;
 mod admin;
+mod block;
 mod client;
 pub(crate) mod cluster;
 pub(crate) mod command;

@@ -161,7 +161,7 @@ impl Connection {
 }
 
 /// The arguments in memory of their own: a queued slice would keep the whole buffer it was read into.
-fn copied(args: &[Bytes]) -> Vec<Bytes> {
+pub(crate) fn copied(args: &[Bytes]) -> Vec<Bytes> {
     let mut buffer = BytesMut::with_capacity(args.iter().map(Bytes::len).sum());
     args.iter()
         .map(|arg| {

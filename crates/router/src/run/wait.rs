@@ -5,6 +5,7 @@
 //! until that many replicas *applied* the newest write of each partition, which the storage nodes tell,
 //! or until the timeout. As in Redis the answer is how many there are then, enough or not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,7 +82,7 @@ async fn wait_for(
     let deadline = (timeout_ms > 0)
         .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))
         .flatten();
-    let blocked = connection.session.client.block();
+    let blocked = connection.session.client.block(Arc::default());
     let mut is_over = false;
     let mut every = ASK_EVERY_MIN;
     loop {

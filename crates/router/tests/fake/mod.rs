@@ -443,6 +443,8 @@ impl StorageService for Fake {
                 expired_keys: if counts { state.expired_keys } else { 0 },
                 elections: 0,
                 leaderships: u64::from(leads),
+                awaited_keys: 0,
+                awaited_keys_or_gone: 0,
             }
         };
         let node = |id: u32| NodeStatus {

@@ -63,7 +63,8 @@ impl Core {
     /// Whether there is something that the next tick has to look after.
     fn wants_clock(&self) -> bool {
         let sweeps = self.resident.as_ref().is_some_and(|resident| resident.is_sweeping());
-        self.open.is_some() || !self.waiters.is_empty() || !self.discarded.is_empty() || sweeps
+        let waits = !self.waiters.is_empty() || self.blocked.is_ready();
+        self.open.is_some() || waits || !self.discarded.is_empty() || sweeps
     }
 
     /// Expired keys up to now are deleted, or nobody may do that now.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use commands::table;
 use storage::{Assignment, LocalNodes, Node, NodeOptions, Surroundings};
-use wire::ids::{NodeId, PartitionId, TableId, Version, Zone};
+use wire::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
@@ -68,21 +68,18 @@ impl Cluster {
     /// Runs a command wherever it is taken, and waits for its gate.
     pub fn run(&self, words: &[&str]) -> Reply {
         let args = line(words);
-        let command = table::lookup(&args[0]).expect("a command").id;
+        let command = command_of(&args);
         self.until_taken(&format!("{words:?}"), |node| {
-            let call =
-                Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
-            self.nodes.call(node, call)
+            self.nodes.call(node, call(command, &args, None))
         })
     }
 
     /// Has the leader evaluate a command; `None` if it does not. Waits for nothing.
     pub fn evaluate(&self, words: &[&str]) -> Option<(Reply, Option<Gate>)> {
         let args = line(words);
-        let command = table::lookup(&args[0]).expect("a command").id;
-        let call = Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args: &args };
+        let command = command_of(&args);
         let leader = *self.leader.lock().unwrap();
-        match self.nodes.call(leader, call) {
+        match self.nodes.call(leader, call(command, &args, None)) {
             Answer::Done { reply, gate } => Some((reply, gate)),
             _ => None,
         }
@@ -110,8 +107,7 @@ impl Cluster {
     /// Runs command lines as one.
     pub fn exec(&self, watched: &[Watched], lines: &[&[&str]]) -> Reply {
         let lines: Vec<_> = lines.iter().map(|words| line(words)).collect();
-        let command = |line: &Vec<Bytes>| table::lookup(&line[0]).expect("a command").id;
-        let commands: Vec<_> = lines.iter().map(|line| (command(line), &line[..])).collect();
+        let commands: Vec<_> = lines.iter().map(|line| (command_of(line), &line[..])).collect();
         self.transact(Work::Run { watched, commands: &commands })
     }
 
@@ -151,6 +147,18 @@ impl Cluster {
     pub fn get(&self, key: &str) -> Reply {
         self.run(&["GET", key])
     }
+}
+
+/// The row of a command line.
+pub fn command_of(args: &[Bytes]) -> CommandId {
+    let entry = table::lookup(&args[0]).expect("a command");
+    let subcommand = args.get(1).and_then(|name| table::lookup_subcommand(entry, name));
+    subcommand.unwrap_or(entry).id
+}
+
+/// A call of the partition.
+pub fn call<'a>(command: CommandId, args: &'a [Bytes], waited: Option<Duration>) -> Call<'a> {
+    Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args, waited }
 }
 
 /// A command line.

@@ -1,0 +1,232 @@
+//! Commands that wait for data: BLPOP and its like, XREAD and XREADGROUP with BLOCK.
+//!
+//! ```text
+//! call ──nothing yet──→ in line at the leader ──served──→ its gate opens ──→ the reply
+//!                         │   ↑                              └──lost──→ call again
+//!                         │   └──call again── the leader is another now
+//!                         └──time is up, CLIENT UNBLOCK, the client has gone──→ claim: give up
+//! ```
+//!
+//! Whoever takes the claim decides ([`Waiting`]): an element is not handed to a client that has given
+//! up, and a client that was handed one is not told that its time is up. A served write that got lost
+//! with its leader has not happened, so the command goes on waiting, with its old place in line.
+//!
+//! What the client sends meanwhile is taken in and runs when the command is done, as in Redis.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use commands::table::Entry;
+use commands::{CommandError, Flags};
+use tokio::time::Instant;
+use wire::resp::Reply;
+use wire::service::{BoxFuture, Claim, Gate, GateOutcome, Served, Waiting};
+
+use crate::cache::Target;
+use crate::clients::{Blocked, Unblock};
+use crate::connection::{Closed, Connection, Done, sleep_until};
+use crate::route::{Answered, Routed};
+
+/// How a stand in line ended.
+enum Ended {
+    Served(Served),
+    /// The leader keeps the command no longer.
+    Lost,
+    TimedOut,
+    Unblocked(Unblock),
+}
+
+/// A command that waits.
+struct Wait<'a> {
+    entry: &'static Entry,
+    /// The line to call with.
+    line: Arc<[Bytes]>,
+    started: Instant,
+    deadline: Option<Instant>,
+    blocked: Blocked<'a>,
+}
+
+impl Connection {
+    /// Goes on with a command for which there was nothing yet.
+    pub(crate) async fn wait_for_data(
+        &mut self,
+        entry: &'static Entry,
+        args: &[Bytes],
+        (mut waiting, mut target): (Box<Waiting>, Target),
+    ) -> Result<Result<Done, CommandError>, Closed> {
+        let started = Instant::now();
+        // The replies before this one need not wait with it.
+        self.flush().await?;
+        self.release();
+        let client = self.session.client.clone();
+        let mut wait = Wait {
+            entry,
+            line: args.into(),
+            started,
+            deadline: waiting.timeout.and_then(|timeout| started.checked_add(timeout)),
+            blocked: client.block(Arc::clone(&waiting.claim)),
+        };
+        loop {
+            let ended = self.stand_in_line(&mut wait, &mut waiting).await?;
+            drop(waiting);
+            let served = match ended {
+                Ended::Served(served) => Some(served),
+                Ended::Lost => None,
+                Ended::TimedOut | Ended::Unblocked(Unblock::Timeout) => {
+                    return Ok(Ok(Done::from(Reply::NullArray)));
+                }
+                Ended::Unblocked(Unblock::Error) => return Ok(Err(CommandError::UNBLOCKED)),
+            };
+            let confirmed = match served {
+                Some(Served { reply, gate }) => self.confirm(entry, reply, (gate, target)).await,
+                None => Ok(None),
+            };
+            match confirmed {
+                Ok(Some(answered)) => {
+                    let mut done = self.answered(entry, answered);
+                    done.gates.clear();
+                    return Ok(Ok(done));
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+            match self.come_again(&mut wait).await {
+                Ok(Again::InLine(next, at)) => (waiting, target) = (next, at),
+                Ok(Again::Done(done)) => return Ok(Ok(done)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// Stands in line until the wait ends in some way.
+    async fn stand_in_line(
+        &mut self,
+        wait: &mut Wait<'_>,
+        waiting: &mut Waiting,
+    ) -> Result<Ended, Closed> {
+        let timeout = self.shared.options.request_timeout;
+        // What `$` stood for is true once the entry that it named is durable.
+        let mut filled_in = waiting.gate.map(|gate| self.shared.storage.wait(gate, timeout));
+        if filled_in.is_none() {
+            wait.line = Arc::clone(&waiting.args);
+        }
+        let closed = loop {
+            tokio::select! {
+                biased;
+                served = &mut waiting.served => return Ok(served.map_or(Ended::Lost, Ended::Served)),
+                how = wait.blocked.unblocked() => return Ok(Ended::Unblocked(how)),
+                () = sleep_until(wait.deadline.map(Instant::into_std)) => break None,
+                outcome = or_never(&mut filled_in) => {
+                    filled_in = None;
+                    if outcome == GateOutcome::Durable {
+                        wait.line = Arc::clone(&waiting.args);
+                    }
+                }
+                closed = self.gone() => break Some(closed),
+            }
+        };
+        if waiting.claim.take() {
+            return closed.map_or(Ok(Ended::TimedOut), Err);
+        }
+        // The leader was faster, or CLIENT UNBLOCK.
+        match wait.blocked.ended() {
+            Some(how) => Ok(Ended::Unblocked(how)),
+            None => Ok((&mut waiting.served).await.map_or(Ended::Lost, Ended::Served)),
+        }
+    }
+
+    /// Waits until what was served is durable; `None` if it was lost, and so not served.
+    async fn confirm(
+        &mut self,
+        entry: &'static Entry,
+        reply: Reply,
+        (gate, target): (Option<Gate>, Target),
+    ) -> Result<Option<Answered>, CommandError> {
+        let answered = Answered { reply, gate, target, waits: None };
+        let Some(gate) = gate else { return Ok(Some(answered)) };
+        let timeout = self.shared.options.request_timeout;
+        match self.shared.storage.wait(gate, timeout).await {
+            GateOutcome::Durable => Ok(Some(answered)),
+            GateOutcome::Lost => {
+                self.caller.tally.gates_lost += 1;
+                Ok(None)
+            }
+            GateOutcome::Unknown => {
+                self.caller.tally.gates_unknown += 1;
+                // A read that was never answered has not happened.
+                let wrote = entry.command.flags.has(Flags::WRITE);
+                if wrote { Err(CommandError::UNCERTAIN) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// Makes the call again, wherever the leader is now, as long as the client waits.
+    async fn come_again(&mut self, wait: &mut Wait<'_>) -> Result<Again, CommandError> {
+        let mut claim = Arc::new(Claim::default());
+        if let Err(how) = wait.blocked.renew(Arc::clone(&claim)) {
+            return unblocked(how);
+        }
+        let line = Arc::clone(&wait.line);
+        loop {
+            let patience = Instant::now() + self.shared.options.request_timeout;
+            let until = wait.deadline.map_or(patience, |deadline| deadline.min(patience));
+            let mut routed = Routed::by_keys(wait.entry, self.session.table, &line)?;
+            routed.waited = Some(wait.started.elapsed());
+            let answered = match self.caller.call_by(&routed, until).await {
+                // Nothing was executed: the client waits on.
+                Err(CommandError::NoLeader(_)) if wait.is_over() => {
+                    return Ok(Again::Done(Done::from(Reply::NullArray)));
+                }
+                Err(CommandError::NoLeader(_)) => {
+                    if let Some(how) = wait.blocked.ended() {
+                        return unblocked(how);
+                    }
+                    continue;
+                }
+                answered => answered?,
+            };
+            let Answered { reply, gate, target, waits } = answered;
+            if let Some(waiting) = waits {
+                claim = Arc::clone(&waiting.claim);
+                return match wait.blocked.renew(Arc::clone(&claim)) {
+                    Ok(()) => Ok(Again::InLine(waiting, target)),
+                    // Whoever was served meanwhile is served all the same.
+                    Err(_) if !claim.take() => Ok(Again::InLine(waiting, target)),
+                    Err(how) => unblocked(how),
+                };
+            }
+            if let Some(answered) = self.confirm(wait.entry, reply, (gate, target)).await? {
+                let mut done = self.answered(wait.entry, answered);
+                done.gates.clear();
+                return Ok(Again::Done(done));
+            }
+        }
+    }
+}
+
+/// What came of a call that was made again.
+enum Again {
+    InLine(Box<Waiting>, Target),
+    Done(Done),
+}
+
+fn unblocked(how: Unblock) -> Result<Again, CommandError> {
+    match how {
+        Unblock::Timeout => Ok(Again::Done(Done::from(Reply::NullArray))),
+        Unblock::Error => Err(CommandError::UNBLOCKED),
+    }
+}
+
+impl Wait<'_> {
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// The outcome of a gate, if there is one to wait for.
+async fn or_never(gate: &mut Option<BoxFuture<GateOutcome>>) -> GateOutcome {
+    match gate {
+        Some(gate) => gate.await,
+        None => std::future::pending().await,
+    }
+}
