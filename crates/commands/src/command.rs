@@ -380,6 +380,8 @@ pub enum Session {
     AdminPartitions,
     AdminCacheFlush,
     AdminFault,
+    AdminReplica,
+    AdminTransfer,
     AdminHelp,
 }
 

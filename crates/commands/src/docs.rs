@@ -459,10 +459,12 @@ const CONNECTION: &[Doc] = &[
 const SERVER: &[Doc] = &[
     doc("ADMIN", "7.4.0", BY_SUBCOMMAND, "", "Evenkeel's operator commands."),
     doc("ADMIN|CACHE", "7.4.0", "O(N) where N is the number of cached routes", "FLUSH", "Empties the route cache of this router."),
-    doc("ADMIN|FAULT", "7.4.0", "O(1)", "<STOP node:integer | START node:integer>", "Stops a node as a crash would, or starts it again."),
+    doc("ADMIN|FAULT", "7.4.0", "O(1)", "<STOP node:integer | START node:integer | PAUSE node:integer | RESUME node:integer | DISK mode:string node:integer | CORRUPT what:string node:integer | WIPE node:integer | PARTITION node:integer node:integer | HEAL | DELAY ms:integer>", "Injects a fault, or ends it."),
     doc("ADMIN|HELP", "7.4.0", "O(1)", "", HELP),
     doc("ADMIN|PARTITIONS", "7.4.0", "O(N) where N is the number of replicas", "", "Describes each replica of each partition."),
+    doc("ADMIN|REPLICA", "7.4.0", "O(1), and a copy of what the partition holds on a new node", "<ADD partition:string node:integer [LOG] | REMOVE partition:string node:integer>", "Adds a replica of a partition on a node, or removes it."),
     doc("ADMIN|STATUS", "7.4.0", "O(N) where N is the number of nodes", "", "Describes each storage node."),
+    doc("ADMIN|TRANSFER", "7.4.0", "O(1)", "partition:string node:integer", "Has another node lead a partition, without a failed request."),
     doc("COMMAND", "2.8.13", "O(N) where N is the number of commands", "", "Describes all commands."),
     doc("COMMAND|COUNT", "2.8.13", "O(1)", "", "Returns the number of commands."),
     doc("COMMAND|DOCS", "7.0.0", "O(N) where N is the number of commands to look up", "[command-name...]", "Documents commands."),

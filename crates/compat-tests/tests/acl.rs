@@ -154,7 +154,7 @@ fn rules_hold() {
     same(
         &mut clients,
         &[
-            "ACL SETUSER u on >p +@all -@dangerous -config|set +config|get ~k* %R~r* &ch*",
+            "ACL SETUSER u on >p +@all -@dangerous +sort -config|set +config|get ~k* %R~r* &ch*",
             "ACL SETUSER off off >p +@all",
             "AUTH off p",
             "AUTH u wrong",

@@ -60,8 +60,8 @@ fn node_folder() -> Result<PathBuf> {
 }
 
 /// Runs a script with the port of a fresh server; it must end well and say `ok`.
-fn run_script(interpreter: &Path, script: &Path) {
-    let server = Server::start(Options::evenkeel()).expect("start");
+fn run_script(interpreter: &Path, script: &Path, options: Options) {
+    let server = Server::start(options).expect("start");
     let mut command = Command::new(interpreter);
     let output = command.arg(script).arg(server.port().to_string()).output().expect("run it");
     let (stdout, stderr) =
@@ -71,19 +71,47 @@ fn run_script(interpreter: &Path, script: &Path) {
 }
 
 fn run_python(script: &str) {
-    run_script(&python().expect("packages of Python"), &scripts("python").join(script));
+    run_python_on(script, Options::evenkeel());
+}
+
+fn run_python_on(script: &str, options: Options) {
+    run_script(&python().expect("packages of Python"), &scripts("python").join(script), options);
 }
 
 fn run_node(script: &str) {
     let folder = node_folder().expect("packages of Node.js");
     let copy = folder.join(script);
     std::fs::copy(scripts("node").join(script), &copy).expect("copy the script");
-    run_script(Path::new("node"), &copy);
+    run_script(Path::new("node"), &copy, Options::evenkeel());
 }
 
 #[test]
 fn redis_py_is_content() {
     run_python("client.py");
+}
+
+#[test]
+fn cluster_clients_are_content() {
+    if Options::evenkeel().is_redis() {
+        // A cluster of Redis would have to be made first.
+        return;
+    }
+    let extra = vec!["--cluster-enabled".to_owned(), "yes".to_owned()];
+    let options = Options { extra, ..Options::evenkeel() };
+    run_python_on("cluster.py", options.clone());
+    let server = Server::start(options).expect("start");
+    let url = format!("redis://127.0.0.1:{}", server.port());
+    let client = redis::cluster::ClusterClient::new(vec![url]).expect("a URL");
+    let mut connection = client.get_connection().expect("connect");
+    for at in 0..100 {
+        let () = connection.set(format!("k:{at}"), at).expect("set");
+    }
+    for at in 0..100 {
+        let value: i64 = connection.get(format!("k:{at}")).expect("get");
+        assert_eq!(value, at);
+    }
+    let added: i64 = connection.incr("n", 5).expect("incr");
+    assert_eq!(added, 5);
 }
 
 #[test]

@@ -31,6 +31,13 @@ impl Replica {
         })
     }
 
+    /// The leader of `handed` has given up its lease, for good in that ballot and older ones: the next
+    /// hand-over need not wait for it either.
+    pub(crate) fn end_leases(&mut self, handed: Ballot) {
+        let is_over = |holder: &Ballot| holder.node() == handed.node() && *holder <= handed;
+        self.backed.retain(|(holder, _)| !is_over(holder));
+    }
+
     /// Backs the leader of a ballot for as long as this node supports its node's life. Returns the
     /// epoch in which it does.
     pub(crate) fn back(&mut self, ballot: Ballot, life: Life, now: Instant) -> Option<Epoch> {

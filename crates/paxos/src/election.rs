@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::log::Slot;
 use crate::message::{Message, Output, Role};
 use crate::replica::{Held, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NEVER, NodeId, Value};
@@ -212,6 +213,7 @@ impl Replica {
             1 => Duration::ZERO,
             _ => self.lease_left(now),
         };
+        self.end_leases(handed);
         self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
     }
 
@@ -301,6 +303,19 @@ impl Replica {
         if promised > mine {
             self.step_down(now);
         }
+    }
+
+    /// What this acceptor tells a candidate.
+    pub(crate) fn held_above_chosen(&self) -> Reported {
+        let chosen = self.chosen;
+        let entry = |(index, slot): (Index, &Slot)| Entry {
+            index,
+            ballot: slot.ballot,
+            value: slot.value.clone(),
+        };
+        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
+        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
+        Reported { chosen, accepted, faulty }
     }
 
     /// A random moment one to two suspicion times from now.

@@ -135,6 +135,20 @@ impl Replica {
         }
     }
 
+    /// How far a member is, as it told this replica since it leads: its state machine is durable up to
+    /// the first index (`None`: it told nothing), and it has handed out everything up to the second.
+    /// `None` if this replica does not lead or the other is no member.
+    pub fn progress(&self, member: NodeId) -> Option<(Option<Index>, Index)> {
+        let State::Leader(leadership) = &self.state else { return None };
+        let at = self.position(member)?;
+        Some((leadership.flushed[at], leadership.known[at]))
+    }
+
+    /// Whether this replica hands its leadership over, and neither has nor gave up yet.
+    pub fn is_handing_over(&self) -> bool {
+        matches!(&self.state, State::Leader(leadership) if leadership.transfer.is_some())
+    }
+
     /// Whether [`Replica::propose`] would take `bytes` of data now.
     pub fn may_propose(&self, bytes: usize) -> Result<(), ProposeError> {
         let State::Leader(leadership) = &self.state else { return Err(ProposeError::NotLeader) };
@@ -504,7 +518,7 @@ impl Replica {
         }
     }
 
-    /// The index up to which every member's state machine is durable.
+    /// The index up to which every member's state machine is durable, or the host lets entries go.
     fn flushed_by_all(&self) -> Index {
         let State::Leader(leadership) = &self.state else { return Index(0) };
         if mutant!(TruncatePastSlowest) {
@@ -514,7 +528,9 @@ impl Replica {
         let others = self.members.iter().zip(&leadership.flushed).filter(|(id, _)| {
             **id != self.me && self.config.kind(**id) == Some(MemberKind::Storage)
         });
-        others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min)
+        let by_all =
+            others.map(|(_, flushed)| flushed.unwrap_or_default()).fold(self.flushed, Index::min);
+        by_all.max(self.droppable.min(self.flushed))
     }
 
     /// Sends again what a member has not accepted for too long.

@@ -7,7 +7,7 @@ use crate::backing;
 use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::{Log, Slot};
+use crate::log::Log;
 use crate::message::{Message, Output, Role};
 use crate::support::{Life, Support, Supports};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
@@ -103,6 +103,8 @@ pub struct Replica {
     /// What the leader of `promised` says is chosen.
     announced: Index,
     pub(crate) truncated: Index,
+    /// The host lets entries up to here go, whoever lacks them.
+    pub(crate) droppable: Index,
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
     pub(crate) flushable: Index,
@@ -186,6 +188,7 @@ impl Replica {
             marked: mark,
             announced: mark,
             truncated: recovered.truncated,
+            droppable: Index(0),
             flushed: recovered.applied,
             flushable: recovered.applied,
             heard: None,
@@ -264,6 +267,11 @@ impl Replica {
         }
     }
 
+    /// The limits this replica keeps.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// Takes the next thing the host has to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
@@ -317,6 +325,13 @@ impl Replica {
             }
             _ => {}
         }
+    }
+
+    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
+    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
+    /// state machine lacks is kept.
+    pub fn let_go(&mut self, index: Index) {
+        self.droppable = self.droppable.max(index);
     }
 
     /// Takes a message from another member.
@@ -424,6 +439,7 @@ impl Replica {
             self.promise(ballot, now);
         }
         let lease_left_us = self.lease_left(now).as_micros() as u64;
+        self.end_leases(handed);
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let Reported { chosen, accepted, faulty } = self.held_above_chosen();
         let config = self.config.clone();
@@ -445,18 +461,6 @@ impl Replica {
         self.persist(Record::Promise(ballot));
         // Time for the candidate to become leader before this one tries.
         self.patience = self.next_patience(now);
-    }
-
-    pub(crate) fn held_above_chosen(&self) -> Reported {
-        let chosen = self.chosen;
-        let entry = |(index, slot): (Index, &Slot)| Entry {
-            index,
-            ballot: slot.ballot,
-            value: slot.value.clone(),
-        };
-        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
-        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
-        Reported { chosen, accepted, faulty }
     }
 
     /// A sign of life of the leader of `ballot`. False if a higher ballot is promised.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::config::Config;
 
-/// A member of groups. At most 2^20 - 1.
+/// A member of groups. At most 2^24 - 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(pub u32);
 
@@ -46,11 +46,11 @@ impl Instant {
 /// share one, and no node uses one twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ballot {
-    /// `round << 20 | node`
+    /// `round << 24 | node`
     pub number: u64,
 }
 
-const NODE_BITS: u32 = 20;
+const NODE_BITS: u32 = 24;
 
 impl Ballot {
     /// Below every ballot that a node can have.
@@ -58,7 +58,7 @@ impl Ballot {
 
     /// The ballot of a node in a round.
     ///
-    /// *Panics* if the node has more than 20 bits or the round more than 44.
+    /// *Panics* if the node has more than 24 bits or the round more than 40.
     pub fn new(round: u64, node: NodeId) -> Ballot {
         assert!(node.0 < 1 << NODE_BITS && round < 1 << (64 - NODE_BITS));
         Ballot { number: round << NODE_BITS | u64::from(node.0) }

@@ -60,6 +60,8 @@ enum Why {
     CopyAcross,
     /// WAIT or WAITAOF.
     Wait,
+    /// ADMIN REPLICA and ADMIN TRANSFER.
+    Order,
     /// CLUSTER COUNTKEYSINSLOT or GETKEYSINSLOT.
     KeysInSlot,
     /// DEBUG.
@@ -141,6 +143,7 @@ impl Connection {
         }
         match (&entry.command.run, entry.command.keys) {
             (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
+            (Run::Session(Command::AdminReplica | Command::AdminTransfer), _) => waits(Why::Order),
             (Run::Session(Command::Debug), _) => waits(Why::Debug),
             (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
                 waits(Why::KeysInSlot)
@@ -279,6 +282,7 @@ impl Connection {
                 };
                 done.map(Done::from)
             }
+            Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
             }

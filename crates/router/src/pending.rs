@@ -59,9 +59,7 @@ impl Connection {
         let is_routed = matches!(entry.command.run, Run::Read(_) | Run::Write(_))
             && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_))
             && entry.command.waits.is_none();
-        if self.session.login.account.is_restricted()
-            && self.session.login.user().check(entry, args).is_err()
-        {
+        if self.session.login.account.is_restricted() && !self.session.login.allows(entry, args) {
             // Refused, and logged, where it is run by itself.
             return false;
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use bytes::Bytes;
 use commands::CommandError;
 use commands::acl::{Defaults, Denied, Reason, User, write_file};
+use commands::table::Entry;
 use parking_lot::{Mutex, RwLock};
 
 use crate::clients::Clients;
@@ -89,6 +90,14 @@ impl Login {
             *self = Login::new(self.account.clone());
         }
         &self.user
+    }
+}
+
+impl Login {
+    /// Whether the rules let a command line run.
+    pub(crate) fn allows(&mut self, entry: &Entry, args: &[Bytes]) -> bool {
+        let user = self.user();
+        user.check(entry, args).is_ok() && user.check_sort(entry, args).is_ok()
     }
 }
 
@@ -346,7 +355,7 @@ impl crate::connection::Connection {
     /// *Errors*: the refusal for the client.
     pub(crate) fn check_rules(
         &mut self,
-        entry: &'static commands::table::Entry,
+        entry: &'static Entry,
         args: &[Bytes],
         context: Context,
     ) -> Result<(), CommandError> {
@@ -366,7 +375,7 @@ impl crate::connection::Connection {
     /// Puts a denied command into ACL LOG.
     pub(crate) fn log_denied(
         &mut self,
-        entry: &'static commands::table::Entry,
+        entry: &'static Entry,
         args: &[Bytes],
         denied: Denied,
         context: Context,

@@ -1,8 +1,12 @@
 //! The command line: redis.conf's names for what Redis users know.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::memory::{self, MEMORY_BYTES_MIN};
+
+/// Storage nodes of one process at most: MemDS nodes and the router have numbers above.
+const NODES_MAX: u32 = 99;
 
 /// Every option: name, what its value is, and what it means. `--help` prints this table.
 const OPTIONS: &[(&str, &str, &str)] = &[
@@ -10,6 +14,19 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("bind", "ADDRESS", "address for clients; may be given several times (default 127.0.0.1)"),
     ("dir", "PATH", "data folder (default ./data)"),
     ("replicas", "1|3", "copies of every partition, one per zone (default 3)"),
+    ("nodes", "COUNT", "storage nodes, in zones a, b and c in turn (default: one for each copy)"),
+    (
+        "heal-after-ms",
+        "NUMBER",
+        "silence of a node after which a spare one stands in (default 1000)",
+    ),
+    (
+        "rebuild-after-ms",
+        "NUMBER",
+        "how long it stands in before it gets a copy of the rows (default 5000)",
+    ),
+    ("log-bytes", "SIZE", "log of a partition kept for a copy that is away (default 512mb)"),
+    ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
@@ -34,6 +51,13 @@ pub(crate) struct Config {
     pub(crate) bind: Vec<String>,
     pub(crate) dir: PathBuf,
     pub(crate) replicas: u32,
+    /// Storage nodes; at least as many as replicas.
+    pub(crate) nodes: u32,
+    pub(crate) heal_after: Duration,
+    pub(crate) rebuild_after: Duration,
+    pub(crate) log_bytes: u64,
+    /// Bytes a second.
+    pub(crate) snapshot_rate: u64,
     pub(crate) databases: u32,
     pub(crate) maxclients: usize,
     pub(crate) requirepass: Option<String>,
@@ -52,6 +76,11 @@ impl Default for Config {
             bind: Vec::new(),
             dir: PathBuf::from("data"),
             replicas: 3,
+            nodes: 0,
+            heal_after: Duration::from_secs(1),
+            rebuild_after: Duration::from_secs(5),
+            log_bytes: 512 << 20,
+            snapshot_rate: 64 << 20,
             databases: 16,
             maxclients: 20_000,
             requirepass: None,
@@ -132,6 +161,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Invocation
     if config.bind.is_empty() {
         config.bind.push("127.0.0.1".to_owned());
     }
+    if config.nodes == 0 {
+        config.nodes = config.replicas;
+    }
+    if config.nodes < config.replicas {
+        let (nodes, replicas) = (config.nodes, config.replicas);
+        return Err(format!("--nodes {nodes} cannot hold --replicas {replicas}"));
+    }
     Ok(Invocation::Run(config))
 }
 
@@ -144,6 +180,11 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
             2 => return Err("--replicas takes 1 or 3: two copies have no better quorum".into()),
             replicas => config.replicas = replicas as u32,
         },
+        "nodes" => config.nodes = number(name, &value, 1, u64::from(NODES_MAX))? as u32,
+        "heal-after-ms" => config.heal_after = millis(name, &value)?,
+        "rebuild-after-ms" => config.rebuild_after = millis(name, &value)?,
+        "log-bytes" => config.log_bytes = bytes(name, &value)?,
+        "snapshot-rate" => config.snapshot_rate = bytes(name, &value)?,
         "databases" => config.databases = number(name, &value, 1, 4_096)? as u32,
         "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
         "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
@@ -172,6 +213,17 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         _ => unreachable!("every option of the table has its arm"),
     }
     Ok(())
+}
+
+/// A time of at least a millisecond and at most a day.
+fn millis(name: &str, value: &str) -> Result<Duration, String> {
+    number(name, value, 1, 86_400_000).map(Duration::from_millis)
+}
+
+/// A size of at least a megabyte.
+fn bytes(name: &str, value: &str) -> Result<u64, String> {
+    let bytes = memory::parse_bytes(value).filter(|bytes| *bytes >= 1 << 20);
+    bytes.ok_or(format!("--{name} takes a size of at least 1mb, like 64mb, not '{value}'"))
 }
 
 fn one_of(name: &str, value: &str, words: &[&str]) -> Result<String, String> {
@@ -212,6 +264,7 @@ mod tests {
                 "" => &[],
                 "LEVEL" => &["debug"],
                 "SIZE" => &["1gb"],
+                "COUNT" => &["5"],
                 "yes|no" | "yes|no|local" => &["yes"],
                 _ => &["1"],
             };
@@ -233,6 +286,9 @@ mod tests {
             (&["--memory", "1mb"], "at least 64mb"),
             (&["--cluster-enabled", "maybe"], "takes yes or no, not 'maybe'"),
             (&["--memory", "much"], "not 'much'"),
+            (&["--nodes", "2"], "cannot hold --replicas 3"),
+            (&["--log-bytes", "1kb"], "at least 1mb"),
+            (&["--heal-after-ms", "0"], "from 1 to"),
         ] {
             let error = run(args).expect_err("refused");
             assert!(error.contains(text), "{args:?}: {error}");

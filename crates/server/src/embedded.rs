@@ -7,7 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use memds::{ClientOptions, MemdsClient, MemdsNode, Publisher};
 use router::RouteCache;
-use storage::{Assignment, LocalNodes, Node, NodeOptions, Publish, RowBudget, Surroundings};
+use storage::{
+    Assignment, Faults, LocalNodes, Node, NodeOptions, NodeSeat, OpenError, Publish, RowBudget,
+    Surroundings,
+};
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
@@ -15,6 +18,7 @@ use wire::service::StorageService;
 
 use crate::config::Config;
 use crate::folder::Folder;
+use crate::links::Links;
 use crate::memory::Division;
 
 const ZONES: [&str; 3] = ["a", "b", "c"];
@@ -25,6 +29,8 @@ const ROUTER: NodeId = NodeId(201);
 
 /// Most (table, slot) pairs that the route cache holds.
 const CACHED_SLOTS_MAX: u64 = 1 << 20;
+/// How often it is looked for nodes that want to begin anew.
+const TEND_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a MemDS node compares its map with another's.
 const HEAL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -41,12 +47,16 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Opens the data folder and starts all nodes.
     ///
-    /// *Errors*: a folder that cannot be used. A single damaged node is left out if the others are
-    /// a quorum.
+    /// *Errors*: a folder that cannot be used. Nodes that cannot be opened are left out if the others
+    /// are more than those; one that is damaged begins anew then.
     pub(crate) fn open(config: &Config) -> anyhow::Result<Embedded> {
-        let folder = Folder::open(config)?;
+        let mut folder = Folder::open(config)?;
         let transport = Arc::new(LocalTransport::default());
-        let shared: Arc<dyn Transport> = transport.clone();
+        let links = config.enable_faults.then(|| Links::start(transport.clone())).transpose()?;
+        let shared: Arc<dyn Transport> = match &links {
+            Some(links) => links.clone(),
+            None => transport.clone(),
+        };
         let mut fleet = Vec::new();
         for id in MEMDS {
             let node = Arc::new(MemdsNode::new(id, Arc::clone(&shared)));
@@ -56,11 +66,15 @@ impl Embedded {
         let cache = RouteCache::new(CACHED_SLOTS_MAX);
         let learning = Arc::clone(&cache);
         let options = ClientOptions::default();
-        let client = MemdsClient::new(ROUTER, MEMDS.to_vec(), shared, options, move |route| {
+        let to_fleet = Arc::clone(&shared);
+        let client = MemdsClient::new(ROUTER, MEMDS.to_vec(), to_fleet, options, move |route| {
             learning.learn(route);
         });
         transport.register(ROUTER, client.clone());
-        let nodes = open_nodes(config, &folder, &transport)?;
+        let nodes = open_nodes(config, &mut folder, (&transport, &shared))?;
+        if let Some(links) = links {
+            nodes.set_links(Box::new(move |fault| links.fault(fault)));
+        }
         Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, _folder: folder })
     }
 
@@ -75,7 +89,15 @@ impl Embedded {
                 }
             }
         };
-        tokio::join!(Arc::clone(&self.client).run(), heal);
+        let tend = async {
+            loop {
+                tokio::time::sleep(TEND_INTERVAL).await;
+                let nodes = Arc::clone(&self.nodes);
+                // Opening a node takes long; a panic in there has said so on stderr.
+                let _ = tokio::task::spawn_blocking(move || nodes.tend()).await;
+            }
+        };
+        tokio::join!(Arc::clone(&self.client).run(), heal, tend);
     }
 
     pub(crate) fn storage(&self) -> Arc<dyn StorageService> {
@@ -98,11 +120,11 @@ impl Embedded {
 
 fn open_nodes(
     config: &Config,
-    folder: &Folder,
-    transport: &Arc<LocalTransport>,
+    folder: &mut Folder,
+    (transport, shared): (&Arc<LocalTransport>, &Arc<dyn Transport>),
 ) -> anyhow::Result<LocalNodes> {
     let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
-    let assignments: Arc<[Assignment]> = (0..config.databases)
+    let assignments: Vec<Assignment> = (0..config.databases)
         .map(|table| Assignment {
             partition: PartitionId(u64::from(table) + 1),
             range: PlacementRange::whole(TableId(table)),
@@ -111,34 +133,68 @@ fn open_nodes(
         .collect();
     let options = node_options(config);
     let mut nodes = LocalNodes::default();
-    let mut failed = 0;
-    for (id, zone) in members.iter().copied().zip(ZONES) {
-        let zone = Zone(zone.to_owned());
-        let (seat, dir) = (zone.clone(), folder.node(id.0));
-        let (transport, assignments) = (Arc::clone(transport), Arc::clone(&assignments));
-        let options = options.clone();
-        let open = move || {
-            let shared: Arc<dyn Transport> = transport.clone();
-            let publisher = Publisher::new(id, MEMDS.to_vec(), Arc::clone(&shared));
-            let publish: Publish =
-                Arc::new(move |route| publisher.announce(std::slice::from_ref(&route)));
-            let surroundings = Surroundings { transport: shared, publish };
-            let node =
-                Node::open(id, zone.clone(), &dir, options.clone(), &assignments, surroundings)?;
-            transport.register(id, node.frame_handler());
-            Ok(node)
+    let mut failed = Vec::new();
+    for (id, zone) in options.nodes.clone() {
+        // What a node has begun to hold is in its folder, or lost.
+        let made = folder.made(id.0);
+        let begins = assignments.iter().filter(|assignment| assignment.range.table.0 >= made);
+        let (begins, folder_of_node) = (begins.cloned().collect(), folder.node(id.0));
+        let faults = Arc::new(Faults::default());
+        let open = {
+            let (zone, dir, options) = (zone.clone(), folder_of_node.clone(), options.clone());
+            let (transport, shared) = (Arc::clone(transport), Arc::clone(shared));
+            let faults = Arc::clone(&faults);
+            move |assignments: &[Assignment]| {
+                let publisher = Publisher::new(id, MEMDS.to_vec(), Arc::clone(&shared));
+                let publish: Publish =
+                    Arc::new(move |route| publisher.announce(std::slice::from_ref(&route)));
+                let (transport_of_node, faults) = (Arc::clone(&shared), Arc::clone(&faults));
+                let surroundings = Surroundings { transport: transport_of_node, publish, faults };
+                let (zone, options) = (zone.clone(), options.clone());
+                let node = Node::open(id, zone, &dir, options, assignments, surroundings)?;
+                transport.register(id, node.frame_handler());
+                Ok(node)
+            }
         };
-        if let Err(error) = nodes.add(id, seat, Box::new(open)) {
-            failed += 1;
-            let error = anyhow::Error::new(error);
-            tracing::error!(node = id.0, "node left out: {error:#}");
-            if 2 * failed >= members.len() {
-                return Err(error).context(format!("open node {id}"));
+        let (open, folder_path) = (Box::new(open), folder_of_node);
+        let seat = NodeSeat { zone, folder: folder_path, assignments: begins, faults, open };
+        match nodes.add(id, seat) {
+            Ok(()) => folder.note_made(id.0)?,
+            Err(error) => failed.push((id, error)),
+        }
+    }
+    open_damaged(&nodes, folder, failed, options.nodes.len())?;
+    first_boot(&nodes, &members, &assignments);
+    Ok(nodes)
+}
+
+/// Nodes that are damaged begin anew, if most of the others run.
+///
+/// *Errors*: half of the nodes do not run.
+fn open_damaged(
+    nodes: &LocalNodes,
+    folder: &mut Folder,
+    failed: Vec<(NodeId, OpenError)>,
+    count: usize,
+) -> anyhow::Result<()> {
+    let mut down = 0;
+    for (id, error) in failed {
+        let opened = match &error {
+            OpenError::Damaged(_) => nodes.start(id).map_err(anyhow::Error::msg),
+            _ => Err(anyhow::Error::new(error)),
+        };
+        match opened {
+            Ok(()) => folder.note_made(id.0)?,
+            Err(error) => {
+                down += 1;
+                tracing::error!(node = id.0, "node left out: {error:#}");
+                if 2 * down >= count {
+                    return Err(error).context(format!("open node {id}"));
+                }
             }
         }
     }
-    first_boot(&nodes, &members, &assignments);
-    Ok(nodes)
+    Ok(())
 }
 
 /// Partitions that nobody ever led get a leader at once, spread over the nodes.
@@ -155,10 +211,16 @@ fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]
 }
 
 fn node_options(config: &Config) -> NodeOptions {
-    let division = Division::of(config.memory, config.replicas);
+    let division = Division::of(config.memory, config.nodes);
+    let zones = ZONES.iter().cycle().map(|zone| Zone((*zone).to_owned()));
     let mut options = NodeOptions {
         memtable_bytes: division.memtable,
         rows: RowBudget::new(division.rows),
+        nodes: (1..=config.nodes).map(NodeId).zip(zones).collect(),
+        heal_after: config.heal_after,
+        rebuild_after: config.rebuild_after,
+        log_bytes: config.log_bytes,
+        snapshot_rate: config.snapshot_rate,
         ..NodeOptions::default()
     };
     options.lsm.cache_bytes = division.blocks;

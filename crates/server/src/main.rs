@@ -5,6 +5,7 @@ mod embedded;
 mod folder;
 mod host;
 mod import;
+mod links;
 mod memory;
 mod telemetry;
 

@@ -47,6 +47,19 @@ impl Backlog {
         self.frozen = None;
     }
 
+    /// Drops all batches, and tells the bytes of those that no flush counts.
+    pub(crate) fn clear(&mut self) -> u64 {
+        assert!(self.frozen.is_none(), "no flush is under way");
+        self.active.clear();
+        std::mem::take(&mut self.active_bytes)
+    }
+
+    /// All batches as they are, sharing their bytes.
+    pub(crate) fn share(&self) -> Vec<Arc<Batches>> {
+        let active = Arc::new(self.active.clone());
+        self.frozen.iter().cloned().chain([active]).collect()
+    }
+
     pub(crate) fn has_frozen(&self) -> bool {
         self.frozen.is_some()
     }

@@ -135,7 +135,7 @@ pub(crate) enum Effect<'a> {
 }
 
 /// A batch read from the log or a peer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Batch {
     pub(crate) id: u64,
     pub(crate) now_ms: u64,
@@ -169,6 +169,11 @@ impl Batch {
             },
             effects: bytes.slice(HEAD_BYTES..body.len()),
         })
+    }
+
+    /// Bytes that an effect borrowed, as a share of the batch's own.
+    pub(crate) fn slice(&self, part: &[u8]) -> Bytes {
+        self.effects.slice_ref(part)
     }
 
     /// Bytes of memory that the batch keeps.

@@ -9,7 +9,7 @@
 
 mod blocked;
 mod handler;
-mod timing;
+mod member;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, Gate, GateOutcome, Route, RouteVersion};
+use wire::service::{Answer, Call, Gate, GateOutcome};
 
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
@@ -37,7 +37,8 @@ use crate::meta::{self, Applied};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::view::{Cold, PartitionView};
-use timing::Timing;
+pub(crate) use member::{Captured, Install};
+use member::{HandOver, LogSizes};
 
 /// An open batch larger than this (bytes) takes no further write until it is proposed.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -70,8 +71,12 @@ pub(crate) struct Actions {
     pub(crate) sends: Vec<(paxos::NodeId, paxos::Message)>,
     pub(crate) reads: Vec<LogRead>,
     pub(crate) wakes: Vec<(oneshot::Sender<GateOutcome>, GateOutcome)>,
-    /// Leadership changed: a route to make known, if this replica now leads.
-    pub(crate) publish: Option<Route>,
+    /// Leadership or membership changed: a route to make known, if this replica leads.
+    pub(crate) publish: Option<wire::service::Route>,
+    /// The rows are to be fetched from another replica.
+    pub(crate) install: Option<Install>,
+    /// This replica is no member any more, and may go.
+    pub(crate) removed: bool,
     /// Bytes added to the memtables.
     pub(crate) applied_bytes: u64,
     /// The replica cannot go on: what it was given to apply is damaged.
@@ -133,7 +138,12 @@ pub(crate) struct Core {
     partition: PartitionId,
     range: PlacementRange,
     node: NodeId,
-    members: Vec<NodeId>,
+    /// Has a log and no rows.
+    is_log: bool,
+    /// Raised with each configuration.
+    epoch: u64,
+    handing_over: Option<HandOver>,
+    sizes: LogSizes,
     pub(crate) replica: Replica,
     /// The rows in memory; while this replica leads.
     resident: Option<Resident>,
@@ -156,7 +166,6 @@ pub(crate) struct Core {
     flush_epoch: u64,
     flushed_index: u64,
     expiry: ExpiryAgenda,
-    timing: Timing,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
     /// Campaigns of this replica, and leaderships, since its node started.
@@ -171,7 +180,7 @@ pub(crate) struct Start {
     pub(crate) partition: PartitionId,
     pub(crate) range: PlacementRange,
     pub(crate) node: NodeId,
-    pub(crate) members: Vec<NodeId>,
+    pub(crate) kind: paxos::MemberKind,
     pub(crate) replica: Replica,
     pub(crate) applied: Applied,
     /// Differs between any two starts of any two nodes: batch ids begin with it.
@@ -187,7 +196,10 @@ impl Core {
             partition: start.partition,
             range: start.range,
             node: start.node,
-            members: start.members,
+            is_log: start.kind == paxos::MemberKind::Log,
+            epoch: member::epoch_of(&start.replica),
+            handing_over: None,
+            sizes: LogSizes::default(),
             replica: start.replica,
             resident: None,
             discarded: Vec::new(),
@@ -205,7 +217,6 @@ impl Core {
             flush_epoch: 0,
             flushed_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
-            timing: Timing::new(),
             expired_keys: 0,
             elections: 0,
             leaderships: 0,
@@ -250,18 +261,6 @@ impl Core {
         self.backlog.has_frozen()
     }
 
-    /// The route as this replica knows it.
-    pub(crate) fn route(&self) -> Route {
-        let status = self.replica.status();
-        Route {
-            partition: self.partition,
-            range: self.range,
-            version: RouteVersion { epoch: EPOCH, ballot: status.ballot.number },
-            leader: status.leader.map(|node| NodeId(node.0)),
-            members: self.members.clone(),
-        }
-    }
-
     /// Evaluates a command on the state as of the newest proposed batch.
     ///
     /// The answer of a command without effects is only true if the lease still holds *after* the
@@ -297,8 +296,11 @@ impl Core {
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
     ) -> Evaluated {
-        if !self.serves(now.monotonic) || epoch > EPOCH {
+        if !self.serves(now.monotonic) || epoch > self.epoch {
             return Evaluated::Answer(self.elsewhere());
+        }
+        if is_write && self.handing_over.is_some() {
+            return Evaluated::Answer(Answer::NotYet);
         }
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
@@ -309,9 +311,13 @@ impl Core {
             return Evaluated::Answer(self.elsewhere());
         };
         let (result, effects) = work(&view, next_version);
-        let gate = view.gate.get();
+        let (gate, is_damaged) = (view.gate.get(), view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
+        }
+        if is_damaged && !self.is_alone() {
+            // Another replica has the rows, and is about to lead.
+            return Evaluated::Answer(Answer::NotYet);
         }
         let (reply, gate) = self.conclude(result, effects, gate);
         Evaluated::Answer(Answer::Done { reply, gate })
@@ -336,8 +342,8 @@ impl Core {
     /// Deletes keys whose time has come, at most `limit`.
     pub(crate) fn expire(&mut self, now: Now, lsm: &Lsm, limit: usize) -> Result<(), ViewError> {
         self.now_ms = self.now_ms.max(now.wall_ms);
-        if !self.expiry.is_due(self.now_ms) || !self.serves(now.monotonic) {
-            self.expiry_checked(now);
+        let is_due = self.expiry.is_due(self.now_ms);
+        if !is_due || self.handing_over.is_some() || !self.serves(now.monotonic) {
             return Ok(());
         }
         let next_version = self.next_version();
@@ -346,7 +352,6 @@ impl Core {
         let expired = expire_due(&mut txn, &self.expiry, limit)?;
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
-        self.expiry_checked(now);
         if !effects.is_empty() {
             self.join(effects);
             self.serve_kept(lsm);
@@ -388,6 +393,7 @@ impl Core {
             applied: self.applied.index,
             gate: Cell::new(0),
             cold: RefCell::new(None),
+            damaged: Cell::new(false),
             random: &self.random,
         })
     }
@@ -574,9 +580,10 @@ impl Core {
                     }
                 }
                 Output::RoleChanged { role } => self.role_changed(role, actions),
-                // This host asks for no change of members, and needs no log that peers have dropped:
-                // they keep what any member's rows lack.
-                Output::ConfigChanged { .. } | Output::Removed | Output::InstallSnapshot { .. } => {
+                Output::ConfigChanged { .. } => self.config_changed(actions),
+                Output::Removed => actions.removed = true,
+                Output::InstallSnapshot { from, at_least } => {
+                    actions.install = Some(Install { from, at_least: at_least.0 });
                 }
             }
         }
@@ -621,7 +628,9 @@ impl Core {
 
     fn apply(&mut self, index: u64, value: Value, actions: &mut Actions) -> Result<(), BatchError> {
         let mut id = 0;
-        if let Value::Data(bytes) = value {
+        if let Value::Data(bytes) = value
+            && !self.is_log
+        {
             let batch = Batch::decode(&bytes)?;
             id = batch.id;
             actions.applied_bytes += batch.bytes();
@@ -666,6 +675,7 @@ impl Core {
         }
         self.applied.counters = batch.counters;
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
+        self.sizes.add(index, batch.bytes());
         self.now_ms = self.now_ms.max(batch.now_ms);
         self.backlog.push(index, batch);
         if self.tip.counters_index == 0 {
@@ -711,7 +721,7 @@ impl Core {
     /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
     /// if nothing was applied since the last one.
     pub(crate) fn freeze(&mut self) -> Option<Frozen> {
-        if self.applied.index == self.flushed_index {
+        if self.is_log || self.applied.index == self.flushed_index {
             return None;
         }
         let (batches, bytes) = self.backlog.freeze();
@@ -753,9 +763,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
         }
     })
 }
-
-/// Range and membership of a partition do not change yet.
-const EPOCH: u64 = 1;
 
 /// Refuses what could not be logged or stored.
 pub(crate) fn check_effects(effects: &Effects) -> Result<(), CommandError> {

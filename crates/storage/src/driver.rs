@@ -5,7 +5,6 @@
 //!                                          └────▶ log thread: append, sync ▶ persisted
 //! peers ──frames──▶ cores ──records──▶ log thread      ▶ accepted, chosen, applied ▶ the next seal
 //! clock thread: ticks, expiry, eviction                 flush thread: backlogs into fjall
-//! beat thread: heartbeats to the other nodes, and what follows when support begins or ends
 //! ```
 //!
 //! One log thread per node is the group commit: while it syncs, everything that arrives for any
@@ -17,29 +16,39 @@
 //! thread; no lock is held while anything is sent.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BufMut};
 use parking_lot::{Condvar, Mutex, RwLock};
-use paxos::{Liveness, LivenessOutput};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
 use crate::background;
 use crate::backlog::{self, Run};
+use crate::care;
+use crate::catalogue::Catalogue;
 use crate::core::{Actions, Core, Frozen, LogRead};
-use crate::lsm::{Lsm, LsmError};
+use crate::faults::Faults;
+use crate::identity::node_of;
+use crate::keeper::{self, Job};
+use crate::lsm::{DeadSet, Lsm, LsmError};
+use crate::message::Message;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
-use crate::timers::Timers;
+use crate::peers::Peers;
+use crate::pulse::{self, Pulse};
+use crate::queue::Queue;
+use crate::snapshot::give;
 use crate::wal;
 
 /// How often the clock thread looks at its partitions.
 const TICK: Duration = Duration::from_millis(20);
-/// The shortest rest of the beat thread.
-const BEAT_PAUSE_MIN: Duration = Duration::from_millis(1);
+/// How often a leader looks for keys whose time has come.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(20);
 /// Keys deleted by expiry in one step, under one lock.
 const EXPIRE_KEYS_MAX: usize = 256;
 /// Steps of expiry in one round of a partition.
@@ -58,6 +67,8 @@ const LEVEL0_RUNS_FULL: u64 = 32;
 const PRESSURE_US_MAX: u64 = 10_000;
 /// Memtables may hold this many times their budget before writers wait.
 const MEMORY_OVERRUN: u64 = 4;
+/// Bytes behind a message of consensus: who sends it and who is to get it.
+const IDENTITIES_BYTES: usize = 8;
 /// How often a flush looks whether the log has caught up with what it is to write.
 const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
@@ -68,37 +79,76 @@ pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) zone: Zone,
+    pub(crate) dir: PathBuf,
     pub(crate) options: NodeOptions,
     pub(crate) clock: Clock,
+    pub(crate) incarnation: u32,
+    /// The storage replicas.
     pub(crate) partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
+    /// The log replicas.
+    pub(crate) logs: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
+    pub(crate) catalogue: Mutex<Catalogue>,
     pub(crate) lsm: Lsm,
+    pub(crate) dead: Arc<DeadSet>,
     pub(crate) log: wal::Log,
-    /// Locked for moments, never together with a core.
-    pub(crate) liveness: Mutex<Liveness>,
-    /// The replicas have not been told yet that support began or ended.
-    pub(crate) support_changed: AtomicBool,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
-    pub(crate) timers: Timers,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) peers: Peers,
+    pub(crate) pulse: Pulse,
+    pub(crate) counts: Counts,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
     /// Microseconds by which replies to writes are held back; see [`pressure_us`].
     pub(crate) pressure_us: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// The node stops to begin anew.
+    pub(crate) wants_reopening: AtomicBool,
     pub(crate) work: Mutex<Work>,
     pub(crate) work_ready: Condvar,
+    /// What the keeper is to do.
+    pub(crate) keeper: Queue<Job>,
+    /// Snapshots asked for.
+    pub(crate) giver: Queue<give::Asked>,
     pub(crate) flush_due: Mutex<bool>,
     /// Held by who flushes.
     pub(crate) flushing: Mutex<()>,
     pub(crate) flush_ready: Condvar,
 }
 
-/// Records that wait for the log thread.
-pub(crate) type Work = Vec<(Arc<Partition>, u64, paxos::Record)>;
+/// What waits for the log thread.
+pub(crate) type Work = Vec<Item>;
+
+/// One thing for the log.
+pub(crate) enum Item {
+    /// A record of a replica, and its token.
+    Record(Arc<Partition>, u64, paxos::Record),
+    /// This group's replica is gone.
+    Forget(u64),
+}
+
+/// What the node counts, for INFO.
+#[derive(Default, Debug)]
+pub(crate) struct Counts {
+    pub(crate) damaged_entries: AtomicU64,
+    pub(crate) snapshots_given: AtomicU64,
+    pub(crate) snapshots_installed: AtomicU64,
+    pub(crate) snapshot_bytes: AtomicU64,
+}
 
 impl Shared {
     /// Runs `step` on a partition's core and carries out what it leaves.
     pub(crate) fn with<R>(
+        &self,
+        partition: &Arc<Partition>,
+        step: impl FnOnce(&mut Core, &mut Actions) -> R,
+    ) -> R {
+        self.faults.checkpoint();
+        self.step(partition, step)
+    }
+
+    /// The same on a peer's thread, which does not stand still with this node.
+    fn step<R>(
         &self,
         partition: &Arc<Partition>,
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
@@ -108,6 +158,10 @@ impl Shared {
             let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
+            if core.is_handing_over() {
+                core.go_on_handing_over(self.clock.now());
+                core.drain(&mut actions);
+            }
             if core.may_seal() && !core.call_sealer() && !self.is_stopping() {
                 core.seal(self.clock.now(), &mut actions);
                 core.drain(&mut actions);
@@ -115,19 +169,11 @@ impl Shared {
             // Still under the lock: records reach the log in the order the replica made them, and
             // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
-            self.retime(partition, &mut core);
             self.memory_bytes.fetch_add(actions.applied_bytes, Ordering::Relaxed);
             result
         };
         self.carry_out(partition, actions);
         result
-    }
-
-    /// Has the clock thread look at a partition when that is needed.
-    pub(crate) fn retime(&self, partition: &Arc<Partition>, core: &mut Core) {
-        if let Some((before, at)) = core.retime(|| self.clock.monotonic().after(TICK)) {
-            self.timers.set(partition, before, at);
-        }
     }
 
     /// Proposes what is open, if nothing holds it back.
@@ -145,7 +191,7 @@ impl Shared {
         }
         let mut work = self.work.lock();
         for (token, record) in actions.persists.drain(..) {
-            work.push((Arc::clone(partition), token, record));
+            work.push(Item::Record(Arc::clone(partition), token, record));
         }
         drop(work);
         self.work_ready.notify_one();
@@ -157,7 +203,7 @@ impl Shared {
             self.stop();
         }
         for (to, message) in actions.sends {
-            self.send(partition.id, to, &message);
+            self.send(partition, to, &message);
         }
         for (wake, outcome) in actions.wakes {
             // A receiver that is gone has stopped waiting.
@@ -167,7 +213,13 @@ impl Shared {
             (self.publish)(route);
         }
         for read in actions.reads {
-            self.send_from_log(partition.id, &read);
+            self.send_from_log(partition, &read);
+        }
+        if let Some(install) = actions.install {
+            keeper::ask(self, Job::Install(Arc::clone(partition), install));
+        }
+        if actions.removed {
+            keeper::ask(self, Job::Drop(Arc::clone(partition)));
         }
         let in_memory = self.memory_bytes.load(Ordering::Relaxed);
         if actions.applied_bytes > 0 && in_memory >= self.flush_at_bytes() {
@@ -176,48 +228,78 @@ impl Shared {
         }
     }
 
-    fn send(&self, partition: PartitionId, to: paxos::NodeId, message: &paxos::Message) {
-        let body = paxos::codec::encode(message).freeze();
-        let to = NodeId(to.0);
-        let frame = Frame::new(Kind::Paxos, self.id, to, body).for_group(partition);
-        self.transport.send(to, frame);
+    /// Sends a message of consensus; behind it stand the identities of sender and receiver.
+    fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
+        let mut body = paxos::codec::encode(message);
+        body.put_u32(partition.identity.0);
+        body.put_u32(to.0);
+        let frame = Frame::new(Kind::Paxos, self.id, node_of(to), body.freeze());
+        self.transport.send(node_of(to), frame.for_group(partition.id));
+    }
+
+    /// Tells a node something about a partition's replicas.
+    pub(crate) fn tell(&self, to: NodeId, partition: PartitionId, message: &Message) {
+        let frame = Frame::new(Kind::Replica, self.id, to, message.encode());
+        self.transport.send(to, frame.for_group(partition));
     }
 
     /// Sends a lagging member what only the log on disk holds.
-    fn send_from_log(&self, partition: PartitionId, read: &LogRead) {
+    fn send_from_log(&self, partition: &Arc<Partition>, read: &LogRead) {
         let bytes_max = self.options.paxos.catch_up_bytes;
-        match self.log.read(partition.0, read.first, read.last, bytes_max) {
+        match self.log.read(partition.log_group, read.first, read.last, bytes_max) {
             Ok(found) => {
                 // What follows a gap or a damaged entry waits until a peer sends that.
-                let whole = (read.first..)
+                let whole: Vec<_> = (read.first..)
                     .zip(found.entries)
                     .take_while(|(index, entry)| entry.index == *index)
-                    .map(|(_, entry)| crate::node::to_entry(entry))
+                    .map(|(_, entry)| crate::recover::to_entry(entry))
                     .collect();
+                if whole.is_empty() {
+                    let first = paxos::Index(read.first);
+                    self.step(partition, |core, _| core.replica.log_unreadable(read.to, first));
+                    return;
+                }
                 self.send(partition, read.to, &paxos::Message::chosen(whole));
             }
             Err(error) => {
-                tracing::warn!(node = self.id.0, partition = partition.0, %error, "log read failed");
+                let (node, partition) = (self.id.0, partition.id.0);
+                tracing::warn!(node, partition, %error, "log read failed");
             }
         }
     }
 
-    /// A frame from a peer.
-    pub(crate) fn receive(&self, frame: &Frame) {
-        if self.is_stopping() {
+    /// A frame from a peer. While the node stands still frames get lost, as they do once a socket's
+    /// buffers are full.
+    pub(crate) fn take_frame(&self, frame: Frame) {
+        if self.is_stopping() || self.faults.is_paused() {
             return;
         }
-        if frame.kind == Kind::Heartbeat {
-            self.receive_beat(frame);
-            return;
+        self.peers.hear(frame.from, self.clock.monotonic());
+        match frame.kind {
+            Kind::Paxos => self.receive(&frame),
+            Kind::Heartbeat => pulse::receive(self, &frame),
+            Kind::Replica => match Message::decode(frame.body().clone()) {
+                Some(message) => keeper::receive(self, (frame.from, frame.group), message),
+                None => tracing::warn!(node = self.id.0, from = frame.from.0, "bad peer message"),
+            },
+            _ => {}
         }
-        let partition = self.partitions.read().get(&frame.group).cloned();
-        let Some(partition) = partition else { return };
-        match paxos::codec::decode(frame.body().clone()) {
+    }
+
+    fn receive(&self, frame: &Frame) {
+        let mut body = frame.body().clone();
+        let Some(at) = body.len().checked_sub(IDENTITIES_BYTES) else { return };
+        let mut identities = body.split_off(at);
+        let from = paxos::NodeId(identities.get_u32());
+        let to = paxos::NodeId(identities.get_u32());
+        let Some(partition) = self.replica(frame.group, to) else {
+            self.tell(frame.from, frame.group, &Message::Gone(to));
+            return;
+        };
+        match paxos::codec::decode(body) {
             Ok(message) => {
-                let from = paxos::NodeId(frame.from.0);
                 let now = self.clock.monotonic();
-                self.with(&partition, |core, _| core.replica.handle_message(from, message, now));
+                self.step(&partition, |core, _| core.replica.handle_message(from, message, now));
             }
             Err(error) => {
                 tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
@@ -225,37 +307,17 @@ impl Shared {
         }
     }
 
-    fn receive_beat(&self, frame: &Frame) {
-        match paxos::codec::decode_beat(frame.body().clone()) {
-            Ok(beat) => {
-                let (from, now) = (paxos::NodeId(frame.from.0), self.clock.monotonic());
-                self.with_liveness(|liveness| liveness.handle_beat(from, beat, now));
-            }
-            Err(error) => {
-                tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad heartbeat");
-            }
-        }
-    }
-
-    /// Runs `step` on the node's liveness and carries out what it leaves.
-    fn with_liveness<R>(&self, step: impl FnOnce(&mut Liveness) -> R) -> R {
-        let mut beats = Vec::new();
-        let result = {
-            let mut liveness = self.liveness.lock();
-            let result = step(&mut liveness);
-            while let Some(output) = liveness.poll_output() {
-                match output {
-                    LivenessOutput::Send { to, beat } => beats.push((NodeId(to.0), beat)),
-                    LivenessOutput::Changed => self.support_changed.store(true, Ordering::Release),
-                }
-            }
-            result
+    /// The replica of a partition with this identity, if it is here.
+    pub(crate) fn replica(
+        &self,
+        partition: PartitionId,
+        identity: paxos::NodeId,
+    ) -> Option<Arc<Partition>> {
+        let find = |replicas: &RwLock<BTreeMap<PartitionId, Arc<Partition>>>| {
+            let replicas = replicas.read();
+            replicas.get(&partition).filter(|found| found.identity == identity).cloned()
         };
-        for (to, beat) in beats {
-            let body = paxos::codec::encode_beat(&beat).freeze();
-            self.transport.send(to, Frame::new(Kind::Heartbeat, self.id, to, body));
-        }
-        result
+        find(&self.partitions).or_else(|| find(&self.logs))
     }
 
     /// When this node flushes: nodes apply the same batches, and were they to flush at the same
@@ -278,9 +340,12 @@ impl Shared {
     /// Asks all threads to end, without waiting for them, and ends all waits.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.faults.resume();
         for partition in self.all_partitions() {
             partition.core.lock().abandon_waits();
         }
+        self.keeper.wake();
+        self.giver.wake();
         // Taken so that no thread is between its check and its wait.
         drop(self.work.lock());
         self.work_ready.notify_all();
@@ -294,8 +359,16 @@ impl Shared {
         partitions.values().filter(|partition| partition.core.lock().has_frozen()).count() as u64
     }
 
-    fn all_partitions(&self) -> Vec<Arc<Partition>> {
+    /// All storage replicas.
+    pub(crate) fn all_partitions(&self) -> Vec<Arc<Partition>> {
         self.partitions.read().values().cloned().collect()
+    }
+
+    /// All replicas, log replicas too.
+    pub(crate) fn all_replicas(&self) -> Vec<Arc<Partition>> {
+        let mut replicas = self.all_partitions();
+        replicas.extend(self.logs.read().values().cloned());
+        replicas
     }
 }
 
@@ -309,6 +382,7 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
             }
             std::mem::take(&mut *work)
         };
+        shared.faults.checkpoint();
         if let Err(error) = write_log(&mut log, &persists) {
             // What a failed sync left behind is unknown, so the node's word is worth nothing.
             tracing::error!(node = shared.id.0, %error, "log failed, node stops");
@@ -321,19 +395,28 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
 
 fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
     let mut must_sync = false;
-    for (partition, _, record) in persists {
-        must_sync |= record.must_sync();
-        if let Some(record) = to_record(partition.id, record) {
-            log.append(record)?;
+    for item in persists {
+        match item {
+            Item::Record(partition, _, record) => {
+                must_sync |= record.must_sync();
+                match record {
+                    paxos::Record::Config(config) => log.append(wal::Record::Config {
+                        group: partition.log_group,
+                        index: config.index.0,
+                        value: &config.encode(),
+                    })?,
+                    other => log.append(to_record(partition.log_group, other))?,
+                }
+            }
+            Item::Forget(group) => log.append(wal::Record::Forget { group: *group })?,
         }
     }
     if must_sync { log.sync() } else { Ok(()) }
 }
 
-/// A consensus record as the log keeps it; `None` of a configuration, which no group here changes.
-fn to_record(partition: PartitionId, record: &paxos::Record) -> Option<wal::Record<'_>> {
-    let group = partition.0;
-    Some(match record {
+/// A consensus record as the log keeps it.
+fn to_record(group: u64, record: &paxos::Record) -> wal::Record<'_> {
+    match record {
         paxos::Record::Promise(ballot) => wal::Record::Promise { group, ballot: ballot.number },
         paxos::Record::Accept(entry) => wal::Record::Accept {
             group,
@@ -346,15 +429,17 @@ fn to_record(partition: PartitionId, record: &paxos::Record) -> Option<wal::Reco
         },
         paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
         paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
-        paxos::Record::Config(_) => return None,
-    })
+        paxos::Record::Config(_) => unreachable!("its bytes are made where it is appended"),
+    }
 }
 
 /// Tells each partition once how far its records are durable.
 fn tell_persisted(shared: &Shared, persists: Work) {
-    let mut newest: BTreeMap<PartitionId, (Arc<Partition>, u64)> = BTreeMap::new();
-    for (partition, token, _) in persists {
-        newest.insert(partition.id, (partition, token));
+    let mut newest: BTreeMap<u64, (Arc<Partition>, u64)> = BTreeMap::new();
+    for item in persists {
+        if let Item::Record(partition, token, _) = item {
+            newest.insert(partition.log_group, (partition, token));
+        }
     }
     let now = shared.clock.monotonic();
     for (partition, token) in newest.into_values() {
@@ -362,94 +447,55 @@ fn tell_persisted(shared: &Shared, persists: Work) {
     }
 }
 
-/// The beat thread. It does nothing that could take long: other nodes wait to hear from it.
-pub(crate) fn run_beats(shared: &Shared) {
-    while !shared.is_stopping() {
-        let now = shared.clock.monotonic();
-        let deadline = shared.with_liveness(|liveness| {
-            if liveness.next_deadline() <= now {
-                liveness.handle_tick(now);
-            }
-            liveness.next_deadline()
-        });
-        std::thread::park_timeout(now.until(deadline).clamp(BEAT_PAUSE_MIN, TICK));
-    }
-}
-
-/// Tells all replicas that support between nodes began or ended, if it did.
-fn tell_support(shared: &Shared) {
-    if shared.support_changed.swap(false, Ordering::AcqRel) {
-        for partition in shared.all_partitions() {
-            let now = shared.clock.monotonic();
-            shared.with(&partition, |core, _| core.replica.handle_liveness(now));
-        }
-    }
-}
-
-/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for. Partitions
-/// that need none of it are not looked at.
+/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for.
 pub(crate) fn run_clock(shared: &Shared) {
-    for partition in shared.all_partitions() {
-        shared.with(&partition, |_, _| ());
-    }
+    let mut next_expiry = Instant::now();
     let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
     while !shared.is_stopping() {
         std::thread::park_timeout(TICK);
-        tell_support(shared);
-        let now = shared.clock.monotonic();
-        for (at, partition) in shared.timers.take_due(now) {
-            look_after(shared, &partition, at);
-        }
-        if shared.options.rows.is_exceeded() {
-            shared.all_partitions().iter().for_each(|partition| make_room(partition));
-        }
+        shared.faults.checkpoint();
+        pulse::tell_replicas(shared);
+        let now = shared.clock.now();
         let instant = Instant::now();
-        if instant >= next_publish {
-            publish_routes(shared);
-            next_publish = instant + PUBLISH_INTERVAL;
+        let expire = instant >= next_expiry;
+        let publish = instant >= next_publish;
+        care::look_around(shared);
+        for partition in shared.all_replicas() {
+            care::look_after(shared, &partition, now);
+            let discarded = shared.with(&partition, |core, actions| {
+                if core.replica.next_deadline() <= now.monotonic {
+                    core.replica.handle_tick(now.monotonic);
+                }
+                if publish && core.serves(now.monotonic) {
+                    actions.publish = Some(core.route());
+                }
+                core.end_waits(instant);
+                if core.serves(now.monotonic) {
+                    // Whom a full batch had no room for.
+                    core.serve_kept(&shared.lsm);
+                }
+                if core.may_seal() && !shared.is_stopping() {
+                    // Whoever was to seal it is gone.
+                    core.seal(now, actions);
+                }
+                core.take_discarded()
+            });
+            drop(discarded);
+            make_room(&partition);
+            if expire {
+                expire_keys(shared, &partition, now);
+            }
         }
         let memory = shared.memory_bytes.load(Ordering::Relaxed);
         let level0 = shared.lsm.level0_runs() as u64;
         let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
         shared.pressure_us.store(pressure, Ordering::Relaxed);
-    }
-}
-
-/// Does what a partition's entry in the timers, which was for a time, stands for.
-fn look_after(shared: &Shared, partition: &Arc<Partition>, at: paxos::Instant) {
-    let now = shared.clock.now();
-    let discarded = shared.with(partition, |core, actions| {
-        if !core.timer_fired(at) {
-            return Vec::new();
+        if expire {
+            next_expiry = instant + EXPIRE_INTERVAL;
         }
-        if core.replica.next_deadline() <= now.monotonic {
-            core.replica.handle_tick(now.monotonic);
+        if publish {
+            next_publish = instant + PUBLISH_INTERVAL;
         }
-        core.end_waits(Instant::now());
-        if core.serves(now.monotonic) {
-            // Whom a full batch had no room for.
-            core.serve_kept(&shared.lsm);
-        }
-        if core.may_seal() && !shared.is_stopping() {
-            // Whoever was to seal it is gone.
-            core.seal(now, actions);
-        }
-        core.take_discarded()
-    });
-    drop(discarded);
-    make_room(partition);
-    expire_keys(shared, partition, now);
-}
-
-/// Tells MemDS again the routes of what this node leads.
-fn publish_routes(shared: &Shared) {
-    for partition in shared.all_partitions() {
-        let now = shared.clock.monotonic();
-        shared.with(&partition, |core, actions| {
-            if core.serves(now) {
-                actions.publish = Some(core.route());
-            }
-        });
     }
 }
 
@@ -500,6 +546,7 @@ pub(crate) fn run_flush(shared: &Shared) {
             }
             *due = false;
         }
+        shared.faults.checkpoint();
         if shared.is_stopping() {
             return;
         }

@@ -20,25 +20,40 @@
 mod background;
 mod backlog;
 mod batch;
+mod care;
+mod catalogue;
 mod core;
 mod driver;
+mod faults;
+mod identity;
+mod keeper;
 mod local;
 pub mod lsm;
+mod message;
 mod meta;
 mod node;
 mod partition;
+mod peers;
+mod pulse;
+mod queue;
+mod recover;
 mod resident;
 pub mod row;
-mod timers;
+mod snapshot;
 mod transaction;
 mod view;
 pub mod wal;
 
 pub use batch::BatchError;
+pub use care::Change;
+pub use catalogue::CatalogueError;
 pub use core::BATCH_BYTES_MAX;
 pub use driver::Publish;
-pub use local::{LocalNodes, OpenNode};
-pub use node::{Assignment, Node, NodeOptions, OpenError, Surroundings};
+pub use faults::Faults;
+pub use identity::NODE_MAX;
+pub use local::{LinkFaults, LocalNodes, NodeSeat, OpenNode};
+pub use node::{Node, NodeOptions, Surroundings};
+pub use recover::{Assignment, OpenError, abandon, damage_a_file};
 pub use resident::RowBudget;
 
 /// A number that differs between any two starts of nodes: 32 random bits.

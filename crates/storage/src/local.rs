@@ -1,41 +1,106 @@
 //! The storage nodes of one process, as routers see them: a direct call each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use wire::ids::{NodeId, Zone};
+use wire::ids::{NodeId, PartitionId, Zone};
 use wire::service::{
-    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, StorageService,
-    Transaction,
+    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order,
+    StorageService, Stored, Transaction,
 };
 
-use crate::node::{Node, OpenError};
+use crate::care::Change;
+use crate::faults::Faults;
+use crate::node::Node;
+use crate::recover::{Assignment, OpenError, abandon, damage_a_file};
+
+/// An operator's order is given up after so long.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether leadership has moved.
+const LEADER_POLL: Duration = Duration::from_millis(5);
+/// How often the waits of a node that stands still are looked at.
+const PAUSED_POLL: Duration = Duration::from_millis(20);
 
 /// Opens a node again after it was stopped.
-pub type OpenNode = Box<dyn Fn() -> Result<Node, OpenError> + Send + Sync>;
+/// Its assignments are empty if it was open before: what is not in its folder then was lost.
+pub type OpenNode = Box<dyn Fn(&[Assignment]) -> Result<Node, OpenError> + Send + Sync>;
+/// Injects faults between nodes.
+pub type LinkFaults = Box<dyn Fn(NodeFault) -> Result<(), String> + Send + Sync>;
+
+/// A node's place in the process, whether it runs or not.
+pub struct NodeSeat {
+    /// Its zone.
+    pub zone: Zone,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it holds from the beginning.
+    pub assignments: Arc<[Assignment]>,
+    /// Its faults; those that [`NodeSeat::open`] opens it with.
+    pub faults: Arc<Faults>,
+    /// Opens it.
+    pub open: OpenNode,
+}
 
 struct Seat {
-    zone: Zone,
-    open: OpenNode,
+    seat: NodeSeat,
+    /// The node was open in this process.
+    begun: AtomicBool,
     node: RwLock<Option<Arc<Node>>>,
 }
+
+impl Seat {
+    fn assignments(&self) -> &[Assignment] {
+        if self.begun.load(Ordering::Acquire) { &[] } else { &self.seat.assignments }
+    }
+
+    fn open(&self) -> Result<Node, OpenError> {
+        let node = (self.seat.open)(self.assignments())?;
+        self.begun.store(true, Ordering::Release);
+        Ok(node)
+    }
+
+    fn begin_anew(&self, id: NodeId) -> Result<Node, OpenError> {
+        abandon(id, &self.seat.folder, self.assignments())?;
+        self.begun.store(true, Ordering::Release);
+        self.open()
+    }
+}
+
+type Seats = BTreeMap<NodeId, Seat>;
 
 /// See the module's text. Nodes can be stopped and started one by one (`ADMIN FAULT`).
 #[derive(Default)]
 pub struct LocalNodes {
-    seats: BTreeMap<NodeId, Seat>,
+    seats: Arc<Seats>,
+    links: OnceLock<LinkFaults>,
 }
 
 impl LocalNodes {
-    /// Opens a node and keeps it under its id.
+    /// Opens a node and keeps it under its id; the seat stays, empty, if it cannot be opened.
     ///
     /// *Errors*: what opening said.
-    pub fn add(&mut self, id: NodeId, zone: Zone, open: OpenNode) -> Result<(), OpenError> {
-        let node = Arc::new(open()?);
-        self.seats.insert(id, Seat { zone, open, node: RwLock::new(Some(node)) });
-        Ok(())
+    ///
+    /// *Panics* once an order is under way.
+    pub fn add(&mut self, id: NodeId, seat: NodeSeat) -> Result<(), OpenError> {
+        let seat = Seat { seat, begun: AtomicBool::new(false), node: RwLock::new(None) };
+        let (node, outcome) = match seat.open() {
+            Ok(node) => (Some(Arc::new(node)), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let seats = Arc::get_mut(&mut self.seats).expect("nodes are added before they are used");
+        *seat.node.write() = node;
+        seats.insert(id, seat);
+        outcome
+    }
+
+    /// Has faults between nodes injected by this.
+    pub fn set_links(&self, links: LinkFaults) {
+        // Set once, where the process is put together.
+        let _ = self.links.set(links);
     }
 
     /// The node with this id, if it runs.
@@ -49,10 +114,100 @@ impl LocalNodes {
             stop_seat(seat);
         }
     }
+
+    /// Starts a node that does not run. One whose folder is damaged is abandoned first (see
+    /// [`abandon`]), if most of the others run.
+    ///
+    /// *Errors*: what opening said.
+    pub fn start(&self, id: NodeId) -> Result<(), String> {
+        let seat = self.seat(id)?;
+        if seat.node.read().as_ref().is_some_and(|node| node.is_running()) {
+            return Err(format!("node {id} runs already"));
+        }
+        // What is left of a node that stopped by itself.
+        stop_seat(seat);
+        let mut node = seat.node.write();
+        let opened = match seat.open() {
+            Err(OpenError::Damaged(what)) if self.can_do_without(id) => {
+                tracing::error!(node = id.0, what, "what the node holds is damaged");
+                seat.begin_anew(id)
+            }
+            opened => opened,
+        };
+        *node = Some(Arc::new(opened.map_err(|error| error.to_string())?));
+        Ok(())
+    }
+
+    /// Whether most of the nodes run, this one not counted.
+    fn can_do_without(&self, id: NodeId) -> bool {
+        let others = self.seats.iter().filter(|(other, _)| **other != id);
+        let runs = |seat: &Seat| seat.node.read().as_ref().is_some_and(|node| node.is_running());
+        let running = others.filter(|(_, seat)| runs(seat)).count();
+        running * 2 > self.seats.len()
+    }
+
+    /// Opens nodes again that stopped to begin anew, since their rows were damaged. To be called
+    /// now and then.
+    pub fn tend(&self) {
+        for (id, seat) in self.seats.iter() {
+            let wants = |node: &Arc<Node>| !node.is_running() && node.wants_reopening();
+            if !seat.node.read().as_ref().is_some_and(wants) {
+                continue;
+            }
+            stop_seat(seat);
+            let mut node = seat.node.write();
+            match seat.begin_anew(*id) {
+                Ok(opened) => *node = Some(Arc::new(opened)),
+                Err(error) => tracing::error!(node = id.0, %error, "node could not begin anew"),
+            }
+        }
+    }
+
+    fn seat(&self, id: NodeId) -> Result<&Seat, String> {
+        self.seats.get(&id).ok_or_else(|| format!("no node {id}"))
+    }
+
+    fn pause(&self, id: NodeId) -> Result<(), String> {
+        let seat = self.seat(id)?;
+        let node = self.node(id).ok_or_else(|| format!("node {id} is stopped"))?;
+        let faults = Arc::clone(&seat.seat.faults);
+        if faults.is_paused() {
+            return Err(format!("node {id} is paused already"));
+        }
+        faults.pause();
+        // A router waits by its own clock; in one process it is the node's, which stands still.
+        let node = Arc::downgrade(&node);
+        let keep_time = move || {
+            std::thread::sleep(PAUSED_POLL);
+            faults.refuse_calls();
+            while faults.is_paused()
+                && let Some(node) = node.upgrade()
+            {
+                node.end_waits();
+                drop(node);
+                std::thread::sleep(PAUSED_POLL);
+            }
+        };
+        let started = std::thread::Builder::new().name("paused".into()).spawn(keep_time);
+        started.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn wipe(&self, id: NodeId) -> Result<(), String> {
+        let seat = self.seat(id)?;
+        stop_seat(seat);
+        match std::fs::remove_dir_all(&seat.seat.folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Takes the node out of its seat and waits for its end: calls in flight hold it a little longer.
 fn stop_seat(seat: &Seat) -> bool {
+    // Calls that a paused node holds go on, and let go of the seat.
+    if let Some(node) = &*seat.node.read() {
+        node.request_stop();
+    }
     let Some(node) = seat.node.write().take() else { return false };
     node.request_stop();
     let mut node = node;
@@ -68,6 +223,59 @@ fn stop_seat(seat: &Seat) -> bool {
             }
         }
     }
+}
+
+/// The node that leads a partition.
+fn leader(seats: &Seats, partition: PartitionId) -> Option<(NodeId, Arc<Node>)> {
+    let running = seats.iter().filter_map(|(id, seat)| Some((*id, seat.node.read().clone()?)));
+    let mut leaders = running.filter(|(_, node)| node.leads(partition));
+    leaders.next()
+}
+
+/// Has another node lead, and waits until it does.
+async fn transfer(seats: &Seats, partition: PartitionId, to: NodeId) -> Result<(), String> {
+    let deadline = Instant::now() + ORDER_TIMEOUT;
+    if !seats.contains_key(&to) {
+        return Err(format!("no node {to}"));
+    }
+    let mut last = format!("partition {partition} has no leader");
+    let mut asked = None;
+    while Instant::now() < deadline {
+        match leader(seats, partition) {
+            Some((id, _)) if id == to => return Ok(()),
+            // A hand-over that came to nothing is tried again.
+            Some((id, node)) if asked != Some(id) || !node.is_handing_over(partition) => {
+                node.hand_over(partition, to).map_err(|error| last.clone_from(&error)).ok();
+                asked = Some(id);
+                if !node.has_storage_replica(partition, to) {
+                    return Err(last);
+                }
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LEADER_POLL).await;
+    }
+    Err(last)
+}
+
+async fn carry_out(seats: Arc<Seats>, order: Order) -> Result<(), String> {
+    let (partition, change) = match order {
+        Order::Transfer { partition, node } => return transfer(&seats, partition, node).await,
+        Order::AddReplica { partition, node, log } => (partition, Change::Add { node, log }),
+        Order::RemoveReplica { partition, node } => (partition, Change::Remove { node }),
+    };
+    let no_leader = || format!("partition {partition} has no leader");
+    let (id, mut node) = leader(&seats, partition).ok_or_else(no_leader)?;
+    if change == (Change::Remove { node: id }) {
+        // Nobody shall notice that the leader goes.
+        let heir = node.heirs(partition).first().copied();
+        let heir = heir.ok_or("there is no other replica that could lead")?;
+        transfer(&seats, partition, heir).await?;
+        node = leader(&seats, partition).ok_or_else(no_leader)?.1;
+    }
+    let change = node.change_members(partition, change);
+    drop(node);
+    change.await
 }
 
 impl StorageService for LocalNodes {
@@ -116,26 +324,42 @@ impl StorageService for LocalNodes {
     fn status(&self) -> Vec<NodeStatus> {
         let status = |(id, seat): (&NodeId, &Seat)| match &*seat.node.read() {
             Some(node) => node.status(),
-            None => NodeStatus::stopped(*id, seat.zone.clone()),
+            None => NodeStatus::stopped(*id, seat.seat.zone.clone()),
         };
         self.seats.iter().map(status).collect()
     }
 
+    fn order(&self, order: Order) -> BoxFuture<Result<(), String>> {
+        Box::pin(carry_out(Arc::clone(&self.seats), order))
+    }
+
     fn fault(&self, fault: NodeFault) -> Result<(), String> {
-        let (NodeFault::Stop(id) | NodeFault::Start(id)) = fault;
-        let seat = self.seats.get(&id).ok_or_else(|| format!("no node {id}"))?;
         match fault {
-            NodeFault::Stop(_) if stop_seat(seat) => Ok(()),
-            NodeFault::Stop(_) => Err(format!("node {id} is stopped already")),
-            NodeFault::Start(_) => {
-                if seat.node.read().as_ref().is_some_and(|node| node.is_running()) {
-                    return Err(format!("node {id} runs already"));
-                }
-                // What is left of a node that stopped by itself.
-                stop_seat(seat);
-                let mut node = seat.node.write();
-                *node = Some(Arc::new((seat.open)().map_err(|error| error.to_string())?));
+            NodeFault::Stop(id) => match stop_seat(self.seat(id)?) {
+                true => Ok(()),
+                false => Err(format!("node {id} is stopped already")),
+            },
+            NodeFault::Start(id) => self.start(id),
+            NodeFault::Pause(id) => self.pause(id),
+            NodeFault::Resume(id) => {
+                self.seat(id)?.seat.faults.resume();
                 Ok(())
+            }
+            NodeFault::Disk(id, fault) => {
+                self.seat(id)?.seat.faults.set_disk(fault);
+                Ok(())
+            }
+            NodeFault::Corrupt(id, stored, at) => {
+                let folder = &self.seat(id)?.seat.folder;
+                let (path, offset) = damage_a_file(folder, stored == Stored::Table, at)
+                    .map_err(|error| error.to_string())?;
+                tracing::warn!(node = id.0, ?path, offset, "changed a byte, as ordered");
+                Ok(())
+            }
+            NodeFault::Wipe(id) => self.wipe(id),
+            NodeFault::Cut(..) | NodeFault::Join | NodeFault::Delay(_) => {
+                let links = self.links.get().ok_or("links of this process have no faults")?;
+                links(fault)
             }
         }
     }

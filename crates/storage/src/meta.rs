@@ -4,7 +4,10 @@
 //! applied row  META_SPACE:u32 0x01 partition:u64
 //!              → index:u64 now_ms:u64 keys:u64 volatile:u64 bytes:u64 has_fence:u8 index:u64 ordinal:u32
 //! dead row     META_SPACE:u32 0x02 partition:u64 index:u64 ordinal:u32 → (empty)
+//! members row  META_SPACE:u32 0x03 partition:u64 → index:u64 configuration
 //! ```
+//!
+//! The members row is written with a snapshot: the log's newest configuration may be older than that.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::{Counters, rows};
@@ -14,6 +17,10 @@ use crate::row;
 
 const APPLIED: u8 = 1;
 const DEAD: u8 = 2;
+const MEMBERS: u8 = 3;
+
+/// Bytes of what an applied row says.
+pub(crate) const APPLIED_BYTES: usize = 53;
 
 /// How far a replica's rows reach, and the partition's totals there.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -43,16 +50,8 @@ pub(crate) fn applied_key(partition: PartitionId) -> Bytes {
 
 /// The applied row, sealed.
 pub(crate) fn applied_row(partition: PartitionId, applied: &Applied) -> (Bytes, Bytes) {
-    let mut body = BytesMut::with_capacity(53);
-    body.put_u64(applied.index);
-    body.put_u64(applied.now_ms);
-    body.put_u64(applied.counters.keys);
-    body.put_u64(applied.counters.volatile);
-    body.put_u64(applied.counters.bytes);
-    let fence = applied.flushed_through.unwrap_or_default();
-    body.put_u8(u8::from(applied.flushed_through.is_some()));
-    body.put_u64(fence.index);
-    body.put_u32(fence.ordinal);
+    let mut body = BytesMut::with_capacity(APPLIED_BYTES);
+    put_applied(&mut body, applied);
     let key = applied_key(partition);
     let sealed = row::seal_row(&key, &body);
     (key, sealed)
@@ -60,7 +59,7 @@ pub(crate) fn applied_row(partition: PartitionId, applied: &Applied) -> (Bytes, 
 
 /// Reads the body of an applied row; `None` if it has another shape.
 pub(crate) fn decode_applied(mut body: Bytes) -> Option<Applied> {
-    if body.len() != 53 {
+    if body.len() != APPLIED_BYTES {
         return None;
     }
     let index = body.get_u64();
@@ -70,6 +69,40 @@ pub(crate) fn decode_applied(mut body: Bytes) -> Option<Applied> {
     let has_fence = body.get_u8() == 1;
     let fence = Version { index: body.get_u64(), ordinal: body.get_u32() };
     Some(Applied { index, now_ms, counters, flushed_through: has_fence.then_some(fence) })
+}
+
+/// The key of a partition's members row.
+pub(crate) fn members_key(partition: PartitionId) -> Bytes {
+    key(MEMBERS, partition).freeze()
+}
+
+/// The members row, sealed.
+pub(crate) fn members_row(partition: PartitionId, config: &paxos::Config) -> (Bytes, Bytes) {
+    let mut body = BytesMut::new();
+    body.put_u64(config.index.0);
+    body.put_slice(&config.encode());
+    let key = members_key(partition);
+    let sealed = row::seal_row(&key, &body);
+    (key, sealed)
+}
+
+/// Reads the body of a members row; `None` if it has another shape.
+pub(crate) fn decode_members(mut body: Bytes) -> Option<paxos::Config> {
+    let index = paxos::Index(body.try_get_u64().ok()?);
+    paxos::Config::decode(&body, index)
+}
+
+/// Writes what an applied row says, without its key.
+pub(crate) fn put_applied(body: &mut BytesMut, applied: &Applied) {
+    body.put_u64(applied.index);
+    body.put_u64(applied.now_ms);
+    body.put_u64(applied.counters.keys);
+    body.put_u64(applied.counters.volatile);
+    body.put_u64(applied.counters.bytes);
+    let fence = applied.flushed_through.unwrap_or_default();
+    body.put_u8(u8::from(applied.flushed_through.is_some()));
+    body.put_u64(fence.index);
+    body.put_u32(fence.ordinal);
 }
 
 /// The row that remembers a dead generation, sealed.
@@ -87,6 +120,11 @@ pub(crate) fn dead_range(partition: PartitionId) -> (Bytes, Bytes) {
     let mut end = key(DEAD, partition);
     end.put_bytes(0xff, 13);
     (key(DEAD, partition).freeze(), end.freeze())
+}
+
+/// The generation that a row names, if it is a dead row of this partition.
+pub(crate) fn generation_of(partition: PartitionId, row: &[u8]) -> Option<Version> {
+    row.starts_with(&key(DEAD, partition)).then(|| decode_dead(row)).flatten()
 }
 
 /// The generation that a dead row's key names.
@@ -110,6 +148,12 @@ mod tests {
         let (key, sealed) = applied_row(PartitionId(2), &applied);
         let body = row::open_row(&key, &sealed).expect("a sound row");
         assert_eq!(decode_applied(body), Some(applied));
+
+        let mut config = paxos::Config::initial(&[paxos::NodeId(1), paxos::NodeId(2)]);
+        config.index = paxos::Index(12);
+        let (key, sealed) = members_row(PartitionId(2), &config);
+        let body = row::open_row(&key, &sealed).expect("a sound row");
+        assert_eq!(decode_members(body), Some(config));
 
         let generation = Version { index: 1 << 40, ordinal: 77 };
         let (key, _) = dead_row(PartitionId(2), generation);

@@ -1,7 +1,7 @@
 //! A storage node: its replicas, its log, its LSM and its threads.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -13,18 +13,22 @@ use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
-use wire::placement::PlacementRange;
 use wire::service::{
     self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
 };
 
-use crate::core::{Core, Evaluated, Kept, Now, Start, Ticket};
-use crate::driver::{self, Publish, Shared};
-use crate::lsm::{self, DeadSet, Lsm};
-use crate::meta::{self, Applied};
-use crate::partition::{Clock, Partition};
+use crate::care;
+use crate::core::{Core, Evaluated, Kept, Now, Ticket};
+use crate::driver::{self, Counts, Item, Publish, Shared};
+use crate::faults::Faults;
+use crate::identity::node_of;
+use crate::keeper;
+use crate::lsm::{self, Lsm};
+use crate::partition::Partition;
+use crate::peers::Peers;
+use crate::queue::Queue;
+use crate::recover::{self, Assignment, OpenError};
 use crate::resident::RowBudget;
-use crate::timers::Timers;
 use crate::view::Cold;
 use crate::wal;
 
@@ -55,6 +59,21 @@ pub struct NodeOptions {
     pub lsm: lsm::Options,
     /// The consensus settings.
     pub paxos: paxos::Options,
+    /// All storage nodes there are, this one included, with their zones. Default: none, so that no
+    /// replica ever moves.
+    pub nodes: Vec<(NodeId, Zone)>,
+    /// How long nothing is heard of a member's node before another one gets a log replica in its place.
+    /// Default 1 s.
+    pub heal_after: Duration,
+    /// How long a log replica stands in before a storage replica is built in its place. Default 5 s.
+    pub rebuild_after: Duration,
+    /// Bytes of a group's log that are kept for a member that does not flush; behind that it gets a
+    /// snapshot. Default 512 MiB.
+    pub log_bytes: u64,
+    /// Bytes of a part of a snapshot. Default 256 KiB.
+    pub snapshot_chunk_bytes: usize,
+    /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
+    pub snapshot_rate: u64,
 }
 
 impl Default for NodeOptions {
@@ -65,47 +84,14 @@ impl Default for NodeOptions {
             log: wal::Options::default(),
             lsm: lsm::Options::default(),
             paxos: paxos::Options::default(),
+            nodes: Vec::new(),
+            heal_after: Duration::from_secs(1),
+            rebuild_after: Duration::from_secs(5),
+            log_bytes: 512 << 20,
+            snapshot_chunk_bytes: 256 << 10,
+            snapshot_rate: 64 << 20,
         }
     }
-}
-
-/// A partition that a node holds a replica of.
-#[derive(Clone, Debug)]
-pub struct Assignment {
-    /// The partition.
-    pub partition: PartitionId,
-    /// Its range.
-    pub range: PlacementRange,
-    /// All its storage replicas, ascending.
-    pub members: Vec<NodeId>,
-}
-
-/// Why a node could not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The folder could not be used.
-    #[error("data folder {path}: {source}")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The log could not be opened.
-    #[error("open log")]
-    Log(#[from] wal::WalError),
-    /// The LSM could not be opened or read.
-    #[error("open LSM")]
-    Lsm(#[from] lsm::LsmError),
-    /// The log lost entries that this node had promised to keep.
-    #[error("the log is damaged: {entries} known entries are lost")]
-    Damaged {
-        /// Entries known to be lost.
-        entries: usize,
-    },
-    /// A row about a replica has another shape than this build knows.
-    #[error("replica {0}: applied row malformed")]
-    Meta(PartitionId),
 }
 
 /// A running storage node. Dropping it stops it as a crash would: nothing is flushed, everything
@@ -121,6 +107,8 @@ pub struct Surroundings {
     pub transport: Arc<dyn Transport>,
     /// Is told the routes of partitions this node leads.
     pub publish: Publish,
+    /// Faults to inject, by whoever else holds them.
+    pub faults: Arc<Faults>,
 }
 
 impl Node {
@@ -137,64 +125,50 @@ impl Node {
         assignments: &[Assignment],
         surroundings: Surroundings,
     ) -> Result<Node, OpenError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
-        let (lsm, dead) = open_lsm(dir, &options)?;
-        let mut applied = BTreeMap::new();
-        for assignment in assignments {
-            applied.insert(assignment.partition.0, recover_applied(&lsm, &dead, assignment)?);
-        }
-        let through = |group: u64| applied.get(&group).map_or(0, |applied: &Applied| applied.index);
-        let (writer, log, recovered) = wal::open(&dir.join("log"), options.log, &through)?;
-        refuse_damage(&recovered)?;
-        let clock = Clock::new();
-        let mut groups = recovered.groups;
-        let incarnation = crate::incarnation();
-        let liveness = start_liveness(id, assignments, &options, clock);
-        let mut partitions = BTreeMap::new();
-        for assignment in assignments {
-            let applied = applied[&assignment.partition.0];
-            let group = groups.remove(&assignment.partition.0).unwrap_or_default();
-            let supports = liveness.supports();
-            let replica =
-                recover_replica(id, assignment, &options, applied, group, supports, clock);
-            let start = Start {
-                partition: assignment.partition,
-                range: assignment.range,
-                node: id,
-                members: assignment.members.clone(),
-                replica,
-                applied,
-                incarnation,
-                dead: Arc::clone(&dead),
-                budget: Arc::clone(&options.rows),
-            };
-            let core = Core::new(start);
-            let partition = Partition::new(assignment.partition, assignment.range, core);
-            partitions.insert(assignment.partition, Arc::new(partition));
-        }
+        let Surroundings { transport, publish, faults } = surroundings;
+        let opened = recover::open(id, dir, &options, assignments)?;
+        let recover::Opened { clock, incarnation, damaged, pulse, .. } = opened;
+        let recover::Opened { mut lsm, dead, mut writer, log, .. } = opened;
+        let recover::Opened { catalogue, replicas, forgotten, .. } = opened;
+        writer.set_faults(Arc::clone(&faults));
+        lsm.set_faults(Arc::clone(&faults));
+        let (storage, logs) = replicas.into_iter().partition(|replica| !replica.is_log());
+        let by_partition = |replicas: Vec<Partition>| {
+            let replicas = replicas.into_iter().map(|replica| (replica.id, Arc::new(replica)));
+            RwLock::new(replicas.collect::<BTreeMap<_, _>>())
+        };
         let shared = Arc::new(Shared {
             id,
             zone,
-            options,
+            dir: dir.to_owned(),
             clock,
-            partitions: RwLock::new(partitions),
+            incarnation,
+            partitions: by_partition(storage),
+            logs: by_partition(logs),
+            catalogue: Mutex::new(catalogue),
             lsm,
+            dead,
             log,
-            liveness: Mutex::new(liveness),
-            support_changed: AtomicBool::new(false),
-            timers: Timers::default(),
-            transport: surroundings.transport,
-            publish: surroundings.publish,
+            transport,
+            publish,
+            faults,
+            peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
+            pulse,
+            counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
+            options,
             memory_bytes: AtomicU64::new(0),
             pressure_us: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            work: Mutex::new(Vec::new()),
+            wants_reopening: AtomicBool::new(false),
+            work: Mutex::new(forgotten.into_iter().map(Item::Forget).collect()),
             work_ready: Condvar::new(),
+            keeper: Queue::default(),
+            giver: Queue::default(),
             flush_due: Mutex::new(false),
             flushing: Mutex::new(()),
             flush_ready: Condvar::new(),
         });
+        keeper::tidy_up(&shared);
         let threads = start_threads(&shared, writer, dir)?;
         Ok(Node { shared, threads })
     }
@@ -255,6 +229,12 @@ impl Node {
         let mut left = calls;
         let mut core = partition.core.lock();
         let (mut now, mut began) = (shared.clock.now(), Instant::now());
+        if shared.faults.is_paused() {
+            // The process stands still here, between what it knows of its lease and what it does.
+            drop(core);
+            shared.faults.checkpoint();
+            core = partition.core.lock();
+        }
         while let Some((call, others)) = left.split_first() {
             let entry = table::entry(call.command);
             if matches!(entry.command.run, commands::Run::Write(_)) && shared.is_overrun() {
@@ -269,9 +249,6 @@ impl Node {
                     if gate.is_none() && !core.serves(now.monotonic) {
                         return Some(Answer::NotYet);
                     }
-                    if gate.is_some() {
-                        shared.retime(&partition, &mut core);
-                    }
                     reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
                     if reply_bytes > REPLY_BYTES_MAX {
@@ -280,10 +257,7 @@ impl Node {
                     (began, left, cold) = (ended, others, ColdRows::default());
                 }
                 Evaluated::Answer(answer) => return Some(answer),
-                Evaluated::Kept(kept) => {
-                    shared.retime(&partition, &mut core);
-                    return Some(hand_out(&partition, kept));
-                }
+                Evaluated::Kept(kept) => return Some(hand_out(&partition, kept)),
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
                     now = shared.clock.now();
@@ -322,14 +296,8 @@ impl Node {
                 {
                     return Answer::NotYet;
                 }
-                Evaluated::Answer(answer) => {
-                    shared.retime(&partition, &mut core);
-                    return answer;
-                }
-                Evaluated::Kept(kept) => {
-                    shared.retime(&partition, &mut core);
-                    return hand_out(&partition, kept);
-                }
+                Evaluated::Answer(answer) => return answer,
+                Evaluated::Kept(kept) => return hand_out(&partition, kept),
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
                 }
@@ -340,6 +308,9 @@ impl Node {
     fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, Answer> {
         if self.shared.is_stopping() {
             return Err(Answer::NotHere(None));
+        }
+        if self.shared.faults.refuses_calls() {
+            return Err(Answer::NotYet);
         }
         let found = self.shared.partitions.read().get(&id).cloned();
         found.ok_or(Answer::NotHere(None))
@@ -361,7 +332,6 @@ impl Node {
             // A gate that is open now has nothing to seal.
             let may_seal = waiting.is_err() && core.may_seal();
             let sealer = if may_seal { None } else { core.take_seat(gate) };
-            self.shared.retime(&partition, &mut core);
             (waiting, (may_seal, sealer))
         };
         let mut receiver = match waiting {
@@ -398,7 +368,7 @@ impl Node {
     /// What the node says of itself.
     pub fn status(&self) -> NodeStatus {
         let shared = &*self.shared;
-        let partitions: Vec<_> = shared.partitions.read().values().cloned().collect();
+        let partitions = shared.all_replicas();
         let (lsm, log) = (shared.lsm.stats(), shared.log.stats());
         NodeStatus {
             node: shared.id,
@@ -411,8 +381,70 @@ impl Node {
             lsm_bytes: lsm.disk_bytes,
             frozen_memtables: shared.frozen_memtables(),
             level0_runs: lsm.level0_runs,
+            paused: shared.faults.is_paused(),
+            rows_damaged: shared.lsm.is_damaged(),
+            damaged_entries: shared.counts.damaged_entries.load(Ordering::Relaxed),
+            snapshots_given: shared.counts.snapshots_given.load(Ordering::Relaxed),
+            snapshots_installed: shared.counts.snapshots_installed.load(Ordering::Relaxed),
+            snapshot_bytes: shared.counts.snapshot_bytes.load(Ordering::Relaxed),
             replicas: partitions.iter().map(|partition| replica_status(partition)).collect(),
         }
+    }
+
+    /// Whether the node stopped because its rows are to be fetched anew: open it again then, after
+    /// [`crate::abandon`].
+    pub fn wants_reopening(&self) -> bool {
+        self.shared.wants_reopening.load(Ordering::Acquire)
+    }
+
+    /// Changes the members of a partition's group, which this node leads: resolves when that has
+    /// happened, or with a text for the operator when it will not.
+    pub fn change_members(
+        &self,
+        partition: PartitionId,
+        change: care::Change,
+    ) -> BoxFuture<Result<(), String>> {
+        care::order(&self.shared, partition, change)
+    }
+
+    /// Whether this node leads a partition, with a lease.
+    pub fn leads(&self, partition: PartitionId) -> bool {
+        let found = self.shared.partitions.read().get(&partition).cloned();
+        let now = self.shared.clock.monotonic();
+        found.is_some_and(|partition| partition.core.lock().serves(now))
+    }
+
+    /// The nodes with a storage replica of a partition that this node leads, itself left out: the one
+    /// that has applied most first.
+    pub fn heirs(&self, partition: PartitionId) -> Vec<NodeId> {
+        care::heirs(&self.shared, partition)
+    }
+
+    /// Whether this node hands the leadership of a partition over.
+    pub fn is_handing_over(&self, partition: PartitionId) -> bool {
+        let found = self.shared.partitions.read().get(&partition).cloned();
+        found.is_some_and(|partition| partition.core.lock().is_handing_over())
+    }
+
+    /// Whether another node has a storage replica of a partition, as far as this node knows.
+    pub fn has_storage_replica(&self, partition: PartitionId, node: NodeId) -> bool {
+        let found = self.shared.partitions.read().get(&partition).cloned();
+        found.is_some_and(|partition| partition.core.lock().route().members.contains(&node))
+    }
+
+    /// Ends the waits whose deadline has passed: for a node whose own clock stands still.
+    pub fn end_waits(&self) {
+        let now = Instant::now();
+        for partition in self.shared.all_partitions() {
+            partition.core.lock().end_waits(now);
+        }
+    }
+
+    /// Begins to hand the leadership of a partition over to another node.
+    ///
+    /// *Errors*: a text for the operator.
+    pub fn hand_over(&self, partition: PartitionId, to: NodeId) -> Result<(), String> {
+        care::hand_over(&self.shared, partition, to)
     }
 
     /// Asks the node's threads to end. They have when the node is dropped.
@@ -540,7 +572,7 @@ struct Receiver(Weak<Shared>);
 impl FrameHandler for Receiver {
     fn handle(&self, _from: NodeId, frame: Frame) {
         if let Some(shared) = self.0.upgrade() {
-            shared.receive(&frame);
+            shared.take_frame(frame);
         }
     }
 }
@@ -559,119 +591,12 @@ fn start_threads(
     };
     Ok(vec![
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
-        spawn("beat", Box::new(driver::run_beats))?,
+        spawn("pulse", Box::new(crate::pulse::run))?,
         spawn("clock", Box::new(driver::run_clock))?,
         spawn("flush", Box::new(driver::run_flush))?,
+        spawn("keeper", Box::new(keeper::run))?,
+        spawn("giver", Box::new(crate::snapshot::give::run))?,
     ])
-}
-
-fn open_lsm(dir: &Path, options: &NodeOptions) -> Result<(Lsm, Arc<DeadSet>), OpenError> {
-    let dead = Arc::new(DeadSet::default());
-    let version_of = commands::types::header::version_of;
-    let lsm = Lsm::open(&dir.join("lsm"), options.lsm, Arc::clone(&dead), version_of)?;
-    Ok((lsm, dead))
-}
-
-fn recover_applied(
-    lsm: &Lsm,
-    dead: &DeadSet,
-    assignment: &Assignment,
-) -> Result<Applied, OpenError> {
-    let partition = assignment.partition;
-    let Some(body) = lsm.get(&meta::applied_key(partition))? else {
-        return Ok(Applied::default());
-    };
-    let applied = meta::decode_applied(body).ok_or(OpenError::Meta(partition))?;
-    if let Some(fence) = applied.flushed_through {
-        dead.set_fence(assignment.range, fence);
-    }
-    let (from, to) = meta::dead_range(partition);
-    lsm.scan(&from, &to, commands::Direction::Forward, &mut |row, _| {
-        if let Some(generation) = meta::decode_dead(&row) {
-            dead.add_generation(assignment.range, generation);
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    Ok(applied)
-}
-
-/// An acceptor that has forgotten what it accepted must not vote: a log that lost entries is not
-/// opened. The other replicas go on without this node.
-fn refuse_damage(recovered: &wal::Recovered) -> Result<(), OpenError> {
-    for damage in &recovered.damage {
-        tracing::error!(?damage, "log damaged");
-    }
-    let faulty = recovered.groups.values().any(|group| !group.faulty.is_empty());
-    if faulty || recovered.is_unnamed() {
-        let entries = recovered.damage.iter().map(|damage| damage.lost.len()).sum();
-        return Err(OpenError::Damaged { entries });
-    }
-    Ok(())
-}
-
-/// The node's liveness among all nodes that it shares a partition with.
-fn start_liveness(
-    id: NodeId,
-    assignments: &[Assignment],
-    options: &NodeOptions,
-    clock: Clock,
-) -> paxos::Liveness {
-    let now = clock.monotonic();
-    let (me, life) = (paxos::NodeId(id.0), crate::life());
-    let mut liveness = paxos::Liveness::new(me, life, options.paxos.clone(), now);
-    for peer in assignments.iter().flat_map(|assignment| &assignment.members) {
-        liveness.add_peer(paxos::NodeId(peer.0), now);
-    }
-    liveness
-}
-
-fn recover_replica(
-    id: NodeId,
-    assignment: &Assignment,
-    options: &NodeOptions,
-    applied: Applied,
-    group: wal::GroupLog,
-    supports: paxos::Supports,
-    clock: Clock,
-) -> paxos::Replica {
-    let members: Vec<_> = assignment.members.iter().map(|node| paxos::NodeId(node.0)).collect();
-    let recovered = paxos::Recovered {
-        promised: paxos::Ballot::from_number(group.promise),
-        chosen: paxos::Index(group.chosen.max(applied.index)),
-        applied: paxos::Index(applied.index),
-        truncated: paxos::Index(group.truncated),
-        entries: group.entries.into_iter().map(to_entry).collect(),
-        faulty: group.faulty.into_iter().map(to_faulty).collect(),
-        config: None,
-    };
-    // Each replica of a group, and each group of a node, waits another time before it campaigns.
-    let seed = assignment.partition.0 << 32 | u64::from(id.0);
-    paxos::Replica::new(
-        paxos::NodeId(id.0),
-        &members,
-        options.paxos.clone(),
-        recovered,
-        supports,
-        clock.monotonic(),
-        seed,
-    )
-}
-
-/// An entry whose bytes are damaged: its index and ballot.
-fn to_faulty((index, ballot): (u64, u64)) -> (paxos::Index, paxos::Ballot) {
-    (paxos::Index(index), paxos::Ballot::from_number(ballot))
-}
-
-/// A log entry as consensus knows it.
-pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
-    paxos::Entry {
-        index: paxos::Index(entry.index),
-        ballot: paxos::Ballot::from_number(entry.ballot),
-        value: match entry.value {
-            wal::Value::Noop => paxos::Value::Noop,
-            wal::Value::Data(bytes) => paxos::Value::from_log(bytes),
-        },
-    }
 }
 
 fn replica_status(partition: &Partition) -> ReplicaStatus {
@@ -683,10 +608,14 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
     ReplicaStatus {
         partition: partition.id,
         range: partition.range,
+        identity: partition.identity.0,
+        kind: if partition.is_log() { "log" } else { "storage" },
+        installing: partition.is_installing(),
         role: status.role.name(),
-        leader: status.leader.map(|node| NodeId(node.0)),
+        leader: status.leader.map(node_of),
         ballot: status.promised.number,
         last_index: status.last_index.0,
+        truncated_index: status.truncated.0,
         applied_index: core.applied().index,
         flushed_index: core.flushed_index(),
         keys: counters.keys,

@@ -1,23 +1,56 @@
-//! A partition replica on its node: the core behind its lock.
+//! A partition replica on its node: the core behind its lock, and what is done about it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use wire::ids::PartitionId;
 use wire::placement::PlacementRange;
 
+use crate::care::Care;
 use crate::core::{Core, Now};
+use crate::identity::log_group;
 
 /// See the module's text.
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) range: PlacementRange,
+    pub(crate) identity: paxos::NodeId,
+    pub(crate) kind: paxos::MemberKind,
+    /// The members that the group began with.
+    pub(crate) founders: Vec<paxos::NodeId>,
+    /// Its group in the node's log.
+    pub(crate) log_group: u64,
     pub(crate) core: Mutex<Core>,
+    pub(crate) care: Mutex<Care>,
+    installing: AtomicBool,
 }
 
 impl Partition {
-    pub(crate) fn new(id: PartitionId, range: PlacementRange, core: Core) -> Partition {
-        Partition { id, range, core: Mutex::new(core) }
+    pub(crate) fn new(
+        (id, range): (PartitionId, PlacementRange),
+        (identity, kind): (paxos::NodeId, paxos::MemberKind),
+        founders: Vec<paxos::NodeId>,
+        core: Core,
+    ) -> Partition {
+        let log_group = log_group(id, identity);
+        let (core, care) = (Mutex::new(core), Mutex::default());
+        let installing = AtomicBool::new(false);
+        Partition { id, range, identity, kind, founders, log_group, core, care, installing }
+    }
+
+    /// Whether it has a log and no rows.
+    pub(crate) fn is_log(&self) -> bool {
+        self.kind == paxos::MemberKind::Log
+    }
+
+    /// Whether its rows are being fetched from another replica.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_installing(&self, installing: bool) {
+        self.installing.store(installing, Ordering::Relaxed);
     }
 }
 

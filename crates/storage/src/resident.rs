@@ -79,8 +79,7 @@ impl RowBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether more is in use than may be.
-    pub(crate) fn is_exceeded(&self) -> bool {
+    fn is_exceeded(&self) -> bool {
         self.used_bytes() > self.max_bytes
     }
 }
@@ -372,11 +371,6 @@ impl Resident {
     /// Fjall holds more than before: rows of the TTL index may go.
     pub(crate) fn flushed(&mut self) {
         self.sweep = Sweep::At(Box::default());
-    }
-
-    /// Whether rows of the index are still to be looked at.
-    pub(crate) fn is_sweeping(&self) -> bool {
-        matches!(self.sweep, Sweep::At(_))
     }
 
     /// Takes out rows that fjall holds, for a bounded time: those of the TTL index after a flush,

@@ -12,7 +12,7 @@ use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
-use crate::lsm::{Lsm, ROW_KEY_BYTES_MAX};
+use crate::lsm::{Lsm, LsmError, ROW_KEY_BYTES_MAX};
 use crate::resident::{Resident, Row};
 
 /// See the module's text.
@@ -35,6 +35,8 @@ pub(crate) struct PartitionView<'a> {
     pub(crate) gate: Cell<u64>,
     /// The row that was asked for and is only on disk.
     pub(crate) cold: RefCell<Option<Cold>>,
+    /// A row that was asked for failed its checksum.
+    pub(crate) damaged: Cell<bool>,
     pub(crate) random: &'a Cell<u64>,
 }
 
@@ -48,6 +50,14 @@ pub(crate) enum Cold {
 impl PartitionView<'_> {
     fn wait_for(&self, index: u64) {
         self.gate.set(self.gate.get().max(index));
+    }
+
+    /// Takes note of damage.
+    fn noted<T>(&self, read: Result<T, LsmError>) -> Result<T, LsmError> {
+        if matches!(read, Err(LsmError::Damaged(_))) {
+            self.damaged.set(true);
+        }
+        read
     }
 
     /// Whether something that was read was only on disk: what was computed since means nothing.
@@ -91,7 +101,7 @@ impl View for PartitionView<'_> {
             *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
             return Err(ViewError::Cold);
         }
-        Ok(self.lsm.get(row)?)
+        Ok(self.noted(self.lsm.get(row))?)
     }
 
     fn scan(
@@ -111,7 +121,7 @@ impl View for PartitionView<'_> {
         }
         let mut above = self.resident.scan(from, to, direction).peekable();
         let mut stopped = false;
-        self.lsm.scan(from, to, direction, &mut |row, value| {
+        let scanned = self.lsm.scan(from, to, direction, &mut |row, value| {
             while let Some(next) = above.peek() {
                 let after = match direction {
                     Direction::Forward => *next.key() > *row,
@@ -136,7 +146,8 @@ impl View for PartitionView<'_> {
             let flow = visit(&row, &value);
             stopped = flow.is_break();
             flow
-        })?;
+        });
+        self.noted(scanned)?;
         if stopped {
             return Ok(());
         }

@@ -63,6 +63,8 @@ kinds! {
     Paxos = 1,
     /// Node-level liveness; opaque here.
     Heartbeat = 2,
+    /// Between storage nodes, of replicas: taking in, letting go, snapshots; opaque here.
+    Replica = 3,
     /// A batch of route lookups, router to MemDS.
     MemdsLookup = 16,
     /// The routes that were looked up, MemDS to router.

@@ -271,17 +271,87 @@ pub trait StorageService: Send + Sync + 'static {
     /// What each storage node says of itself and its partitions, for INFO and ADMIN.
     fn status(&self) -> Vec<NodeStatus>;
 
-    /// Stops (as by a crash) or starts a node of this process. Errors are texts for the operator.
+    /// Does what an operator wants of a group, and resolves when that is done. Errors are texts for the
+    /// operator.
+    fn order(&self, order: Order) -> BoxFuture<Result<(), String>>;
+
+    /// Injects a fault into this process. Errors are texts for the operator.
     fn fault(&self, fault: NodeFault) -> Result<(), String>;
 }
 
-/// A fault to inject into a node of this process (`ADMIN FAULT …`).
+/// A fault to inject into this process (`ADMIN FAULT …`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NodeFault {
     /// Stop the node as a crash would: nothing is flushed, volatile state is gone.
     Stop(NodeId),
     /// Start a stopped node again from its disk.
     Start(NodeId),
+    /// Have the node stand still: nothing of it proceeds, until resumed.
+    Pause(NodeId),
+    /// Have a paused node go on.
+    Resume(NodeId),
+    /// Have the node's disk misbehave, or behave again.
+    Disk(NodeId, DiskFault),
+    /// Change a byte of the node's log, or of one of its tables; the number chooses which.
+    Corrupt(NodeId, Stored, u64),
+    /// Stop the node and delete its folder.
+    Wipe(NodeId),
+    /// Drop all frames between two nodes.
+    Cut(NodeId, NodeId),
+    /// Let frames pass between all nodes, and at once.
+    Join,
+    /// Have each frame take so much longer.
+    Delay(Duration),
+}
+
+/// What a node's disk does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFault {
+    /// What it should.
+    None,
+    /// It answers writes and syncs with an error.
+    Error,
+    /// It has no space left.
+    Full,
+    /// Each sync takes so much longer.
+    Slow(Duration),
+}
+
+/// What a node has on its disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    /// The log.
+    Log,
+    /// Tables of rows.
+    Table,
+}
+
+/// What an operator wants of a partition's group (`ADMIN REPLICA …`, `ADMIN TRANSFER …`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// A replica on another node.
+    AddReplica {
+        /// The partition.
+        partition: PartitionId,
+        /// The node.
+        node: NodeId,
+        /// With a log only.
+        log: bool,
+    },
+    /// A replica goes.
+    RemoveReplica {
+        /// The partition.
+        partition: PartitionId,
+        /// The node it is on.
+        node: NodeId,
+    },
+    /// Another node is to lead.
+    Transfer {
+        /// The partition.
+        partition: PartitionId,
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// What a storage node says of itself.
@@ -307,6 +377,18 @@ pub struct NodeStatus {
     pub frozen_memtables: u64,
     /// Level-0 runs of the LSM.
     pub level0_runs: u64,
+    /// It stands still (`ADMIN FAULT PAUSE`).
+    pub paused: bool,
+    /// A stored row failed its checksum: the node is about to fetch all rows anew.
+    pub rows_damaged: bool,
+    /// Entries of its log that were damaged when it started; peers repair them.
+    pub damaged_entries: u64,
+    /// Snapshots it gave to others since it started.
+    pub snapshots_given: u64,
+    /// Snapshots it took in since it started.
+    pub snapshots_installed: u64,
+    /// Bytes of snapshots it fetched since it started.
+    pub snapshot_bytes: u64,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -325,6 +407,12 @@ impl NodeStatus {
             lsm_bytes: 0,
             frozen_memtables: 0,
             level0_runs: 0,
+            paused: false,
+            rows_damaged: false,
+            damaged_entries: 0,
+            snapshots_given: 0,
+            snapshots_installed: 0,
+            snapshot_bytes: 0,
             replicas: Vec::new(),
         }
     }
@@ -337,6 +425,12 @@ pub struct ReplicaStatus {
     pub partition: PartitionId,
     /// Its range.
     pub range: PlacementRange,
+    /// Which of the group's replicas it is: such a number never returns.
+    pub identity: u32,
+    /// `storage` or `log`.
+    pub kind: &'static str,
+    /// Its rows are being fetched from another replica.
+    pub installing: bool,
     /// `leader`, `follower` or `candidate`.
     pub role: &'static str,
     /// Who leads, as this replica believes.
@@ -345,6 +439,8 @@ pub struct ReplicaStatus {
     pub ballot: u64,
     /// The highest index in its log.
     pub last_index: u64,
+    /// Entries up to this index are gone from its log.
+    pub truncated_index: u64,
     /// The highest index it applied.
     pub applied_index: u64,
     /// The highest index its LSM holds durably.

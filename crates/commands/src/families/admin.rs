@@ -15,6 +15,8 @@ const ADMIN_ROWS: &[Command] = &[
     session("STATUS",      exactly(2),  ADMIN, Keys::None, Session::AdminStatus),
     session("PARTITIONS",  exactly(2),  ADMIN, Keys::None, Session::AdminPartitions),
     session("CACHE",       at_least(3), ADMIN, Keys::None, Session::AdminCacheFlush),
-    session("FAULT",       at_least(4), ADMIN, Keys::None, Session::AdminFault),
+    session("FAULT",       at_least(3), ADMIN, Keys::None, Session::AdminFault),
+    session("REPLICA",     at_least(5), ADMIN, Keys::None, Session::AdminReplica),
+    session("TRANSFER",    exactly(4),  ADMIN, Keys::None, Session::AdminTransfer),
     session("HELP",        exactly(2),  ADMIN, Keys::None, Session::AdminHelp),
 ];

@@ -437,9 +437,9 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
     let nodes = &facts.nodes;
     let running = nodes.iter().filter(|node| node.running).count();
     let sum = |of: fn(&NodeStatus) -> u64| nodes.iter().map(of).sum::<u64>();
-    let of_replicas = |of: fn(&wire::service::ReplicaStatus) -> u64| {
-        nodes.iter().flat_map(|node| &node.replicas).map(of).sum::<u64>()
-    };
+    let replicas = || nodes.iter().flat_map(|node| &node.replicas);
+    let of_kind = |kind: &str| replicas().filter(|replica| replica.kind == kind).count();
+    let installing = replicas().filter(|replica| replica.installing).count();
     lines(
         out,
         [
@@ -447,8 +447,8 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
             ("storage_nodes_running", &running),
             ("replicas", &nodes.iter().map(|node| node.replicas.len()).sum::<usize>()),
             ("leaders", &leaders(nodes).count()),
-            ("elections_started", &of_replicas(|replica| replica.elections)),
-            ("leader_changes", &of_replicas(|replica| replica.leaderships)),
+            ("elections_started", &replicas().map(|replica| replica.elections).sum::<u64>()),
+            ("leader_changes", &replicas().map(|replica| replica.leaderships).sum::<u64>()),
             ("wal_syncs", &sum(|node| node.wal_syncs)),
             ("wal_entries", &sum(|node| node.wal_entries)),
             ("wal_bytes", &sum(|node| node.wal_bytes)),
@@ -456,6 +456,13 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
             ("memtable_bytes", &sum(|node| node.memtable_bytes)),
             ("frozen_memtables", &sum(|node| node.frozen_memtables)),
             ("level0_runs", &sum(|node| node.level0_runs)),
+            ("log_replicas", &of_kind("log")),
+            ("replicas_installing", &installing),
+            ("nodes_rows_damaged", &nodes.iter().filter(|node| node.rows_damaged).count()),
+            ("log_entries_damaged", &sum(|node| node.damaged_entries)),
+            ("snapshots_given", &sum(|node| node.snapshots_given)),
+            ("snapshots_installed", &sum(|node| node.snapshots_installed)),
+            ("snapshot_bytes", &sum(|node| node.snapshot_bytes)),
         ],
     );
 }

@@ -6,7 +6,7 @@
 
 mod absent;
 pub(crate) mod acl;
-mod admin;
+pub(crate) mod admin;
 mod block;
 mod client;
 pub(crate) mod cluster;
@@ -126,7 +126,7 @@ fn of_commands(what: Session) -> Result<Reply, CommandError> {
         Session::XgroupHelp => help("XGROUP", commands::XGROUP_HELP),
         Session::XinfoHelp => help("XINFO", commands::XINFO_HELP),
         Session::PfSelftest => commands::hyperloglog_self_test(0),
-        // WAIT, WATCH, EXEC and COPY are run where they may wait; a row added later is not forgotten in silence.
+        // WAIT, WATCH, EXEC, COPY and orders are run where they may wait; a row added later is not forgotten in silence.
         other => return Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
     })
 }

@@ -22,8 +22,8 @@ use wire::peer::LocalTransport;
 use wire::placement::{Placement, PlacementRange};
 use wire::resp::Reply;
 use wire::service::{
-    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, ReplicaStatus,
-    Route, RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
+    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order,
+    ReplicaStatus, Route, RouteVersion, StorageService, Transaction, Watched, Work, encode_seen,
 };
 
 /// The only MemDS node, and the router as MemDS knows it.
@@ -67,6 +67,8 @@ struct State {
     keep_log: bool,
     applied_on_followers: u64,
     expired_keys: u64,
+    /// What operators wanted.
+    orders: Vec<Order>,
 }
 
 /// The nodes 1, 2 and 3, and MemDS.
@@ -100,6 +102,7 @@ impl Fake {
             keep_log: true,
             applied_on_followers: 0,
             expired_keys: 0,
+            orders: Vec::new(),
         };
         let fake = Fake {
             state: Mutex::new(state),
@@ -431,10 +434,14 @@ impl StorageService for Fake {
             ReplicaStatus {
                 partition: partition.route.partition,
                 range: partition.route.range,
+                identity: node.0,
+                kind: "storage",
+                installing: false,
                 role: if leads { "leader" } else { "follower" },
                 leader: partition.route.leader,
                 ballot: partition.route.version.ballot,
                 last_index: last,
+                truncated_index: 0,
                 applied_index: if leads { last } else { state.applied_on_followers },
                 flushed_index: 0,
                 keys: counters.keys,
@@ -458,6 +465,12 @@ impl StorageService for Fake {
             lsm_bytes: 0,
             frozen_memtables: 0,
             level0_runs: 0,
+            paused: false,
+            rows_damaged: false,
+            damaged_entries: 0,
+            snapshots_given: 0,
+            snapshots_installed: 0,
+            snapshot_bytes: 0,
             replicas: state.partitions.iter().map(|p| replica(NodeId(id), p)).collect(),
         };
         (1..=3).map(node).collect()
@@ -469,8 +482,19 @@ impl StorageService for Fake {
             NodeFault::Stop(node) if (1..=3).contains(&node.0) => state.stopped.push(node),
             NodeFault::Start(node) => state.stopped.retain(|stopped| *stopped != node),
             NodeFault::Stop(node) => return Err(format!("there is no node {node}")),
+            other => return Err(format!("{other:?} is not among the faults of the fake")),
         }
         Ok(())
+    }
+
+    fn order(&self, order: Order) -> BoxFuture<Result<(), String>> {
+        let mut state = self.state.lock();
+        state.orders.push(order);
+        let outcome = match order {
+            Order::Transfer { node: NodeId(1..=3), .. } => Ok(()),
+            _ => Err("the fake's members do not change".to_owned()),
+        };
+        Box::pin(std::future::ready(outcome))
     }
 }
 

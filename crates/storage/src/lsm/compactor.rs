@@ -37,6 +37,7 @@ pub(super) struct Files {
     pub(super) writeback: Arc<Writeback>,
     /// Held while a run is written.
     pub(super) ingesting: Arc<Mutex<()>>,
+    pub(super) damaged: Arc<AtomicBool>,
 }
 
 struct Shared {
@@ -159,6 +160,10 @@ impl Shared {
             }
             Err(_) if self.stopping.load(Ordering::SeqCst) => false,
             Err(error) => {
+                let error = from_fjall("compact rows")(error.into());
+                if matches!(error, LsmError::Damaged(_)) {
+                    self.files.damaged.store(true, Ordering::SeqCst);
+                }
                 tracing::error!(%error, "compaction of rows failed");
                 *self.error.lock() = Some(error.to_string());
                 false

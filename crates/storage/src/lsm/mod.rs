@@ -21,6 +21,7 @@
 mod compactor;
 mod dead;
 mod reader;
+mod replace;
 #[cfg(test)]
 mod tests;
 mod writeback;
@@ -28,7 +29,7 @@ mod writeback;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use commands::{Direction, ViewError};
@@ -38,10 +39,12 @@ use parking_lot::Mutex;
 
 pub use dead::{DeadSet, HeaderVersion};
 
+use crate::faults::Faults;
 use crate::row::{Damaged, open_row, verify_row};
 use compactor::Compactor;
 use reader::Reader;
-use writeback::Writeback;
+use replace::Each;
+use writeback::{TABLES_FOLDER, Writeback};
 
 /// The longest key of a row, in bytes.
 pub const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
@@ -142,6 +145,9 @@ pub struct Lsm {
     database: fjall::Database,
     /// Runs become visible in the order of the calls.
     ingesting: Arc<Mutex<()>>,
+    /// Something that was read failed a checksum.
+    damaged: Arc<AtomicBool>,
+    faults: Arc<Faults>,
 }
 
 impl std::fmt::Debug for Lsm {
@@ -181,6 +187,7 @@ impl Lsm {
             sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         }
         let ingesting = Arc::new(Mutex::new(()));
+        let damaged = Arc::new(AtomicBool::new(false));
         let reader = Arc::new(Reader::new(rows.clone()));
         let writeback = Arc::new(Writeback::start(rows.clone())?);
         let files = compactor::Files {
@@ -189,16 +196,43 @@ impl Lsm {
             reader: Arc::clone(&reader),
             writeback: Arc::clone(&writeback),
             ingesting: Arc::clone(&ingesting),
+            damaged: Arc::clone(&damaged),
         };
         let compactor = Compactor::start(files, options, stopping)?;
-        Ok(Lsm { compactor, rows, reader, writeback, database, ingesting })
+        let faults = Arc::default();
+        Ok(Lsm { compactor, rows, reader, writeback, database, ingesting, damaged, faults })
+    }
+
+    /// Has runs fail, or take longer, as these faults say.
+    pub(crate) fn set_faults(&mut self, faults: Arc<Faults>) {
+        self.faults = faults;
+    }
+
+    /// Whether something that was read, by whomever, failed a checksum: what is stored is not all
+    /// there any more.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    fn note_damage(&self, what: &str) {
+        if !self.damaged.swap(true, Ordering::SeqCst) {
+            tracing::error!(what, "stored rows are damaged");
+        }
+    }
+
+    /// Takes note of damage that an error tells of.
+    fn noted<T>(&self, result: Result<T, LsmError>) -> Result<T, LsmError> {
+        if let Err(LsmError::Damaged(what)) = &result {
+            self.note_damage(what);
+        }
+        result
     }
 
     /// The opened body of a row, as of the last [`Lsm::ingest`] that returned. Does not wait for one
     /// that is under way.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
-        let value = self.reader.get(key).map_err(|error| from_fjall("read a row")(error.into()))?;
-        open_value(key, value)
+        let value = self.reader.get(key).map_err(|error| from_fjall("read a row")(error.into()));
+        self.noted(value.and_then(|value| open_value(key, value)))
     }
 
     /// Visits the rows in `[from, to)`, values opened, until `visit` breaks. All of one scan is the
@@ -213,7 +247,7 @@ impl Lsm {
         if from >= to {
             return Ok(());
         }
-        walk(self.rows.range(from..to), direction, true, visit)
+        self.noted(walk(self.rows.range(from..to), direction, true, visit))
     }
 
     /// As [`Lsm::scan`], with the values still sealed, yet verified.
@@ -227,13 +261,14 @@ impl Lsm {
         if from >= to {
             return Ok(());
         }
-        walk(self.rows.range(from..to), direction, false, visit)
+        self.noted(walk(self.rows.range(from..to), direction, false, visit))
     }
 
     /// The state of this moment, to be read at leisure. It keeps superseded rows on disk as long
     /// as it lives.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { inner: self.database.snapshot(), rows: self.rows.clone() }
+        let damaged = Arc::clone(&self.damaged);
+        Snapshot { inner: self.database.snapshot(), rows: self.rows.clone(), damaged }
     }
 
     /// Writes a run of rows in ascending order of their keys: sealed values, `None` to delete.
@@ -244,23 +279,40 @@ impl Lsm {
         &self,
         rows: impl Iterator<Item = (B, Option<B>)>,
     ) -> Result<u64, LsmError> {
+        let done = self.ingest_each(rows.map(Ok::<_, std::convert::Infallible>));
+        let done = done.map_err(|error| match error {
+            Each::Lsm(error) => error,
+            Each::Row(never) => match never {},
+        });
+        self.noted(done)
+    }
+
+    /// The same of rows that may turn out not to be had: then nothing of the run is visible either.
+    fn ingest_each<B: Into<fjall::Slice>, E>(
+        &self,
+        rows: impl Iterator<Item = Result<(B, Option<B>), E>>,
+    ) -> Result<u64, Each<E>> {
         let in_order = self.ingesting.lock();
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
             return Ok(0); // an empty run would leave an empty file behind
         }
+        self.faults
+            .disk()
+            .map_err(|error| LsmError::Io { action: "begin a run", what: error.to_string() })?;
         let _writing = self.writeback.writing();
         let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
         let mut last = fjall::Slice::empty();
         let mut count = 0;
-        for (key, value) in rows {
+        for row in rows {
+            let (key, value) = row.map_err(Each::Row)?;
             let key = key.into();
             // fjall answers both with a panic.
             if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
-                return Err(LsmError::BadKey(key.len()));
+                return Err(LsmError::BadKey(key.len()).into());
             }
             if key <= last {
-                return Err(LsmError::OutOfOrder);
+                return Err(LsmError::OutOfOrder.into());
             }
             last = key.clone();
             match value {
@@ -343,6 +395,8 @@ pub struct Stats {
 pub struct Snapshot {
     inner: fjall::Snapshot,
     rows: fjall::Keyspace,
+    /// That of the LSM.
+    damaged: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -369,7 +423,11 @@ impl Snapshot {
         if from >= to {
             return Ok(());
         }
-        walk(self.inner.range(&self.rows, from..to), direction, false, visit)
+        let walked = walk(self.inner.range(&self.rows, from..to), direction, false, visit);
+        if matches!(walked, Err(LsmError::Damaged(_))) {
+            self.damaged.store(true, Ordering::SeqCst);
+        }
+        walked
     }
 }
 
@@ -416,6 +474,14 @@ fn keyspace_options() -> fjall::KeyspaceCreateOptions {
         .data_block_compression_policy(CompressionPolicy::new([None, None, Lz4]))
         .compaction_strategy(Arc::new(idle))
         .manual_journal_persist(true)
+}
+
+/// The folder of the table files in a folder of rows; `None` if there is none yet.
+pub(crate) fn tables_folder(dir: &Path) -> Option<PathBuf> {
+    let keyspaces = std::fs::read_dir(dir.join("keyspaces")).ok()?;
+    let tables = keyspaces.flatten().map(|keyspace| keyspace.path().join(TABLES_FOLDER));
+    // The keyspace of rows is made after fjall's own.
+    tables.filter(|tables| std::fs::read_dir(tables).is_ok_and(|mut t| t.next().is_some())).max()
 }
 
 fn sync_dir(dir: &Path) -> Result<(), LsmError> {

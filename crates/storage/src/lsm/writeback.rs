@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// either has just finished.
 const NEWEST_TABLES: u64 = 4;
 /// Where fjall keeps tables, within the folder of a keyspace, by their numbers.
-const TABLES_FOLDER: &str = "tables";
+pub(super) const TABLES_FOLDER: &str = "tables";
 
 pub(super) struct Writeback {
     shared: Arc<Shared>,

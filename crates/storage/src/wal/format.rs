@@ -22,6 +22,7 @@
 //! 7 state    group  truncated  promise  chosen:u64       at the head of a segment
 //! 8 footer                              identity*        names the records of its batch
 //! 9 pad                                 zeros            keeps the copies of a promise apart
+//! 11 config   group  index               a configuration's bytes, twice like a promise
 //! 10 mark                               (written behind a synced batch, overwritten by the next)
 //!
 //! identity = kind:u8 offset group index ballot           unsigned LEB128, each as the difference
@@ -58,12 +59,13 @@ pub(super) enum Kind {
     Footer = 8,
     Pad = 9,
     Mark = 10,
+    Config = 11,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind::*;
-        [Noop, Data, Promise, Chosen, Truncate, Forget, State, Footer, Pad, Mark]
+        [Noop, Data, Promise, Chosen, Truncate, Forget, State, Footer, Pad, Mark, Config]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

@@ -33,8 +33,8 @@
 //! file of its segment, so that damage names what it lost: such an entry is *faulty*
 //! ([`GroupLog::faulty`]), neither there nor absent, until it is accepted again.
 //!
-//! Promises cannot be repaired by peers. Each is written twice, at least a disk block apart, and
-//! every new segment starts with the state of all groups.
+//! Promises and configurations cannot be repaired by peers. Each is written twice, at least a disk
+//! block apart, and every new segment starts with the state of all groups.
 //!
 //! A failed write or sync stops the node: after it the kernel may have dropped the pages and call
 //! the next sync a success, so the writer refuses all further work ([`WalError::Stopped`]).
@@ -66,6 +66,8 @@ pub use writer::Writer;
 pub const VALUE_BYTES_MAX: usize = 1 << 30;
 /// The smallest segment, in bytes.
 pub const SEGMENT_BYTES_MIN: u32 = 32 << 10;
+/// Where in a segment its records begin, in bytes.
+pub(crate) const FIRST_RECORD_AT: usize = format::RECORDS_START as usize;
 /// The most entries that one [`Log::read`] returns.
 pub const READ_ENTRIES_MAX: usize = 4096;
 
@@ -120,6 +122,15 @@ pub enum Record<'a> {
         /// The highest index that may go.
         index: u64,
     },
+    /// The members of `group` are these, since `index`: of several the highest index counts.
+    Config {
+        /// The group.
+        group: u64,
+        /// Where the configuration stands in the group's log.
+        index: u64,
+        /// Its bytes.
+        value: &'a [u8],
+    },
     /// The replica of `group` left this node: nothing appended before counts any more.
     Forget {
         /// The group.
@@ -162,6 +173,10 @@ pub struct GroupLog {
     /// Entries (index, ballot) that were accepted and are damaged, in ascending order. An index is
     /// never in `entries` too: an older ballot's value must not stand in for the lost one.
     pub faulty: Vec<(u64, u64)>,
+    /// The newest configuration that can be read: its index and bytes.
+    pub config: Option<(u64, Bytes)>,
+    /// A newer configuration was there and both its copies are damaged.
+    pub config_lost: bool,
 }
 
 /// What [`open`] found.

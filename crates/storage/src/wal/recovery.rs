@@ -15,7 +15,7 @@ use super::index::{DiskIndex, SegmentIndex};
 use super::reader::{Counts, Log, Shared, memory_index};
 use super::scan::{self, Scan};
 use super::segment::{Segment, parse_name, read_headers, spare_path};
-use super::writer::{Marks, Writer};
+use super::writer::{Configs, Marks, Writer};
 use super::{
     Damage, Entry, GroupLog, Options, Recovered, SEGMENT_BYTES_MIN, Value, WalError, io_error,
 };
@@ -62,8 +62,8 @@ pub fn open(
     });
     let spares = files.spares(dir)?;
     let housekeeper = Housekeeper::start(dir.to_path_buf(), options, spares)?;
-    let marks = recovery.marks.clone();
-    let writer = start_writer(&shared, lock, housekeeper, segments, last_scan, marks)?;
+    let state = (recovery.marks.clone(), recovery.configs.clone());
+    let writer = start_writer(&shared, lock, housekeeper, segments, last_scan, state)?;
     Ok((writer, Log::new(shared), recovery.finish()))
 }
 
@@ -90,7 +90,7 @@ fn start_writer(
     housekeeper: Housekeeper,
     mut segments: Vec<Arc<Segment>>,
     last_scan: Option<Scan>,
-    marks: HashMap<u64, Marks>,
+    state: (HashMap<u64, Marks>, Configs),
 ) -> Result<Writer, WalError> {
     let shared = Arc::clone(shared);
     housekeeper.make(segments.last().map_or(0, |segment| segment.seq) + 1);
@@ -99,14 +99,14 @@ fn start_writer(
         && let Some(current) = segments.pop()
     {
         write_missing_indexes(&housekeeper, &segments);
-        return Ok(Writer::new(shared, lock, housekeeper, (current, position), marks));
+        return Ok(Writer::new(shared, lock, housekeeper, (current, position), state));
     }
     let end = last_scan.map_or(0, |scan| scan.end);
     let current = Arc::new(housekeeper.take_blank()?.into_used(end)?);
     shared.segments.write().insert(current.seq, Arc::clone(&current));
     housekeeper.make(current.seq + 1);
     write_missing_indexes(&housekeeper, &segments);
-    let mut writer = Writer::new(shared, lock, housekeeper, (current, RECORDS_START), marks);
+    let mut writer = Writer::new(shared, lock, housekeeper, (current, RECORDS_START), state);
     writer.begin_segment()?;
     Ok(writer)
 }
@@ -211,6 +211,9 @@ impl Files {
 struct Recovery<'a> {
     applied: &'a dyn Fn(u64) -> u64,
     marks: HashMap<u64, Marks>,
+    configs: Configs,
+    /// The newest index of a configuration of which a copy could not be read.
+    lost_configs: HashMap<u64, u64>,
     entries: HashMap<u64, Vec<Loaded>>,
     forgotten: HashMap<u64, u64>,
     recovered: Recovered,
@@ -225,8 +228,15 @@ struct Loaded {
 
 impl<'a> Recovery<'a> {
     fn new(applied: &'a dyn Fn(u64) -> u64) -> Recovery<'a> {
-        let (marks, entries, forgotten) = Default::default();
-        Recovery { applied, marks, entries, forgotten, recovered: Recovered::default() }
+        Recovery {
+            applied,
+            marks: HashMap::new(),
+            configs: Configs::new(),
+            lost_configs: HashMap::new(),
+            entries: HashMap::new(),
+            forgotten: HashMap::new(),
+            recovered: Recovered::default(),
+        }
     }
 
     fn missing(&mut self, seq: u64) {
@@ -333,6 +343,8 @@ impl<'a> Recovery<'a> {
             let Identity { kind, group, index, ballot, .. } = record.identity;
             if kind == Kind::Forget {
                 self.marks.remove(&group);
+                self.configs.remove(&group);
+                self.lost_configs.remove(&group);
                 self.entries.remove(&group);
                 self.forgotten.insert(group, seq);
                 continue;
@@ -341,6 +353,17 @@ impl<'a> Recovery<'a> {
             marks.promise = marks.promise.max(ballot);
             match kind {
                 Kind::Chosen => marks.chosen = marks.chosen.max(index),
+                Kind::Config if record.lost => {
+                    let newest = self.lost_configs.entry(group).or_default();
+                    *newest = index.max(*newest);
+                }
+                Kind::Config => {
+                    let held = self.configs.get(&group).is_some_and(|(held, _)| *held > index);
+                    if !held {
+                        let value = Bytes::copy_from_slice(&bytes[payload(record)]);
+                        self.configs.insert(group, (index, value));
+                    }
+                }
                 Kind::Truncate => marks.truncated = marks.truncated.max(index),
                 Kind::State => {
                     marks.truncated = marks.truncated.max(index);
@@ -364,7 +387,11 @@ impl<'a> Recovery<'a> {
     fn finish(mut self) -> Recovered {
         for (group, marks) in self.marks {
             let Marks { promise, chosen, truncated } = marks;
-            let log = GroupLog { promise, chosen, truncated, ..GroupLog::default() };
+            let config = self.configs.remove(&group);
+            let known = config.as_ref().map_or(0, |(index, _)| *index);
+            let config_lost = self.lost_configs.get(&group).is_some_and(|lost| *lost > known);
+            let log =
+                GroupLog { promise, chosen, truncated, config, config_lost, ..GroupLog::default() };
             let log = match self.entries.remove(&group) {
                 Some(entries) => settle(log, entries),
                 None => log,

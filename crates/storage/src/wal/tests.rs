@@ -128,6 +128,9 @@ fn small_log() -> (TempDir, PathBuf, Recovered) {
             .append(Record::Accept { group: 2, index: batch + 1, ballot: 6, value: None })
             .unwrap();
         writer.append(Record::Chosen { group: 1, index: batch }).unwrap();
+        let value = format!("members {batch}");
+        let (group, index, value) = (1, batch, value.as_bytes());
+        writer.append(Record::Config { group, index, value }).unwrap();
         writer.sync().unwrap();
     }
     drop(writer);
@@ -156,6 +159,8 @@ fn check_damaged(found: &Recovered, original: &Recovered, context: &str) {
             assert!(known, "forgotten: group {group} {entry:?}, {context}");
         }
         assert_eq!(log.promise, truth.promise, "promise of group {group}, {context}");
+        assert_eq!(log.config, truth.config, "members of group {group}, {context}");
+        assert!(!log.config_lost, "members of group {group}, {context}");
     }
 }
 
@@ -579,4 +584,54 @@ fn readers_keep_up_with_the_writer() {
         done.store(true, Ordering::SeqCst);
     });
     assert!(log.stats().segments < 20);
+}
+
+#[test]
+fn the_newest_members_of_a_group_outlive_segments_and_end_with_it() {
+    let dir = temp_dir();
+    let (mut writer, ..) = reopen(dir.path());
+    let config = |index, value| Record::Config { group: 1, index, value };
+    writer.append(config(7, b"new")).unwrap();
+    writer.append(config(3, b"old")).unwrap();
+    writer.append(Record::Config { group: 2, index: 1, value: b"other" }).unwrap();
+    writer.sync().unwrap();
+    let first = segment_files(dir.path())[0].clone();
+    for index in 1..200 {
+        writer.append(accept(1, index, 1, &[7; 1000])).unwrap();
+        writer.append(Record::Truncate { group: 1, index }).unwrap();
+        writer.sync().unwrap();
+    }
+    writer.append(Record::Forget { group: 2 }).unwrap();
+    writer.sync().unwrap();
+    drop(writer);
+    assert!(!first.exists(), "the segment of the first record is gone");
+    let (.., recovered) = reopen(dir.path());
+    assert_eq!(recovered.groups[&1].config, Some((7, Bytes::from_static(b"new"))));
+    assert!(recovered.groups.get(&2).is_none_or(|group| group.config.is_none()));
+}
+
+#[test]
+fn members_that_cannot_be_read_are_told() {
+    let dir = temp_dir();
+    let (mut writer, ..) = reopen(dir.path());
+    for (index, value) in [(1, b"before"), (2, b"behind")] {
+        writer.append(Record::Config { group: 1, index, value }).unwrap();
+        writer.sync().unwrap();
+    }
+    drop(writer);
+    let file = segment_files(dir.path())[0].clone();
+    let bytes = std::fs::read(&file).unwrap();
+    let newest = |window: &[u8]| window == b"behind";
+    let copies: Vec<_> = bytes.windows(6).enumerate().filter(|(_, w)| newest(w)).collect();
+    assert_eq!(copies.len(), 2);
+    assert!(copies[1].0 - copies[0].0 >= 4096, "not in one disk block");
+    let damaged = copy(dir.path());
+    overwrite(damaged.path(), &file, copies[0].0 as u64, b"x");
+    let (.., recovered) = reopen(damaged.path());
+    assert_eq!(recovered.groups[&1].config, Some((2, Bytes::from_static(b"behind"))));
+    overwrite(dir.path(), &file, copies[0].0 as u64, b"x");
+    overwrite(dir.path(), &file, copies[1].0 as u64, b"x");
+    let (.., recovered) = reopen(dir.path());
+    assert_eq!(recovered.groups[&1].config, Some((1, Bytes::from_static(b"before"))));
+    assert!(recovered.groups[&1].config_lost);
 }

@@ -6,6 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
+
+use crate::faults::Faults;
+
 use super::format::{
     Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
     put_record, record_bytes,
@@ -31,6 +35,9 @@ pub(super) struct Marks {
     pub(super) truncated: u64,
 }
 
+/// For each group the newest configuration: its index and bytes.
+pub(super) type Configs = HashMap<u64, (u64, Bytes)>;
+
 /// The log's writing end. There is one; it is not shared.
 ///
 /// ```text
@@ -54,13 +61,18 @@ pub struct Writer {
     entries: Vec<(u64, Slot)>,
     /// The promises of the current batch, to be copied at its end.
     promises: Vec<(u64, u64)>,
+    /// The configurations of the current batch, to be copied at its end.
+    changes: Vec<(u64, u64, Bytes)>,
     groups: HashMap<u64, Marks>,
+    configs: Configs,
     /// Groups forgotten in the current batch.
     forgotten: Vec<u64>,
     /// Whether the current batch may have made segments superfluous.
     truncated: bool,
     /// Whether segments that cannot be read may be removed.
     repaired: bool,
+    /// Faults to inject.
+    faults: Arc<Faults>,
     /// An error was returned: what the disk holds is not known.
     failed: bool,
 }
@@ -82,7 +94,7 @@ impl Writer {
         lock: File,
         housekeeper: Housekeeper,
         (current, position): (Arc<Segment>, u32),
-        groups: HashMap<u64, Marks>,
+        (groups, configs): (HashMap<u64, Marks>, Configs),
     ) -> Writer {
         Writer {
             shared,
@@ -94,10 +106,13 @@ impl Writer {
             batch: Vec::new(),
             entries: Vec::new(),
             promises: Vec::new(),
+            changes: Vec::new(),
             groups,
+            configs,
             forgotten: Vec::new(),
             truncated: false,
             repaired: false,
+            faults: Arc::default(),
             failed: false,
         }
     }
@@ -106,6 +121,11 @@ impl Writer {
     pub(super) fn begin_segment(&mut self) -> Result<(), WalError> {
         self.put_state();
         self.sync()
+    }
+
+    /// Has syncs fail, or take longer, as these faults say.
+    pub(crate) fn set_faults(&mut self, faults: Arc<Faults>) {
+        self.faults = faults;
     }
 
     /// A handle to read with, for any thread.
@@ -131,12 +151,13 @@ impl Writer {
             Record::Promise { group, ballot } => (Kind::Promise, group, 0, ballot, &[]),
             Record::Chosen { group, index } => (Kind::Chosen, group, index, 0, &[]),
             Record::Truncate { group, index } => (Kind::Truncate, group, index, 0, &[]),
+            Record::Config { group, index, value } => (Kind::Config, group, index, 0, value),
             Record::Forget { group } => (Kind::Forget, group, 0, 0, &[]),
         };
         if payload.len() > VALUE_BYTES_MAX {
             return Err(WalError::TooLarge(payload.len()));
         }
-        self.make_room(payload.len())?;
+        self.make_room(kind, payload.len())?;
         // A ballot first seen in an accept is a promise too, and gets its two copies.
         let promised = self.groups.get(&group).map_or(0, |marks| marks.promise);
         if kind.is_accept() && ballot > promised {
@@ -188,15 +209,24 @@ impl Writer {
                 self.promises.push((group, ballot));
             }
             Kind::Chosen => marks.chosen = marks.chosen.max(index),
+            Kind::Config => {
+                let value = Bytes::copy_from_slice(payload);
+                self.changes.push((group, index, value.clone()));
+                if self.configs.get(&group).is_none_or(|(held, _)| *held <= index) {
+                    self.configs.insert(group, (index, value));
+                }
+            }
             Kind::Truncate => {
                 marks.truncated = marks.truncated.max(index);
                 self.truncated = true;
             }
             Kind::Forget => {
                 self.groups.remove(&group);
+                self.configs.remove(&group);
                 // What this batch holds of the group is void as well.
                 self.entries.retain(|(other, _)| *other != group);
                 self.promises.retain(|(other, _)| *other != group);
+                self.changes.retain(|(other, ..)| *other != group);
                 self.forgotten.push(group);
                 self.truncated = true;
             }
@@ -212,9 +242,10 @@ impl Writer {
 
     /// Changes to the next segment if a record with this payload, and what ends the batch behind
     /// it, may not fit into the current one.
-    fn make_room(&mut self, payload: usize) -> Result<(), WalError> {
-        // The record may bring a promise along.
-        let record = record_bytes(payload) + RECORD_HEADER_BYTES;
+    fn make_room(&mut self, kind: Kind, payload: usize) -> Result<(), WalError> {
+        // The record may bring a promise along, or be a configuration, which is written twice.
+        let copy = if kind == Kind::Config { record_bytes(payload) } else { 0 };
+        let record = record_bytes(payload) + RECORD_HEADER_BYTES + copy;
         let end = self.position as usize + self.buffer.len() + record + self.ending_bytes(2, 1);
         if end <= self.current.capacity as usize {
             return Ok(());
@@ -228,8 +259,9 @@ impl Writer {
     /// copies of promises, a footer and a mark.
     fn ending_bytes(&self, records: usize, promises: usize) -> usize {
         let promises = self.promises.len() + promises;
-        let copies = COPY_DISTANCE_BYTES + (promises + 1) * RECORD_HEADER_BYTES;
-        let identities = self.batch.len() + records + promises;
+        let configs: usize = self.changes.iter().map(|(.., value)| record_bytes(value.len())).sum();
+        let copies = COPY_DISTANCE_BYTES + (promises + 1) * RECORD_HEADER_BYTES + configs;
+        let identities = self.batch.len() + records + promises + self.changes.len() + 1;
         copies + record_bytes(identities * IDENTITY_BYTES_MAX) + RECORD_HEADER_BYTES
     }
 
@@ -237,8 +269,11 @@ impl Writer {
     fn roll(&mut self, record: usize) -> Result<(), WalError> {
         self.commit()?;
         let mut blank = self.housekeeper.take_blank()?;
-        let state = self.groups.len() * record_bytes(8);
-        let ending = self.ending_bytes(self.groups.len() + 2, 1);
+        let configs: usize =
+            self.configs.values().map(|(_, value)| 2 * record_bytes(value.len())).sum();
+        let state = self.groups.len() * record_bytes(8) + configs;
+        let records = self.groups.len() + 2 * self.configs.len() + 2;
+        let ending = self.ending_bytes(records, 1);
         let least = u64::from(RECORDS_START) + (state + record + ending) as u64;
         if least > SEGMENT_BYTES_MAX {
             return Err(WalError::TooLarge(record));
@@ -266,6 +301,9 @@ impl Writer {
             let chosen = marks.chosen.to_le_bytes();
             self.push(Kind::State, group, marks.truncated, marks.promise, &chosen);
         }
+        for (group, (index, value)) in self.configs.clone() {
+            self.push(Kind::Config, group, index, 0, &value);
+        }
     }
 
     /// Ends the batch: copies of promises, footer, write, sync, mark; then lets readers see it.
@@ -279,7 +317,7 @@ impl Writer {
         let (file, path) = (&self.current.file, &self.current.path);
         file.write_all_at(&self.buffer, self.position.into())
             .map_err(io_error("append to", path))?;
-        file.sync_data().map_err(io_error("sync", path))?;
+        self.faults.disk().and_then(|()| file.sync_data()).map_err(io_error("sync", path))?;
         self.position += self.buffer.len() as u32;
         self.shared.counts.syncs.fetch_add(1, Relaxed);
         self.shared.counts.entries.fetch_add(self.entries.len() as u64, Relaxed);
@@ -292,6 +330,7 @@ impl Writer {
         self.buffer.clear();
         self.batch.clear();
         self.promises.clear();
+        self.changes.clear();
         if std::mem::take(&mut self.truncated) {
             self.reclaim();
         }
@@ -299,9 +338,9 @@ impl Writer {
     }
 
     fn put_promise_copies(&mut self) {
-        let Some(first) = self.batch.iter().rfind(|identity| identity.kind == Kind::Promise) else {
-            return;
-        };
+        let is_copied =
+            |identity: &&Identity| matches!(identity.kind, Kind::Promise | Kind::Config);
+        let Some(first) = self.batch.iter().rfind(is_copied) else { return };
         let distance = self.position as usize + self.buffer.len() - first.offset as usize;
         if distance < COPY_DISTANCE_BYTES {
             let pad = (COPY_DISTANCE_BYTES - distance).saturating_sub(RECORD_HEADER_BYTES);
@@ -312,6 +351,12 @@ impl Writer {
             self.put(Kind::Promise, group, 0, ballot, &[]);
             let kind = Kind::Promise;
             self.batch.push(Identity { kind, offset, group, index: 0, ballot });
+        }
+        for (group, index, value) in std::mem::take(&mut self.changes) {
+            let offset = self.position + self.buffer.len() as u32;
+            self.put(Kind::Config, group, index, 0, &value);
+            let kind = Kind::Config;
+            self.batch.push(Identity { kind, offset, group, index, ballot: 0 });
         }
     }
 

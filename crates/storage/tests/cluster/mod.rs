@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::table;
-use storage::{Assignment, LocalNodes, Node, NodeOptions, Surroundings};
+use storage::{Assignment, Faults, LocalNodes, Node, NodeOptions, NodeSeat, Surroundings};
 use wire::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{
-    Answer, Call, Gate, GateOutcome, StorageService, Transaction, Watched, Work, decode_seen,
+    Answer, Call, Gate, GateOutcome, Order, StorageService, Transaction, Watched, Work, decode_seen,
 };
 
 /// The only partition.
@@ -28,41 +28,109 @@ pub struct Cluster {
     pub ids: Vec<NodeId>,
     runtime: tokio::runtime::Runtime,
     pub leader: Mutex<NodeId>,
+    pub transport: Arc<LocalTransport>,
+    /// The epochs of the routes that were published, in order.
+    pub epochs: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Cluster {
     /// Opens the nodes; the first campaigns if it is new.
     pub fn open(dir: &Path, replicas: u32, options: &NodeOptions) -> Cluster {
+        Cluster::with_spares(dir, replicas, 0, options)
+    }
+
+    /// The same, and so many nodes more that hold nothing at first.
+    pub fn with_spares(dir: &Path, replicas: u32, spares: u32, options: &NodeOptions) -> Cluster {
+        // RUST_LOG=info shows what the nodes do; each test sets it up, the first one does.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let transport = Arc::new(LocalTransport::default());
-        let ids: Vec<_> = (1..=replicas).map(NodeId).collect();
+        let ids: Vec<_> = (1..=replicas + spares).map(NodeId).collect();
+        let zone = |id: &NodeId| Zone(format!("zone-{id}"));
+        let known = ids.iter().map(|id| (*id, zone(id))).collect();
+        let options = NodeOptions { nodes: known, ..options.clone() };
+        let assignments: Arc<[_]> = Arc::new([Assignment {
+            partition: PARTITION,
+            range: PlacementRange::whole(TableId(0)),
+            members: ids[..replicas as usize].to_vec(),
+        }]);
+        let epochs = Arc::new(Mutex::new(Vec::new()));
         let mut nodes = LocalNodes::default();
         for id in ids.clone() {
-            let zone = Zone(format!("zone-{id}"));
-            let dir = dir.join(format!("node-{id}"));
-            let assignments = [Assignment {
-                partition: PARTITION,
-                range: PlacementRange::whole(TableId(0)),
-                members: ids.clone(),
-            }];
-            let (transport, options, seat) = (transport.clone(), options.clone(), zone.clone());
-            let open = move || {
-                let surroundings = Surroundings {
-                    transport: transport.clone() as Arc<dyn Transport>,
-                    publish: Arc::new(|_| {}),
-                };
-                let zone = zone.clone();
-                let node = Node::open(id, zone, &dir, options.clone(), &assignments, surroundings)?;
-                transport.register(id, node.frame_handler());
-                Ok(node)
+            let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
+            let faults = Arc::new(Faults::default());
+            let open = {
+                let (zone, folder, faults) = (zone.clone(), folder.clone(), faults.clone());
+                let (transport, options, epochs) =
+                    (transport.clone(), options.clone(), epochs.clone());
+                move |assignments: &[Assignment]| {
+                    let epochs = epochs.clone();
+                    let surroundings = Surroundings {
+                        transport: transport.clone() as Arc<dyn Transport>,
+                        publish: Arc::new(move |route| {
+                            epochs.lock().unwrap().push(route.version.epoch);
+                        }),
+                        faults: faults.clone(),
+                    };
+                    let (zone, options) = (zone.clone(), options.clone());
+                    let node = Node::open(id, zone, &folder, options, assignments, surroundings)?;
+                    transport.register(id, node.frame_handler());
+                    Ok(node)
+                }
             };
-            nodes.add(id, seat, Box::new(open)).expect("a node opens");
+            let (assignments, open) = (assignments.clone(), Box::new(open));
+            let seat = NodeSeat { zone, folder, assignments, faults, open };
+            let opened = nodes.add(id, seat);
+            if let Err(error) = opened {
+                nodes.start(id).unwrap_or_else(|again| panic!("{error}, and then {again}"));
+            }
         }
         let first = nodes.node(NodeId(1)).expect("just added");
         if first.is_blank(PARTITION) {
             first.campaign(PARTITION);
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        Cluster { nodes: Arc::new(nodes), ids, runtime, leader: Mutex::new(NodeId(1)) }
+        let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
+        Cluster { nodes, ids, runtime, leader, transport, epochs }
+    }
+
+    /// Does what an operator wants, and waits until that is done.
+    pub fn order(&self, order: Order) -> Result<(), String> {
+        self.runtime.block_on(self.nodes.order(order))
+    }
+
+    /// Waits until a condition holds, looking after the nodes meanwhile.
+    pub fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + 3 * PATIENCE;
+        while !holds() {
+            let status = self.replicas();
+            assert!(Instant::now() < deadline, "{what}: not yet, {status:?}");
+            self.nodes.tend();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The replicas there are: nodes, kinds, indexes applied.
+    pub fn replicas(&self) -> Vec<(NodeId, &'static str, u64)> {
+        let nodes = self.nodes.status();
+        let all = nodes
+            .iter()
+            .flat_map(|node| node.replicas.iter().map(|r| (node.node, r.kind, r.applied_index)));
+        all.collect()
+    }
+
+    /// The nodes that hold storage replicas which have all applied the same, and log replicas; none
+    /// as long as storage replicas differ.
+    pub fn settled(&self) -> Option<(Vec<u32>, Vec<u32>)> {
+        let replicas = self.replicas();
+        let of = |kind| {
+            let nodes = replicas.iter().filter(move |(_, k, _)| *k == kind);
+            nodes.map(|(node, ..)| node.0).collect::<Vec<_>>()
+        };
+        let applied = || replicas.iter().filter(|(_, kind, _)| *kind == "storage").map(|r| r.2);
+        (applied().max() == applied().min()).then(|| (of("storage"), of("log")))
     }
 
     /// Runs a command wherever it is taken, and waits for its gate.
@@ -76,10 +144,15 @@ impl Cluster {
 
     /// Has the leader evaluate a command; `None` if it does not. Waits for nothing.
     pub fn evaluate(&self, words: &[&str]) -> Option<(Reply, Option<Gate>)> {
+        let leader = *self.leader.lock().unwrap();
+        self.evaluate_at(leader, words)
+    }
+
+    /// The same at a node.
+    pub fn evaluate_at(&self, node: NodeId, words: &[&str]) -> Option<(Reply, Option<Gate>)> {
         let args = line(words);
         let command = command_of(&args);
-        let leader = *self.leader.lock().unwrap();
-        match self.nodes.call(leader, call(command, &args, None)) {
+        match self.nodes.call(node, call(command, &args, None)) {
             Answer::Done { reply, gate } => Some((reply, gate)),
             _ => None,
         }

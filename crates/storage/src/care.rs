@@ -1,0 +1,549 @@
+//! Leaders look after their groups; every node looks after its rows.
+//!
+//! ```text
+//! a member's node is silent for `heal_after` ─▶ a log replica on a spare node in its place: the group
+//!                                               has its full quorum again, and nothing had to be copied
+//! a log replica has stood in for            ─▶ a storage replica in its place, on another spare node
+//! `rebuild_after`                               or on the same: it votes at once, and fetches its rows
+//! a node lost the replica it had             ─▶ a new one on the same node, under a new identity
+//! this node's rows are damaged               ─▶ it hands its leadership over, asks its groups' leaders
+//!                                               whether they can do without it, and begins anew
+//! ```
+//!
+//! Where there is no spare node nothing is done about a silent one. Members change one at a time, and
+//! never their number, but for what an operator orders. A spare node is in a zone that no member is in,
+//! if there is one.
+//!
+//! Only the clock thread acts here; what messages say is noted down. No message is sent, and no core
+//! entered, with the care of a partition locked: whoever answers may come back on the same thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use paxos::{ChangeError, Config, Member, MemberKind};
+use tokio::sync::oneshot;
+use wire::ids::{NodeId, PartitionId};
+use wire::service::BoxFuture;
+
+use crate::core::Now;
+use crate::driver::Shared;
+use crate::identity::{next, node_of};
+use crate::message::{Host, Message};
+use crate::partition::Partition;
+
+/// How often a leader looks after a group.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a node is asked to take a replica in.
+const HOST_EVERY: Duration = Duration::from_millis(200);
+/// A change that has not happened by now will not.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long after a change that failed, or without a reason for one, a group is left alone.
+const REST: Duration = Duration::from_secs(1);
+/// How often a node with damaged rows asks whether it may go.
+const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
+/// How long a permission to go holds, and no other is given in the group.
+const PERMISSION: Duration = Duration::from_secs(30);
+
+/// A change of a group's members, as an operator orders it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// A replica on another node; one with a log only if `log`.
+    Add {
+        /// The node.
+        node: NodeId,
+        /// Whether it has a log only.
+        log: bool,
+    },
+    /// The replica on this node goes; the log replica if it has both.
+    Remove {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// What is done about a group, and what was heard of it.
+#[derive(Default)]
+pub(crate) struct Care {
+    order: Option<Order>,
+    next_look: Option<Instant>,
+    /// Since when this leader sees a log replica where a storage replica should be.
+    stood_in: Option<Instant>,
+    /// A replica that its node says is not there any more.
+    gone: Option<paxos::NodeId>,
+    /// The newest replica that a node says it has taken in.
+    hosted: Option<paxos::NodeId>,
+    /// The highest identity that a node would not take in.
+    refused: u32,
+    /// Whom this leader let go, and when.
+    permitted: Option<(paxos::NodeId, Instant)>,
+    /// When the leader let this replica go.
+    may_go: Option<Instant>,
+    next_ask: Option<Instant>,
+    /// Somebody is about to need the log behind this index, until then.
+    held: Option<(u64, Instant)>,
+}
+
+impl Care {
+    /// Keeps the log behind an index for a while.
+    pub(crate) fn hold_log(&mut self, index: u64, until: Instant) {
+        self.held = Some((index, until));
+    }
+}
+
+/// A change on its way.
+struct Order {
+    add: Option<Added>,
+    remove: Option<paxos::NodeId>,
+    /// The members that were proposed.
+    target: Option<Vec<Member>>,
+    deadline: Instant,
+    /// Who waits for the outcome.
+    tell: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+struct Added {
+    node: NodeId,
+    kind: MemberKind,
+    identity: Option<paxos::NodeId>,
+    next_ask: Option<Instant>,
+}
+
+impl Order {
+    fn new(add: Option<(NodeId, MemberKind)>, remove: Option<paxos::NodeId>) -> Order {
+        let add = add.map(|(node, kind)| Added { node, kind, identity: None, next_ask: None });
+        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        Order { add, remove, target: None, deadline, tell: None }
+    }
+
+    fn end(self, outcome: Result<(), String>) {
+        if let Some(tell) = self.tell {
+            // Whoever asked may have gone.
+            let _ = tell.send(outcome);
+        }
+    }
+}
+
+/// What is to be done about an order next.
+enum Next {
+    Wait(Order),
+    Done(Order, Result<(), String>),
+}
+
+/// What a leader knows of its group.
+struct View {
+    config: Config,
+    members: Vec<MemberView>,
+}
+
+struct MemberView {
+    member: Member,
+    node: NodeId,
+    is_heard: bool,
+    /// It said how far it is since this replica leads.
+    known: u64,
+}
+
+impl View {
+    /// `None` if this replica does not lead with a lease.
+    fn of(shared: &Shared, partition: &Partition, now: paxos::Instant) -> Option<View> {
+        let core = partition.core.lock();
+        if !core.serves(now) {
+            return None;
+        }
+        let config = core.replica.config().clone();
+        let view = |member: &Member| {
+            let node = node_of(member.id);
+            let is_me = member.id == partition.identity;
+            let is_silent = shared.peers.is_silent(node, shared.options.heal_after, now);
+            let is_heard = is_me || !is_silent;
+            let known = core.replica.progress(member.id).map_or(0, |(_, known)| known.0);
+            let known = if is_me { core.applied().index } else { known };
+            MemberView { member: *member, node, is_heard, known }
+        };
+        let members = config.members.iter().map(view).collect();
+        Some(View { config, members })
+    }
+
+    fn has_node(&self, node: NodeId) -> bool {
+        self.members.iter().any(|member| member.node == node)
+    }
+}
+
+/// Orders a change of members; see [`crate::Node::change_members`].
+pub(crate) fn order(
+    shared: &Arc<Shared>,
+    partition: PartitionId,
+    change: Change,
+) -> BoxFuture<Result<(), String>> {
+    let outcome = start(shared, partition, change);
+    Box::pin(async move {
+        match outcome {
+            Ok(told) => told.await.unwrap_or_else(|_| Err("the node stopped".into())),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+type Told = oneshot::Receiver<Result<(), String>>;
+
+fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, String> {
+    let partition = find(shared, id)?;
+    let view = View::of(shared, &partition, shared.clock.monotonic());
+    let view = view.ok_or(format!("node {} does not lead partition {id}", shared.id))?;
+    let mut order = match change {
+        Change::Add { node, log } => {
+            let is_known = shared.options.nodes.iter().any(|(known, _)| *known == node);
+            if !is_known {
+                return Err(format!("no node {node}"));
+            }
+            if view.has_node(node) {
+                return Err(format!("node {node} has a replica of partition {id}"));
+            }
+            let kind = if log { MemberKind::Log } else { MemberKind::Storage };
+            Order::new(Some((node, kind)), None)
+        }
+        Change::Remove { node } => {
+            let on_node = view.members.iter().filter(|member| member.node == node);
+            let found = on_node.max_by_key(|member| member.member.kind);
+            let found = found.ok_or(format!("node {node} has no replica of partition {id}"))?;
+            Order::new(None, Some(found.member.id))
+        }
+    };
+    let (tell, told) = oneshot::channel();
+    order.tell = Some(tell);
+    let mut care = partition.care.lock();
+    if care.order.is_some() {
+        return Err("another change is under way".into());
+    }
+    care.order = Some(order);
+    care.next_look = None;
+    Ok(told)
+}
+
+fn find(shared: &Shared, id: PartitionId) -> Result<Arc<Partition>, String> {
+    let found = shared.partitions.read().get(&id).cloned();
+    found.ok_or_else(|| format!("node {} has no partition {id}", shared.id))
+}
+
+/// See [`crate::Node::heirs`].
+pub(crate) fn heirs(shared: &Shared, id: PartitionId) -> Vec<NodeId> {
+    let Ok(partition) = find(shared, id) else { return Vec::new() };
+    let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else {
+        return Vec::new();
+    };
+    let may_lead = |member: &&MemberView| {
+        let is_storage = member.member.kind == MemberKind::Storage;
+        is_storage && member.is_heard && member.member.id != partition.identity
+    };
+    let mut heirs: Vec<_> = view.members.iter().filter(may_lead).collect();
+    heirs.sort_by_key(|member| std::cmp::Reverse(member.known));
+    heirs.into_iter().map(|member| member.node).collect()
+}
+
+/// See [`crate::Node::hand_over`].
+pub(crate) fn hand_over(shared: &Shared, id: PartitionId, to: NodeId) -> Result<(), String> {
+    let partition = find(shared, id)?;
+    let now = shared.clock.now();
+    shared.with(&partition, |core, _| {
+        let members = &core.replica.config().members;
+        let heir = members.iter().find(|m| m.kind == MemberKind::Storage && node_of(m.id) == to);
+        let heir = heir.ok_or(format!("node {to} has no storage replica of partition {id}"))?.id;
+        core.begin_hand_over(heir, now).map_err(|error| error.to_string())
+    })
+}
+
+/// A peer tells of a replica.
+pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), message: &Message) {
+    match *message {
+        Message::Gone(identity) => {
+            let Ok(partition) = find(shared, id) else { return };
+            if node_of(identity) != from {
+                return;
+            }
+            let mut care = partition.care.lock();
+            let asked = care.order.as_ref().and_then(|order| order.add.as_ref());
+            if asked.is_some_and(|added| added.identity == Some(identity)) {
+                care.refused = care.refused.max(identity.0);
+            } else {
+                care.gone = Some(identity);
+            }
+        }
+        Message::Hosted(identity) => {
+            if let Ok(partition) = find(shared, id) {
+                partition.care.lock().hosted = Some(identity);
+            }
+        }
+        Message::MayDrop(identity) if may_go(shared, id, identity) => {
+            shared.tell(from, id, &Message::Drop(identity));
+        }
+        Message::Drop(identity) => {
+            if let Some(partition) = shared.replica(id, identity) {
+                partition.care.lock().may_go = Some(Instant::now());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether the group of a partition that this node leads can do without a replica: all others are
+/// there, and nobody else has gone of late.
+fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
+    let Ok(partition) = find(shared, id) else { return false };
+    let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
+    let is_member = view.members.iter().any(|member| member.member.id == identity);
+    let others = view.members.iter().filter(|member| member.member.id != identity);
+    let all_there = others.clone().all(|member| member.is_heard && member.known > 0);
+    let enough = others.count() * 2 > view.members.len();
+    let known = all_there && enough && is_member && identity != partition.identity;
+    if !known || view.config.is_joint() || shared.lsm.is_damaged() {
+        return false;
+    }
+    let mut care = partition.care.lock();
+    let is_free = care
+        .permitted
+        .is_none_or(|(permitted, at)| permitted == identity || at.elapsed() > PERMISSION);
+    if is_free {
+        care.permitted = Some((identity, Instant::now()));
+    }
+    is_free
+}
+
+/// What concerns the whole node: it tells the others that it is there, and looks after its rows.
+pub(crate) fn look_around(shared: &Shared) {
+    if shared.peers.is_ping_due(shared.clock.monotonic()) {
+        for node in shared.peers.nodes() {
+            shared.tell(*node, PartitionId(0), &Message::Ping);
+        }
+    }
+    if shared.lsm.is_damaged() {
+        look_after_damage(shared);
+    }
+}
+
+/// Begins anew once all groups can do without this node's damaged rows.
+fn look_after_damage(shared: &Shared) {
+    let replicas = shared.all_partitions();
+    let now = shared.clock.monotonic();
+    for partition in &replicas {
+        {
+            let mut care = partition.care.lock();
+            if care.next_ask.is_some_and(|at| at > Instant::now()) {
+                continue;
+            }
+            care.next_ask = Some(Instant::now() + MAY_DROP_EVERY);
+        }
+        let (serves, leader) = {
+            let core = partition.core.lock();
+            (core.serves(now), core.replica.status().leader)
+        };
+        if serves {
+            if let Some(heir) = heirs(shared, partition.id).first() {
+                // It is tried again.
+                let _ = hand_over(shared, partition.id, *heir);
+            }
+        } else if let Some(leader) = leader.filter(|leader| *leader != partition.identity) {
+            let may_drop = Message::MayDrop(partition.identity);
+            shared.tell(node_of(leader), partition.id, &may_drop);
+        }
+    }
+    let may_go = |partition: &Arc<Partition>| {
+        partition.care.lock().may_go.is_some_and(|at| at.elapsed() <= PERMISSION)
+    };
+    if !replicas.is_empty() && replicas.iter().all(may_go) {
+        tracing::error!(node = shared.id.0, "rows are damaged: the node begins anew");
+        shared.wants_reopening.store(true, Ordering::Release);
+        shared.stop();
+    }
+}
+
+/// What concerns one replica.
+pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) {
+    let order = {
+        let mut care = partition.care.lock();
+        let instant = Instant::now();
+        if partition.is_log() || care.next_look.is_some_and(|at| at > instant) {
+            return;
+        }
+        care.next_look = Some(instant + LOOK_EVERY);
+        care.order.take()
+    };
+    let Some(view) = View::of(shared, partition, now.monotonic) else {
+        if let Some(order) = order {
+            order.end(Err("leadership has moved".into()));
+        }
+        return;
+    };
+    bound_log(shared, partition);
+    let order = order.or_else(|| heal(shared, partition, &view));
+    let Some(order) = order else { return };
+    let next = go_on(shared, partition, &view, order);
+    let mut care = partition.care.lock();
+    match next {
+        Next::Wait(order) => {
+            // Each look is a step; most have nothing to wait for.
+            care.next_look = None;
+            care.order = Some(order);
+        }
+        Next::Done(order, outcome) => {
+            if let Err(error) = &outcome {
+                let (node, partition) = (shared.id.0, partition.id.0);
+                tracing::info!(node, partition, error, "members were not changed");
+                care.next_look = Some(Instant::now() + REST);
+            }
+            drop(care);
+            order.end(outcome);
+        }
+    }
+}
+
+fn bound_log(shared: &Shared, partition: &Partition) {
+    let held = {
+        let mut care = partition.care.lock();
+        care.held.take_if(|(_, until)| *until < Instant::now());
+        care.held.map(|(index, _)| index)
+    };
+    partition.core.lock().bound_log(shared.options.log_bytes, held);
+}
+
+/// Takes the next step of a change.
+fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Order) -> Next {
+    let now = Instant::now();
+    if now > order.deadline {
+        return Next::Done(order, Err("the change did not happen in time".into()));
+    }
+    if view.config.is_joint() {
+        return Next::Wait(order);
+    }
+    if let Some(target) = &order.target {
+        if *target == view.config.members {
+            return Next::Done(order, Ok(()));
+        }
+        let is_old = order.remove.is_none_or(|removed| view.config.kind(removed).is_some())
+            && order.added().is_none_or(|added| view.config.kind(added).is_none());
+        return match is_old {
+            true => Next::Wait(order),
+            false => Next::Done(order, Err("the members changed otherwise".into())),
+        };
+    }
+    if let Some(added) = &mut order.add {
+        let (hosted, refused) = {
+            let care = partition.care.lock();
+            (care.hosted, care.refused)
+        };
+        let above = paxos::NodeId(view.config.newest.0.max(refused));
+        let fits = |identity: &paxos::NodeId| *identity > above;
+        let Some(identity) = added.identity.filter(fits).or_else(|| next(added.node, above)) else {
+            return Next::Done(order, Err("there are no identities left".into()));
+        };
+        added.identity = Some(identity);
+        if hosted != Some(identity) {
+            if added.next_ask.is_none_or(|at| at <= now) {
+                added.next_ask = Some(now + HOST_EVERY);
+                let host = Host {
+                    identity,
+                    kind: added.kind,
+                    range: partition.range,
+                    founders: partition.founders.clone(),
+                    config: view.config.clone(),
+                };
+                let node = added.node;
+                shared.tell(node, partition.id, &Message::Host(host));
+            }
+            return Next::Wait(order);
+        }
+    }
+    propose(shared, partition, view, order)
+}
+
+impl Order {
+    fn added(&self) -> Option<paxos::NodeId> {
+        self.add.as_ref().and_then(|added| added.identity)
+    }
+}
+
+fn propose(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Order) -> Next {
+    let mut members = view.config.members.clone();
+    members.retain(|member| order.remove != Some(member.id));
+    if let Some(Added { kind, identity: Some(id), .. }) = order.add {
+        members.push(Member { id, kind });
+    }
+    members.sort_unstable();
+    let now = shared.clock.monotonic();
+    let proposed = shared.with(partition, |core, _| {
+        if core.is_handing_over() {
+            return Err(ChangeError::InProgress);
+        }
+        core.replica.change_members(&members, now)
+    });
+    match proposed {
+        Ok(_) => {
+            order.target = Some(members);
+            Next::Wait(order)
+        }
+        Err(ChangeError::Invalid(why)) => Next::Done(order, Err(why.into())),
+        Err(ChangeError::NotLeader | ChangeError::InProgress) => Next::Wait(order),
+    }
+}
+
+/// The change that a group needs, if it needs one.
+fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
+    if view.config.is_joint() || shared.options.nodes.is_empty() || shared.lsm.is_damaged() {
+        return None;
+    }
+    let gone = partition.care.lock().gone;
+    if let Some(member) = view.members.iter().find(|member| Some(member.member.id) == gone) {
+        let again = (member.member.kind == MemberKind::Storage)
+            .then_some((member.node, MemberKind::Storage));
+        tell_healing(shared, partition, member, again);
+        return Some(Order::new(again, gone));
+    }
+    if let Some(silent) = view.members.iter().find(|member| !member.is_heard) {
+        let spare = spare(shared, partition, view)?;
+        let add = Some((spare, MemberKind::Log));
+        tell_healing(shared, partition, silent, add);
+        return Some(Order::new(add, Some(silent.member.id)));
+    }
+    let storage = view.members.iter().filter(|m| m.member.kind == MemberKind::Storage).count();
+    let log = view.members.iter().find(|member| member.member.kind == MemberKind::Log);
+    // With all its storage replicas, a group has a log replica because somebody ordered it.
+    let Some(log) = log.filter(|_| storage < partition.founders.len()) else {
+        partition.care.lock().stood_in = None;
+        return None;
+    };
+    let since = *partition.care.lock().stood_in.get_or_insert_with(Instant::now);
+    if since.elapsed() < shared.options.rebuild_after {
+        return None;
+    }
+    let node = spare(shared, partition, view).unwrap_or(log.node);
+    let add = Some((node, MemberKind::Storage));
+    tell_healing(shared, partition, log, add);
+    Some(Order::new(add, Some(log.member.id)))
+}
+
+fn tell_healing(
+    shared: &Shared,
+    partition: &Partition,
+    member: &MemberView,
+    add: Option<(NodeId, MemberKind)>,
+) {
+    let (node, partition, of) = (shared.id.0, partition.id.0, member.node.0);
+    tracing::info!(node, partition, member = member.member.id.0, of, ?add, "heals its group");
+}
+
+/// A node that is there and has no replica of the group, in a zone of its own if possible.
+fn spare(shared: &Shared, partition: &Partition, view: &View) -> Option<NodeId> {
+    let now = shared.clock.monotonic();
+    let zone_of = |node: NodeId| {
+        shared.options.nodes.iter().find(|(known, _)| *known == node).map(|(_, zone)| zone)
+    };
+    let living: Vec<_> = view.members.iter().filter(|member| member.is_heard).collect();
+    let taken = |node: NodeId| living.iter().any(|m| zone_of(m.node) == zone_of(node));
+    let is_spare = |node: &NodeId| {
+        !view.has_node(*node) && shared.peers.is_heard(*node, shared.options.heal_after, now)
+    };
+    let spares: Vec<_> = shared.peers.nodes().iter().copied().filter(is_spare).collect();
+    // Groups spread over the spares of a zone.
+    let turn = |node: NodeId| (u64::from(node.0) + partition.id.0) % spares.len().max(1) as u64;
+    spares.iter().copied().min_by_key(|node| (taken(*node), turn(*node), *node))
+}

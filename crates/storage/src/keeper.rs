@@ -1,0 +1,241 @@
+//! The keeper's thread takes replicas in and lets them go, and fetches rows for those that lack them:
+//! all that changes which replicas there are, one after the other.
+//!
+//! ```text
+//! leader's care ──Host──▶ written down (`catalogue`), made ──Hosted──▶ the leader proposes the member
+//! consensus: removed ──▶ crossed out, forgotten in the log, rows deleted
+//! consensus: the log that is lacking is gone ──▶ `snapshot::take`
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use paxos::MemberKind;
+use wire::ids::{NodeId, PartitionId};
+use wire::placement::PlacementRange;
+
+use crate::care;
+use crate::catalogue::{CatalogueError, Held};
+use crate::core::Install;
+use crate::driver::{Item, Shared};
+use crate::identity::node_of;
+use crate::lsm::LsmError;
+use crate::message::{Chunk, Host, Message};
+use crate::meta;
+use crate::partition::Partition;
+use crate::recover::Maker;
+use crate::snapshot::give::{ASKS_MAX, Asked};
+use crate::snapshot::row_ranges;
+use crate::snapshot::take::{TakeError, Takes};
+
+/// How often the thread looks around if nothing happens.
+const TICK: Duration = Duration::from_millis(50);
+/// Messages of peers that wait at most; more are dropped, and sent again.
+const MESSAGES_MAX: usize = 256;
+
+/// What the keeper is to do.
+pub(crate) enum Job {
+    /// Fetch the rows of this replica.
+    Install(Arc<Partition>, Install),
+    /// Let a replica go.
+    Drop(Arc<Partition>),
+    /// Delete the rows of a partition that no replica of before left.
+    DropRows(PartitionId, PlacementRange),
+    /// Take a replica in, and tell this node.
+    Host(NodeId, PartitionId, Host),
+    /// A part of a snapshot came.
+    Chunk(PartitionId, Chunk),
+    /// The source has no such snapshot.
+    NoChunk(PartitionId, u64),
+}
+
+/// Why the keeper cannot go on.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("list of replicas: {0}")]
+    Catalogue(#[from] CatalogueError),
+    #[error("rows: {0}")]
+    Lsm(#[from] LsmError),
+    #[error("snapshot: {0}")]
+    Take(#[from] TakeError),
+}
+
+/// Has the keeper do something.
+pub(crate) fn ask(shared: &Shared, job: Job) {
+    shared.keeper.push(job, usize::MAX);
+}
+
+/// A peer tells something of a partition's replicas.
+pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId), message: Message) {
+    match message {
+        Message::Ping => {}
+        Message::Host(host) => shared.keeper.push(Job::Host(from, partition, host), MESSAGES_MAX),
+        Message::Chunk(chunk) => shared.keeper.push(Job::Chunk(partition, chunk), MESSAGES_MAX),
+        Message::NoChunk { session, .. } => {
+            shared.keeper.push(Job::NoChunk(partition, session), MESSAGES_MAX);
+        }
+        Message::Ask(ask) => shared.giver.push(Asked { from, partition, ask }, ASKS_MAX),
+        Message::Hosted(_) | Message::Gone(_) | Message::MayDrop(_) | Message::Drop(_) => {
+            care::receive(shared, (from, partition), &message);
+        }
+    }
+}
+
+/// Finds rows that a crash kept from being deleted. Called before the threads start.
+pub(crate) fn tidy_up(shared: &Shared) {
+    let catalogue = shared.catalogue.lock();
+    for (partition, holding) in catalogue.holdings() {
+        if holding.storage.is_none() {
+            ask(shared, Job::DropRows(*partition, holding.range));
+        }
+    }
+}
+
+/// The thread.
+pub(crate) fn run(shared: &Shared) {
+    let mut takes = Takes::default();
+    while !shared.is_stopping() {
+        let job = shared.keeper.pop(takes.next_due(TICK));
+        shared.faults.checkpoint();
+        if shared.is_stopping() {
+            return;
+        }
+        if let Some(job) = job
+            && let Err(error) = work(shared, &mut takes, job)
+        {
+            let damaged = matches!(
+                &error,
+                KeepError::Lsm(LsmError::Damaged(_))
+                    | KeepError::Take(TakeError::Lsm(LsmError::Damaged(_)))
+            );
+            if damaged {
+                // Whoever looks after the rows does something about it.
+                tracing::error!(node = shared.id.0, %error, "replicas cannot be kept");
+                continue;
+            }
+            tracing::error!(node = shared.id.0, %error, "replicas cannot be kept, node stops");
+            shared.stop();
+            return;
+        }
+        takes.tick(shared);
+    }
+}
+
+fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
+    match job {
+        Job::Install(partition, install) => {
+            if shared.replica(partition.id, partition.identity).is_some() {
+                takes.begin(shared, partition, install);
+            }
+        }
+        Job::Drop(partition) => {
+            takes.forget(shared, &partition);
+            drop_replica(shared, &partition)?;
+        }
+        Job::DropRows(partition, range) => {
+            if !shared.partitions.read().contains_key(&partition) {
+                drop_rows(shared, partition, range)?;
+            }
+        }
+        Job::Host(from, partition, host) => {
+            let answer = take_in(shared, takes, partition, host)?;
+            shared.tell(from, partition, &answer);
+        }
+        Job::Chunk(partition, chunk) => takes.chunk(shared, partition, &chunk)?,
+        Job::NoChunk(partition, session) => takes.refused(shared, partition, session),
+    }
+    Ok(())
+}
+
+/// Takes a replica in. The answer is `Gone` if its identity cannot be used here.
+fn take_in(
+    shared: &Shared,
+    takes: &mut Takes,
+    id: PartitionId,
+    host: Host,
+) -> Result<Message, KeepError> {
+    let Host { identity, kind, range, founders, config } = host;
+    if shared.replica(id, identity).is_some_and(|replica| replica.kind == kind) {
+        return Ok(Message::Hosted(identity));
+    }
+    let retired = shared.catalogue.lock().holdings().get(&id).map_or(0, |holding| holding.retired);
+    let replicas = [&shared.partitions, &shared.logs];
+    let held = replicas.map(|replicas| replicas.read().get(&id).cloned());
+    let is_used = held.iter().flatten().any(|held| held.identity >= identity);
+    if node_of(identity) != shared.id || identity.0 <= retired || is_used || founders.is_empty() {
+        return Ok(Message::Gone(identity));
+    }
+    for old in held.into_iter().flatten().filter(|old| old.kind == kind) {
+        if config.kind(old.identity).is_some() {
+            // Whoever asks does not know that this one is a member.
+            return Ok(Message::Gone(identity));
+        }
+        takes.forget(shared, &old);
+        drop_replica(shared, &old)?;
+    }
+    let held = Held { identity, founders };
+    let written = held.clone();
+    shared.catalogue.lock().change(id, range, |holding| *holding.held(kind) = Some(written))?;
+    let maker = Maker {
+        id: shared.id,
+        options: &shared.options,
+        dead: &shared.dead,
+        supports: shared.pulse.supports(),
+        clock: shared.clock,
+        incarnation: shared.incarnation,
+    };
+    let replica = Arc::new(maker.new_replica((id, range), kind, held));
+    let (node, partition) = (shared.id.0, id.0);
+    tracing::info!(node, partition, identity = identity.0, ?kind, "replica taken in");
+    match kind {
+        MemberKind::Storage => shared.partitions.write().insert(id, replica),
+        MemberKind::Log => shared.logs.write().insert(id, replica),
+    };
+    Ok(Message::Hosted(identity))
+}
+
+/// Lets a replica go: from here on its identity votes for nothing.
+fn drop_replica(shared: &Shared, replica: &Partition) -> Result<(), KeepError> {
+    // What is being flushed goes first.
+    let no_flush = shared.flushing.lock();
+    if shared.replica(replica.id, replica.identity).is_none() {
+        return Ok(());
+    }
+    shared.catalogue.lock().retire(replica.id, replica.kind)?;
+    let replicas = if replica.is_log() { &shared.logs } else { &shared.partitions };
+    replicas.write().remove(&replica.id);
+    let dropped = {
+        let mut core = replica.core.lock();
+        (core.clear(), core.take_discarded())
+    };
+    shared.memory_bytes.fetch_sub(dropped.0, Ordering::Relaxed);
+    shared.work.lock().push(Item::Forget(replica.log_group));
+    shared.work_ready.notify_one();
+    let (node, partition) = (shared.id.0, replica.id.0);
+    let (identity, kind) = (replica.identity.0, replica.kind);
+    tracing::info!(node, partition, identity, ?kind, "replica let go");
+    drop(no_flush);
+    if !replica.is_log() {
+        drop_rows(shared, replica.id, replica.range)?;
+    }
+    Ok(())
+}
+
+/// Deletes the rows of a partition, those that say how far they reach too.
+fn drop_rows(
+    shared: &Shared,
+    partition: PartitionId,
+    range: PlacementRange,
+) -> Result<(), LsmError> {
+    let ranges = row_ranges(partition, range);
+    let says = [(meta::applied_key(partition), None), (meta::members_key(partition), None)];
+    let keeps = |row: &[u8]| !crate::snapshot::is_within(range, row);
+    crate::background::run(|| {
+        let (from, to) = &ranges[0];
+        shared.lsm.drop_tables_within(from, to)?;
+        shared.lsm.replace::<LsmError>(&ranges, &keeps, std::iter::empty(), &says)
+    })?;
+    shared.dead.clear(range);
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Which storage nodes there are, and when each was last heard.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use wire::ids::NodeId;
+
+use crate::identity::NODE_MAX;
+
+/// See the module's text. Frames of any group count, and pings of nodes that share none.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// The others, ascending.
+    nodes: Vec<NodeId>,
+    /// By node: microseconds of this node's clock; 0: never.
+    heard: Box<[AtomicU64]>,
+    started: paxos::Instant,
+    /// When the others are next to be told that this node is there.
+    next_ping: AtomicU64,
+}
+
+/// How long after a start a node that was not heard yet may still be starting.
+const START_GRACE: Duration = Duration::from_secs(30);
+/// How often nodes tell each other that they are there: groups may be quiet, or share no node.
+const PING_EVERY: Duration = Duration::from_millis(250);
+
+impl Peers {
+    /// The nodes but for this one, which starts now.
+    pub(crate) fn new(
+        nodes: impl Iterator<Item = NodeId>,
+        me: NodeId,
+        now: paxos::Instant,
+    ) -> Peers {
+        let mut nodes: Vec<_> = nodes.filter(|node| *node != me).collect();
+        nodes.sort_unstable();
+        let heard = (0..=NODE_MAX).map(|_| AtomicU64::new(0)).collect();
+        Peers { nodes, heard, started: now, next_ping: AtomicU64::new(0) }
+    }
+
+    /// All other nodes.
+    pub(crate) fn nodes(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
+    /// Whether it is time to ping; then the next time is set.
+    pub(crate) fn is_ping_due(&self, now: paxos::Instant) -> bool {
+        let due = now.0 >= self.next_ping.load(Ordering::Relaxed);
+        if due {
+            self.next_ping.store(now.after(PING_EVERY).0, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// A frame came from a node.
+    pub(crate) fn hear(&self, node: NodeId, now: paxos::Instant) {
+        if let Some(heard) = self.heard.get(node.0 as usize) {
+            heard.store(now.0.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago a node was heard; `None`: never.
+    fn silence(&self, node: NodeId, now: paxos::Instant) -> Option<Duration> {
+        let heard = self.heard.get(node.0 as usize)?.load(Ordering::Relaxed);
+        (heard > 0).then(|| paxos::Instant(heard).until(now))
+    }
+
+    /// Whether a node was heard within a time.
+    pub(crate) fn is_heard(&self, node: NodeId, within: Duration, now: paxos::Instant) -> bool {
+        self.silence(node, now).is_some_and(|silence| silence <= within)
+    }
+
+    /// Whether a node has been silent for longer than this. Nodes that start together do not take each
+    /// other for lost while they read their logs.
+    pub(crate) fn is_silent(&self, node: NodeId, longer: Duration, now: paxos::Instant) -> bool {
+        match self.silence(node, now) {
+            Some(silence) => silence > longer,
+            None => self.started.until(now) > START_GRACE.max(longer),
+        }
+    }
+}

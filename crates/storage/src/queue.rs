@@ -1,0 +1,46 @@
+//! A queue of jobs for one thread.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    jobs: Mutex<VecDeque<T>>,
+    ready: Condvar,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue { jobs: Mutex::default(), ready: Condvar::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds a job, unless as many wait as may: then it is dropped, as a frame may be.
+    pub(crate) fn push(&self, job: T, waiting_max: usize) {
+        let mut jobs = self.jobs.lock();
+        if jobs.len() < waiting_max {
+            jobs.push_back(job);
+            drop(jobs);
+            self.ready.notify_one();
+        }
+    }
+
+    /// The next job; waits for one, but not for longer than this.
+    pub(crate) fn pop(&self, timeout: Duration) -> Option<T> {
+        let mut jobs = self.jobs.lock();
+        if jobs.is_empty() {
+            self.ready.wait_for(&mut jobs, timeout);
+        }
+        jobs.pop_front()
+    }
+
+    /// Wakes the thread.
+    pub(crate) fn wake(&self) {
+        drop(self.jobs.lock());
+        self.ready.notify_all();
+    }
+}

@@ -1,0 +1,218 @@
+//! The side that has the rows: a thread that answers asks, chunk by chunk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use commands::Direction;
+use wire::ids::{NodeId, PartitionId};
+
+use super::{Head, is_within, put_head, put_row, row_ranges};
+use crate::batch::Effect;
+use crate::core::Captured;
+use crate::driver::{self, Shared};
+use crate::lsm::LsmError;
+use crate::message::{Ask, Chunk, Message};
+use crate::meta;
+use crate::partition::Partition;
+
+/// Snapshots given at once at most: each keeps tables from being deleted.
+const SESSIONS_MAX: usize = 8;
+/// A snapshot that nobody asks for is kept so long.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(60);
+/// Asks that wait at most; an older ask is repeated by whoever sent it.
+pub(crate) const ASKS_MAX: usize = 256;
+/// How often the thread looks around without being asked.
+const TICK: Duration = Duration::from_millis(500);
+
+/// An ask and where it came from.
+pub(crate) struct Asked {
+    pub(crate) from: NodeId,
+    pub(crate) partition: PartitionId,
+    pub(crate) ask: Ask,
+}
+
+struct Session {
+    partition: Arc<Partition>,
+    taker: paxos::NodeId,
+    head: Head,
+    captured: Captured,
+    /// Rows that memory held, ascending: what they say counts.
+    over: Vec<(Bytes, Option<Bytes>)>,
+    asked: Instant,
+}
+
+/// The thread.
+pub(crate) fn run(shared: &Shared) {
+    let mut sessions: HashMap<u64, Session> = HashMap::new();
+    let mut last_session = u64::from(shared.incarnation) << 32;
+    while !shared.is_stopping() {
+        let asked = shared.giver.pop(TICK);
+        shared.faults.checkpoint();
+        sessions.retain(|_, session| session.asked.elapsed() < SESSION_IDLE_MAX);
+        let Some(Asked { from, partition, ask }) = asked else { continue };
+        let refuse = |session| {
+            let no = Message::NoChunk { identity: ask.identity, session };
+            shared.tell(from, partition, &no);
+        };
+        let mut id = ask.session;
+        if id == 0 {
+            sessions.retain(|_, session| session.taker != ask.identity);
+            if sessions.len() >= SESSIONS_MAX {
+                continue; // It asks again.
+            }
+            let Some(session) = begin(shared, partition, &ask) else {
+                refuse(id);
+                continue;
+            };
+            last_session += 1;
+            id = last_session;
+            sessions.insert(id, session);
+        }
+        let Some(session) = sessions.get_mut(&id) else {
+            refuse(id);
+            continue;
+        };
+        session.asked = Instant::now();
+        let until = session.asked + SESSION_IDLE_MAX;
+        session.partition.care.lock().hold_log(session.head.applied.index, until);
+        match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {
+            Ok((bytes, last)) => {
+                let crc = crc32c::crc32c(&bytes);
+                let (identity, number) = (ask.identity, ask.number);
+                let chunk = Chunk { identity, session: id, number, last, crc, bytes };
+                shared.tell(from, partition, &Message::Chunk(chunk));
+                shared.counts.snapshots_given.fetch_add(u64::from(last), Ordering::Relaxed);
+            }
+            Err(error) => {
+                let (node, partition) = (shared.id.0, partition.0);
+                tracing::error!(node, partition, %error, "rows of a snapshot could not be read");
+                sessions.remove(&id);
+                refuse(id);
+            }
+        }
+    }
+}
+
+/// Captures the rows of a partition; `None` if they are not here, or not new enough.
+fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> {
+    let partition = shared.partitions.read().get(&partition).cloned()?;
+    if partition.is_installing() {
+        return None;
+    }
+    // What memory holds is captured too; little of it is quickly sorted.
+    if let Err(error) = driver::flush(shared) {
+        tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
+        return None;
+    }
+    let captured = partition.core.lock().capture(&shared.lsm);
+    if captured.applied.index < ask.at_least {
+        return None;
+    }
+    let head = Head { applied: captured.applied, config: captured.config.clone() };
+    let over = over(partition.id, &captured);
+    let (node, index) = (shared.id.0, head.applied.index);
+    tracing::info!(
+        node,
+        partition = partition.id.0,
+        to = ask.identity.0,
+        index,
+        "gives a snapshot"
+    );
+    let asked = Instant::now();
+    Some(Session { partition, taker: ask.identity, head, captured, over, asked })
+}
+
+/// The rows that the captured batches write, each with its newest value.
+fn over(partition: PartitionId, captured: &Captured) -> Vec<(Bytes, Option<Bytes>)> {
+    let mut rows = std::collections::BTreeMap::new();
+    for (_, batch) in captured.batches.iter().flat_map(|batches| batches.iter()) {
+        let visited = batch.for_each(|effect| match effect {
+            Effect::Write { row, sealed } => {
+                let sealed = sealed.map(|sealed| batch.slice(sealed));
+                rows.insert(batch.slice(row), sealed);
+            }
+            Effect::Drop(generation) => {
+                let (row, sealed) = meta::dead_row(partition, generation);
+                rows.insert(row, Some(sealed));
+            }
+            Effect::Flush(_) => {}
+        });
+        visited.expect("it was well-formed when applied");
+    }
+    rows.into_iter().collect()
+}
+
+impl Session {
+    /// The chunk that is asked for, and whether it is the last one.
+    fn chunk(&self, ask: &Ask, bytes_max: usize) -> Result<(Bytes, bool), LsmError> {
+        let mut out = BytesMut::with_capacity(bytes_max + bytes_max / 8);
+        if ask.number == 0 {
+            put_head(&mut out, &self.head);
+        }
+        let mut is_full = false;
+        for (from, to) in row_ranges(self.partition.id, self.partition.range) {
+            // Just above the last row that the other side has.
+            let from = match ask.number > 0 && ask.after >= from {
+                true => Bytes::from([&ask.after[..], &[0]].concat()),
+                false => from,
+            };
+            if from >= to {
+                continue;
+            }
+            self.put_range(&mut out, (&from, &to), bytes_max, &mut is_full)?;
+            if is_full {
+                break;
+            }
+        }
+        Ok((out.freeze(), !is_full))
+    }
+
+    /// Adds the rows of a range until the chunk is full.
+    fn put_range(
+        &self,
+        out: &mut BytesMut,
+        (from, to): (&Bytes, &Bytes),
+        bytes_max: usize,
+        is_full: &mut bool,
+    ) -> Result<(), LsmError> {
+        let range = self.partition.range;
+        let first = self.over.partition_point(|(row, _)| row < from);
+        let mut over = self.over[first..].iter().take_while(|(row, _)| row < to).peekable();
+        let mut put = |row: &[u8], sealed: Option<&[u8]>| {
+            if *is_full {
+                return true;
+            }
+            if let Some(sealed) = sealed.filter(|_| is_within(range, row)) {
+                put_row(out, row, sealed);
+                *is_full = out.len() >= bytes_max;
+            }
+            *is_full
+        };
+        use std::ops::ControlFlow::{Break, Continue};
+        self.captured.rows.scan_sealed(from, to, Direction::Forward, &mut |row, sealed| {
+            while let Some((above, value)) = over.peek() {
+                if *above > row {
+                    break;
+                }
+                let shadows = *above == row;
+                if put(above, value.as_deref()) {
+                    return Break(());
+                }
+                over.next();
+                if shadows {
+                    return Continue(());
+                }
+            }
+            if put(&row, Some(&sealed)) { Break(()) } else { Continue(()) }
+        })?;
+        for (row, sealed) in over {
+            if put(row, sealed.as_deref()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

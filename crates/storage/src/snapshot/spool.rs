@@ -1,0 +1,278 @@
+//! A snapshot on its way, on disk: the chunks as they came.
+//!
+//! ```text
+//! file  = "evenksnp" source:u32 session:u64 crc32c:u32 chunk*      numbers are big-endian
+//! chunk = number:u32 last:u8 length:u32 crc32c:u32 bytes           the sum is over the bytes
+//! ```
+//!
+//! Nothing is synced: what a crash leaves is read again and checked, and ends where it is damaged.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::{Head, take_head, take_row};
+use crate::message::Chunk;
+use crate::row::verify_row;
+
+const MAGIC: &[u8; 8] = b"evenksnp";
+const HEAD_BYTES: u64 = 8 + 4 + 8 + 4;
+const CHUNK_HEAD_BYTES: usize = 4 + 1 + 4 + 4;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    file: File,
+    pub(super) source: paxos::NodeId,
+    pub(super) session: u64,
+    /// What chunk 0 said.
+    pub(super) head: Option<Head>,
+    /// The number of the next chunk.
+    pub(super) next: u32,
+    /// The last row there is.
+    pub(super) last_row: Bytes,
+    /// The last chunk is there.
+    pub(super) is_whole: bool,
+    end: u64,
+}
+
+/// Why a chunk was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpoolError {
+    /// It is damaged, or not the one that was asked for.
+    #[error("a part of a snapshot is damaged")]
+    Damaged,
+    /// The disk refused.
+    #[error("spool of a snapshot: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Spool {
+    /// Begins a spool; what stood at the path is gone.
+    pub(super) fn create(path: &Path, source: paxos::NodeId, session: u64) -> io::Result<Spool> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let mut head = Vec::with_capacity(HEAD_BYTES as usize);
+        head.put_slice(MAGIC);
+        head.put_u32(source.0);
+        head.put_u64(session);
+        let crc = crc32c::crc32c(&head);
+        head.put_u32(crc);
+        file.write_all(&head)?;
+        Ok(Spool::new(path, file, source, session))
+    }
+
+    fn new(path: &Path, file: File, source: paxos::NodeId, session: u64) -> Spool {
+        Spool {
+            path: path.to_owned(),
+            file,
+            source,
+            session,
+            head: None,
+            next: 0,
+            last_row: Bytes::new(),
+            is_whole: false,
+            end: HEAD_BYTES,
+        }
+    }
+
+    /// Opens what a life before left at the path; `None` if that is of no use.
+    pub(super) fn open(path: &Path) -> Option<Spool> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+        let mut head = [0; HEAD_BYTES as usize];
+        file.read_exact(&mut head).ok()?;
+        let (body, mut crc) = head.split_at(HEAD_BYTES as usize - 4);
+        if crc32c::crc32c(body) != crc.get_u32() {
+            return None;
+        }
+        let mut rest = body.strip_prefix(MAGIC)?;
+        let (source, session) = (paxos::NodeId(rest.get_u32()), rest.get_u64());
+        let mut spool = Spool::new(path, file, source, session);
+        while !spool.is_whole {
+            let Ok(Some(chunk)) = read_chunk(&mut spool.file) else { break };
+            if spool.check(&chunk).is_err() {
+                break;
+            }
+            spool.end += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
+        }
+        spool.file.set_len(spool.end).ok()?;
+        (spool.next > 0).then_some(spool)
+    }
+
+    /// Takes a chunk.
+    pub(super) fn push(&mut self, chunk: &Chunk) -> Result<(), SpoolError> {
+        self.check(chunk)?;
+        let mut head = Vec::with_capacity(CHUNK_HEAD_BYTES);
+        head.put_u32(chunk.number);
+        head.put_u8(u8::from(chunk.last));
+        head.put_u32(chunk.bytes.len() as u32);
+        head.put_u32(chunk.crc);
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(&head)?;
+        self.file.write_all(&chunk.bytes)?;
+        self.end += (head.len() + chunk.bytes.len()) as u64;
+        Ok(())
+    }
+
+    /// Looks whether a chunk is the next one and all of its rows are sound, and takes note of it.
+    fn check(&mut self, chunk: &Chunk) -> Result<(), SpoolError> {
+        if chunk.number != self.next || crc32c::crc32c(&chunk.bytes) != chunk.crc {
+            return Err(SpoolError::Damaged);
+        }
+        let mut rest = chunk.bytes.clone();
+        if chunk.number == 0 {
+            self.head = Some(take_head(&mut rest).ok_or(SpoolError::Damaged)?);
+        }
+        let mut last = self.last_row.clone();
+        while let Some((row, sealed)) = take_row(&mut rest) {
+            if row <= last || verify_row(&row, &sealed).is_err() {
+                return Err(SpoolError::Damaged);
+            }
+            last = row;
+        }
+        if !rest.is_empty() {
+            return Err(SpoolError::Damaged);
+        }
+        // Not a slice of the chunk: that would be kept whole.
+        self.last_row = Bytes::copy_from_slice(&last);
+        self.next += 1;
+        self.is_whole = chunk.last;
+        Ok(())
+    }
+
+    /// The rows, in order, each chunk read when it is come to.
+    pub(super) fn rows(&self) -> io::Result<Rows> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(HEAD_BYTES))?;
+        Ok(Rows { file, rest: Bytes::new(), is_over: false })
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// Removes the file.
+    pub(super) fn remove(self) {
+        // One that stays is found to be of no use.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// `None` at the end.
+fn read_chunk(file: &mut File) -> io::Result<Option<Chunk>> {
+    let mut head = [0; CHUNK_HEAD_BYTES];
+    match file.read_exact(&mut head) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut rest = &head[..];
+    let (number, last) = (rest.get_u32(), rest.get_u8() == 1);
+    let (length, crc) = (rest.get_u32() as usize, rest.get_u32());
+    if length > wire::peer::BODY_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; length];
+    file.read_exact(&mut bytes)?;
+    let (identity, session) = (paxos::NodeId(0), 0);
+    Ok(Some(Chunk { identity, session, number, last, crc, bytes: bytes.into() }))
+}
+
+/// The rows of a spool.
+pub(super) struct Rows {
+    file: File,
+    rest: Bytes,
+    is_over: bool,
+}
+
+impl Iterator for Rows {
+    type Item = Result<(Bytes, Bytes), SpoolError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = take_row(&mut self.rest) {
+                return Some(Ok(row));
+            }
+            if self.is_over {
+                return None;
+            }
+            match read_chunk(&mut self.file) {
+                // Checked again: what is installed is what was sent.
+                Ok(Some(chunk)) if crc32c::crc32c(&chunk.bytes) == chunk.crc => {
+                    self.rest = chunk.bytes;
+                    self.is_over = chunk.last;
+                    if chunk.number == 0 && take_head(&mut self.rest).is_none() {
+                        return Some(Err(SpoolError::Damaged));
+                    }
+                }
+                Ok(_) => return Some(Err(SpoolError::Damaged)),
+                Err(error) => return Some(Err(error.into())),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::super::{put_head, put_row};
+    use super::*;
+    use crate::row::seal_row;
+
+    fn chunk(number: u32, rows: std::ops::Range<u32>, last: bool) -> Chunk {
+        let mut bytes = BytesMut::new();
+        if number == 0 {
+            let config = paxos::Config::initial(&[paxos::NodeId(1)]);
+            put_head(&mut bytes, &Head { applied: Default::default(), config });
+        }
+        for row in rows {
+            let key = format!("row{row:04}");
+            put_row(&mut bytes, key.as_bytes(), &seal_row(key.as_bytes(), b"value"));
+        }
+        let (bytes, identity) = (bytes.freeze(), paxos::NodeId(1));
+        let crc = crc32c::crc32c(&bytes);
+        Chunk { identity, session: 7, number, last, crc, bytes }
+    }
+
+    #[test]
+    fn a_spool_goes_on_where_a_crash_left_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("incoming").join("1");
+        let mut spool = Spool::create(&path, paxos::NodeId(3), 7).expect("a new spool");
+        spool.push(&chunk(0, 0..10, false)).expect("the first");
+        assert!(spool.push(&chunk(2, 20..30, true)).is_err(), "one is missing");
+        let mut damaged = chunk(1, 10..20, false);
+        damaged.crc ^= 1;
+        assert!(spool.push(&damaged).is_err());
+        assert!(spool.push(&chunk(1, 5..8, false)).is_err(), "rows ascend");
+        spool.push(&chunk(1, 10..20, false)).expect("the second");
+        let whole = std::fs::read(&path).expect("a file");
+        let first_end = HEAD_BYTES as usize + CHUNK_HEAD_BYTES + chunk(0, 0..10, false).bytes.len();
+        // However much of the second chunk got there, the first one counts.
+        for cut in [first_end, first_end + 3, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).expect("cut");
+            let spool = Spool::open(&path).expect("the first chunk is there");
+            assert_eq!((spool.next, spool.source.0, spool.session), (1, 3, 7));
+            assert_eq!(spool.last_row, "row0009");
+        }
+        std::fs::write(&path, &whole[..first_end - 1]).expect("cut");
+        assert!(Spool::open(&path).is_none());
+        std::fs::write(&path, &whole).expect("whole");
+        let mut spool = Spool::open(&path).expect("both are there");
+        spool.push(&chunk(2, 20..30, true)).expect("the last");
+        assert!(spool.is_whole && spool.head.is_some());
+        let rows: Vec<_> = spool.rows().expect("a file").map(|row| row.expect("sound").0).collect();
+        assert_eq!(rows.len(), 30);
+        assert_eq!(rows[29], "row0029");
+        spool.remove();
+        assert!(!path.exists());
+    }
+}

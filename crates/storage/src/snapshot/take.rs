@@ -1,0 +1,240 @@
+//! The side that lacks the rows: fetches chunk after chunk, then has fjall take them in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wire::ids::PartitionId;
+
+use super::spool::{Spool, SpoolError};
+use super::{Head, is_within, row_ranges};
+use crate::background;
+use crate::core::Install;
+use crate::driver::Shared;
+use crate::identity::node_of;
+use crate::lsm::LsmError;
+use crate::message::{Ask, Chunk, Message};
+use crate::meta;
+use crate::partition::Partition;
+
+/// A chunk that has not come by now is asked for again.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// So often in a row; then consensus is told, and finds another source or the same again.
+const TRIES_MAX: u32 = 5;
+
+/// Why rows were not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeError {
+    /// What was fetched cannot be read back.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The rows here cannot be read, or new ones not be written.
+    #[error(transparent)]
+    Lsm(#[from] LsmError),
+}
+
+/// Snapshots on their way to this node, each to another partition.
+#[derive(Default)]
+pub(crate) struct Takes {
+    fetches: BTreeMap<PartitionId, Fetch>,
+}
+
+struct Fetch {
+    partition: Arc<Partition>,
+    install: Install,
+    spool: Option<Spool>,
+    /// When the next chunk is to be asked for, again or for the first time.
+    ask_at: Instant,
+    tries: u32,
+}
+
+/// Where a snapshot for a replica is spooled.
+pub(crate) fn spool_path(shared: &Shared, partition: &Partition) -> PathBuf {
+    let name = format!("{}-{}", partition.id, partition.identity.0);
+    shared.dir.join("incoming").join(name)
+}
+
+impl Takes {
+    /// Begins to fetch a snapshot, or goes on with what a life before fetched.
+    pub(crate) fn begin(&mut self, shared: &Shared, partition: Arc<Partition>, install: Install) {
+        let spool = Spool::open(&spool_path(shared, &partition)).filter(|spool| {
+            let reaches = |head: &Head| head.applied.index >= install.at_least;
+            spool.source == install.from && spool.head.as_ref().is_some_and(reaches)
+        });
+        partition.set_installing(true);
+        let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
+        tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
+        let id = partition.id;
+        let fetch = Fetch { partition, install, spool, ask_at: Instant::now(), tries: 0 };
+        self.fetches.insert(id, fetch);
+        self.tick(shared);
+    }
+
+    /// Stops fetching for a replica that goes.
+    pub(crate) fn forget(&mut self, shared: &Shared, partition: &Partition) {
+        self.fetches.retain(|_, fetch| fetch.partition.identity != partition.identity);
+        let _ = std::fs::remove_file(spool_path(shared, partition));
+    }
+
+    /// Asks for what is due; gives up what was asked for too often.
+    pub(crate) fn tick(&mut self, shared: &Shared) {
+        let now = Instant::now();
+        let mut failed = Vec::new();
+        for (id, fetch) in &mut self.fetches {
+            if fetch.ask_at > now {
+                continue;
+            }
+            if fetch.tries >= TRIES_MAX {
+                failed.push(*id);
+                continue;
+            }
+            fetch.tries += 1;
+            fetch.ask_at = now + ASK_TIMEOUT;
+            fetch.ask(shared);
+        }
+        for id in failed {
+            self.fail(shared, id, "no answer");
+        }
+    }
+
+    /// When [`Takes::tick`] next has something to do, at most so far off.
+    pub(crate) fn next_due(&self, at_most: Duration) -> Duration {
+        let now = Instant::now();
+        let due = |fetch: &Fetch| fetch.ask_at.saturating_duration_since(now);
+        self.fetches.values().map(due).fold(at_most, Duration::min)
+    }
+
+    fn fail(&mut self, shared: &Shared, id: PartitionId, why: &str) {
+        let Some(fetch) = self.fetches.remove(&id) else { return };
+        let (node, from) = (shared.id.0, fetch.install.from.0);
+        tracing::info!(node, partition = id.0, from, why, "a snapshot was not fetched");
+        fetch.partition.set_installing(false);
+        shared.with(&fetch.partition, |core, _| core.replica.install_failed());
+    }
+
+    /// The source has no such snapshot any more.
+    pub(crate) fn refused(&mut self, shared: &Shared, id: PartitionId, session: u64) {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        match fetch.spool.take_if(|spool| spool.session == session) {
+            // From the beginning.
+            Some(spool) => {
+                spool.remove();
+                fetch.ask_at = Instant::now();
+            }
+            None if session == 0 => self.fail(shared, id, "refused"),
+            None => {}
+        }
+    }
+
+    /// A chunk came. Takes the rows in when it was the last.
+    pub(crate) fn chunk(
+        &mut self,
+        shared: &Shared,
+        id: PartitionId,
+        chunk: &Chunk,
+    ) -> Result<(), TakeError> {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return Ok(()) };
+        if fetch.partition.identity != chunk.identity || !fetch.expects(shared, chunk)? {
+            return Ok(());
+        }
+        let Some(spool) = &mut fetch.spool else { return Ok(()) };
+        match spool.push(chunk) {
+            Ok(()) => {}
+            // As if it had been lost.
+            Err(SpoolError::Damaged) => {
+                let (node, partition) = (shared.id.0, id.0);
+                tracing::warn!(node, partition, "a damaged part of a snapshot is asked for again");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let bytes = chunk.bytes.len() as u64;
+        shared.counts.snapshot_bytes.fetch_add(bytes, Ordering::Relaxed);
+        fetch.tries = 0;
+        if !spool.is_whole {
+            let pause = bytes as f64 / shared.options.snapshot_rate.max(1) as f64;
+            fetch.ask_at = Instant::now() + Duration::from_secs_f64(pause);
+            return Ok(());
+        }
+        let Some(fetch) = self.fetches.remove(&id) else { return Ok(()) };
+        let Some(spool) = fetch.spool else { return Ok(()) };
+        let took = install(shared, &fetch.partition, &spool);
+        fetch.partition.set_installing(false);
+        spool.remove();
+        if took.is_err() {
+            shared.with(&fetch.partition, |core, _| core.replica.install_failed());
+        }
+        took
+    }
+}
+
+impl Fetch {
+    fn ask(&self, shared: &Shared) {
+        let spool = self.spool.as_ref();
+        let ask = Ask {
+            identity: self.partition.identity,
+            at_least: self.install.at_least,
+            session: spool.map_or(0, |spool| spool.session),
+            number: spool.map_or(0, |spool| spool.next),
+            after: spool.map_or(Bytes::new(), |spool| spool.last_row.clone()),
+        };
+        shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
+    }
+
+    /// Whether the chunk is the next one; begins a spool for the first.
+    fn expects(&mut self, shared: &Shared, chunk: &Chunk) -> Result<bool, TakeError> {
+        match &self.spool {
+            Some(spool) => Ok(spool.session == chunk.session && spool.next == chunk.number),
+            None if chunk.number == 0 => {
+                let path = spool_path(shared, &self.partition);
+                let spool = Spool::create(&path, self.install.from, chunk.session);
+                self.spool = Some(spool.map_err(SpoolError::from)?);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+/// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
+fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
+    let Some(Head { applied, config }) = spool.head.clone() else { return Ok(()) };
+    let started = Instant::now();
+    // What is being flushed is older than the snapshot, and must not come after it.
+    let _no_flush = shared.flushing.lock();
+    let mut generations = Vec::new();
+    let rows = spool.rows().map_err(SpoolError::from)?;
+    let rows = rows.map(|row| {
+        if let Ok((row, _)) = &row
+            && let Some(generation) = meta::generation_of(partition.id, row)
+        {
+            generations.push(generation);
+        }
+        row.map_err(TakeError::from)
+    });
+    let rows = background::run(|| {
+        let says =
+            [meta::applied_row(partition.id, &applied), meta::members_row(partition.id, &config)];
+        let ranges = row_ranges(partition.id, partition.range);
+        let keeps = |row: &[u8]| !is_within(partition.range, row);
+        shared.lsm.replace(&ranges, &keeps, rows, &says.map(|(row, sealed)| (row, Some(sealed))))
+    })?;
+    shared.dead.clear(partition.range);
+    if let Some(fence) = applied.flushed_through {
+        shared.dead.set_fence(partition.range, fence);
+    }
+    for generation in generations {
+        shared.dead.add_generation(partition.range, generation);
+    }
+    let now = shared.clock.now();
+    let dropped = shared.with(partition, |core, _| core.installed(applied, config, now));
+    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
+    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
+    let (node, index, bytes, took) = (shared.id.0, applied.index, spool.bytes(), started.elapsed());
+    let partition = partition.id.0;
+    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
+    Ok(())
+}

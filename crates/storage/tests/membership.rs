@@ -1,0 +1,465 @@
+//! Replicas that come and go: ordered, healed, wiped, damaged; and their rows, which travel as
+//! snapshots.
+
+mod cluster;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, PARTITION, small, text};
+use storage::NodeOptions;
+use wire::ids::NodeId;
+use wire::resp::Reply;
+use wire::service::{DiskFault, NodeFault, Order, StorageService, Stored};
+
+/// Options that flush, cut the log and heal soon.
+fn quick() -> NodeOptions {
+    NodeOptions {
+        heal_after: Duration::from_millis(600),
+        rebuild_after: Duration::from_millis(300),
+        snapshot_chunk_bytes: 4 << 10,
+        ..small()
+    }
+}
+
+/// Enough for several flushes, all kinds of rows, and keys that are deleted again.
+fn fill(cluster: &Cluster, keys: std::ops::Range<u32>) {
+    for i in keys {
+        let value = format!("{i}").repeat(60);
+        assert_eq!(cluster.run(&["SET", &format!("key:{i}"), &value]), Reply::OK);
+        if i % 10 == 0 {
+            cluster.run(&["HSET", &format!("hash:{i}"), "field", &value]);
+            cluster.run(&["SET", &format!("volatile:{i}"), "v", "PX", "100000000"]);
+            cluster.run(&["DEL", &format!("key:{i}")]);
+        }
+    }
+}
+
+fn check(cluster: &Cluster, keys: std::ops::Range<u32>) {
+    for i in keys {
+        let value = text(&format!("{i}").repeat(60));
+        let expected = if i % 10 == 0 { Reply::Null } else { value.clone() };
+        assert_eq!(cluster.get(&format!("key:{i}")), expected, "key:{i}");
+        if i % 10 == 0 {
+            assert_eq!(cluster.run(&["HGET", &format!("hash:{i}"), "field"]), value);
+            let left = cluster.run(&["PTTL", &format!("volatile:{i}")]);
+            assert!(matches!(left, Reply::Integer(ms) if ms > 90_000_000), "{left:?}");
+        }
+    }
+}
+
+fn flush(cluster: &Cluster) {
+    for id in &cluster.ids {
+        if let Some(node) = cluster.nodes.node(*id) {
+            node.flush().expect("a flush");
+        }
+    }
+}
+
+fn fault(cluster: &Cluster, fault: NodeFault) {
+    cluster.nodes.fault(fault).unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+}
+
+fn leader(cluster: &Cluster) -> NodeId {
+    let leads = |id: &&NodeId| cluster.nodes.node(**id).is_some_and(|node| node.leads(PARTITION));
+    *cluster.ids.iter().find(leads).expect("somebody leads")
+}
+
+fn transfer(cluster: &Cluster, node: NodeId) {
+    cluster.order(Order::Transfer { partition: PARTITION, node }).expect("it leads");
+    *cluster.leader.lock().unwrap() = node;
+}
+
+/// Waits until the log of the leader begins behind the first entries.
+fn until_truncated(cluster: &Cluster) {
+    cluster.until("the log is cut", || {
+        flush(cluster);
+        cluster.nodes.status().iter().any(|node| {
+            let first = node.replicas.first();
+            first.is_some_and(|replica| replica.role == "leader" && replica.truncated_index > 100)
+        })
+    });
+}
+
+#[test]
+fn a_replica_is_added_by_snapshot_leads_and_the_old_one_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &quick());
+    fill(&cluster, 0..600);
+    until_truncated(&cluster);
+    let before = cluster.epochs.lock().unwrap().last().copied();
+    let (partition, node) = (PARTITION, NodeId(4));
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    let again = cluster.order(Order::AddReplica { partition, node, log: false });
+    assert!(again.is_err_and(|error| error.contains("has a replica")));
+    fill(&cluster, 600..700);
+    cluster.until("the new one has all rows", || {
+        cluster.settled() == Some((vec![1, 2, 3, 4], vec![]))
+    });
+    assert!(cluster.nodes.status()[3].snapshots_installed == 1, "not by the log");
+    assert!(cluster.epochs.lock().unwrap().last().copied() > before, "the route's epoch rose");
+    transfer(&cluster, NodeId(4));
+    check(&cluster, 0..700);
+    let removed = if leader(&cluster) == NodeId(1) { NodeId(2) } else { NodeId(1) };
+    cluster.order(Order::RemoveReplica { partition, node: removed }).expect("it is removed");
+    cluster.until("the old one is gone", || {
+        let left: Vec<_> = [1, 2, 3, 4].into_iter().filter(|id| *id != removed.0).collect();
+        cluster.settled() == Some((left, vec![]))
+    });
+    check(&cluster, 0..700);
+    // The leader itself: it hands over first.
+    let node = leader(&cluster);
+    cluster.order(Order::RemoveReplica { partition, node }).expect("it is removed");
+    cluster.until("two are left", || cluster.replicas().len() == 2);
+    check(&cluster, 0..700);
+    // And it comes back, under another name.
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    cluster.until("it has all rows", || cluster.settled().is_some_and(|(s, _)| s.len() == 3));
+    transfer(&cluster, node);
+    check(&cluster, 0..700);
+    drop(cluster);
+    // All of that is so after a restart.
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &quick());
+    check(&cluster, 0..700);
+    assert_eq!(cluster.replicas().len(), 3, "{:?}", cluster.replicas());
+}
+
+#[test]
+fn nothing_fails_while_leadership_goes_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    cluster.run(&["SET", "counter", "0"]);
+    let stop = AtomicBool::new(false);
+    let (longest_us, written) = (AtomicU64::new(0), AtomicI64::new(0));
+    let done: i64 = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut done = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                // `run` takes no lost or unknown outcome.
+                done += 1;
+                written.store(done, Ordering::Relaxed);
+                assert_eq!(cluster.run(&["INCR", "counter"]), Reply::Integer(done));
+                longest_us.fetch_max(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            }
+            done
+        });
+        for round in 0..12 {
+            let node = NodeId(round % 3 + 1);
+            cluster.order(Order::Transfer { partition: PARTITION, node }).expect("it leads");
+            assert_eq!(leader(&cluster), node);
+            let before = written.load(Ordering::Relaxed);
+            cluster.until("writes go on", || written.load(Ordering::Relaxed) > before + 3);
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    let longest = Duration::from_micros(longest_us.load(Ordering::Relaxed));
+    println!("{done} increments during 12 hand-overs, the longest took {longest:?}");
+    assert!(longest < Duration::from_secs(1), "{done} in at most {longest:?}");
+    let no_such = cluster.order(Order::Transfer { partition: PARTITION, node: NodeId(9) });
+    assert!(no_such.is_err());
+}
+
+#[test]
+fn a_spare_node_stands_in_and_gets_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 2, &quick());
+    fill(&cluster, 0..400);
+    until_truncated(&cluster);
+    let lost = if leader(&cluster) == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    fault(&cluster, NodeFault::Stop(lost));
+    let began = Instant::now();
+    cluster.until("a log replica", || cluster.replicas().iter().any(|(_, k, _)| *k == "log"));
+    let stands_in = began.elapsed();
+    fill(&cluster, 400..450);
+    cluster.until("a storage replica in its place", || {
+        cluster.settled().is_some_and(|(storage, log)| storage.len() == 3 && log.is_empty())
+    });
+    println!("log replica after {stands_in:?}, storage replica after {:?}", began.elapsed());
+    // Of the group of before one more may be lost.
+    let other = cluster.settled().unwrap().0.into_iter().find(|id| *id <= 3).unwrap();
+    transfer(&cluster, NodeId(other));
+    fault(&cluster, NodeFault::Stop(NodeId(other)));
+    check(&cluster, 0..450);
+    // Who comes back is no member any more, and lets its rows go.
+    fault(&cluster, NodeFault::Start(lost));
+    cluster.until("a whole group", || {
+        cluster.settled().is_some_and(|(storage, log)| storage.len() == 3 && log.is_empty())
+    });
+    check(&cluster, 0..450);
+}
+
+#[test]
+fn without_a_spare_nothing_is_done_about_a_silent_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &quick());
+    fill(&cluster, 0..20);
+    let lost = if leader(&cluster) == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    fault(&cluster, NodeFault::Stop(lost));
+    let epochs = cluster.epochs.lock().unwrap().clone();
+    let until = Instant::now() + 3 * quick().heal_after;
+    let mut i = 20;
+    while Instant::now() < until {
+        fill(&cluster, i..i + 1);
+        i += 1;
+    }
+    assert_eq!(cluster.epochs.lock().unwrap().last(), epochs.last(), "no change of members");
+    fault(&cluster, NodeFault::Start(lost));
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    check(&cluster, 0..i);
+}
+
+#[test]
+fn a_wiped_node_is_given_a_new_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &quick());
+    fill(&cluster, 0..400);
+    until_truncated(&cluster);
+    let wiped = leader(&cluster);
+    let identity = |id: NodeId| {
+        let status = cluster.nodes.status();
+        let node = status.iter().find(|status| status.node == id).unwrap();
+        node.replicas.first().map(|replica| replica.identity)
+    };
+    let before = identity(wiped).unwrap();
+    fault(&cluster, NodeFault::Wipe(wiped));
+    fill(&cluster, 400..420);
+    fault(&cluster, NodeFault::Start(wiped));
+    cluster.until("it has its rows again", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    assert!(identity(wiped).unwrap() > before, "never under the name of before");
+    transfer(&cluster, wiped);
+    check(&cluster, 0..420);
+}
+
+#[test]
+fn a_member_that_is_away_for_long_gets_a_snapshot_and_the_log_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { log_bytes: 1 << 20, ..quick() };
+    let cluster = Cluster::open(dir.path(), 3, &options);
+    fill(&cluster, 0..10);
+    let away = if leader(&cluster) == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    fault(&cluster, NodeFault::Stop(away));
+    let value = "x".repeat(20_000);
+    for i in 0..400 {
+        cluster.run(&["SET", &format!("large:{i}"), &value]);
+    }
+    until_truncated(&cluster);
+    fault(&cluster, NodeFault::Start(away));
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    let installed = cluster.nodes.status()[away.0 as usize - 1].snapshots_installed;
+    assert_eq!(installed, 1, "the log was gone");
+    transfer(&cluster, away);
+    check(&cluster, 0..10);
+    assert_eq!(cluster.get("large:7"), text(&value));
+}
+
+#[test]
+fn a_snapshot_goes_on_after_its_taker_starts_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // Slow enough to be met in the middle.
+    let options = NodeOptions { snapshot_rate: 60_000, ..quick() };
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &options);
+    fill(&cluster, 0..400);
+    until_truncated(&cluster);
+    let (partition, node) = (PARTITION, NodeId(4));
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    let fetched = || cluster.nodes.status()[3].snapshot_bytes;
+    cluster.until("some of it came", || fetched() > 30_000);
+    fault(&cluster, NodeFault::Stop(node));
+    let spool = dir.path().join("node-4").join("incoming");
+    let kept = std::fs::read_dir(&spool).unwrap().next().expect("a spool").unwrap();
+    let kept = kept.metadata().unwrap().len();
+    assert!(kept > 30_000);
+    fault(&cluster, NodeFault::Start(node));
+    let all = vec![1, 2, 3, 4];
+    cluster.until("the rest came", || cluster.settled() == Some((all.clone(), vec![])));
+    let rest = fetched();
+    let given: u64 = cluster.nodes.status().iter().map(|node| node.snapshots_given).sum();
+    assert!(given == 1 && rest > 0, "one snapshot, {kept} bytes and then {rest}");
+    let whole = std::fs::read_dir(&spool).map_or(0, Iterator::count);
+    assert_eq!(whole, 0, "the spool goes when the rows are there");
+    transfer(&cluster, node);
+    check(&cluster, 0..400);
+}
+
+#[test]
+fn rows_that_were_there_before_do_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { log_bytes: 1 << 20, ..quick() };
+    let cluster = Cluster::open(dir.path(), 3, &options);
+    fill(&cluster, 0..200);
+    flush(&cluster);
+    let away = if leader(&cluster) == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    fault(&cluster, NodeFault::Stop(away));
+    for i in 0..200 {
+        cluster.run(&["DEL", &format!("key:{i}"), &format!("hash:{i}"), &format!("volatile:{i}")]);
+    }
+    for i in 0..200 {
+        cluster.run(&["SET", "large", &"x".repeat(20_000 + i)]);
+    }
+    until_truncated(&cluster);
+    fault(&cluster, NodeFault::Start(away));
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    assert_eq!(cluster.nodes.status()[away.0 as usize - 1].snapshots_installed, 1);
+    transfer(&cluster, away);
+    assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(1));
+    for i in 0..200 {
+        assert_eq!(cluster.get(&format!("key:{i}")), Reply::Null, "key:{i}");
+    }
+    let keys = cluster.run(&["SCAN", "0", "COUNT", "1000"]);
+    assert_eq!(keys, Reply::Array(vec![text("0"), Reply::Array(vec![text("large")])]));
+}
+
+/// Flips bytes of a file, every so many.
+fn flip(path: &Path, from: usize, every: usize) -> usize {
+    let mut bytes = std::fs::read(path).unwrap();
+    let mut flipped = 0;
+    for at in (from..bytes.len()).step_by(every).filter(|at| *at < from + 100 * every) {
+        if bytes[at] != 0 {
+            bytes[at] ^= 0x41;
+            flipped += 1;
+        }
+    }
+    std::fs::write(path, bytes).unwrap();
+    flipped
+}
+
+#[test]
+fn damaged_entries_are_repaired_by_peers() {
+    let dir = tempfile::tempdir().unwrap();
+    let never = NodeOptions { memtable_bytes: 64 << 20, ..quick() };
+    let cluster = Cluster::open(dir.path(), 3, &never);
+    fill(&cluster, 0..100);
+    let damaged = leader(&cluster);
+    fault(&cluster, NodeFault::Stop(damaged));
+    fill(&cluster, 100..110);
+    for at in [1_000, 20_000, 30_000] {
+        fault(&cluster, NodeFault::Corrupt(damaged, Stored::Log, at));
+    }
+    fault(&cluster, NodeFault::Start(damaged));
+    let status = || cluster.nodes.status()[damaged.0 as usize - 1].clone();
+    assert!(status().damaged_entries > 0, "nothing that counts was damaged");
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    transfer(&cluster, damaged);
+    check(&cluster, 0..110);
+    // It is on disk again: another start finds nothing wrong.
+    flush(&cluster);
+    fault(&cluster, NodeFault::Stop(damaged));
+    fault(&cluster, NodeFault::Start(damaged));
+    assert_eq!(status().damaged_entries, 0);
+}
+
+#[test]
+fn a_log_that_lost_what_it_cannot_name_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &quick());
+    fill(&cluster, 0..200);
+    let damaged = leader(&cluster);
+    fault(&cluster, NodeFault::Stop(damaged));
+    let log = dir.path().join(format!("node-{damaged}")).join("log");
+    for file in std::fs::read_dir(&log).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("wal-") && name.ends_with(".seg") {
+            // Both copies of the header.
+            flip(&path, 0, 1 << 30);
+            flip(&path, 4096, 1 << 30);
+        }
+        if name.ends_with(".idx") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    fault(&cluster, NodeFault::Start(damaged));
+    cluster.until("it has its rows again", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    transfer(&cluster, damaged);
+    check(&cluster, 0..200);
+    assert!(log.with_extension("damaged").exists(), "put aside for a person to look at");
+}
+
+#[test]
+fn damaged_rows_are_never_served_and_fetched_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = NodeOptions { rows: storage::RowBudget::new(1 << 10), ..quick() };
+    let mut options = NodeOptions { lsm: Default::default(), ..options };
+    options.lsm.cache_bytes = 1 << 10;
+    let cluster = Cluster::open(dir.path(), 3, &options);
+    fill(&cluster, 0..400);
+    flush(&cluster);
+    let damaged = leader(&cluster);
+    let tables = dir.path().join(format!("node-{damaged}/lsm/keyspaces"));
+    let mut flipped = 0;
+    for keyspace in std::fs::read_dir(&tables).unwrap() {
+        let Ok(files) = std::fs::read_dir(keyspace.unwrap().path().join("tables")) else {
+            continue;
+        };
+        for file in files {
+            flipped += flip(&file.unwrap().path(), 50, 400);
+        }
+    }
+    assert!(flipped > 0);
+    // The damaged leader is asked: what it answers is right, or somebody else does.
+    check(&cluster, 0..400);
+    let status = || cluster.nodes.status()[damaged.0 as usize - 1].clone();
+    cluster.until("it has its rows again", || {
+        let fresh = status().snapshots_installed > 0 && !status().rows_damaged;
+        fresh && cluster.settled() == Some((vec![1, 2, 3], vec![]))
+    });
+    transfer(&cluster, damaged);
+    check(&cluster, 0..400);
+}
+
+#[test]
+fn a_disk_that_refuses_stops_the_node_and_the_others_go_on() {
+    for disk in [DiskFault::Error, DiskFault::Full] {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::open(dir.path(), 3, &quick());
+        fill(&cluster, 0..50);
+        let broken = leader(&cluster);
+        fault(&cluster, NodeFault::Disk(broken, disk));
+        // The write that meets it has no known outcome.
+        cluster.evaluate(&["SET", "meets", "it"]);
+        cluster.until("the node stops", || {
+            !cluster.nodes.node(broken).expect("still in its seat").is_running()
+        });
+        fill(&cluster, 50..100);
+        fault(&cluster, NodeFault::Disk(broken, DiskFault::None));
+        fault(&cluster, NodeFault::Start(broken));
+        cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+        check(&cluster, 0..100);
+    }
+}
+
+#[test]
+fn a_paused_leader_answers_nothing_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    cluster.run(&["SET", "k", "old"]);
+    let paused = leader(&cluster);
+    fault(&cluster, NodeFault::Pause(paused));
+    let held = std::thread::scope(|scope| {
+        // It believes in its lease when it is asked, and stands still before it answers.
+        let held = scope.spawn(|| cluster.evaluate_at(paused, &["GET", "k"]));
+        cluster.until("another one leads", || leader_but(&cluster, paused).is_some());
+        *cluster.leader.lock().unwrap() = leader_but(&cluster, paused).unwrap();
+        cluster.run(&["SET", "k", "new"]);
+        fault(&cluster, NodeFault::Resume(paused));
+        held.join().unwrap()
+    });
+    assert_eq!(held.map(|(reply, _)| reply), None);
+    *cluster.leader.lock().unwrap() = paused;
+    for _ in 0..100 {
+        if let Some((reply, _)) = cluster.evaluate(&["GET", "k"]) {
+            assert_eq!(reply, text("new"));
+        }
+    }
+    cluster.until("it goes on", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+}
+
+fn leader_but(cluster: &Cluster, paused: NodeId) -> Option<NodeId> {
+    let leads = |id: &&NodeId| {
+        **id != paused && cluster.nodes.node(**id).is_some_and(|node| node.leads(PARTITION))
+    };
+    cluster.ids.iter().find(leads).copied()
+}
