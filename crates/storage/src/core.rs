@@ -11,6 +11,7 @@ mod blocked;
 mod handler;
 mod limits;
 mod member;
+mod report;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -257,31 +258,6 @@ impl Core {
         };
         core.reset_tip();
         core
-    }
-
-    pub(crate) fn flush_epoch(&self) -> u64 {
-        self.flush_epoch
-    }
-
-    pub(crate) fn applied(&self) -> &Applied {
-        &self.applied
-    }
-
-    pub(crate) fn flushed_index(&self) -> u64 {
-        self.flushed_index
-    }
-
-    pub(crate) fn tip_counters(&self) -> Counters {
-        self.tip.counters
-    }
-
-    pub(crate) fn expired_keys(&self) -> u64 {
-        self.expired_keys
-    }
-
-    /// Campaigns and leaderships of this replica since its node started.
-    pub(crate) fn elections(&self) -> (u64, u64) {
-        (self.elections, self.leaderships)
     }
 
     /// Keys that calls wait for, and of these those whose end is waited for, too.
