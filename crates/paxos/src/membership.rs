@@ -57,7 +57,7 @@ impl Replica {
             return Err(ChangeError::NotLeader);
         }
         let State::Leader(leadership) = &self.state else { return Err(ChangeError::NotLeader) };
-        if self.config.is_joint() || leadership.is_closed() {
+        if self.config.is_joint() || leadership.is_closed() || self.reserved {
             return Err(ChangeError::InProgress);
         }
         let mut joint = self.config.joint(members).map_err(ChangeError::Invalid)?;
@@ -65,6 +65,20 @@ impl Replica {
             joint = joint.settled();
         }
         Ok(self.propose_config(&joint))
+    }
+
+    /// Tells that the host has begun something that [`Replica::propose`] is to put at
+    /// [`Replica::next_index`]: this replica proposes nothing of its own there until
+    /// [`Replica::release_next`].
+    pub fn reserve_next(&mut self) {
+        self.reserved = true;
+    }
+
+    /// Ends [`Replica::reserve_next`]: the host proposed it, or gave it up. What waited for that is
+    /// proposed now.
+    pub fn release_next(&mut self) {
+        self.reserved = false;
+        self.end_change();
     }
 
     fn propose_config(&mut self, config: &Config) -> Index {
@@ -79,7 +93,7 @@ impl Replica {
     pub(crate) fn end_change(&mut self) {
         let State::Leader(leadership) = &self.state else { return };
         let own_chosen = self.chosen >= leadership.serve_from;
-        if !self.config.is_joint() || leadership.is_closed() || !own_chosen {
+        if !self.config.is_joint() || leadership.is_closed() || !own_chosen || self.reserved {
             return;
         }
         let settled = self.config.settled();
@@ -202,6 +216,13 @@ impl Replica {
     }
 
     // Snapshots.
+
+    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
+    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
+    /// state machine lacks is kept.
+    pub fn let_go(&mut self, index: Index) {
+        self.droppable = self.droppable.max(index);
+    }
 
     /// Tells a member that only a snapshot helps.
     pub(crate) fn send_truncated(&mut self, to: NodeId, first: Index) {

@@ -82,6 +82,8 @@ pub struct Replica {
     pub(crate) quorums: Quorums,
     /// The record that holds the configuration.
     pub(crate) config_token: u64,
+    /// The host has promised somebody the next index.
+    pub(crate) reserved: bool,
     /// The host fetches a snapshot.
     pub(crate) installing: bool,
     /// Members that know of this replica's removal, by position.
@@ -176,6 +178,7 @@ impl Replica {
             quorums: Quorums::of(&config),
             config,
             config_token: 0,
+            reserved: false,
             installing: false,
             confirmed: 0,
             state: State::Follower { asking: None },
@@ -325,13 +328,6 @@ impl Replica {
             }
             _ => {}
         }
-    }
-
-    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
-    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
-    /// state machine lacks is kept.
-    pub fn let_go(&mut self, index: Index) {
-        self.droppable = self.droppable.max(index);
     }
 
     /// Takes a message from another member.

@@ -471,6 +471,8 @@ impl Core {
     /// The same, of effects that nobody waits for.
     fn join_unseen(&mut self, mut effects: Effects) -> Gate {
         let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
+        // Versions of the effects name the index: no configuration may come in between.
+        self.replica.reserve_next();
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
@@ -586,9 +588,11 @@ impl Core {
         let bytes = builder.finish(self.now_ms, self.tip.counters);
         let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
         assert_eq!(proposed.0, index, "only this core proposes in this group");
+        self.replica.release_next();
     }
 
     fn lose(&mut self, open: OpenBatch, actions: &mut Actions) {
+        self.replica.release_next();
         if let Some(waiters) = self.waiters.get_mut(&open.index) {
             for waiter in waiters.extract_if(.., |waiter| waiter.batch == open.builder.id()) {
                 actions.wakes.push((waiter.wake, GateOutcome::Lost));

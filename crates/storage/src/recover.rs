@@ -408,15 +408,20 @@ pub fn damage_a_file(dir: &Path, table: bool, at: u64) -> std::io::Result<(PathB
         }
     }
     files.sort();
-    let path = files.get(at as usize % files.len().max(1)).ok_or_else(none)?.clone();
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut &file, &mut bytes)?;
-    // Of a log: where records are, which the header's two copies precede.
-    let first = if table { 0 } else { wal::FIRST_RECORD_AT };
-    let used = || (first..bytes.len()).filter(|at| bytes[*at] != 0);
-    let offset = used().nth(at as usize % used().count().max(1)).ok_or_else(none)?;
-    file.write_all_at(&[bytes[offset] ^ 0x41], offset as u64)?;
-    file.sync_all()?;
-    Ok((path, offset as u64))
+    let count = files.len().max(1);
+    files.rotate_left(at as usize % count);
+    for path in files {
+        let bytes = std::fs::read(&path)?;
+        // Of a log: where records are, which the header's two copies precede. A segment made ahead
+        // of need has none.
+        let first = if table { 0 } else { wal::FIRST_RECORD_AT };
+        let used = || (first..bytes.len()).filter(|at| bytes[*at] != 0);
+        if let Some(offset) = used().nth(at as usize % used().count().max(1)) {
+            let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+            file.write_all_at(&[bytes[offset] ^ 0x41], offset as u64)?;
+            file.sync_all()?;
+            return Ok((path, offset as u64));
+        }
+    }
+    Err(none())
 }
