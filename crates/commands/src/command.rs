@@ -343,6 +343,7 @@ pub enum Session {
     Watch,
     Unwatch,
     Shutdown,
+    Swapdb,
     Monitor,
     Subscribe,
     Unsubscribe,

@@ -51,7 +51,12 @@ pub(crate) struct Job {
 /// A call or a transaction, on its own memory.
 enum Task {
     Call(CommandId, Vec<Bytes>),
-    Transaction(Vec<Watched>, Vec<(CommandId, Vec<Bytes>)>),
+    Transaction {
+        watched: Vec<Watched>,
+        commands: Vec<(CommandId, Vec<Bytes>)>,
+        /// The keys that are looked at behind the commands.
+        looked_at: Vec<Bytes>,
+    },
 }
 
 impl From<&Call<'_>> for Job {
@@ -62,13 +67,14 @@ impl From<&Call<'_>> for Job {
 
 impl From<&Transaction<'_>> for Job {
     fn from(transaction: &Transaction<'_>) -> Job {
-        let work = match transaction.work {
-            Work::Look(_) => Task::Transaction(Vec::new(), Vec::new()),
-            Work::Run { watched, commands } => {
-                let commands = commands.iter().map(|(id, args)| (*id, args.to_vec()));
-                Task::Transaction(watched.to_vec(), commands.collect())
-            }
+        let commands = transaction.work.commands().iter();
+        let commands = commands.map(|(id, args)| (*id, args.to_vec())).collect();
+        let looked_at = match transaction.work {
+            Work::RunThenLook { keys, .. } => keys.to_vec(),
+            Work::Look(_) | Work::Run { .. } => Vec::new(),
         };
+        let watched = transaction.work.watched().to_vec();
+        let work = Task::Transaction { watched, commands, looked_at };
         Job { work, origin: transaction.origin }
     }
 }
@@ -89,7 +95,7 @@ impl Job {
         };
         let found = match &self.work {
             Task::Call(id, args) => script(*id, args),
-            Task::Transaction(_, commands) => {
+            Task::Transaction { commands, .. } => {
                 commands.iter().find_map(|(id, args)| script(*id, args))
             }
         };
@@ -107,9 +113,11 @@ impl Job {
                 Run::Script(what) => script::run(stage, (view, view), next_version, (what, args)),
                 _ => unreachable!("only scripts are slow"),
             },
-            Task::Transaction(watched, commands) => {
+            Task::Transaction { watched, commands, looked_at } => {
                 let commands: Vec<_> = commands.iter().map(|(id, args)| (*id, &args[..])).collect();
-                let work = Work::Run { watched, commands: &commands };
+                // Without such keys it is `Work::Run`.
+                let commands = &commands[..];
+                let work = Work::RunThenLook { watched, commands, keys: looked_at };
                 match transaction::evaluate(stage, view, Some(next_version), work) {
                     Ok(done) => done,
                     Err(error) => (error.into(), None),
