@@ -123,6 +123,7 @@ impl Replica {
         self.outputs.push_back(Output::ConfigChanged { config: config.clone() });
         let index = config.index;
         self.config = config;
+        self.forget_removed();
         let (me, now) = (self.me, self.now);
         match &mut self.state {
             // Positions have moved: what was counted by them is void.
@@ -133,6 +134,8 @@ impl Replica {
             }
             State::Leader(leadership) => {
                 leadership.config_open = false;
+                // There are others to tell.
+                leadership.rouse(now);
                 leadership.move_positions(&before, &self.members);
                 if leadership.inherits() {
                     // What may have been accepted above this index, other members know.
@@ -181,7 +184,7 @@ impl Replica {
         is_outdated
     }
 
-    fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         !self.config.is_joint()
             && self.config.kind(self.me).is_none()
             && self.me <= self.config.newest
@@ -294,12 +297,12 @@ impl Leadership {
     fn move_positions(&mut self, before: &[NodeId], after: &[NodeId]) {
         let was = |id: &NodeId| before.iter().position(|other| other == id);
         let from: Vec<_> = after.iter().map(was).collect();
-        let (acknowledged, flushed, known) = (&self.acknowledged, &self.flushed, &self.known);
+        let (supports, flushed, known) = (&self.supports, &self.flushed, &self.known);
         let moved = (
-            from.iter().map(|at| at.and_then(|at| acknowledged[at])).collect(),
+            from.iter().map(|at| at.and_then(|at| supports[at].clone())).collect(),
             from.iter().map(|at| at.and_then(|at| flushed[at])).collect(),
             from.iter().map(|at| at.map_or(Index(0), |at| known[at])).collect(),
         );
-        (self.acknowledged, self.flushed, self.known) = moved;
+        (self.supports, self.flushed, self.known) = moved;
     }
 }
