@@ -32,6 +32,11 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
             }
             pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
         }
+        Reply::Attributes(pairs) if resp3 => {
+            header(b'|', pairs.len(), out);
+            pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
+        }
+        Reply::Attributes(_) => {}
         Reply::Keyed(pairs) if resp3 => {
             header(b'%', pairs.len(), out);
             pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
