@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use benches::{cold_cache, load, side_by_side, soak, ycsb};
+use benches::{cold_cache, failover, load, side_by_side, soak, ycsb};
 
 const USAGE: &str = "\
 side-by-side                  Evenkeel beside Redis, by redis-benchmark: about six minutes
@@ -21,6 +21,8 @@ load                          a large load at a steady rate, memory, restart: 4 
 ycsb                          latency against rate, workloads A and B: 6 minutes, docs/ycsb.svg
     --keys N --seconds N      keys (500000), seconds for each rate (5)
     --replicas N --svg PATH   copies (3), where the chart goes
+failover                      gaps in writes when nodes are lost, and healing: ten minutes
+    --events N                events of each kind (30)
 soak                          full load for a long time: memory, descriptors, latency, files
     --minutes N --replicas N  how long (10), copies (3)
 
@@ -77,6 +79,7 @@ fn main() -> Result<()> {
         "cold-cache" => run_cold_cache(&mut options),
         "load" => run_load(&mut options),
         "ycsb" => run_ycsb(&mut options),
+        "failover" => run_failover(&mut options),
         "soak" => run_soak(&mut options),
         _ => bail!("unknown bench {name:?}\n{USAGE}"),
     }
@@ -125,6 +128,15 @@ fn run_ycsb(options: &mut Options) -> Result<()> {
     options.set("svg", &mut plan.svg)?;
     ensure!(plan.keys > 1 && seconds > 0.0, "that measures nothing");
     plan.step = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    options.end()?;
+    run(&plan)
+}
+
+fn run_failover(options: &mut Options) -> Result<()> {
+    use failover::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("events", &mut plan.events)?;
+    ensure!(plan.events > 0, "--events 0 measures nothing");
     options.end()?;
     run(&plan)
 }

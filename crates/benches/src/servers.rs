@@ -24,6 +24,8 @@ pub enum Seat {
     Evenkeel(u8),
     /// The same, with so many MiB of memory to use.
     EvenkeelWithin(u8, u32),
+    /// Three replicas on so many storage nodes, with faults to inject and one table.
+    EvenkeelNodes(u8),
     /// Redis that keeps nothing.
     RedisMemory,
     /// Redis that syncs its append-only file before each reply.
@@ -37,6 +39,7 @@ impl Seat {
             Seat::Evenkeel(replicas) | Seat::EvenkeelWithin(replicas, _) => {
                 format!("Evenkeel ×{replicas}")
             }
+            Seat::EvenkeelNodes(nodes) => format!("Evenkeel on {nodes} nodes"),
             Seat::RedisMemory => "Redis".to_owned(),
             Seat::RedisSynced => "Redis, fsync always".to_owned(),
         }
@@ -45,6 +48,10 @@ impl Seat {
     fn command(self, port: u16, dir: &Path) -> Result<Command> {
         let (program, own): (PathBuf, &[&str]) = match self {
             Seat::Evenkeel(_) | Seat::EvenkeelWithin(..) => (evenkeel_binary()?, &[]),
+            Seat::EvenkeelNodes(_) => (
+                evenkeel_binary()?,
+                &["--enable-faults", "--databases", "1", "--loglevel", "error"],
+            ),
             Seat::RedisMemory => ("redis-server".into(), &["--save", "", "--appendonly", "no"]),
             Seat::RedisSynced => (
                 "redis-server".into(),
@@ -55,6 +62,9 @@ impl Seat {
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(dir);
         if let Seat::Evenkeel(replicas) | Seat::EvenkeelWithin(replicas, _) = self {
             command.args(["--replicas", &replicas.to_string(), "--loglevel", "warn"]);
+        }
+        if let Seat::EvenkeelNodes(nodes) = self {
+            command.args(["--nodes", &nodes.to_string()]);
         }
         if let Seat::EvenkeelWithin(_, memory_mb) = self {
             command.arg(format!("--memory={memory_mb}mb"));

@@ -163,6 +163,7 @@ static GROUPS: &[DocGroup] = &[
     DocGroup { name: "bitmap", category: Some("bitmap"), docs: BITMAP },
     DocGroup { name: "generic", category: Some("keyspace"), docs: GENERIC },
     DocGroup { name: "transactions", category: Some("transaction"), docs: TRANSACTIONS },
+    DocGroup { name: "pubsub", category: None, docs: PUBSUB },
     DocGroup { name: "connection", category: Some("connection"), docs: CONNECTION },
     DocGroup { name: "server", category: None, docs: SERVER },
     DocGroup { name: "server", category: None, docs: ACL },
@@ -430,11 +431,31 @@ const TRANSACTIONS: &[Doc] = &[
 ];
 
 #[rustfmt::skip]
+const PUBSUB: &[Doc] = &[
+    doc("PSUBSCRIBE", "2.0.0", "O(N) where N is the number of patterns", "pattern...", "Has messages to channels that match patterns sent to the connection."),
+    doc("PUBLISH", "2.0.0", "O(N+M) where N is the number of subscribers and M the number of all patterns", "channel:string message:string", "Sends a message to those who subscribe to a channel."),
+    doc("PUBSUB", "2.8.0", BY_SUBCOMMAND, "", "Looks at subscriptions."),
+    doc("PUBSUB|CHANNELS", "2.8.0", "O(N) where N is the number of channels", "[pattern]", "Returns the channels that have subscribers."),
+    doc("PUBSUB|HELP", "6.2.0", "O(1)", "", HELP),
+    doc("PUBSUB|NUMPAT", "2.8.0", "O(1)", "", "Returns the number of patterns that have subscribers."),
+    doc("PUBSUB|NUMSUB", "2.8.0", "O(N) where N is the number of channels asked for", "[channel:string...]", "Returns the number of subscribers of channels."),
+    doc("PUBSUB|SHARDCHANNELS", "7.0.0", "O(N) where N is the number of shard channels", "[pattern]", "Returns the shard channels that have subscribers."),
+    doc("PUBSUB|SHARDNUMSUB", "7.0.0", "O(N) where N is the number of shard channels asked for", "[shardchannel:string...]", "Returns the number of subscribers of shard channels."),
+    doc("PUNSUBSCRIBE", "2.0.0", "O(N) where N is the number of patterns", "[pattern...]", "Ends subscriptions to patterns, or all of them."),
+    doc("SPUBLISH", "7.0.0", "O(N) where N is the number of subscribers", "shardchannel:string message:string", "Sends a message to those who subscribe to a shard channel."),
+    doc("SSUBSCRIBE", "7.0.0", "O(N) where N is the number of channels", "shardchannel:string...", "Has messages to shard channels sent to the connection."),
+    doc("SUBSCRIBE", "2.0.0", "O(N) where N is the number of channels", "channel:string...", "Has messages to channels sent to the connection."),
+    doc("SUNSUBSCRIBE", "7.0.0", "O(N) where N is the number of channels", "[shardchannel:string...]", "Ends subscriptions to shard channels, or all of them."),
+    doc("UNSUBSCRIBE", "2.0.0", "O(N) where N is the number of channels", "[channel:string...]", "Ends subscriptions to channels, or all of them."),
+];
+
+#[rustfmt::skip]
 const CONNECTION: &[Doc] = &[
     doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
     doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
+    doc("CLIENT|CACHING", "6.0.0", "O(1)", "<YES | NO>", "Has the keys of the next command tracked, or not."),
     doc("CLIENT|GETNAME", "2.6.9", "O(1)", "", "Returns the name of the connection."),
-    doc("CLIENT|GETREDIR", "6.0.0", "O(1)", "", "Returns the connection that invalidations go to: -1, as nothing is tracked."),
+    doc("CLIENT|GETREDIR", "6.0.0", "O(1)", "", "Returns the connection that is told of keys that change."),
     doc("CLIENT|HELP", "5.0.0", "O(1)", "", HELP),
     doc("CLIENT|ID", "5.0.0", "O(1)", "", "Returns the number of the connection."),
     doc("CLIENT|INFO", "6.2.0", "O(1)", "", "Describes the connection."),
@@ -446,6 +467,8 @@ const CONNECTION: &[Doc] = &[
     doc("CLIENT|REPLY", "3.2.0", "O(1)", "<ON | OFF | SKIP>", "Says whether replies are sent."),
     doc("CLIENT|SETINFO", "7.2.0", "O(1)", "<LIB-NAME libname | LIB-VER libver>", "Says which client library this is."),
     doc("CLIENT|SETNAME", "2.6.9", "O(1)", "connection-name", "Names the connection."),
+    doc("CLIENT|TRACKING", "6.0.0", "O(1)", "<ON | OFF> [REDIRECT client-id] [PREFIX prefix:string]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]", "Tells the connection of keys that it has read and that change."),
+    doc("CLIENT|TRACKINGINFO", "6.2.0", "O(1)", "", "Returns how the connection is told of keys that change."),
     doc("CLIENT|UNBLOCK", "5.0.0", "O(1)", "client-id:integer [TIMEOUT | ERROR]", "Ends the waiting of a connection that a command blocks."),
     doc("CLIENT|UNPAUSE", "6.2.0", "O(1)", "", "Ends CLIENT PAUSE."),
     doc("ECHO", "1.0.0", "O(1)", "message", "Returns its argument."),
@@ -501,6 +524,7 @@ const SERVER: &[Doc] = &[
     doc("MEMORY|PURGE", "4.0.0", "O(1)", "", "Gives unused memory back to the system."),
     doc("MEMORY|STATS", "4.0.0", "O(N) where N is the number of nodes", "", "Returns what memory is used for."),
     doc("MEMORY|USAGE", "4.0.0", "O(1)", "key [SAMPLES count]", "Returns the bytes of a key's rows."),
+    doc("MONITOR", "1.0.0", "O(1)", "", "Has every command that the router runs shown to the connection."),
     doc("SHUTDOWN", "1.0.0", "O(1)", "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", "Stops the server."),
     doc("SLOWLOG", "2.2.12", BY_SUBCOMMAND, "", "Looks at slow commands."),
     doc("SLOWLOG|GET", "2.2.12", "O(N) where N is the number of entries returned", "[count]", "Returns slow commands."),

@@ -102,6 +102,24 @@ pub enum CommandError {
     /// CLIENT SETINFO met a value with blanks or unprintable characters.
     #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
     SetinfoValue(Echo),
+    /// A connection of RESP2 that subscribes was given another command; its name in lower case.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+         allowed in this context"
+    )]
+    Subscribed(String),
+    /// CLIENT TRACKING was given a prefix that overlaps with one that it knows already.
+    #[error(
+        "ERR Prefix '{0}' overlaps with an existing prefix '{1}'. Prefixes for a single client must \
+         not overlap."
+    )]
+    PrefixKnown(Echo, Echo),
+    /// CLIENT TRACKING was given two prefixes that overlap.
+    #[error(
+        "ERR Prefix '{0}' overlaps with another provided prefix '{1}'. Prefixes for a single client \
+         must not overlap."
+    )]
+    PrefixesOverlap(Echo, Echo),
     /// CLIENT LIST or KILL met a type of connection that does not exist.
     #[error("ERR Unknown client type '{0}'")]
     ClientType(Echo),
@@ -532,6 +550,40 @@ impl CommandError {
         CommandError::text("ERR Errors trying to SHUTDOWN. Check logs.");
     pub const CROSS_PARTITION: CommandError = CommandError::text(
         "CROSSSLOT the keys lie in different partitions; give them one {tag} to use them together",
+    );
+    pub const MONITOR_IN_MULTI: CommandError =
+        CommandError::text("ERR MONITOR isn't allowed for DENY BLOCKING client");
+    pub const SSUBSCRIBE_IN_MULTI: CommandError =
+        CommandError::text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+    pub const MONITORS: CommandError =
+        CommandError::text("ERR Replica can't interact with the keyspace");
+    pub const CACHING_UNTRACKED: CommandError = CommandError::text(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+         mode enabled",
+    );
+    pub const CACHING_YES: CommandError = CommandError::text(
+        "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.",
+    );
+    pub const CACHING_NO: CommandError = CommandError::text(
+        "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.",
+    );
+    pub const REDIRECT_TWICE: CommandError =
+        CommandError::text("ERR A client can only redirect to a single other client");
+    pub const REDIRECT_TO_NOBODY: CommandError =
+        CommandError::text("ERR The client ID you want redirect to does not exist");
+    pub const PREFIX_WITHOUT_BCAST: CommandError =
+        CommandError::text("ERR PREFIX option requires BCAST mode to be enabled");
+    pub const BCAST_SWITCHED: CommandError = CommandError::text(
+        "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+         re-enabling it with a different mode.",
+    );
+    pub const BCAST_WITH_OPT: CommandError =
+        CommandError::text("ERR OPTIN and OPTOUT are not compatible with BCAST");
+    pub const OPTIN_AND_OPTOUT: CommandError =
+        CommandError::text("ERR You can't specify both OPTIN mode and OPTOUT mode");
+    pub const OPT_SWITCHED: CommandError = CommandError::text(
+        "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
+         re-enabling it with a different mode.",
     );
     pub const MULTI_NESTED: CommandError = CommandError::text("ERR MULTI calls can not be nested");
     pub const EXEC_WITHOUT_MULTI: CommandError = CommandError::text("ERR EXEC without MULTI");

@@ -18,6 +18,7 @@ mod expiry;
 mod families;
 pub mod glob;
 mod keys;
+pub mod notes;
 pub mod rows;
 pub mod table;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
+use crate::notes::{Notes, Notice, Wanted};
 use crate::view::{Direction, View, ViewError};
 
 /// What a partition counts about its keys; changed in the batch that changes the keys.
@@ -45,6 +46,8 @@ pub struct Effects {
     pub expired: u64,
     /// The version the next transaction of the same batch starts with.
     pub next_version: Version,
+    /// Events of keys. Not replicated: who evaluates tells of them, once the rest is durable.
+    pub notices: Vec<Notice>,
 }
 
 impl Effects {
@@ -64,6 +67,7 @@ pub struct Txn<'a> {
     counters: Counters,
     expired: u64,
     next_version: Version,
+    notes: Notes,
 }
 
 /// Most transactions write one or two rows: those stay in one sorted allocation that leaves as the
@@ -139,7 +143,13 @@ impl<'a> Txn<'a> {
             counters: base.counters(),
             expired: 0,
             next_version,
+            notes: Notes::new(base.notes().wanted()),
         }
+    }
+
+    /// Notes an event of a key, if it is wanted.
+    pub fn note(&self, class: Wanted, event: &'static str, key: &[u8]) {
+        self.notes.note(class, event, key);
     }
 
     /// A version of its own for a header write or a new collection.
@@ -185,6 +195,7 @@ impl<'a> Txn<'a> {
         self.counters = effects.counters;
         self.expired += effects.expired;
         self.next_version = effects.next_version;
+        self.notes.extend(effects.notices);
     }
 
     /// The version that its next write gets.
@@ -211,6 +222,7 @@ impl<'a> Txn<'a> {
             counters: self.counters,
             expired: self.expired,
             next_version: self.next_version,
+            notices: self.notes.take(),
         }
     }
 }
@@ -262,6 +274,10 @@ impl View for Txn<'_> {
 
     fn random(&self) -> u64 {
         self.base.random()
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
+use crate::notes::Notes;
 use crate::txn::{Counters, Effects};
 
 /// A stored row: its key and its value.
@@ -62,6 +63,8 @@ pub trait View {
     fn flushed_through(&self) -> Option<Version>;
     /// A random number, fresh at each call.
     fn random(&self) -> u64;
+    /// Where events of keys are noted.
+    fn notes(&self) -> &Notes;
 }
 
 /// A view over a map in memory: for tests and golden scripts.
@@ -81,6 +84,8 @@ pub struct MemoryView {
     pub range: PlacementRange,
     /// Log index of the next batch.
     pub next_index: u64,
+    /// What reads noted.
+    pub notes: Notes,
     random: std::cell::Cell<u64>,
 }
 
@@ -95,6 +100,7 @@ impl MemoryView {
             flushed_through: None,
             range: PlacementRange::whole(TableId(0)),
             next_index: 1,
+            notes: Notes::default(),
             random: std::cell::Cell::new(0x9e37_79b9_7f4a_7c15),
         }
     }
@@ -170,5 +176,9 @@ impl View for MemoryView {
         x ^= x << 17;
         self.random.set(x);
         x
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }

@@ -140,6 +140,10 @@ impl View for Counting<'_> {
     fn random(&self) -> u64 {
         self.inner.random()
     }
+
+    fn notes(&self) -> &commands::notes::Notes {
+        self.inner.notes()
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - [`process`]: launching, killing and restarting servers, and reading their logs;
 //! - [`differential`]: the same generated commands to both servers, replies compared;
 //! - [`load`]: writers that remember what was acknowledged, and the check that none of it is lost.
+//! - [`linear`]: histories of clients, and whether they are linearizable;
 //! - [`admin`]: the fields of ADMIN and INFO answers.
 //!
 //! The tests themselves are in `tests/`. Environment:
@@ -20,6 +21,7 @@
 
 pub mod admin;
 pub mod differential;
+pub mod linear;
 pub mod load;
 pub mod process;
 pub mod resp;

@@ -35,7 +35,9 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     geosearchstore \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
-    client|no-touch client|help \
+    client|no-touch client|help client|tracking client|caching client|trackinginfo monitor \
+    subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub \
+    pubsub|channels pubsub|numsub pubsub|numpat pubsub|shardchannels pubsub|shardnumsub pubsub|help \
     info command command|count command|docs command|info command|list command|getkeys \
     command|getkeysandflags command|help config config|get config|set config|resetstat config|rewrite \
     config|help dbsize flushdb flushall time slowlog slowlog|get slowlog|len slowlog|reset slowlog|help \

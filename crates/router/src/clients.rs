@@ -6,11 +6,11 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ use tokio::sync::{Notify, watch};
 use wire::ids::CommandId;
 use wire::service::Claim;
 
+use crate::config::Live;
+use crate::pushes::{Added, Push, Pushes};
+use crate::tracking::Tracker;
 use crate::users::Account;
 
 /// What other connections see of a connection.
@@ -55,6 +58,9 @@ pub(crate) struct Client {
     account: Mutex<Arc<Account>>,
     killed: AtomicBool,
     draining: AtomicBool,
+    gone: AtomicBool,
+    /// What is sent to it unasked; only those have one that were ever to be sent something.
+    pushes: OnceLock<Box<Pushes>>,
     /// Wakes the connection's task.
     wake: Mutex<Option<Waker>>,
 }
@@ -201,6 +207,8 @@ impl Client {
             account: Mutex::new(account),
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            pushes: OnceLock::new(),
             wake: Mutex::new(None),
         }
     }
@@ -236,7 +244,7 @@ impl Client {
         self.wait_until(Client::is_killed)
     }
 
-    fn wait_until(&self, condition: fn(&Client) -> bool) -> impl Future<Output = ()> {
+    fn wait_until(&self, condition: impl Fn(&Client) -> bool) -> impl Future<Output = ()> {
         poll_fn(move |cx| {
             if condition(self) {
                 return Poll::Ready(());
@@ -268,11 +276,62 @@ impl Client {
         self.draining.load(SeqCst)
     }
 
-    /// Resolves when an idle connection should close.
+    /// Whether an idle connection should close.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.is_killed() || self.is_draining()
+    }
+
+    /// Resolves when an idle connection should close, or, `if_pushed`, something is to be sent to it.
     ///
     /// *Cancel safety*: dropping the future changes nothing. Only the connection's own task may wait.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> {
-        self.wait_until(|client| client.is_killed() || client.is_draining())
+    pub(crate) fn called(&self, if_pushed: bool) -> impl Future<Output = ()> {
+        let is_pushed = |client: &Client| client.pushes().is_some_and(Pushes::is_waiting);
+        self.wait_until(move |client| client.has_ended() || (if_pushed && is_pushed(client)))
+    }
+
+    /// The queue of what is sent to it unasked, if it has one.
+    pub(crate) fn pushes(&self) -> Option<&Pushes> {
+        self.pushes.get().map(|pushes| &**pushes)
+    }
+
+    /// The same; made if need be.
+    pub(crate) fn open_pushes(&self, live: &Arc<Live>) -> &Pushes {
+        self.pushes.get_or_init(|| Box::new(Pushes::new(live.clone())))
+    }
+
+    /// Sends it something unasked. What has no queue is sent nothing.
+    pub(crate) fn push(&self, push: Push) {
+        let Some(pushes) = self.pushes() else { return };
+        match pushes.add(push, self.output_bytes.load(Relaxed)) {
+            Added::First => self.wake(),
+            Added::Behind => {}
+            Added::TooMuch => self.close_for_unread(),
+        }
+    }
+
+    /// Closes it if it has left too much unread for too long.
+    pub(crate) fn close_if_overdue(&self) {
+        let unsent = self.output_bytes.load(Relaxed);
+        if self.pushes().is_some_and(|pushes| pushes.is_overdue(unsent)) {
+            self.close_for_unread();
+        }
+    }
+
+    fn close_for_unread(&self) {
+        if !self.is_killed() {
+            tracing::warn!(conn = self.id, "closed: what is sent to it is not read");
+            self.kill();
+        }
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// Whether it subscribes to anything.
+    pub(crate) fn subscribes(&self) -> bool {
+        self.pushes().is_some_and(Pushes::subscribes)
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -286,12 +345,19 @@ impl Client {
         let input = self.input_bytes.load(Relaxed);
         let output = self.output_bytes.load(Relaxed);
         let queued = self.queued_bytes.load(Relaxed);
+        let count =
+            |of: fn(&Pushes) -> &AtomicU32| self.pushes().map_or(0, |p| of(p).load(Relaxed));
+        let redirect = match self.tracker() {
+            Some(tracker) => tracker.redirect.as_ref().map_or(0, |target| target.id as i64),
+            None => -1,
+        };
+        let (pushes, pushed) = self.pushes().map_or((0, 0), Pushes::waiting);
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
-             ssub=0 multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} \
+             ssub={} multi={} watch={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={queued} rbs=0 \
              rbp=0 \
-             obl={output} oll=0 omem=0 tot-mem={} events=r cmd={} user={} redir=-1 resp={} \
-             lib-name={} lib-ver={}",
+             obl={output} oll={pushes} omem={pushed} tot-mem={} events=r cmd={} user={} \
+             redir={redirect} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -301,9 +367,12 @@ impl Client {
             self.idle().as_secs(),
             self.flags(),
             self.table.load(Relaxed),
+            count(|pushes| &pushes.channels),
+            count(|pushes| &pushes.patterns),
+            count(|pushes| &pushes.shard_channels),
             self.queued.load(Relaxed),
             self.watching.load(Relaxed),
-            input + output + queued + size_of::<Client>(),
+            input + output + queued + pushed + size_of::<Client>(),
             self.last_command_name(),
             text(self.account().name()),
             self.protocol.load(Relaxed),
@@ -312,10 +381,23 @@ impl Client {
         )
     }
 
+    /// How it is told of keys that change, if it is.
+    pub(crate) fn tracker(&self) -> Option<Arc<Tracker>> {
+        self.pushes().and_then(Pushes::tracker)
+    }
+
     fn flags(&self) -> String {
+        let monitors = self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed));
+        let tracker = self.tracker();
+        let tracks = |what: fn(&Tracker) -> bool| tracker.as_ref().is_some_and(|t| what(t));
         let flags = [
-            ('b', self.is_blocked()),
+            ('O', monitors),
+            ('P', self.subscribes()),
             ('x', self.queued.load(Relaxed) >= 0),
+            ('b', self.is_blocked()),
+            ('t', tracker.is_some()),
+            ('R', tracks(Tracker::is_broken)),
+            ('B', tracks(|tracker| tracker.options.broadcast)),
             ('c', self.closing.load(Relaxed) || self.is_killed()),
             ('e', self.no_evict.load(Relaxed)),
             ('T', self.no_touch.load(Relaxed)),
@@ -374,7 +456,9 @@ impl Clients {
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        self.map.remove(&id);
+        if let Some((_, client)) = self.map.remove(&id) {
+            client.gone.store(true, Relaxed);
+        }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {

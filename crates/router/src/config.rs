@@ -4,6 +4,7 @@
 //! number in [`Live`], changed under the same lock as the text.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::parameters::{Kind, PARAMETERS, Parameter, Use};
 pub(crate) struct Config {
     /// In the order of [`PARAMETERS`].
     values: RwLock<Vec<String>>,
-    pub(crate) live: Live,
+    pub(crate) live: Arc<Live>,
 }
 
 /// What is read on every command or connection, without a lock.
@@ -29,11 +30,8 @@ pub(crate) struct Live {
     pub(crate) tcp_keepalive_s: AtomicU64,
     pub(crate) proto_max_bulk_len: AtomicU64,
     pub(crate) query_buffer_bytes: AtomicU64,
-    /// Bytes of unsent replies at which a connection is closed; 0: never.
-    pub(crate) output_hard_bytes: AtomicU64,
-    /// Bytes of unsent replies that may stay for `output_soft_s` only; 0: for ever.
-    pub(crate) output_soft_bytes: AtomicU64,
-    pub(crate) output_soft_s: AtomicU64,
+    /// By [`OutputClass`].
+    output: [LiveOutputLimits; 2],
     /// Microseconds; negative: no slow log.
     pub(crate) slowlog_slower_than_us: AtomicI64,
     pub(crate) slowlog_max_len: AtomicU64,
@@ -45,6 +43,32 @@ pub(crate) struct Live {
     /// Whether new users may use all channels.
     pub(crate) acl_all_channels: AtomicBool,
     pub(crate) cluster_enabled: AtomicBool,
+}
+
+/// Connections that output limits are told apart for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OutputClass {
+    /// Those that subscribe to nothing.
+    Normal,
+    /// Those that subscribe.
+    PubSub,
+}
+
+/// What a connection may leave unread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OutputLimits {
+    /// Bytes at which it is closed; 0: never.
+    pub(crate) hard_bytes: usize,
+    /// Bytes that may stay for `soft_s` only; 0: for ever.
+    pub(crate) soft_bytes: usize,
+    pub(crate) soft_s: u64,
+}
+
+#[derive(Debug, Default)]
+struct LiveOutputLimits {
+    hard_bytes: AtomicU64,
+    soft_bytes: AtomicU64,
+    soft_s: AtomicU64,
 }
 
 /// Why a value was refused, as CONFIG SET words it.
@@ -66,7 +90,7 @@ impl Config {
             }
             values[at] = value;
         }
-        let config = Config { values: RwLock::new(values), live: Live::default() };
+        let config = Config { values: RwLock::new(values), live: Arc::default() };
         config.live.load(&config.values.read());
         Ok(config)
     }
@@ -127,6 +151,16 @@ impl Config {
 }
 
 impl Live {
+    /// What a connection of a class may leave unread.
+    pub(crate) fn output(&self, class: OutputClass) -> OutputLimits {
+        let of = &self.output[class as usize];
+        OutputLimits {
+            hard_bytes: of.hard_bytes.load(Relaxed) as usize,
+            soft_bytes: of.soft_bytes.load(Relaxed) as usize,
+            soft_s: of.soft_s.load(Relaxed),
+        }
+    }
+
     fn load(&self, values: &[String]) {
         let text = |name: &str| values[find(name.as_bytes()).expect("named in the table")].as_str();
         let number = |name: &str| text(name).parse::<i64>().expect("validated when it was set");
@@ -145,10 +179,14 @@ impl Live {
         self.acl_all_channels.store(text("acl-pubsub-default") == "allchannels", Relaxed);
         self.cluster_enabled.store(text("cluster-enabled") == "yes", Relaxed);
         let limits = text("client-output-buffer-limit");
-        let mut normal = limits.split(' ').skip(1).map(|n| n.parse().unwrap_or(0));
-        self.output_hard_bytes.store(normal.next().unwrap_or(0), Relaxed);
-        self.output_soft_bytes.store(normal.next().unwrap_or(0), Relaxed);
-        self.output_soft_s.store(normal.next().unwrap_or(0), Relaxed);
+        let mut numbers = limits.split(' ').map(|n| n.parse().unwrap_or(0));
+        // Four words per class, its name first; replicas do not connect to routers.
+        for (class, skip) in [(OutputClass::Normal, 1), (OutputClass::PubSub, 5)] {
+            let to = &self.output[class as usize];
+            to.hard_bytes.store(numbers.nth(skip).unwrap_or(0), Relaxed);
+            to.soft_bytes.store(numbers.next().unwrap_or(0), Relaxed);
+            to.soft_s.store(numbers.next().unwrap_or(0), Relaxed);
+        }
     }
 }
 
@@ -257,21 +295,22 @@ fn save(value: &str) -> Result<String, Refusal> {
     if valid { Ok(words.join(" ")) } else { Err("Invalid save parameters".to_owned()) }
 }
 
-/// Letters of event classes, in the order Redis answers them; `A` stands for the common ones.
+/// Letters of event classes, in the order Redis answers them; `A` stands for the common ones. (Redis
+/// forgets to answer `n` next to `A`, and so loses it when it rewrites its file.)
 fn events(value: &str) -> Result<String, Refusal> {
     const COMMON: &str = "g$lshzxetd";
-    const ALL: &str = "g$lshzxetdKEmn";
-    if !value.chars().all(|c| c == 'A' || ALL.contains(c)) {
+    const OTHERS: &str = "nKEm";
+    if !value.chars().all(|c| c == 'A' || COMMON.contains(c) || OTHERS.contains(c)) {
         return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned());
     }
-    let has = |c: char| value.contains(c) || (value.contains('A') && COMMON.contains(c));
+    let has = |c: &char| value.contains(*c) || (value.contains('A') && COMMON.contains(*c));
     let mut letters = String::new();
-    if COMMON.chars().all(has) {
+    if COMMON.chars().all(|c| has(&c)) {
         letters.push('A');
-        letters.extend("KEmn".chars().filter(|c| has(*c)));
     } else {
-        letters.extend(ALL.chars().filter(|c| has(*c)));
+        letters.extend(COMMON.chars().filter(has));
     }
+    letters.extend(OTHERS.chars().filter(has));
     Ok(letters)
 }
 
@@ -323,11 +362,18 @@ mod tests {
         assert_eq!(set(&config, &["maxmemory", "1gb", "notify-keyspace-events", "KEA"]), Ok(()));
         assert_eq!(config.get("maxmemory"), "1073741824");
         assert_eq!(config.get("notify-keyspace-events"), "AKE");
+        for (value, canonical) in [("mEKng$", "g$nKEm"), ("g$lshzxetdnm", "Anm"), ("", "")] {
+            assert_eq!(set(&config, &["notify-keyspace-events", value]), Ok(()));
+            assert_eq!(config.get("notify-keyspace-events"), canonical);
+        }
         assert_eq!(set(&config, &["client-output-buffer-limit", "normal 1mb 2k 3"]), Ok(()));
         assert!(
             config.get("client-output-buffer-limit").starts_with("normal 1048576 2000 3 slave")
         );
-        assert_eq!(config.live.output_hard_bytes.load(Relaxed), 1 << 20);
+        let limits = config.live.output(OutputClass::Normal);
+        assert_eq!(limits, OutputLimits { hard_bytes: 1 << 20, soft_bytes: 2000, soft_s: 3 });
+        let limits = config.live.output(OutputClass::PubSub);
+        assert_eq!(limits, OutputLimits { hard_bytes: 32 << 20, soft_bytes: 8 << 20, soft_s: 60 });
     }
 
     #[test]

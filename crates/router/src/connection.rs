@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::CommandError;
 use commands::table::Entry;
 use smallvec::SmallVec;
@@ -32,9 +32,12 @@ use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuff
 use wire::service::{Gate, GateOutcome};
 
 use crate::Shared;
+use crate::config::OutputClass;
 use crate::dispatch::Progress;
 use crate::latency::Sample;
+use crate::monitors::Origin;
 use crate::pending::Pending;
+use crate::pushes::Pushes;
 use crate::route::{Answered, Caller};
 use crate::run::transaction::copied;
 use crate::session::{ReplyMode, Session};
@@ -90,7 +93,7 @@ impl From<io::Error> for Closed {
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, stream: TcpStream, session: Session) -> Connection {
         let mut connection = Connection {
-            caller: Caller::new(shared.clone()),
+            caller: Caller::new(shared.clone(), session.client.id),
             shared,
             session,
             clock: Instant::now(),
@@ -124,16 +127,24 @@ impl Connection {
     async fn read(&mut self) -> Result<(), Closed> {
         let client = self.session.client.clone();
         let mut is_first = true;
-        let read = tokio::select! {
-            biased;
-            read = poll_fn(|cx| {
-                let read = self.poll_read(cx);
-                if read.is_pending() && std::mem::take(&mut is_first) {
-                    self.release();
-                }
-                read
-            }) => read?,
-            () = client.ended() => return Err(Closed),
+        let read = loop {
+            tokio::select! {
+                biased;
+                read = poll_fn(|cx| {
+                    let read = self.poll_read(cx);
+                    if read.is_pending() && std::mem::take(&mut is_first) {
+                        self.release();
+                    }
+                    read
+                }) => break read?,
+                () = client.called(true) => {}
+            }
+            if client.has_ended() {
+                return Err(Closed);
+            }
+            // On the heap, as a connection that is never pushed anything needs no room for it.
+            Box::pin(self.send_pushes()).await?;
+            is_first = true;
         };
         if read == 0 {
             return Err(Closed);
@@ -166,16 +177,49 @@ impl Connection {
         })
     }
 
-    /// Takes in what the client sends while a command of it waits. Resolves when the client has gone
-    /// or is to go, or has sent more than may wait.
+    /// Writes what was pushed to an idle connection.
+    async fn send_pushes(&mut self) -> Result<(), Closed> {
+        self.put_pushes();
+        self.write().await?;
+        self.caller.count();
+        // Whoever is pushed to without end lets others have the thread.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Puts what was pushed behind the replies.
+    fn put_pushes(&mut self) {
+        if let Some(pushes) = self.session.client.pushes()
+            && pushes.is_waiting()
+        {
+            pushes.take(self.session.protocol, &mut self.output);
+        }
+    }
+
+    /// Puts the messages that were pushed behind the replies, and leaves what else was pushed for later.
+    pub(crate) fn put_messages(&mut self) {
+        if let Some(pushes) = self.session.client.pushes()
+            && pushes.is_waiting()
+        {
+            pushes.take_messages(self.session.protocol, &mut self.output);
+        }
+    }
+
+    /// Takes in what the client sends while a command of it waits, and sends it what is pushed if
+    /// `delivers`. Resolves when the client has gone or is to go, or has sent more than may wait.
     ///
     /// *Cancel safety*: what was read is kept.
-    pub(crate) async fn gone(&mut self) -> Closed {
+    pub(crate) async fn gone(&mut self, delivers: bool) -> Closed {
         let client = self.session.client.clone();
         loop {
             let read = tokio::select! {
                 biased;
-                () = client.ended() => return Closed,
+                () = client.called(delivers) => {
+                    if client.has_ended() || self.send_pushes().await.is_err() {
+                        return Closed;
+                    }
+                    continue;
+                }
                 read = poll_fn(|cx| {
                     let read = self.poll_read(cx);
                     self.leave_thread_buffer();
@@ -221,6 +265,8 @@ impl Connection {
     async fn run_pipeline(&mut self) -> Result<(), Closed> {
         self.clock = Instant::now();
         self.update_limits();
+        // What was pushed before a command came leaves before its reply.
+        self.put_pushes();
         while !self.session.closing {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(args)) => {
@@ -290,7 +336,29 @@ impl Connection {
         self.caller.tally.commands += 1;
         self.shared.stats.call(entry.id, took, failed);
         slowlog::observe(self, entry, args, took);
+        self.show(entry, args);
+        self.end_caching(entry);
         self.reply(done);
+    }
+
+    /// CLIENT CACHING is good for the next command, or the next transaction.
+    fn end_caching(&mut self, entry: &Entry) {
+        if let Some(tracked) = &mut self.session.tracked
+            && self.session.multi.is_none()
+            && entry.group.is_none_or(|group| group.name != "CLIENT")
+        {
+            tracked.caching = false;
+        }
+    }
+
+    /// Shows an executed command to those who monitor.
+    pub(crate) fn show(&self, entry: &Entry, args: &[Bytes]) {
+        let monitors = &self.shared.hub().monitors;
+        if monitors.any() {
+            let (client, table) = (&self.session.client, self.session.table.0);
+            let origin = Origin { at_us: self.shared.now_us(), table, peer: client.peer };
+            monitors.show(entry, args, &origin);
+        }
     }
 
     /// Ends a command that was refused before it was executed.
@@ -300,6 +368,7 @@ impl Connection {
         }
         if let Some(entry) = entry {
             self.shared.stats.reject(entry.id);
+            self.end_caching(entry);
         }
         let reply = Reply::from(error);
         self.count_error(&reply);
@@ -351,6 +420,7 @@ impl Connection {
         if !self.gated.is_empty() {
             self.settle().await?;
         }
+        self.put_pushes();
         if !self.output.is_empty() {
             self.write().await?;
         }
@@ -466,18 +536,16 @@ impl Connection {
 
     /// How long the client may leave what waits unread; over the hard limit it may not at all.
     fn patience(&self, unread_since: &mut Option<Instant>) -> Result<Option<Instant>, Closed> {
-        let live = &self.shared.config.live;
-        let hard = live.output_hard_bytes.load(Relaxed) as usize;
-        let soft = live.output_soft_bytes.load(Relaxed) as usize;
-        let waiting = self.output.len();
+        let client = &self.session.client;
+        let pushes = client.pushes();
+        let class = pushes.map_or(OutputClass::Normal, Pushes::class);
+        let limits = self.shared.config.live.output(class);
+        let (hard, soft) = (limits.hard_bytes, limits.soft_bytes);
+        let waiting = self.output.len() + pushes.map_or(0, |pushes| pushes.waiting().1);
         let too_much = (hard > 0 && waiting > hard)
             || (!self.session.authenticated && waiting > OUTPUT_BEFORE_AUTH_BYTES_MAX);
         if too_much {
-            tracing::warn!(
-                conn = self.session.client.id,
-                waiting,
-                "closed: its replies are not read"
-            );
+            tracing::warn!(conn = client.id, waiting, "closed: its replies are not read");
             return Err(Closed);
         }
         if soft == 0 || waiting <= soft {
@@ -485,7 +553,7 @@ impl Connection {
             return Ok(None);
         }
         let since = *unread_since.get_or_insert_with(Instant::now);
-        Ok(Some(since + std::time::Duration::from_secs(live.output_soft_s.load(Relaxed))))
+        Ok(Some(since + Duration::from_secs(limits.soft_s)))
     }
 
     /// Bounds on what the client may send, by CONFIG and by whether it has logged in.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command};
+use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
 use wire::service::Waiting;
@@ -13,7 +14,7 @@ use wire::service::Waiting;
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
 use crate::gather;
-use crate::route::{Answered, Attempt, Obstacle, Routed};
+use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
 use crate::run;
 use crate::run::transaction::{Exec, Looking};
 use crate::users::Context;
@@ -128,10 +129,42 @@ impl Connection {
             self.reject(Some(entry), refusal);
             return Progress::Finished;
         }
+        if let Some(refusal) = self.refuse_unfit(entry) {
+            self.reject(Some(entry), refusal);
+            return Progress::Finished;
+        }
         if self.shared.clients.holds_back(self.may_write(entry)) {
             return Progress::Waits(Slow { entry, why: Why::Paused });
         }
         self.run_entry(entry, args)
+    }
+
+    /// Why a connection that subscribes or monitors may not run a command, if it may not.
+    fn refuse_unfit(&self, entry: &Entry) -> Option<CommandError> {
+        use Command::{
+            Ping, Psubscribe, Punsubscribe, Quit, Reset, Ssubscribe, Subscribe, Sunsubscribe,
+            Unsubscribe,
+        };
+        let fits = matches!(
+            entry.command.run,
+            Run::Session(
+                Ping | Quit
+                    | Reset
+                    | Subscribe
+                    | Unsubscribe
+                    | Psubscribe
+                    | Punsubscribe
+                    | Ssubscribe
+                    | Sunsubscribe
+            )
+        );
+        if self.session.is_subscriber() && !fits {
+            return Some(CommandError::Subscribed(entry.full_name()));
+        }
+        let touches_keys = [Flags::WRITE, Flags::READONLY, Flags::MAY_REPLICATE]
+            .iter()
+            .any(|flag| entry.command.flags.has(*flag));
+        (self.session.monitoring.is_some() && touches_keys).then_some(CommandError::MONITORS)
     }
 
     /// Runs a command whose row is found and allowed.
@@ -164,6 +197,12 @@ impl Connection {
             },
             (Run::Session(what), _) => {
                 let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
+                use Command::{Punsubscribe, Sunsubscribe, Unsubscribe};
+                if matches!(what, Unsubscribe | Punsubscribe | Sunsubscribe) {
+                    // What was published until now is told before the end of the subscription. (In
+                    // a transaction, what it has published itself comes behind it.)
+                    self.put_messages();
+                }
                 self.finish(entry, args, Done::from(reply));
                 Progress::Finished
             }
@@ -197,6 +236,7 @@ impl Connection {
                 return Progress::Finished;
             }
         };
+        self.track(entry, args);
         match self.caller.call_now(&routed) {
             Attempt::Done(Answered { waits: Some(waiting), target, .. }) => {
                 return Progress::Waits(Slow { entry, why: Why::Data(waiting, target) });
@@ -211,6 +251,21 @@ impl Connection {
             }
         }
         Progress::Finished
+    }
+
+    /// Remembers the keys of a command that is about to read them, for whoever keeps them in a cache.
+    /// Nothing that was pushed may leave between this and the command's reply: a command that goes on
+    /// slowly is remembered anew.
+    pub(crate) fn track(&self, entry: &Entry, args: &[Bytes]) {
+        if let Some(tracked) = &self.session.tracked {
+            let reads = entry.command.flags.has(Flags::READONLY);
+            let at = if reads {
+                positions_or_none(entry, args).unwrap_or_default()
+            } else {
+                SmallVec::new()
+            };
+            tracked.remember(self.session.table, at.iter().map(|at| &args[*at]));
+        }
     }
 
     /// Takes a partition's answer: remembers writes for WAIT, counts hits and misses.
@@ -296,18 +351,7 @@ impl Connection {
             Why::Data(waiting, target) => {
                 self.wait_for_data(entry, args, (waiting, target)).await?
             }
-            Why::Blocked(obstacle) => {
-                let answered = match routed_or_waiting(entry, table, args) {
-                    Ok(routed) => self.caller.call_until(&routed, obstacle).await,
-                    Err(error) => Err(error),
-                };
-                match answered {
-                    Ok(Answered { waits: Some(waiting), target, .. }) => {
-                        self.wait_for_data(entry, args, (waiting, target)).await?
-                    }
-                    answered => answered.map(|answered| self.answered(entry, answered)),
-                }
-            }
+            Why::Blocked(obstacle) => self.go_on(entry, args, obstacle).await?,
         };
         if entry.command.waits.is_some() {
             // The wait is not what the command took.
@@ -316,6 +360,26 @@ impl Connection {
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())
+    }
+
+    /// Goes on with a call that met an obstacle.
+    async fn go_on(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        obstacle: Obstacle,
+    ) -> Result<Result<Done, CommandError>, Closed> {
+        self.track(entry, args);
+        let answered = match routed_or_waiting(entry, self.session.table, args) {
+            Ok(routed) => self.caller.call_until(&routed, obstacle).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(Answered { waits: Some(waiting), target, .. }) => {
+                self.wait_for_data(entry, args, (waiting, target)).await
+            }
+            answered => Ok(answered.map(|answered| self.answered(entry, answered))),
+        }
     }
 }
 

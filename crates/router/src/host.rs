@@ -1,6 +1,9 @@
 //! What a router needs from the process it runs in.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::hub::Hub;
 
 /// How SHUTDOWN wants the process to end.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -60,6 +63,8 @@ pub struct RouterOptions {
     pub evenkeel_version: String,
     /// The path of the program, for INFO.
     pub executable: String,
+    /// Who is told what unasked; storage nodes may hold it, too.
+    pub hub: Arc<Hub>,
 }
 
 impl Default for RouterOptions {
@@ -70,6 +75,7 @@ impl Default for RouterOptions {
             enable_faults: false,
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: String::new(),
+            hub: Arc::default(),
         }
     }
 }

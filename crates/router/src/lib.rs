@@ -7,6 +7,8 @@
 //! cache.rs       the routes known
 //! gather.rs      commands about whole tables
 //! run/           the commands a router runs itself
+//! hub.rs         who is told what unasked: pubsub.rs, monitors.rs, tracking.rs
+//! pushes.rs      the queue of what a connection is told so
 //! ```
 //!
 //! A router keeps nothing that cannot be lost: it can be stopped at any time, and any number of them
@@ -20,20 +22,26 @@ mod connection;
 mod dispatch;
 mod gather;
 mod host;
+mod hub;
 mod latency;
 mod listener;
+mod monitors;
 mod parameters;
 mod pending;
+mod pubsub;
+mod pushes;
 mod route;
 mod run;
 mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod tracking;
 mod users;
 
 pub use cache::RouteCache;
 pub use host::{Host, RouterOptions, Shutdown};
+pub use hub::Hub;
 pub use listener::Router;
 pub(crate) use shared::Shared;
 pub use shared::Traffic;

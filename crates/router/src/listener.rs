@@ -76,6 +76,7 @@ impl Router {
             started: Instant::now(),
             run_id,
         });
+        shared.configure_hub();
         run::acl::load_at_start(&shared)?;
         let stop = watch::Sender::new(false);
         Ok(Router { shared, stop, ticking: Arc::default() })
@@ -239,6 +240,9 @@ fn sweep(shared: &Shared) {
                 client.kill();
             }
         }
+    }
+    for client in shared.clients.all() {
+        client.close_if_overdue();
     }
     let totals = shared.stats.totals();
     for (name, value) in [

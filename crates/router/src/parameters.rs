@@ -99,6 +99,9 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("client-query-buffer-limit", Memory(1 << 20, MAX), "134217728"),
     real("client-output-buffer-limit", OutputLimits,
          "normal 67108864 16777216 10 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
+    // What connections are told unasked.
+    real("notify-keyspace-events", Events, ""),
+    real("tracking-table-max-keys", Integer(0, MAX), "1000000"),
     // What is watched.
     real("slowlog-log-slower-than", Integer(-1, MAX), "10000"),
     real("slowlog-max-len", Integer(0, MAX), "128"),
@@ -130,7 +133,6 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("maxmemory", Memory(0, MAX), "0"),
     accepted("maxmemory-samples", Integer(1, MAX_I32), "5"),
     accepted("maxmemory-clients", Memory(0, MAX), "0"),
-    accepted("notify-keyspace-events", Events, ""),
     accepted("hz", Integer(1, 500), "10"),
     accepted("dynamic-hz", Bool, "yes"),
     accepted("activerehashing", Bool, "yes"),
@@ -178,7 +180,6 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("min-replicas-max-lag", Integer(0, MAX_I32), "10"),
     accepted("repl-backlog-size", Memory(1, MAX), "1048576"),
     accepted("repl-timeout", Integer(1, MAX_I32), "60"),
-    accepted("tracking-table-max-keys", Integer(0, MAX), "1000000"),
     accepted("crash-log-enabled", Bool, "yes"),
     accepted("shutdown-timeout", Integer(0, MAX_I32), "10"),
     accepted("slave-lazy-flush", Bool, "no"),

@@ -68,6 +68,9 @@ impl Connection {
             && entry.command.arity.accepts(args.len())
             && (session.authenticated || entry.command.flags.has(Flags::NO_AUTH))
             && session.multi.is_none()
+            && session.subscriptions.is_none()
+            && session.monitoring.is_none()
+            && session.tracked.is_none()
             && !self.shared.clients.holds_back(self.may_write(entry))
             && run::copy::is_across(entry, args, session.table, self.shared.databases())
                 == Ok(false)
@@ -96,11 +99,17 @@ impl Connection {
         let mut commands = std::mem::take(&mut self.pending.commands);
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
+        let origin = self.session.client.id;
         let stopped = match &commands[..] {
             [] => None,
-            [one] => self.shared.storage.call_all(leader, &[call(one, table, &target)], &mut done),
+            [one] => self.shared.storage.call_all(
+                leader,
+                &[call(one, table, &target, origin)],
+                &mut done,
+            ),
             all => {
-                let calls: Vec<_> = all.iter().map(|one| call(one, table, &target)).collect();
+                let calls: Vec<_> =
+                    all.iter().map(|one| call(one, table, &target, origin)).collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
@@ -124,6 +133,7 @@ fn call<'a>(
     (entry, args): &'a (&'static Entry, Arguments),
     table: TableId,
     target: &Target,
+    origin: u64,
 ) -> Call<'a> {
     Call {
         command: entry.id,
@@ -131,6 +141,7 @@ fn call<'a>(
         partition: target.partition,
         epoch: target.version.epoch,
         args,
+        origin,
         waited: None,
     }
 }

@@ -112,6 +112,8 @@ pub(crate) fn positions_or_none(
 /// Routes the calls of one connection.
 pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,
+    /// The connection's number.
+    origin: u64,
     /// What this connection counted since the last [`Caller::flush`].
     pub(crate) tally: Counters,
     memo: Option<Memo>,
@@ -169,8 +171,8 @@ impl<'a> Routed<'a> {
 }
 
 impl Caller {
-    pub(crate) fn new(shared: Arc<Shared>) -> Caller {
-        Caller { shared, tally: Counters::default(), memo: None, mirror: Vec::new() }
+    pub(crate) fn new(shared: Arc<Shared>, origin: u64) -> Caller {
+        Caller { shared, origin, tally: Counters::default(), memo: None, mirror: Vec::new() }
     }
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
@@ -301,7 +303,7 @@ impl Caller {
         }
         let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
         if let Some(batch) = routed.batch {
-            let transaction = batch.transaction(routed.table, &target);
+            let transaction = batch.transaction(routed.table, &target, self.origin);
             return attempt(self.shared.storage.transact(leader, transaction), target);
         }
         let call = Call {
@@ -310,6 +312,7 @@ impl Caller {
             partition: target.partition,
             epoch: target.version.epoch,
             args: routed.args,
+            origin: self.origin,
             waited: routed.waited,
         };
         attempt(self.shared.storage.call(leader, call), target)

@@ -7,7 +7,10 @@ use wire::ids::TableId;
 use wire::service::Gate;
 
 use crate::clients::Client;
+use crate::monitors::Monitoring;
+use crate::pubsub::Subscriptions;
 use crate::run::transaction::{Multi, WatchedTable};
+use crate::tracking::Tracked;
 use crate::users::Login;
 
 /// What CLIENT REPLY said.
@@ -43,6 +46,12 @@ pub(crate) struct Session {
     pub(crate) multi: Option<Box<Multi>>,
     /// What WATCH saw, by table.
     pub(crate) watched: Vec<WatchedTable>,
+    /// What it subscribes to; `None`: nothing.
+    pub(crate) subscriptions: Option<Box<Subscriptions>>,
+    /// Set while it is shown all commands.
+    pub(crate) monitoring: Option<Box<Monitoring>>,
+    /// Set while it is told of keys that change.
+    pub(crate) tracked: Option<Box<Tracked>>,
 }
 
 impl Session {
@@ -59,6 +68,9 @@ impl Session {
             written: Vec::new(),
             multi: None,
             watched: Vec::new(),
+            subscriptions: None,
+            monitoring: None,
+            tracked: None,
         }
     }
 
@@ -85,6 +97,12 @@ impl Session {
         }
     }
 
+    /// Whether only few commands may be given to it: it subscribes, and in RESP2 no reply could be
+    /// told from a message.
+    pub(crate) fn is_subscriber(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == 2
+    }
+
     /// From now on the connection is this user's.
     pub(crate) fn log_in(&mut self, login: Login, authenticated: bool) {
         self.client.set_account(login.account.clone());
@@ -95,6 +113,9 @@ impl Session {
     /// RESET: as a new connection, but for its number.
     pub(crate) fn reset(&mut self, login: Login, authenticated: bool) {
         self.discard();
+        self.subscriptions = None;
+        self.monitoring = None;
+        self.tracked = None;
         self.select(TableId(0));
         self.set_protocol(2);
         self.log_in(login, authenticated);

@@ -12,6 +12,7 @@ use crate::cache::RouteCache;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::host::{Host, RouterOptions};
+use crate::hub::Hub;
 use crate::latency::Latency;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
@@ -65,6 +66,19 @@ impl Shared {
 
     pub(crate) fn databases(&self) -> u32 {
         u32::try_from(self.config.live.databases.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// Has the hub do as CONFIG says.
+    pub(crate) fn configure_hub(&self) {
+        let config = &self.config;
+        self.hub().set_events(&config.get("notify-keyspace-events"));
+        let keys_max = config.get("tracking-table-max-keys").parse().unwrap_or(0);
+        self.hub().tracking.set_keys_max(keys_max);
+    }
+
+    /// Who is told what unasked.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.options.hub
     }
 
     /// A random number.

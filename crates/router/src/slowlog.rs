@@ -91,22 +91,31 @@ pub(crate) fn observe(connection: &Connection, entry: &Entry, args: &[Bytes], to
     }
 }
 
-/// Passwords do not belong in a log.
-fn redacted<'a>(entry: &Entry, args: &'a [Bytes]) -> Cow<'a, [Bytes]> {
-    let secret = match entry.command.run {
-        Run::Session(Session::Auth) => 1..args.len(),
-        Run::Session(Session::Hello) => 2..args.len(),
-        Run::Session(Session::ConfigSet) => 3..args.len(),
-        Run::Session(Session::AclSetuser | Session::AclDeluser | Session::AclGetuser) => {
-            2..args.len()
+/// What stands in the place of a password.
+pub(crate) const REDACTED: &str = "(redacted)";
+
+/// Whether an argument is a password, or who logs in with it: such do not belong in a log.
+pub(crate) fn is_secret(entry: &Entry, args: &[Bytes], at: usize) -> bool {
+    match entry.command.run {
+        Run::Session(Session::Auth) => at >= 1,
+        Run::Session(Session::Hello) => {
+            let is_auth = |at: usize| at >= 2 && args[at].eq_ignore_ascii_case(b"AUTH");
+            (at >= 3 && is_auth(at - 1)) || (at >= 4 && is_auth(at - 2))
         }
-        _ => return Cow::Borrowed(args),
-    };
-    let mut args = args.to_vec();
-    if let Some(args) = args.get_mut(secret) {
-        args.fill(Bytes::from_static(b"(redacted)"));
+        Run::Session(Session::ConfigSet) => at >= 3,
+        Run::Session(Session::AclSetuser | Session::AclDeluser | Session::AclGetuser) => at >= 2,
+        _ => false,
     }
-    Cow::Owned(args)
+}
+
+fn redacted<'a>(entry: &Entry, args: &'a [Bytes]) -> Cow<'a, [Bytes]> {
+    let mut redacted = Cow::Borrowed(args);
+    for at in 1..args.len() {
+        if is_secret(entry, args, at) {
+            redacted.to_mut()[at] = Bytes::from_static(REDACTED.as_bytes());
+        }
+    }
+    redacted
 }
 
 /// The arguments as SLOWLOG keeps them: a bounded number, each of bounded length, copied so that

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use memds::{ClientOptions, MemdsClient, MemdsNode, Publisher};
-use router::RouteCache;
+use router::{Hub, RouteCache};
 use storage::{
     Assignment, Faults, LocalNodes, Node, NodeOptions, NodeSeat, OpenError, Publish, RowBudget,
     Surroundings,
 };
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
+use wire::notice::Told;
 use wire::peer::{LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::service::StorageService;
@@ -40,6 +41,7 @@ pub(crate) struct Embedded {
     fleet: Vec<Arc<MemdsNode>>,
     client: Arc<MemdsClient>,
     cache: Arc<RouteCache>,
+    hub: Arc<Hub>,
     // Held to the end of the process: the lock of the data folder.
     _folder: Folder,
 }
@@ -63,6 +65,7 @@ impl Embedded {
             transport.register(id, node.clone());
             fleet.push(node);
         }
+        let hub = Arc::new(Hub::default());
         let cache = RouteCache::new(CACHED_SLOTS_MAX);
         let learning = Arc::clone(&cache);
         let options = ClientOptions::default();
@@ -71,11 +74,11 @@ impl Embedded {
             learning.learn(route);
         });
         transport.register(ROUTER, client.clone());
-        let nodes = open_nodes(config, &mut folder, (&transport, &shared))?;
+        let nodes = open_nodes(config, &mut folder, (&transport, &shared), &hub)?;
         if let Some(links) = links {
             nodes.set_links(Box::new(move |fault| links.fault(fault)));
         }
-        Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, _folder: folder })
+        Ok(Embedded { nodes: Arc::new(nodes), fleet, client, cache, hub, _folder: folder })
     }
 
     /// Runs what needs a runtime: the mirror of lookups, and MemDS nodes healing each other. Never
@@ -112,6 +115,11 @@ impl Embedded {
         self.cache.clone()
     }
 
+    /// Who is told what unasked: the nodes tell it, the router's connections listen.
+    pub(crate) fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
     /// Stops all nodes; everything acknowledged is on their disks already.
     pub(crate) fn stop(&self) {
         self.nodes.stop();
@@ -122,6 +130,7 @@ fn open_nodes(
     config: &Config,
     folder: &mut Folder,
     (transport, shared): (&Arc<LocalTransport>, &Arc<dyn Transport>),
+    hub: &Arc<Hub>,
 ) -> anyhow::Result<LocalNodes> {
     let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
     let assignments: Vec<Assignment> = (0..config.databases)
@@ -131,7 +140,7 @@ fn open_nodes(
             members: members.clone(),
         })
         .collect();
-    let options = node_options(config);
+    let options = node_options(config, hub);
     let mut nodes = LocalNodes::default();
     let mut failed = Vec::new();
     for (id, zone) in options.nodes.clone() {
@@ -210,7 +219,7 @@ fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]
     }
 }
 
-fn node_options(config: &Config) -> NodeOptions {
+fn node_options(config: &Config, hub: &Arc<Hub>) -> NodeOptions {
     let division = Division::of(config.memory, config.nodes);
     let zones = ZONES.iter().cycle().map(|zone| Zone((*zone).to_owned()));
     let mut options = NodeOptions {
@@ -221,6 +230,7 @@ fn node_options(config: &Config) -> NodeOptions {
         rebuild_after: config.rebuild_after,
         log_bytes: config.log_bytes,
         snapshot_rate: config.snapshot_rate,
+        listener: Told(hub.clone()),
         ..NodeOptions::default()
     };
     options.lsm.cache_bytes = division.blocks;

@@ -9,7 +9,9 @@
 
 mod blocked;
 mod handler;
+mod limits;
 mod member;
+mod waits;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use commands::notes::Notes;
 use commands::table::Entry;
 use commands::types::keyspace::{ExpiryAgenda, expire_due};
 use commands::{CommandError, Counters, Effects, Run, Txn, ViewError, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, Version};
+use wire::notice::{Listener, News, Notice, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome};
@@ -30,10 +34,12 @@ use wire::service::{Answer, Call, Gate, GateOutcome};
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
 pub(crate) use self::handler::run;
+pub(crate) use self::limits::{check_effects, effects_bytes};
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
-use crate::lsm::{DeadSet, Lsm, ROW_KEY_BYTES_MAX};
+use crate::lsm::{DeadSet, Lsm};
 use crate::meta::{self, Applied};
+use crate::news::{changes_of, note_changes};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::view::{Cold, PartitionView};
@@ -79,6 +85,8 @@ pub(crate) struct Actions {
     pub(crate) removed: bool,
     /// Bytes added to the memtables.
     pub(crate) applied_bytes: u64,
+    /// To be told, in this order, before anybody is woken.
+    pub(crate) news: Vec<News>,
     /// The replica cannot go on: what it was given to apply is damaged.
     pub(crate) fatal: Option<BatchError>,
 }
@@ -89,6 +97,15 @@ pub(crate) struct LogRead {
     pub(crate) to: paxos::NodeId,
     pub(crate) first: u64,
     pub(crate) last: u64,
+}
+
+/// What is said of an evaluation besides what it does.
+pub(crate) struct About {
+    pub(crate) is_write: bool,
+    /// Of the route that led here.
+    pub(crate) epoch: u64,
+    /// The connection it is done for.
+    pub(crate) origin: u64,
 }
 
 /// What became of an evaluation.
@@ -106,6 +123,15 @@ struct OpenBatch {
     /// Writes that joined it.
     writes: u64,
     sealer: Sealer,
+    /// To be told once it is applied.
+    news: News,
+}
+
+/// A batch that is proposed and not applied.
+struct InFlight {
+    index: u64,
+    batch: u64,
+    news: News,
 }
 
 /// Who seals an open batch once nothing is on its way.
@@ -154,8 +180,8 @@ pub(crate) struct Core {
     open: Option<OpenBatch>,
     next_batch_id: u64,
     tip: Tip,
-    /// Proposed and not applied: log indexes and batch ids, ascending.
-    in_flight: VecDeque<(u64, u64)>,
+    /// Proposed and not applied, ascending.
+    in_flight: VecDeque<InFlight>,
     applied: Applied,
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
@@ -170,6 +196,9 @@ pub(crate) struct Core {
     expired_keys: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
+    listener: Arc<dyn Listener>,
+    /// The connection that is being evaluated for.
+    origin: u64,
 }
 
 /// What a core starts from.
@@ -184,6 +213,7 @@ pub(crate) struct Start {
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) budget: Arc<RowBudget>,
+    pub(crate) listener: Arc<dyn Listener>,
 }
 
 impl Core {
@@ -217,6 +247,8 @@ impl Core {
             expired_keys: 0,
             random: Cell::new(seed),
             dead: start.dead,
+            listener: start.listener,
+            origin: 0,
         };
         core.reset_tip();
         core
@@ -265,11 +297,11 @@ impl Core {
         let is_write = matches!(entry.command.run, Run::Write(_));
         let from = (lsm, may_block);
         let mut wait = None;
-        let evaluated =
-            self.evaluate_work((is_write, call.epoch), now, from, |view, next_version| {
-                let evaluated = run(entry, call.args, view, next_version);
-                blocked::or_wait(entry, call, view, evaluated, &mut wait)
-            });
+        let about = About { is_write, epoch: call.epoch, origin: call.origin };
+        let evaluated = self.evaluate_work(about, now, from, |view, next_version| {
+            let evaluated = run(entry, call.args, view, next_version);
+            blocked::or_wait(entry, call, view, evaluated, &mut wait)
+        });
         match (wait, evaluated) {
             (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
                 self.keep(call, now, wait, gate)
@@ -281,7 +313,7 @@ impl Core {
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
     pub(crate) fn evaluate_work(
         &mut self,
-        (is_write, epoch): (bool, u64),
+        About { is_write, epoch, origin }: About,
         now: Now,
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
@@ -305,10 +337,13 @@ impl Core {
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
+        let missed = view.notes.take();
         if is_damaged && !self.is_alone() {
             // Another replica has the rows, and is about to lead.
             return Evaluated::Answer(Answer::NotYet);
         }
+        self.tell(missed);
+        self.origin = origin;
         let (reply, gate) = self.conclude(result, effects, gate);
         Evaluated::Answer(Answer::Done { reply, gate })
     }
@@ -320,12 +355,25 @@ impl Core {
         effects: Option<Effects>,
         read: u64,
     ) -> (Reply, Option<Gate>) {
-        match effects.filter(|effects| !effects.is_empty()) {
+        match effects {
+            Some(effects) if effects.is_empty() => {
+                // What changed nothing can only have missed something.
+                self.tell(effects.notices);
+                (result.unwrap_or_else(Reply::from), self.gate_at(read))
+            }
             None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
             Some(effects) => match check_effects(&effects) {
                 Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
                 Err(error) => (Reply::from(error), None),
             },
+        }
+    }
+
+    /// Tells of what no batch waits for.
+    fn tell(&self, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            let news = News { notices, ..News::default() };
+            self.listener.hear(self.range.table, &news);
         }
     }
 
@@ -343,6 +391,7 @@ impl Core {
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {
+            self.origin = 0;
             self.join(effects);
             self.serve_kept(lsm);
         }
@@ -385,6 +434,7 @@ impl Core {
             cold: RefCell::new(None),
             damaged: Cell::new(false),
             random: &self.random,
+            notes: Notes::new(self.listener.wanted()),
         })
     }
 
@@ -433,15 +483,21 @@ impl Core {
     }
 
     /// The same, of effects that nobody waits for.
-    fn join_unseen(&mut self, effects: Effects) -> Gate {
+    fn join_unseen(&mut self, mut effects: Effects) -> Gate {
+        let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
             let index = self.replica.next_index().0;
             let next_version = Version { index, ordinal: 0 };
             let sealer = Sealer::None;
-            OpenBatch { builder: BatchBuilder::new(id), index, next_version, writes: 0, sealer }
+            let (builder, news) = (BatchBuilder::new(id), News::default());
+            OpenBatch { builder, index, next_version, writes: 0, sealer, news }
         });
+        open.news.notices.append(&mut effects.notices);
+        if wants_changes {
+            note_changes(&mut open.news, &effects, self.origin);
+        }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
         open.writes += 1;
@@ -478,8 +534,8 @@ impl Core {
         let batch = match &self.open {
             Some(open) if open.index == index => open.builder.id(),
             _ => {
-                let at = self.in_flight.binary_search_by_key(&index, |(index, _)| *index);
-                self.in_flight[at.expect("what is proposed is open or in flight")].1
+                let at = self.in_flight.binary_search_by_key(&index, |batch| batch.index);
+                self.in_flight[at.expect("what is proposed is open or in flight")].batch
             }
         };
         Some(Gate { node: self.node, partition: self.partition, index, batch })
@@ -539,8 +595,8 @@ impl Core {
                 return;
             }
         }
-        let OpenBatch { builder, index, .. } = open;
-        self.in_flight.push_back((index, builder.id()));
+        let OpenBatch { builder, index, news, .. } = open;
+        self.in_flight.push_back(InFlight { index, batch: builder.id(), news });
         let bytes = builder.finish(self.now_ms, self.tip.counters);
         let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
         assert_eq!(proposed.0, index, "only this core proposes in this group");
@@ -586,6 +642,10 @@ impl Core {
             actions.publish = Some(self.route());
             self.expiry = ExpiryAgenda::UNKNOWN;
             self.resident = Some(self.recall());
+            if self.listener.wanted().has(Wanted::CHANGES) {
+                // The leader before may have been lost with what it had to tell.
+                actions.news.push(News { new_leader: true, ..News::default() });
+            }
             return;
         }
         self.discarded.extend(self.resident.take());
@@ -622,11 +682,13 @@ impl Core {
             let batch = Batch::decode(&bytes)?;
             id = batch.id;
             actions.applied_bytes += batch.bytes();
-            self.apply_batch(index, batch)?;
+            self.apply_batch(index, batch, actions)?;
         }
         self.applied.index = index;
-        while self.in_flight.front().is_some_and(|(in_flight, _)| *in_flight <= index) {
-            self.in_flight.pop_front();
+        while let Some(own) = self.in_flight.pop_front_if(|own| own.index <= index) {
+            if own.batch == id && !own.news.is_empty() {
+                actions.news.push(own.news);
+            }
         }
         if self.tip.counters_index <= index {
             self.tip.counters_index = 0;
@@ -644,7 +706,12 @@ impl Core {
         Ok(())
     }
 
-    fn apply_batch(&mut self, index: u64, batch: Batch) -> Result<(), BatchError> {
+    fn apply_batch(
+        &mut self,
+        index: u64,
+        batch: Batch,
+        actions: &mut Actions,
+    ) -> Result<(), BatchError> {
         let Core { applied, dead, range, .. } = self;
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
@@ -655,11 +722,16 @@ impl Core {
                 applied.flushed_through = Some(fence);
             }
         })?;
-        // What this leader proposed itself is in memory since it was evaluated.
+        // What this leader proposed itself is in memory, and noted, since it was evaluated.
+        let is_own =
+            self.in_flight.front().is_some_and(|own| (own.index, own.batch) == (index, batch.id));
         if let Some(resident) = &mut self.resident
-            && self.in_flight.front() != Some(&(index, batch.id))
+            && !is_own
         {
             put_writes(resident, index, &batch)?;
+            if self.listener.wanted().has(Wanted::CHANGES) {
+                actions.news.push(changes_of(&batch)?);
+            }
         }
         self.applied.counters = batch.counters;
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
@@ -671,39 +743,6 @@ impl Core {
             self.reset_tip();
         }
         Ok(())
-    }
-
-    /// Waits for a gate: its outcome if it is known, else a receiver that gets it.
-    ///
-    /// The receiver fails at the deadline, at the clock's next tick.
-    pub(crate) fn wait(
-        &mut self,
-        gate: Gate,
-        deadline: std::time::Instant,
-    ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
-        if gate.index <= self.applied.index {
-            let first = self.applied.index + 1 - self.recent.len() as u64;
-            let chosen = gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
-            return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
-        }
-        let (wake, receiver) = oneshot::channel();
-        let waiter = Waiter { batch: gate.batch, deadline, wake };
-        self.waiters.entry(gate.index).or_default().push(waiter);
-        Err(receiver)
-    }
-
-    /// Ends the waits whose deadline has passed.
-    pub(crate) fn end_waits(&mut self, now: std::time::Instant) {
-        self.waiters.retain(|_, waiters| {
-            waiters.retain(|waiter| waiter.deadline > now);
-            !waiters.is_empty()
-        });
-    }
-
-    /// Ends all waits: the node stops.
-    pub(crate) fn abandon_waits(&mut self) {
-        self.blocked.close();
-        self.waiters.clear();
     }
 
     /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
@@ -750,25 +789,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
             resident.put(row, value.as_ref(), index);
         }
     })
-}
-
-/// Refuses what could not be logged or stored.
-pub(crate) fn check_effects(effects: &Effects) -> Result<(), CommandError> {
-    if effects.writes.iter().any(|write| write.row.len() > ROW_KEY_BYTES_MAX) {
-        return Err(CommandError::KeyTooLong);
-    }
-    if effects_bytes(effects) > EFFECTS_BYTES_MAX {
-        return Err(CommandError::TooMuchToWrite(EFFECTS_BYTES_MAX));
-    }
-    Ok(())
-}
-
-/// Bytes of rows that effects change, no fewer than they take in a batch.
-pub(crate) fn effects_bytes(effects: &Effects) -> usize {
-    /// A row's tag, two lengths and checksum, rounded up.
-    const FRAMING_BYTES: usize = 16;
-    let value = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
-    effects.writes.iter().map(|w| FRAMING_BYTES + w.row.len() + value(&w.value)).sum()
 }
 
 fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {

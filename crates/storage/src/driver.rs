@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut};
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
+use wire::notice::Listener;
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) log: wal::Log,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) publish: Publish,
+    pub(crate) listener: Arc<dyn Listener>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) peers: Peers,
     pub(crate) counts: Counts,
@@ -168,6 +170,10 @@ impl Shared {
             // bytes are counted before a flush can take them off again.
             self.enqueue(partition, &mut actions);
             self.memory_bytes.fetch_add(actions.applied_bytes, Ordering::Relaxed);
+            // News come in the order of what happened, and before whoever wrote is woken.
+            for news in actions.news.drain(..) {
+                self.listener.hear(partition.range.table, &news);
+            }
             result
         };
         self.carry_out(partition, actions);

@@ -31,6 +31,7 @@ mod local;
 pub mod lsm;
 mod message;
 mod meta;
+mod news;
 mod node;
 mod partition;
 mod peers;

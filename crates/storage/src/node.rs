@@ -12,6 +12,7 @@ use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
+use wire::notice::Told;
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::service::{
     self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
@@ -74,6 +75,8 @@ pub struct NodeOptions {
     pub snapshot_chunk_bytes: usize,
     /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
     pub snapshot_rate: u64,
+    /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
+    pub listener: Told,
 }
 
 impl Default for NodeOptions {
@@ -90,6 +93,7 @@ impl Default for NodeOptions {
             log_bytes: 512 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
+            listener: Told::default(),
         }
     }
 }
@@ -152,6 +156,7 @@ impl Node {
             transport,
             publish,
             faults,
+            listener: options.listener.0.clone(),
             peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,

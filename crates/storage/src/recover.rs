@@ -299,6 +299,7 @@ impl Maker<'_> {
             incarnation: self.incarnation,
             dead: Arc::clone(self.dead),
             budget: Arc::clone(&self.options.rows),
+            listener: self.options.listener.0.clone(),
         });
         let who = (held.identity, kind);
         Ok(Partition::new((partition, range), who, held.founders, core))

@@ -24,7 +24,7 @@ use wire::ids::{CommandId, Version};
 use wire::resp::Reply;
 use wire::service::{Answer, Transaction, Watched, Work, encode_seen};
 
-use crate::core::{Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
+use crate::core::{About, Core, EFFECTS_BYTES_MAX, Now, check_effects, effects_bytes};
 use crate::lsm::Lsm;
 use crate::node::{FETCH_ROWS_MAX, Node};
 use crate::view::PartitionView;
@@ -41,7 +41,9 @@ impl Node {
             }
         };
         let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
-            core.evaluate_work((is_write, transaction.epoch), now, from, |view, next_version| {
+            let (epoch, origin) = (transaction.epoch, transaction.origin);
+            let about = About { is_write, epoch, origin };
+            core.evaluate_work(about, now, from, |view, next_version| {
                 match evaluate(view, is_write.then_some(next_version), transaction.work) {
                     Ok((reply, effects)) => (Ok(reply), effects),
                     Err(error) => (Err(error), None),
@@ -152,7 +154,7 @@ fn run(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply, Option<Effects>)
 
 /// The version of a key's last write, if the key exists for clients.
 fn seen(view: &dyn View, key: &[u8]) -> Result<Option<Version>, CommandError> {
-    Ok(keyspace::read(view, key)?.map(|header| header.version))
+    Ok(keyspace::peek(view, key)?.map(|header| header.version))
 }
 
 /// The header rows of all keys that a transaction names, up to a limit.

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use commands::notes::Notes;
 use commands::{Counters, Direction, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
@@ -38,6 +39,7 @@ pub(crate) struct PartitionView<'a> {
     /// A row that was asked for failed its checksum.
     pub(crate) damaged: Cell<bool>,
     pub(crate) random: &'a Cell<u64>,
+    pub(crate) notes: Notes,
 }
 
 /// What a view would have needed the disk for.
@@ -179,5 +181,9 @@ impl View for PartitionView<'_> {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    fn notes(&self) -> &Notes {
+        &self.notes
     }
 }

@@ -4,6 +4,7 @@
 //! This crate reads no socket, clock, file or environment. It imports no other crate of ours.
 
 pub mod ids;
+pub mod notice;
 pub mod peer;
 pub mod placement;
 pub mod resp;

@@ -55,6 +55,8 @@ pub struct Call<'a> {
     pub epoch: u64,
     /// The command's name and arguments, as the client sent them.
     pub args: &'a [Bytes],
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
     /// How long the caller has waited for data so far, if it can wait for them; else a command that
     /// would wait answers as if its time were up.
     pub waited: Option<Duration>,
@@ -72,6 +74,8 @@ pub struct Transaction<'a> {
     pub epoch: u64,
     /// What is to be done.
     pub work: Work<'a>,
+    /// The connection it is made for, by its router's number; 0 if for none.
+    pub origin: u64,
 }
 
 /// What a [`Transaction`] does.

@@ -10,6 +10,7 @@ use super::string::{read_text, text_of};
 use crate::args::{Args, VALUE_BYTES_MAX, Word, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
 use crate::error::CommandError;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::bits::{self, Field, Operation, Overflow};
 use crate::types::header::{TextForm, Value};
@@ -80,7 +81,9 @@ fn setbit(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if before != on {
         bits::set(target.text_mut(), offset, on);
     }
+    let changed = target.has_new_bits;
     target.store(txn, key);
+    note_bits(txn, key, changed);
     Ok(Reply::Integer(i64::from(before)))
 }
 
@@ -90,6 +93,15 @@ struct Target {
     found: Found,
     text: BytesMut,
     changed: bool,
+    /// It is longer than before, or has other bits.
+    has_new_bits: bool,
+}
+
+/// Notes that bits of a string were written, if they are others than before.
+fn note_bits(txn: &Txn<'_>, key: &[u8], changed: bool) {
+    if changed {
+        txn.note(Wanted::STRING, "setbit", key);
+    }
 }
 
 impl Target {
@@ -105,11 +117,12 @@ impl Target {
         let mut text = BytesMut::with_capacity(length);
         text.extend_from_slice(&old);
         text.resize(length, 0);
-        Ok(Target { found, text, changed })
+        Ok(Target { has_new_bits: length > old.len(), found, text, changed })
     }
 
     fn text_mut(&mut self) -> &mut [u8] {
         self.changed = true;
+        self.has_new_bits = true;
         &mut self.text
     }
 
@@ -227,6 +240,7 @@ fn bitop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         keyspace::remove(txn, target, found);
     } else {
         keyspace::store(txn, target, found, raw(result.freeze()), None);
+        txn.note(Wanted::STRING, "set", target);
     }
     Ok(Reply::Integer(length as i64))
 }
@@ -320,6 +334,7 @@ fn bitfield(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     };
     let mut target = Target::open(txn, key, length)?;
     let mut replies = Vec::with_capacity(operations.len());
+    let mut writes = false;
     for FieldOperation { field, what, overflow } in operations {
         let old = field.get(&target.text);
         let number = match what {
@@ -336,12 +351,16 @@ fn bitfield(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
             replies.push(Reply::Null);
             continue;
         };
+        writes = true;
         if new != old {
             field.set(target.text_mut(), new);
         }
         let is_set = matches!(what, FieldChange::Set(_));
         replies.push(Reply::Integer(if is_set { old } else { new }));
     }
+    // A string that only grew, as all writes overflowed, has no event.
+    let changed = writes && target.has_new_bits;
     target.store(txn, key);
+    note_bits(txn, key, changed);
     Ok(Reply::Array(replies))
 }

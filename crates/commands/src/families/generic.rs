@@ -14,6 +14,7 @@ use crate::command::{
 use crate::error::CommandError;
 use crate::expiry::{Condition, TimeForm};
 use crate::glob;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::dump;
 use crate::types::encoding;
@@ -198,7 +199,10 @@ fn expire_by(
     }
     // A time that has come, negative ones included, deletes the key here and now.
     match u64::try_from(deadline) {
-        Ok(at) if at > txn.now_ms() => keyspace::set_expiry(txn, key, found, Some(at)),
+        Ok(at) if at > txn.now_ms() => {
+            keyspace::set_expiry(txn, key, found, Some(at));
+            txn.note(Wanted::GENERIC, "expire", key);
+        }
         _ => {
             keyspace::remove(txn, key, found);
         }
@@ -213,6 +217,7 @@ fn persist(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Integer(0));
     }
     keyspace::set_expiry(txn, key, found, None);
+    txn.note(Wanted::GENERIC, "persist", key);
     Ok(Reply::Integer(1))
 }
 
@@ -242,6 +247,8 @@ fn rename_key(txn: &mut Txn<'_>, args: Args<'_>, replace: bool) -> Result<bool, 
         return Ok(false);
     }
     keyspace::rename(txn, (old_key, source), (new_key, target))?;
+    txn.note(Wanted::GENERIC, "rename_from", old_key);
+    txn.note(Wanted::GENERIC, "rename_to", new_key);
     Ok(true)
 }
 
@@ -295,7 +302,9 @@ fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Integer(0));
     }
     let value = keyspace::copy_value(txn, header.value, from, to)?;
+    keyspace::note_replaced(txn, to, &target);
     keyspace::store(txn, to, target, value, header.expire_at_ms);
+    txn.note(Wanted::GENERIC, "copy_to", to);
     Ok(Reply::Integer(1))
 }
 
@@ -354,7 +363,9 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         }
         _ => {
             let value = restored.into_value(txn, key)?;
+            keyspace::note_replaced(txn, key, &found);
             keyspace::store(txn, key, found, value, deadline);
+            txn.note(Wanted::GENERIC, "restore", key);
         }
     }
     Ok(Reply::OK)
@@ -464,7 +475,7 @@ fn object(
     args: Args<'_>,
     answer: fn(Header) -> Result<Reply, CommandError>,
 ) -> Result<Reply, CommandError> {
-    keyspace::read(view, args.bytes(2)?)?.map_or(Ok(Reply::Null), answer)
+    keyspace::peek(view, args.bytes(2)?)?.map_or(Ok(Reply::Null), answer)
 }
 
 /// What OBJECT HELP answers; it asks no partition, so the router sends it.

@@ -367,13 +367,14 @@ impl Query {
         txn: &mut Txn<'_>,
         key: &[u8],
         found: Vec<Found>,
+        event: &'static str,
     ) -> Result<Reply, CommandError> {
         let unit_m = self.unit_m();
         let scored = found.into_iter().map(|found| match self.store_distances {
             true => Member { score: found.distance_m / unit_m, ..found.member },
             false => found.member,
         });
-        Ok(Reply::Integer(replace(txn, key, scored.collect())? as i64))
+        Ok(Reply::Integer(replace(txn, key, scored.collect(), event)? as i64))
     }
 }
 
@@ -394,7 +395,10 @@ fn look_or_store(txn: &mut Txn<'_>, args: Args<'_>, form: Form) -> Result<Reply,
         None => Vec::new(),
     };
     match query.store.clone() {
-        Some(key) => query.store(txn, &key, found),
+        Some(key) => {
+            let event = if form == Form::Search { "geosearchstore" } else { "georadiusstore" };
+            query.store(txn, &key, found, event)
+        }
         None => Ok(query.answer(found)),
     }
 }

@@ -8,6 +8,7 @@ use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, rea
 use crate::cursor::{self, Walk};
 use crate::error::CommandError;
 use crate::families::hash_expiry;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::hash::{Entry, Hash};
 use crate::types::hash_edit::HashEdit;
@@ -211,6 +212,7 @@ fn put_pairs(
         created += i64::from(hash.put(txn, field, value, None)?);
     }
     hash.finish(txn)?;
+    txn.note(Wanted::HASH, "hset", args.bytes(1)?);
     Ok(created)
 }
 
@@ -222,6 +224,7 @@ fn hsetnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     }
     hash.put(txn, field, args.bytes(3)?, None)?;
     hash.finish(txn)?;
+    txn.note(Wanted::HASH, "hset", args.bytes(1)?);
     Ok(Reply::Integer(1))
 }
 
@@ -231,6 +234,9 @@ fn hdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     for field in args.from(2) {
         deleted += i64::from(hash.delete(txn, field)?.is_some());
     }
+    if deleted > 0 {
+        txn.note(Wanted::HASH, "hdel", args.bytes(1)?);
+    }
     hash.finish(txn)?;
     Ok(Reply::Integer(deleted))
 }
@@ -239,8 +245,14 @@ fn hgetdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut hash = HashEdit::open(txn, args.bytes(1)?)?;
     let fields = hash_expiry::counted_fields(args, 2, CommandError::FIELDS_NOT_POSITIVE)?;
     let mut values = Vec::with_capacity(fields.len());
+    let mut deleted = false;
     for field in fields {
-        values.push(value_or_null(hash.delete(txn, field)?));
+        let old = hash.delete(txn, field)?;
+        deleted |= old.is_some();
+        values.push(value_or_null(old));
+    }
+    if deleted {
+        txn.note(Wanted::HASH, "hdel", args.bytes(1)?);
     }
     hash.finish(txn)?;
     Ok(Reply::Array(values))
@@ -259,6 +271,7 @@ fn hincrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let expire_at_ms = old.and_then(|old| old.expire_at_ms);
     hash.put(txn, field, &int_text(sum), expire_at_ms)?;
     hash.finish(txn)?;
+    txn.note(Wanted::HASH, "hincrby", args.bytes(1)?);
     Ok(Reply::Integer(sum))
 }
 
@@ -279,5 +292,6 @@ fn hincrbyfloat(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError
     let expire_at_ms = old.and_then(|old| old.expire_at_ms);
     hash.put(txn, field, &text, expire_at_ms)?;
     hash.finish(txn)?;
+    txn.note(Wanted::HASH, "hincrbyfloat", args.bytes(1)?);
     Ok(Reply::Bulk(text))
 }

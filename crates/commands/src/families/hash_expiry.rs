@@ -10,6 +10,7 @@ use crate::args::{Args, Word, parse_int};
 use crate::error::{CommandError, Echo};
 use crate::expiry::{TimeForm, now_ms};
 use crate::families::hash::value_or_null;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::hash::{Entry, Hash};
 use crate::types::hash_edit::HashEdit;
@@ -151,15 +152,28 @@ fn expire_by(
     };
     let fields = counted_fields(args, fields_at, CommandError::FIELDS_NOT_ABOVE_ZERO)?;
     let mut replies = Vec::with_capacity(fields.len());
+    let mut changed = false;
     for field in fields {
         replies.push(Reply::Integer(match hash.get(txn, field)? {
             None => NO_FIELD,
             Some(entry) if !condition.allows(entry.expire_at_ms, deadline) => CONDITION_NOT_MET,
-            Some(entry) => set_deadline(txn, &mut hash, &entry, deadline)?,
+            Some(entry) => {
+                changed = true;
+                set_deadline(txn, &mut hash, &entry, deadline)?
+            }
         }));
+    }
+    if changed {
+        note_deadline(txn, args.bytes(1)?, deadline);
     }
     hash.finish(txn)?;
     Ok(Reply::Array(replies))
+}
+
+/// Notes that fields were given a time to live, or were deleted as it has come.
+fn note_deadline(txn: &Txn<'_>, key: &[u8], deadline_ms: u64) {
+    let event = if deadline_ms <= txn.now_ms() { "hdel" } else { "hexpire" };
+    txn.note(Wanted::HASH, event, key);
 }
 
 /// Gives a field another time to live; one that has come deletes it here and now.
@@ -200,17 +214,22 @@ pub(crate) fn hpersist(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Comma
     let mut hash = HashEdit::open(txn, args.bytes(1)?)?;
     let fields = counted_fields(args, 2, CommandError::FIELDS_NOT_POSITIVE)?;
     let mut replies = Vec::with_capacity(fields.len());
+    let mut changed = false;
     for field in fields {
         replies.push(Reply::Integer(match hash.get(txn, field)? {
             None => NO_FIELD,
             Some(Entry { expire_at_ms: None, .. }) => NO_TIME,
             Some(entry) => {
                 hash.put(txn, field, &entry.value, None)?;
+                changed = true;
                 DONE
             }
         }));
     }
     hash.finish(txn)?;
+    if changed {
+        txn.note(Wanted::HASH, "hpersist", args.bytes(1)?);
+    }
     Ok(Reply::Array(replies))
 }
 
@@ -233,18 +252,26 @@ pub(crate) fn hgetex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
     };
     let fields = counted_fields(args, fields_at, CommandError::FIELDS_NOT_POSITIVE)?;
     let mut values = Vec::with_capacity(fields.len());
+    let mut changed = false;
     for field in fields {
         let entry = hash.get(txn, field)?;
         match (&change, &entry) {
             (Change::Deadline(at), Some(entry)) => {
                 set_deadline(txn, &mut hash, entry, *at)?;
+                changed = true;
             }
             (Change::Persist, Some(entry)) if entry.expire_at_ms.is_some() => {
                 hash.put(txn, field, &entry.value, None)?;
+                changed = true;
             }
             _ => {}
         }
         values.push(value_or_null(entry));
+    }
+    match change {
+        Change::Deadline(at) if changed => note_deadline(txn, args.bytes(1)?, at),
+        Change::Persist if changed => txn.note(Wanted::HASH, "hpersist", args.bytes(1)?),
+        _ => {}
     }
     hash.finish(txn)?;
     Ok(Reply::Array(values))
@@ -283,6 +310,10 @@ pub(crate) fn hsetex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
         }
     }
     hash.finish(txn)?;
+    txn.note(Wanted::HASH, "hset", args.bytes(1)?);
+    if let Some(deadline) = line.deadline_ms {
+        note_deadline(txn, args.bytes(1)?, deadline);
+    }
     Ok(Reply::Integer(1))
 }
 

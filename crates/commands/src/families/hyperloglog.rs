@@ -10,6 +10,7 @@ use crate::command::{
 };
 use crate::error::{CommandError, Echo};
 use crate::families::string::{read_text, text_of};
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::{TextForm, Value};
 use crate::types::hyperloglog::{
@@ -54,6 +55,7 @@ fn pfadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if updated {
         one.forget_count();
         store(txn, key, found, one);
+        txn.note(Wanted::STRING, "pfadd", key);
     }
     Ok(Reply::Integer(i64::from(updated)))
 }
@@ -82,6 +84,8 @@ fn pfmerge(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     }
     one.forget_count();
     store(txn, key, found, one);
+    // Redis calls it so, too.
+    txn.note(Wanted::STRING, "pfadd", key);
     Ok(Reply::OK)
 }
 

@@ -8,6 +8,7 @@ use wire::resp::Reply;
 use crate::args::{Args, Options, Word, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
 use crate::error::CommandError;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::list::{End, List, ListEdit};
@@ -90,7 +91,24 @@ fn push(
     list.push(txn, end, args.from(2))?;
     let count = list.count();
     list.finish(txn)?;
+    txn.note(Wanted::LIST, pushed(end), args.bytes(1)?);
     Ok(Reply::Integer(count as i64))
+}
+
+/// The event of pushing to an end.
+fn pushed(end: End) -> &'static str {
+    match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    }
+}
+
+/// The event of popping from an end.
+fn popped_from(end: End) -> &'static str {
+    match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    }
 }
 
 fn linsert(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -117,6 +135,7 @@ fn linsert(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     list.insert(txn, at + behind, element)?;
     let count = list.count();
     list.finish(txn)?;
+    txn.note(Wanted::LIST, "linsert", args.bytes(1)?);
     Ok(Reply::Integer(count as i64))
 }
 
@@ -146,6 +165,9 @@ fn pop(
         return Ok(if wanted.is_some() { Reply::NullArray } else { Reply::Null });
     }
     let mut popped = list.pop(txn, end, wanted.unwrap_or(1))?;
+    if !popped.is_empty() {
+        txn.note(Wanted::LIST, popped_from(end), args.bytes(1)?);
+    }
     list.finish(txn)?;
     Ok(match wanted {
         None => popped.pop().map_or(Reply::Null, Reply::Bulk),
@@ -220,6 +242,7 @@ pub(crate) fn pop_first(
         let mut list = ListEdit::open(txn, key)?;
         if list.exists() {
             let popped = list.pop(txn, end, count)?;
+            txn.note(Wanted::LIST, popped_from(end), key);
             list.finish(txn)?;
             return Ok(Some((key.clone(), popped)));
         }
@@ -261,12 +284,16 @@ pub(crate) fn move_one(
         let moved = source.pop(txn, from_end, 1)?;
         source.push(txn, to_end, &moved)?;
         source.finish(txn)?;
+        txn.note(Wanted::LIST, pushed(to_end), to);
+        txn.note(Wanted::LIST, popped_from(from_end), from);
         return Ok(moved.into_iter().next());
     }
     let mut target = ListEdit::open(txn, to)?;
     let moved = source.pop(txn, from_end, 1)?;
     target.push(txn, to_end, &moved)?;
     target.finish(txn)?;
+    txn.note(Wanted::LIST, pushed(to_end), to);
+    txn.note(Wanted::LIST, popped_from(from_end), from);
     source.finish(txn)?;
     Ok(moved.into_iter().next())
 }
@@ -439,6 +466,7 @@ fn lset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let at = at.ok_or(CommandError::INDEX_OUT_OF_RANGE)?;
     list.set(txn, at, args.bytes(3)?)?;
     list.finish(txn)?;
+    txn.note(Wanted::LIST, "lset", args.bytes(1)?);
     Ok(Reply::OK)
 }
 
@@ -475,6 +503,9 @@ fn lrem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     for run in runs {
         list.remove(txn, run)?;
     }
+    if removed > 0 {
+        txn.note(Wanted::LIST, "lrem", args.bytes(1)?);
+    }
     list.finish(txn)?;
     Ok(Reply::Integer(removed as i64))
 }
@@ -488,6 +519,7 @@ fn ltrim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         list.remove(txn, kept.end..length)?;
         list.remove(txn, 0..kept.start)?;
         list.touch();
+        txn.note(Wanted::LIST, "ltrim", args.bytes(1)?);
     }
     list.finish(txn)?;
     Ok(Reply::OK)

@@ -25,6 +25,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     //       name       arity        flags        keys        what
     session("INFO",     at_least(1), INFO,        Keys::None, Session::Info),
     session("TIME",     exactly(1),  TIME,        Keys::None, Session::Time),
+    session("MONITOR",  exactly(1),  ADMIN_NOSCRIPT, Keys::None, Session::Monitor),
     session("SHUTDOWN", at_least(1), SHUTDOWN,    Keys::None, Session::Shutdown),
     session("DEBUG",    at_least(2), ADMIN_NOSCRIPT, Keys::None, Session::Debug),
     session("LOLWUT",   at_least(1), LOLWUT,      Keys::None, Session::Lolwut),

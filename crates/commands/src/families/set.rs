@@ -11,6 +11,7 @@ use crate::command::{
 };
 use crate::cursor::{self, Walk};
 use crate::error::CommandError;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::keyspace;
 use crate::types::set::{Encoding, Set};
@@ -150,6 +151,9 @@ fn sadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         added += i64::from(set.add(txn, member)?);
     }
     set.finish(txn)?;
+    if added > 0 {
+        txn.note(Wanted::SET, "sadd", args.bytes(1)?);
+    }
     Ok(Reply::Integer(added))
 }
 
@@ -159,13 +163,16 @@ fn srem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     for member in args.from(2) {
         removed += i64::from(set.remove(txn, member)?);
     }
+    if removed > 0 {
+        txn.note(Wanted::SET, "srem", args.bytes(1)?);
+    }
     set.finish(txn)?;
     Ok(Reply::Integer(removed))
 }
 
 fn smove(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let (from, to, member) = (args.bytes(1)?, args.bytes(2)?, args.bytes(3)?);
-    if keyspace::read(txn, from)?.is_none() {
+    if keyspace::peek(txn, from)?.is_none() {
         return Ok(Reply::Integer(0));
     }
     let mut source = SetEdit::open(txn, from)?;
@@ -176,9 +183,13 @@ fn smove(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if !source.remove(txn, member)? {
         return Ok(Reply::Integer(0));
     }
+    txn.note(Wanted::SET, "srem", from);
     source.finish(txn)?;
-    target.add(txn, member)?;
+    let added = target.add(txn, member)?;
     target.finish(txn)?;
+    if added {
+        txn.note(Wanted::SET, "sadd", to);
+    }
     Ok(Reply::Integer(1))
 }
 
@@ -198,11 +209,15 @@ fn spop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         let drawn = set.draw(txn, 1)?.pop();
         if let Some(member) = &drawn {
             set.remove(txn, member)?;
+            txn.note(Wanted::SET, "spop", key);
         }
         set.finish(txn)?;
         return Ok(bulk_or_null(drawn));
     };
     let size = set.count();
+    if count > 0 && size > 0 {
+        txn.note(Wanted::SET, "spop", key);
+    }
     if count >= size {
         let all = set.draw(txn, size)?;
         set.replace(txn, Vec::new(), Encoding::Intset);
@@ -253,7 +268,7 @@ fn sintercard(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 fn sinterstore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let members = intersection(txn, args.from(2), u64::MAX)?;
     let encoding = Encoding::of_intersection(&members);
-    store(txn, args.bytes(1)?, members, encoding)
+    store(txn, args.bytes(1)?, members, (encoding, "sinterstore"))
 }
 
 /// The first `limit` members that all the sets have.
@@ -299,7 +314,7 @@ fn sunion(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 
 fn sunionstore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let Gathered { members, encoding, .. } = union(txn, args.from(2))?;
-    store(txn, args.bytes(1)?, members, encoding)
+    store(txn, args.bytes(1)?, members, (encoding, "sunionstore"))
 }
 
 fn union(view: &dyn View, keys: &[Bytes]) -> Result<Gathered, CommandError> {
@@ -318,7 +333,7 @@ fn sdiff(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 
 fn sdiffstore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let Gathered { members, encoding, .. } = difference(txn, args.from(2))?;
-    store(txn, args.bytes(1)?, members, encoding)
+    store(txn, args.bytes(1)?, members, (encoding, "sdiffstore"))
 }
 
 /// The members of the first set that none of the others has. As in Redis, either each of them is
@@ -397,7 +412,7 @@ fn store(
     txn: &mut Txn<'_>,
     key: &[u8],
     members: Vec<Bytes>,
-    encoding: Encoding,
+    (encoding, event): (Encoding, &'static str),
 ) -> Result<Reply, CommandError> {
     let found = keyspace::lookup(txn, key)?;
     let count = members.len() as i64;
@@ -406,6 +421,7 @@ fn store(
     } else {
         let value = set_edit::build(txn, key, members, encoding)?;
         keyspace::store(txn, key, found, value, None);
+        txn.note(Wanted::SET, event, key);
     }
     Ok(Reply::Integer(count))
 }

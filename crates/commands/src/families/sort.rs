@@ -13,6 +13,7 @@ use crate::args::Args;
 use crate::command::{Command, Flags, Keys, at_least, read, write};
 use crate::error::CommandError;
 use crate::families::string::read_text;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::hash::Hash;
 use crate::types::keyspace;
@@ -159,6 +160,7 @@ fn sort(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     } else {
         let list = list::build(txn, target, &results)?;
         keyspace::store(txn, target, old, list, None);
+        txn.note(Wanted::LIST, "sortstore", target);
     }
     Ok(Reply::Integer(count))
 }

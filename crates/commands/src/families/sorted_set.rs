@@ -13,6 +13,7 @@ use crate::double::parse_double;
 use crate::error::CommandError;
 use crate::families::list::{counted_keys, keys_and_timeout, mpop_count, positive};
 use crate::families::{sorted_set_algebra as algebra, sorted_set_range as range};
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::sorted_set::{Member, SortedSet, SortedSetEdit};
@@ -182,6 +183,10 @@ pub(crate) fn add_scored(
             }
         }
         set.finish(txn)?;
+        if added + changed > 0 {
+            let event = if options.increment { "zincr" } else { "zadd" };
+            txn.note(Wanted::SORTED_SET, event, key);
+        }
     }
     Ok(match options.increment {
         true => result.map_or(Reply::Null, Reply::Double),
@@ -194,6 +199,9 @@ fn zrem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut removed = 0;
     for name in args.from(2) {
         removed += i64::from(set.remove(txn, name)?.is_some());
+    }
+    if removed > 0 {
+        txn.note(Wanted::SORTED_SET, "zrem", args.bytes(1)?);
     }
     set.finish(txn)?;
     Ok(Reply::Integer(removed))
@@ -284,6 +292,10 @@ pub(crate) fn pop_first(
             };
             let popped = set.set().range(txn, ranks.clone(), direction)?;
             set.remove_ranks(txn, ranks)?;
+            if count > 0 {
+                let event = if extreme == Extreme::Min { "zpopmin" } else { "zpopmax" };
+                txn.note(Wanted::SORTED_SET, event, key);
+            }
             set.finish(txn)?;
             return Ok(Some((key.clone(), popped)));
         }

@@ -314,7 +314,7 @@ fn store(
 ) -> Result<Reply, CommandError> {
     let query = Query::parse(txn, args, (operation, Outcome::Stored), command)?;
     let members = query.members(txn)?;
-    Ok(Reply::Integer(replace(txn, args.bytes(1)?, members)? as i64))
+    Ok(Reply::Integer(replace(txn, args.bytes(1)?, members, command)? as i64))
 }
 
 pub(super) fn zunion(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {

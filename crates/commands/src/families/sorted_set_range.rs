@@ -11,6 +11,7 @@ use crate::double::parse_bound;
 use crate::error::CommandError;
 use crate::families::list::positions;
 use crate::families::sorted_set::members_reply;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::sorted_set::{LexBound, Member, ScoreBound, SortedSet, SortedSetEdit, replace};
 use crate::view::{Direction, View};
@@ -206,7 +207,7 @@ pub(super) fn zrangestore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Co
         Some(set) => query.members(txn, &set)?,
         None => Vec::new(),
     };
-    Ok(Reply::Integer(replace(txn, args.bytes(1)?, members)? as i64))
+    Ok(Reply::Integer(replace(txn, args.bytes(1)?, members, "zrangestore")? as i64))
 }
 
 // --- Counting and removing
@@ -227,22 +228,30 @@ fn count(view: &dyn View, args: Args<'_>, by: By) -> Result<Reply, CommandError>
 }
 
 pub(super) fn zremrangebyrank(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    remove(txn, args, By::Rank)
+    remove(txn, args, By::Rank, "zremrangebyrank")
 }
 
 pub(super) fn zremrangebyscore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    remove(txn, args, By::Score)
+    remove(txn, args, By::Score, "zremrangebyscore")
 }
 
 pub(super) fn zremrangebylex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    remove(txn, args, By::Lex)
+    remove(txn, args, By::Lex, "zremrangebylex")
 }
 
-fn remove(txn: &mut Txn<'_>, args: Args<'_>, by: By) -> Result<Reply, CommandError> {
+fn remove(
+    txn: &mut Txn<'_>,
+    args: Args<'_>,
+    by: By,
+    event: &'static str,
+) -> Result<Reply, CommandError> {
     let ends = Ends::parse(by, args.bytes(2)?, args.bytes(3)?)?;
     let mut set = SortedSetEdit::open(txn, args.bytes(1)?)?;
     let ranks = ends.ranks(txn, set.set(), Direction::Forward)?;
     let removed = set.remove_ranks(txn, ranks)?;
+    if removed > 0 {
+        txn.note(Wanted::SORTED_SET, event, args.bytes(1)?);
+    }
     set.finish(txn)?;
     Ok(Reply::Integer(removed as i64))
 }

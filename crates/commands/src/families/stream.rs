@@ -9,6 +9,7 @@ use crate::command::{
 };
 use crate::error::{CommandError, Echo};
 use crate::families::{stream_group, stream_info};
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::stream::{Entry, Id, Stream};
@@ -264,10 +265,15 @@ fn xadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     };
     let id = id.filter(|id| *id > last).ok_or(CommandError::XADD_SMALL)?;
     stream.append(txn, &Entry { id, fields: fields.to_vec() });
+    let mut trimmed = 0;
     if let Some(Trim { keep, limit }) = parsed.trim {
-        stream.trim(txn, keep, limit)?;
+        trimmed = stream.trim(txn, keep, limit)?;
     }
     stream.finish(txn);
+    txn.note(Wanted::STREAM, "xadd", args.bytes(1)?);
+    if trimmed > 0 {
+        txn.note(Wanted::STREAM, "xtrim", args.bytes(1)?);
+    }
     Ok(id_reply(id))
 }
 
@@ -279,6 +285,9 @@ fn xtrim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         trimmed = stream.trim(txn, keep, limit)?;
     }
     stream.finish(txn);
+    if trimmed > 0 {
+        txn.note(Wanted::STREAM, "xtrim", args.bytes(1)?);
+    }
     Ok(Reply::Integer(trimmed as i64))
 }
 
@@ -293,6 +302,9 @@ fn xdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         deleted += i64::from(delete_entry(txn, &mut stream, id)?);
     }
     stream.finish(txn);
+    if deleted > 0 {
+        txn.note(Wanted::STREAM, "xdel", args.bytes(1)?);
+    }
     Ok(Reply::Integer(deleted))
 }
 
@@ -348,6 +360,7 @@ fn xsetid(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     stream.meta.max_deleted_id = max_deleted.unwrap_or(stream.meta.max_deleted_id);
     stream.touch();
     stream.finish(txn);
+    txn.note(Wanted::STREAM, "xsetid", args.bytes(1)?);
     Ok(Reply::OK)
 }
 

@@ -32,6 +32,11 @@ const CLAIM_PAGE: usize = 512;
 /// Longest name of a subcommand that a refusal repeats, in bytes.
 const NAME_ECHO_BYTES: usize = 128;
 
+/// Notes an event of a stream.
+fn note(txn: &Txn<'_>, event: &'static str, key: &[u8]) {
+    txn.note(crate::notes::Wanted::STREAM, event, key);
+}
+
 // --- XREADGROUP
 
 pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -62,7 +67,9 @@ pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
             Delivery { consumer, count: request.count, kept: !request.no_acknowledgement };
         let missing = || no_group(key, group_name);
         let (mut stream, mut group) = open_group(txn, key, group_name, missing)?;
-        group.see(txn, consumer)?;
+        if group.see(txn, consumer)? {
+            note(txn, "xgroup-createconsumer", key);
+        }
         let entries = match behind {
             // The highest ID, too, stands for new entries.
             Some(behind) if behind != Id::MAX => {
@@ -235,6 +242,7 @@ pub(crate) fn xdelex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
         replies.push(Reply::Integer(answer));
     }
     stream.finish(txn);
+    note_deleted(txn, args.bytes(1)?, &replies);
     Ok(Reply::Array(replies))
 }
 
@@ -259,7 +267,14 @@ pub(crate) fn xackdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Comman
         }));
     }
     stream.finish(txn);
+    note_deleted(txn, args.bytes(1)?, &replies);
     Ok(Reply::Array(replies))
+}
+
+fn note_deleted(txn: &Txn<'_>, key: &[u8], replies: &[Reply]) {
+    if replies.contains(&Reply::Integer(DELETED)) {
+        note(txn, "xdel", key);
+    }
 }
 
 fn delete_referenced(
@@ -493,7 +508,9 @@ pub(crate) fn xclaim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
             _ => return Err(CommandError::XclaimOption(Echo::new(raw))),
         }
     }
-    group.see(txn, claim.consumer)?;
+    if group.see(txn, claim.consumer)? {
+        note(txn, "xgroup-createconsumer", key);
+    }
     let mut replies = Vec::new();
     for id in ids {
         replies.extend(claim.claim(txn, &stream, &mut group, id)?.flatten());
@@ -530,7 +547,9 @@ pub(crate) fn xautoclaim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
         force: false,
         only_ids,
     };
-    group.see(txn, claim.consumer)?;
+    if group.see(txn, claim.consumer)? {
+        note(txn, "xgroup-createconsumer", key);
+    }
     let place = stream.place(txn);
     let mut attempts = count.saturating_mul(CLAIM_ATTEMPTS);
     let (mut claimed, mut deleted, mut next) = (Vec::new(), Vec::new(), Some(start));
@@ -632,6 +651,7 @@ pub(crate) fn create(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Command
     stream.meta.groups += 1;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-create", args.bytes(2)?);
     Ok(Reply::OK)
 }
 
@@ -659,6 +679,7 @@ pub(crate) fn setid(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandE
     group.finish(txn)?;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-setid", args.bytes(2)?);
     Ok(Reply::OK)
 }
 
@@ -671,6 +692,7 @@ pub(crate) fn destroy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Comman
     stream.meta.groups = stream.meta.groups.saturating_sub(1);
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-destroy", args.bytes(2)?);
     Ok(Reply::Integer(1))
 }
 
@@ -681,6 +703,7 @@ pub(crate) fn createconsumer(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply,
         group.finish(txn)?;
         stream.touch();
         stream.finish(txn);
+        note(txn, "xgroup-createconsumer", args.bytes(2)?);
     }
     Ok(Reply::Integer(i64::from(created)))
 }
@@ -693,6 +716,7 @@ pub(crate) fn delconsumer(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Co
     group.finish(txn)?;
     stream.touch();
     stream.finish(txn);
+    note(txn, "xgroup-delconsumer", args.bytes(2)?);
     Ok(integer(pending))
 }
 

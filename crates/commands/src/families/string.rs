@@ -9,6 +9,7 @@ use crate::command::{
 };
 use crate::error::CommandError;
 use crate::expiry::TimeForm;
+use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::{Header, TextForm, Value};
 use crate::types::keyspace::{self, Found};
@@ -287,12 +288,13 @@ fn set(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let deadline = lifetime.deadline_ms(txn, "set")?;
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
-    let old = if want_old { Some(bulk_or_null(text_of(&found)?.cloned())) } else { None };
+    let old = if want_old { Some(bulk_or_null(text_to_read(txn, key, &found)?)) } else { None };
     if !condition.holds(&found)? {
         return Ok(old.unwrap_or(Reply::Null));
     }
     let expire_at_ms = if lifetime == Lifetime::Keep { found.expire_at_ms() } else { deadline };
     keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), expire_at_ms);
+    note_set(txn, key, deadline);
     Ok(old.unwrap_or(Reply::OK))
 }
 
@@ -303,6 +305,7 @@ fn setnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Integer(0));
     }
     keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), None);
+    note_set(txn, key, None);
     Ok(Reply::Integer(1))
 }
 
@@ -324,7 +327,16 @@ fn set_until(
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
     keyspace::store(txn, key, found, Value::string(args.bytes(3)?.clone()), Some(deadline));
+    note_set(txn, key, Some(deadline));
     Ok(Reply::OK)
+}
+
+/// Notes that a string was set, and its time to live if it was given one.
+fn note_set(txn: &Txn<'_>, key: &[u8], deadline: Option<u64>) {
+    txn.note(Wanted::STRING, "set", key);
+    if deadline.is_some() {
+        txn.note(Wanted::GENERIC, "expire", key);
+    }
 }
 
 fn mset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -335,7 +347,7 @@ fn mset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 fn msetnx(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let pairs = pairs(args, "msetnx")?;
     for [key, _] in pairs {
-        if keyspace::read(txn, key)?.is_some() {
+        if keyspace::peek(txn, key)?.is_some() {
             return Ok(Reply::Integer(0));
         }
     }
@@ -373,6 +385,7 @@ fn msetex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
         let keeps = lifetime == Lifetime::Keep;
         let expire_at_ms = if keeps { found.expire_at_ms() } else { deadline };
         keyspace::store(txn, key, found, Value::string(value.clone()), expire_at_ms);
+        note_set(txn, key, deadline);
     }
     Ok(Reply::Integer(1))
 }
@@ -388,6 +401,7 @@ fn set_pairs(txn: &mut Txn<'_>, pairs: &[[Bytes; 2]]) -> Result<(), CommandError
         // One by one: a key that comes twice must find what its first pair left.
         let found = keyspace::lookup(txn, key)?;
         keyspace::store(txn, key, found, Value::string(value.clone()), None);
+        note_set(txn, key, None);
     }
     Ok(())
 }
@@ -397,15 +411,16 @@ fn set_pairs(txn: &mut Txn<'_>, pairs: &[[Bytes; 2]]) -> Result<(), CommandError
 fn getset(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
-    let old = text_of(&found)?.cloned();
+    let old = text_to_read(txn, key, &found)?;
     keyspace::store(txn, key, found, Value::string(args.bytes(2)?.clone()), None);
+    note_set(txn, key, None);
     Ok(bulk_or_null(old))
 }
 
 fn getdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
-    let Some(old) = text_of(&found)?.cloned() else { return Ok(Reply::Null) };
+    let Some(old) = text_to_read(txn, key, &found)? else { return Ok(Reply::Null) };
     keyspace::remove(txn, key, found);
     Ok(Reply::Bulk(old))
 }
@@ -438,16 +453,20 @@ fn getex(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     }
     let key = args.bytes(1)?;
     let found = keyspace::lookup(txn, key)?;
-    let Some(text) = text_of(&found)?.cloned() else { return Ok(Reply::Null) };
+    let Some(text) = text_to_read(txn, key, &found)? else { return Ok(Reply::Null) };
     // Only a key that exists has its new time looked at: Redis answers null before it complains.
     let deadline = lifetime.deadline_ms(txn, "getex")?;
     match deadline {
         Some(at) if at <= txn.now_ms() => {
             keyspace::remove(txn, key, found);
         }
-        Some(at) => keyspace::set_expiry(txn, key, found, Some(at)),
+        Some(at) => {
+            keyspace::set_expiry(txn, key, found, Some(at));
+            txn.note(Wanted::GENERIC, "expire", key);
+        }
         None if lifetime == Lifetime::Persist && found.expire_at_ms().is_some() => {
             keyspace::set_expiry(txn, key, found, None);
+            txn.note(Wanted::GENERIC, "persist", key);
         }
         None => {}
     }
@@ -459,6 +478,7 @@ fn append(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let found = keyspace::lookup(txn, key)?;
     let Some(old) = text_of(&found)? else {
         keyspace::store(txn, key, found, Value::string(more.clone()), None);
+        txn.note(Wanted::STRING, "append", key);
         return Ok(length(more.len()));
     };
     let total = checked_length(old.len(), more.len())?;
@@ -468,6 +488,7 @@ fn append(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let value = Value::String { text: text.freeze(), form: TextForm::Raw };
     let expire_at_ms = found.expire_at_ms();
     keyspace::store(txn, key, found, value, expire_at_ms);
+    txn.note(Wanted::STRING, "append", key);
     Ok(length(total))
 }
 
@@ -488,6 +509,7 @@ fn setrange(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let value = Value::String { text: text.freeze(), form: TextForm::Raw };
     let expire_at_ms = found.expire_at_ms();
     keyspace::store(txn, key, found, value, expire_at_ms);
+    txn.note(Wanted::STRING, "setrange", key);
     Ok(length(total))
 }
 
@@ -525,6 +547,7 @@ fn add(txn: &mut Txn<'_>, args: Args<'_>, amount: i64) -> Result<Reply, CommandE
     let new = old.checked_add(amount).ok_or(CommandError::IncrementOverflow)?;
     let expire_at_ms = found.expire_at_ms();
     keyspace::store(txn, key, found, Value::string(int_text(new)), expire_at_ms);
+    txn.note(Wanted::STRING, "incrby", key);
     Ok(Reply::Integer(new))
 }
 
@@ -541,6 +564,7 @@ fn incrbyfloat(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError>
     let value = Value::String { text: text.clone(), form: TextForm::Text };
     let expire_at_ms = found.expire_at_ms();
     keyspace::store(txn, key, found, value, expire_at_ms);
+    txn.note(Wanted::STRING, "incrbyfloat", key);
     Ok(Reply::Bulk(text))
 }
 
@@ -560,6 +584,14 @@ pub(super) fn text_of(found: &Found) -> Result<Option<&Bytes>, CommandError> {
         Some(Value::String { text, .. }) => Ok(Some(text)),
         Some(_) => Err(CommandError::WrongType),
     }
+}
+
+/// The string of a key that is written and read at once: a miss is a reader's, too.
+fn text_to_read(txn: &Txn<'_>, key: &[u8], found: &Found) -> Result<Option<Bytes>, CommandError> {
+    if !found.exists() {
+        txn.note(Wanted::KEY_MISS, "keymiss", key);
+    }
+    Ok(text_of(found)?.cloned())
 }
 
 fn bulk_or_null(text: Option<Bytes>) -> Reply {

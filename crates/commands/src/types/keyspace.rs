@@ -20,6 +20,7 @@ use bytes::Bytes;
 use wire::ids::Version;
 use wire::placement::Placement;
 
+use crate::notes::Wanted;
 use crate::rows::{self, RowKind};
 use crate::txn::Txn;
 use crate::types::hash;
@@ -67,8 +68,17 @@ impl Found {
     }
 }
 
-/// Looks a key up to read it: `None` if it does not exist for clients.
+/// Looks a key up to read it: `None` if it does not exist for clients, which is noted as a miss.
 pub fn read(view: &dyn View, key: &[u8]) -> Result<Option<Header>, ViewError> {
+    let found = peek(view, key)?;
+    if found.is_none() {
+        view.notes().note(Wanted::KEY_MISS, "keymiss", key);
+    }
+    Ok(found)
+}
+
+/// The same for those who do not come to read: no miss is noted.
+pub fn peek(view: &dyn View, key: &[u8]) -> Result<Option<Header>, ViewError> {
     let row = rows::header_key_on_stack(view.table(), key);
     let Some(header) = stored(view, &row)? else { return Ok(None) };
     Ok(if has_expired(view, &header) { None } else { Some(header) })
@@ -107,8 +117,9 @@ fn has_expired(view: &dyn View, header: &Header) -> bool {
 ///
 /// A collection that keeps its generation keeps its data rows; any other generation is dropped.
 pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_at_ms: Option<u64>) {
-    if found.has_expired() {
-        txn.count_expired();
+    note_expired(txn, key, &found);
+    if !found.live {
+        txn.note(Wanted::NEW, "new", key);
     }
     let old = found.stored.as_ref();
     let old_expire = old.and_then(|header| header.expire_at_ms);
@@ -134,8 +145,24 @@ pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_a
     txn.put(found.row, Header { version, expire_at_ms, value }.encode());
 }
 
-/// Removes whatever was found at `key`; true if it existed for clients.
+/// A key that has expired ends with the write that meets it, as by the leader's expiry.
+fn note_expired(txn: &mut Txn<'_>, key: &[u8], found: &Found) {
+    if found.has_expired() {
+        txn.count_expired();
+        txn.note(Wanted::EXPIRED, "expired", key);
+    }
+}
+
+/// Removes whatever was found at `key`; true if it existed for clients, which is noted as `del`.
 pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
+    if found.live {
+        txn.note(Wanted::GENERIC, "del", key);
+    }
+    remove_unnoted(txn, key, found)
+}
+
+/// The same, of a key that lives on under another name.
+fn remove_unnoted(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
     let generation = found.stored.as_ref().and_then(|old| old.value.generation());
     if let Some(generation) = generation {
         txn.drop_generation(generation);
@@ -145,9 +172,7 @@ pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
 
 /// Removes a header, and leaves the data rows it named to whoever names them now.
 fn remove_header(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
-    if found.has_expired() {
-        txn.count_expired();
-    }
+    note_expired(txn, key, &found);
     let Some(old) = found.stored else { return false };
     change_ttl_row(txn, key, due_ms(&old), None);
     let counters = txn.counters_mut();
@@ -160,6 +185,13 @@ fn remove_header(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
     found.live
 }
 
+/// Notes the new key of a command that deletes, in Redis's eyes, what lay there before it stores.
+pub(crate) fn note_replaced(txn: &Txn<'_>, key: &[u8], found: &Found) {
+    if found.live {
+        txn.note(Wanted::NEW, "new", key);
+    }
+}
+
 /// Moves the key found at `from`, which must exist, with its time to live to the other name `to`.
 pub fn rename(
     txn: &mut Txn<'_>,
@@ -167,6 +199,7 @@ pub fn rename(
     to: (&[u8], Found),
 ) -> Result<(), ViewError> {
     let Some(Header { value, expire_at_ms, .. }) = from.1.header().cloned() else { return Ok(()) };
+    note_replaced(txn, to.0, &to.1);
     // Data rows are named by placement and generation: under another placement they must be
     // written anew, under the same they serve the new name as they are.
     if Placement::of_key(from.0) == Placement::of_key(to.0) {
@@ -174,7 +207,7 @@ pub fn rename(
         store(txn, to.0, to.1, value, expire_at_ms);
     } else {
         let value = copy_value(txn, value, from.0, to.0)?;
-        remove(txn, from.0, from.1);
+        remove_unnoted(txn, from.0, from.1);
         store(txn, to.0, to.1, value, expire_at_ms);
     }
     Ok(())
@@ -316,6 +349,9 @@ pub fn expire_due(
         } else if found.live {
             let mut hash = HashEdit::of(txn, &key, found)?;
             let deleted = hash.delete_due(txn, left + 1)?;
+            if deleted > 0 {
+                txn.note(Wanted::HASH, "hexpired", &key);
+            }
             expired.fields += deleted;
             left = (left + 1).saturating_sub(deleted.max(1));
             let due_again = hash.earliest_ms().filter(|next| *next <= now);

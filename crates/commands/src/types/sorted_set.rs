@@ -24,6 +24,7 @@ use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
 use crate::error::CommandError;
+use crate::notes::Wanted;
 use crate::rows;
 use crate::txn::Txn;
 use crate::types::header::{Header, Kind, Value};
@@ -577,11 +578,12 @@ pub(crate) fn build(
 }
 
 /// Puts a sorted set of these members at a key, in the place of whatever is there; without members
-/// nothing is there any more. How many there are.
+/// nothing is there any more. How many there are. `event` is what is noted of a set that is stored.
 pub(crate) fn replace(
     txn: &mut Txn<'_>,
     key: &[u8],
     members: Vec<Member>,
+    event: &'static str,
 ) -> Result<u64, CommandError> {
     let found = keyspace::lookup(txn, key)?;
     let count = members.len() as u64;
@@ -590,6 +592,7 @@ pub(crate) fn replace(
     } else {
         let value = build(txn, key, members)?;
         keyspace::store(txn, key, found, value, None);
+        txn.note(Wanted::SORTED_SET, event, key);
     }
     Ok(count)
 }

@@ -368,13 +368,13 @@ impl GroupEdit {
         Ok(true)
     }
 
-    /// Has a consumer, made if need be, ask for something now.
-    pub(crate) fn see(&mut self, view: &dyn View, name: &[u8]) -> Result<(), ViewError> {
-        self.create_consumer(view, name)?;
+    /// Has a consumer, made if need be, ask for something now; whether it was made.
+    pub(crate) fn see(&mut self, view: &dyn View, name: &[u8]) -> Result<bool, ViewError> {
+        let created = self.create_consumer(view, name)?;
         if let Some(consumer) = self.consumer(view, name)? {
             consumer.seen_ms = view.now_ms();
         }
-        Ok(())
+        Ok(created)
     }
 
     /// Deletes a consumer; how many entries it had pending, which are not any more.

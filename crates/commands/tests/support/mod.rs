@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use commands::notes::Notice;
 use commands::types::keyspace::{self, Expired, ExpiryAgenda};
 use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, rows, table};
 use wire::ids::Version;
@@ -16,12 +17,20 @@ pub const START_MS: u64 = 1_700_000_000_000;
 /// Runs commands as a partition's leader does, each as a batch of its own.
 pub struct Session {
     pub view: MemoryView,
+    noted: Vec<Notice>,
     expiry: ExpiryAgenda,
 }
 
 impl Session {
     pub fn new(now_ms: u64) -> Session {
-        Session { view: MemoryView::new(now_ms), expiry: ExpiryAgenda::UNKNOWN }
+        Session { view: MemoryView::new(now_ms), noted: Vec::new(), expiry: ExpiryAgenda::UNKNOWN }
+    }
+
+    /// Events that commands noted since this was last called.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        let mut notices = std::mem::take(&mut self.noted);
+        notices.extend(self.view.notes.take());
+        notices
     }
 
     /// Runs a command as router and leader do: row, arity, handler.

@@ -577,6 +577,8 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("client", "subcommands", "SETINFO and NO-TOUCH came with 7.2; each is looked for by itself"),
     ("cluster", "subcommands", "MYSHARDID came with 7.2; it is looked for by itself"),
     ("command|getkeys", "arity", "-3 since 7.2"),
+    ("publish", "flags", "MAY_REPLICATE since 7.2"),
+    ("spublish", "flags", "MAY_REPLICATE since 7.2"),
     ("sinterstore", "keys", "OW instead of RW since 7.2"),
     ("command|getkeysandflags", "arity", "-3 since 7.2"),
     ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),

@@ -196,6 +196,13 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "CLIENT UNPAUSE"),
     (1, "CLIENT UNBLOCK (999999999|0|-1|abc) [TIMEOUT|ERROR|x]"),
     (1, "CLIENT GETREDIR"),
+    (2, "CLIENT TRACKING (off|x|on REDIRECT 999999999|on PREFIX a|on BCAST OPTIN|on OPTIN OPTOUT|on BCAST PREFIX a PREFIX ab|on REDIRECT|on PREFIX|on REDIRECT abc)"),
+    (1, "CLIENT CACHING (yes|no|x)"),
+    (1, "CLIENT TRACKINGINFO"),
+    // Publishing. (Nobody subscribes: where a connection's own message stands is not as in 7.0.)
+    (2, "(PUBLISH|SPUBLISH) <name> <val>"),
+    (1, "PUBSUB (CHANNELS|CHANNELS <pattern>|NUMSUB|NUMSUB <name>+|NUMPAT|SHARDCHANNELS|SHARDNUMSUB <name>|CHANNELS a b|NUMPAT x|nosuch)"),
+    (1, "(UNSUBSCRIBE|PUNSUBSCRIBE|SUNSUBSCRIBE) [<name>+]"),
     (1, "CLIENT NO-EVICT (on|off|x)"),
     (1, "CLIENT NO-TOUCH (on|off|x)"),
     (1, "CLIENT HELP"),

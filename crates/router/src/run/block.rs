@@ -110,6 +110,9 @@ impl Connection {
         if filled_in.is_none() {
             wait.line = Arc::clone(&waiting.args);
         }
+        // Between the registration of keys and the reply nothing that was pushed may leave.
+        let reads = wait.entry.command.flags.has(Flags::READONLY);
+        let delivers = self.session.tracked.is_none() || !reads;
         let closed = loop {
             tokio::select! {
                 biased;
@@ -122,7 +125,7 @@ impl Connection {
                         wait.line = Arc::clone(&waiting.args);
                     }
                 }
-                closed = self.gone() => break Some(closed),
+                closed = self.gone(delivers) => break Some(closed),
             }
         };
         if waiting.claim.take() {

@@ -20,10 +20,12 @@ const NO_REPLY: Reply = Reply::Sequence(Vec::new());
 const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) const HELP: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Have the keys of the next command tracked, or not.",
     "GETNAME",
     "    Return the name of this connection.",
     "GETREDIR",
-    "    Return the number of the connection that invalidations go to: -1, as nothing is tracked.",
+    "    Return the number of the connection that is told of keys that change: 0 if it is this one, -1 if none.",
     "ID",
     "    Return the number of this connection.",
     "INFO",
@@ -53,6 +55,10 @@ pub(super) const HELP: &[&str] = &[
     "    Say which client library this is.",
     "SETNAME <name>",
     "    Name this connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Tell this connection of keys that it has read and that change, for a cache of its own.",
+    "TRACKINGINFO",
+    "    Return how this connection is told of keys that change.",
     "UNBLOCK <client-id> [TIMEOUT|ERROR]",
     "    End the waiting of a connection that a command blocks, by its timeout or an error.",
     "UNPAUSE",
@@ -68,11 +74,8 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     let chosen = match &args[2..] {
         [] => clients.all(),
         [option, name] if option.eq_ignore_ascii_case(b"TYPE") => {
-            if is_normal(name)? {
-                clients.all()
-            } else {
-                Vec::new()
-            }
+            let kind = ClientKind::parse(name)?;
+            clients.all().into_iter().filter(|client| kind.has(client)).collect()
         }
         [option, ids @ ..] if option.eq_ignore_ascii_case(b"ID") && !ids.is_empty() => {
             let mut chosen = Vec::new();
@@ -88,12 +91,31 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     Ok(verbatim(lines.concat()))
 }
 
-/// Whether a type of connection is the one that all connections here are of.
-fn is_normal(name: &[u8]) -> Result<bool, CommandError> {
-    match name.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(true),
-        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(false),
-        _ => Err(CommandError::ClientType(Echo::new(name))),
+/// A type of connections, as CLIENT LIST and KILL tell them apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ClientKind {
+    Normal,
+    PubSub,
+    /// No connection here is of these.
+    Replication,
+}
+
+impl ClientKind {
+    fn parse(name: &[u8]) -> Result<ClientKind, CommandError> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Ok(ClientKind::Normal),
+            b"pubsub" => Ok(ClientKind::PubSub),
+            b"master" | b"replica" | b"slave" => Ok(ClientKind::Replication),
+            _ => Err(CommandError::ClientType(Echo::new(name))),
+        }
+    }
+
+    fn has(self, client: &Client) -> bool {
+        match self {
+            ClientKind::Normal => !client.subscribes(),
+            ClientKind::PubSub => client.subscribes(),
+            ClientKind::Replication => false,
+        }
     }
 }
 
@@ -141,10 +163,9 @@ struct Victims {
     id: Option<u64>,
     addr: Option<Bytes>,
     local_addr: Option<Bytes>,
+    kind: Option<ClientKind>,
     /// Logged in as this user.
     user: Option<Arc<Account>>,
-    /// A type that no connection here is of.
-    none: bool,
     age_min: Duration,
     skip_me: bool,
 }
@@ -162,7 +183,7 @@ impl Victims {
                     let id = parse_int(value).filter(|id| *id > 0);
                     victims.id = Some(id.ok_or(CommandError::CLIENT_ID_RANGE)? as u64);
                 }
-                b"type" => victims.none |= !is_normal(value)?,
+                b"type" => victims.kind = Some(ClientKind::parse(value)?),
                 b"addr" => victims.addr = Some(value.clone()),
                 b"laddr" => victims.local_addr = Some(value.clone()),
                 b"user" => {
@@ -187,8 +208,9 @@ impl Victims {
         let is_at = |wanted: &Option<Bytes>, addr: std::net::SocketAddr| {
             wanted.as_ref().is_none_or(|wanted| wanted == addr.to_string().as_bytes())
         };
-        let spared = self.none || (self.skip_me && client.id == me);
+        let spared = self.skip_me && client.id == me;
         !spared
+            && self.kind.is_none_or(|kind| kind.has(client))
             && self.id.is_none_or(|id| id == client.id)
             && self.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.account()))
             && is_at(&self.addr, client.peer)
@@ -262,9 +284,6 @@ pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
     connection.shared.clients.pause(mode, until);
     Ok(Reply::OK)
 }
-
-/// Nothing is tracked, so no invalidations are sent anywhere.
-pub(super) const REDIRECTION: Reply = Reply::Integer(-1);
 
 pub(super) fn unblock(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let how = match args {

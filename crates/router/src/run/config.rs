@@ -40,6 +40,7 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
     if level != level_before {
         connection.shared.host.set_log_level(&level);
     }
+    connection.shared.configure_hub();
     if sets_password {
         connection.shared.users.set_default_password(&config.get("requirepass"));
     }

@@ -18,8 +18,15 @@ pub(super) fn mode(shared: &crate::Shared) -> &'static str {
     if shared.config.live.cluster_enabled.load(Relaxed) { "cluster" } else { "standalone" }
 }
 
-pub(super) fn ping(args: &[Bytes]) -> Result<Reply, CommandError> {
+pub(super) fn ping(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     match args {
+        // Among messages every reply is an array.
+        [_] if connection.session.is_subscriber() => {
+            Ok(Reply::Array(vec![word("pong"), Reply::EMPTY]))
+        }
+        [_, message] if connection.session.is_subscriber() => {
+            Ok(Reply::Array(vec![word("pong"), Reply::Bulk(message.clone())]))
+        }
         [_] => Ok(Reply::Simple("PONG")),
         [_, message] => Ok(Reply::Bulk(message.clone())),
         _ => Err(CommandError::Arity("ping".into())),

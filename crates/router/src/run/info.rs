@@ -14,6 +14,7 @@ use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
 use crate::Shared;
 use crate::connection::Connection;
+use crate::pubsub::Topic;
 
 /// Partitions that the Partitions section lists; ADMIN PARTITIONS lists all.
 const PARTITIONS_LISTED_MAX: usize = 100;
@@ -161,7 +162,8 @@ fn clients(facts: &Facts<'_>, out: &mut String) {
                 &largest(|c| c.output_bytes.load(Relaxed)).unwrap_or(0),
             ),
             ("blocked_clients", &all.iter().filter(|c| c.is_blocked()).count()),
-            ("tracking_clients", &0),
+            ("tracking_clients", &facts.shared.hub().tracking.counts()[0]),
+            ("pubsub_clients", &all.iter().filter(|c| c.subscribes()).count()),
             ("watching_clients", &watched().filter(|keys| *keys > 0).count()),
             ("clients_in_timeout_table", &0),
             ("total_watched_keys", &watched().sum::<usize>()),
@@ -276,7 +278,7 @@ fn persistence(facts: &Facts<'_>, out: &mut String) {
     );
 }
 
-/// What replication, eviction, tracking, publishing and threads for I/O would have counted.
+/// What replication, eviction and threads for I/O would have counted.
 const STATS_ZEROS: &[&str] = &[
     "total_net_repl_input_bytes",
     "total_net_repl_output_bytes",
@@ -291,16 +293,10 @@ const STATS_ZEROS: &[&str] = &[
     "evicted_clients",
     "total_eviction_exceeded_time",
     "current_eviction_exceeded_time",
-    "pubsub_channels",
-    "pubsub_patterns",
-    "pubsubshard_channels",
     "latest_fork_usec",
     "total_forks",
     "migrate_cached_sockets",
     "slave_expires_tracked_keys",
-    "tracking_total_keys",
-    "tracking_total_items",
-    "tracking_total_prefixes",
     "unexpected_error_replies",
     "dump_payload_sanitizations",
     "io_threaded_reads_processed",
@@ -312,6 +308,8 @@ const STATS_ZEROS: &[&str] = &[
 fn stats(facts: &Facts<'_>, out: &mut String) {
     let counters = facts.shared.stats.counters();
     let (commands, input, output) = facts.shared.stats.rates();
+    let [_, tracked_keys, tracked_items, prefixes] = facts.shared.hub().tracking.counts();
+    let count = |topic| facts.shared.hub().pubsub.count(topic);
     lines(
         out,
         [
@@ -327,6 +325,12 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("keyspace_hits", &counters.keyspace_hits),
             ("keyspace_misses", &counters.keyspace_misses),
             ("total_error_replies", &counters.errors),
+            ("pubsub_channels", &count(Topic::Channel)),
+            ("pubsub_patterns", &count(Topic::Pattern)),
+            ("tracking_total_keys", &tracked_keys),
+            ("tracking_total_items", &tracked_items),
+            ("tracking_total_prefixes", &prefixes),
+            ("pubsubshard_channels", &count(Topic::Shard)),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),
         ],

@@ -18,8 +18,10 @@ mod handshake;
 mod info;
 mod latency;
 mod memory;
+mod pubsub;
 mod server;
 mod syntax;
+mod tracking;
 pub(crate) mod transaction;
 pub(crate) mod wait;
 
@@ -36,7 +38,7 @@ pub(crate) fn run(
     args: &[Bytes],
 ) -> Result<Reply, CommandError> {
     match what {
-        Session::Ping => handshake::ping(args),
+        Session::Ping => handshake::ping(connection, args),
         Session::Echo => Ok(Reply::Bulk(args[1].clone())),
         Session::Hello => handshake::hello(connection, args),
         Session::Auth => handshake::auth(connection, args),
@@ -57,7 +59,6 @@ pub(crate) fn run(
         Session::ClientPause => client::pause(connection, args),
         Session::ClientUnpause => client::unpause(connection),
         Session::ClientUnblock => client::unblock(connection, args),
-        Session::ClientGetredir => Ok(client::REDIRECTION),
         Session::ClientNoEvict => client::no_evict(connection, args),
         Session::ClientNoTouch => client::no_touch(connection, args),
         Session::ClientHelp => Ok(help("CLIENT", client::HELP)),
@@ -108,6 +109,12 @@ fn of_other_files(
     args: &[Bytes],
 ) -> Result<Reply, CommandError> {
     if let Some(reply) = acl::run(what, connection, args) {
+        return reply;
+    }
+    if let Some(reply) = pubsub::run(what, connection, args) {
+        return reply;
+    }
+    if let Some(reply) = tracking::run(what, connection, args) {
         return reply;
     }
     if let Some(reply) = cluster::run(what, connection, args) {

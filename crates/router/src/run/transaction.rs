@@ -191,12 +191,18 @@ impl Batch<'_> {
         !self.whole_table && self.placements.iter().all(|placement| range.contains(*placement))
     }
 
-    pub(crate) fn transaction(&self, table: TableId, target: &Target) -> Transaction<'_> {
+    pub(crate) fn transaction(
+        &self,
+        table: TableId,
+        target: &Target,
+        origin: u64,
+    ) -> Transaction<'_> {
         Transaction {
             table,
             partition: target.partition,
             epoch: target.version.epoch,
             work: self.work,
+            origin,
         }
     }
 }
@@ -560,10 +566,17 @@ impl Connection {
 
     /// Calls the partition that holds everything; `None` if several tables are involved.
     fn attempt_together(&mut self, entry: &'static Entry, exec: &Exec) -> Option<Attempt> {
+        self.track_all(exec);
         let commands = exec.commands();
         let watched = exec.watched.first().map_or(&[][..], |watched| &watched.keys);
         let batch = batch(exec, &commands, watched);
         Some(self.caller.call_now(&routed(entry, exec.table?, &batch)))
+    }
+
+    fn track_all(&self, exec: &Exec) {
+        if self.session.tracked.is_some() {
+            exec.queue.iter().for_each(|Queued { entry, args }| self.track(entry, args));
+        }
     }
 
     /// Goes on with an EXEC that met an obstacle, or that one partition cannot do alone.
@@ -574,6 +587,8 @@ impl Connection {
         obstacle: Option<Obstacle>,
     ) -> Result<Done, CommandError> {
         let started = Instant::now();
+        // Anew: what was pushed meanwhile may have left since.
+        self.track_all(&exec);
         let together = match (exec.table, obstacle) {
             (Some(table), Some(obstacle)) => {
                 let commands = exec.commands();
@@ -692,6 +707,7 @@ impl Connection {
             self.caller.tally.commands += 1;
             self.shared.stats.call(entry.id, took, failed);
             slowlog::observe(self, entry, args, took);
+            self.show(entry, args);
             all.push(reply);
         }
         Done { reply: Reply::Array(all), gates, writes: exec.writes }
@@ -700,6 +716,8 @@ impl Connection {
     fn run_routers(&mut self, entry: &Entry, args: &[Bytes]) -> Reply {
         match entry.command.run {
             // Inside a transaction nothing waits.
+            Run::Session(Command::Monitor) => CommandError::MONITOR_IN_MULTI.into(),
+            Run::Session(Command::Ssubscribe) => CommandError::SSUBSCRIBE_IN_MULTI.into(),
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
             Run::Session(Command::Waitaof) => wait::aof_now(self, args).unwrap_or_else(Into::into),
             Run::Session(what) => super::run(what, self, args).unwrap_or_else(Into::into),

@@ -71,6 +71,8 @@ pub(super) struct Blocked {
 
 struct BlockedCall {
     command: CommandId,
+    /// The connection it is kept for.
+    origin: u64,
     args: Arc<[Bytes]>,
     keys: Vec<Bytes>,
     wait: Awaited,
@@ -288,6 +290,7 @@ impl Core {
             since_us,
             BlockedCall {
                 command: call.command,
+                origin: call.origin,
                 args: Arc::clone(&args),
                 keys,
                 wait: Awaited { kind: wait.kind, or_gone: wait.or_gone },
@@ -326,7 +329,7 @@ impl Core {
         let mut behind = None;
         loop {
             let Some(view) = self.view(lsm, true) else { return true };
-            let kind = match keyspace::read(&view, key) {
+            let kind = match keyspace::peek(&view, key) {
                 Ok(found) => found.map(|header| header.value.kind()),
                 Err(error) => {
                     // A command on this key meets the same; those in line go on waiting.
@@ -362,7 +365,9 @@ impl Core {
         let is_ours = call.claim.take();
         let Some(call) = self.blocked.remove(ticket) else { return };
         if is_ours {
+            let before = std::mem::replace(&mut self.origin, call.origin);
             let (reply, gate) = self.conclude(result, effects, read);
+            self.origin = before;
             // Whoever took no claim waits for this.
             let _ = call.wake.send(Served { reply, gate });
         }

@@ -61,6 +61,10 @@ impl View for Counting<'_> {
     fn random(&self) -> u64 {
         self.view.random()
     }
+
+    fn notes(&self) -> &crate::notes::Notes {
+        self.view.notes()
+    }
 }
 
 /// A directory and the rows it lies in.

@@ -1,0 +1,294 @@
+//! *Question: for how long can nobody write when a node is lost, stands still or hands over, and how soon
+//! does a group have its full quorum again?*
+//!
+//! Probes write all the time, each on a connection of its own, one every few milliseconds; a gap is the
+//! longest time between two acknowledgements, whoever got them, from shortly before an event until
+//! writes are steady again. Promises: a leader lost ≤ 3 s (p99), a leader that stands still ≤ 4 s, a
+//! follower lost ≤ 100 ms, a hand-over ≤ 250 ms; a spare node stands in for a lost one ≤ 2 s.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use wire::resp::Reply;
+
+use crate::client::Client;
+use crate::servers::{Seat, Server};
+
+/// Between two probes.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+/// Connections that take turns: those whose request hangs miss theirs.
+const PROBES: usize = 100;
+/// Writes are steady when nothing stood still for so long.
+const STEADY: Duration = Duration::from_millis(1_500);
+/// An event that has not passed by now never will.
+const EVENT_WITHIN: Duration = Duration::from_secs(60);
+/// How long a paused node stands still: longer than a lease and an election.
+const PAUSE: Duration = Duration::from_secs(4);
+const POLL: Duration = Duration::from_millis(5);
+/// Width of a bar of the histogram.
+const BAR_MS: u128 = 250;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Events of each kind.
+    pub events: usize,
+    /// Bytes stored when a node is lost for good, one run each.
+    pub stored_mb: Vec<u64>,
+}
+
+impl Plan {
+    /// The measurement: about ten minutes.
+    pub fn full() -> Plan {
+        Plan { events: 30, stored_mb: vec![8, 64, 256] }
+    }
+
+    /// The same path with little work.
+    pub fn tiny() -> Plan {
+        Plan { events: 1, stored_mb: vec![1] }
+    }
+}
+
+/// What happens to a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Event {
+    LeaderLost,
+    LeaderPaused,
+    FollowerLost,
+    HandOver,
+}
+
+impl Event {
+    const ALL: [Event; 4] =
+        [Event::LeaderLost, Event::LeaderPaused, Event::FollowerLost, Event::HandOver];
+
+    fn name(self) -> &'static str {
+        match self {
+            Event::LeaderLost => "leader lost",
+            Event::LeaderPaused => "leader stands still",
+            Event::FollowerLost => "follower lost",
+            Event::HandOver => "leadership handed over",
+        }
+    }
+
+    fn promised(self) -> Duration {
+        Duration::from_millis(match self {
+            Event::LeaderLost => 3_000,
+            Event::LeaderPaused => 4_000,
+            Event::FollowerLost => 100,
+            Event::HandOver => 250,
+        })
+    }
+}
+
+/// Runs the plan and prints what came of it.
+///
+/// *Errors*: a request failed during a hand-over, or writes never went on.
+pub fn run(plan: &Plan) -> Result<()> {
+    println!("Gaps in writes, {} events each, a probe every {PROBE_EVERY:?}\n", plan.events);
+    println!("| event | p50 ms | p99 ms | longest ms | promised ms | |\n|---|---|---|---|---|---|");
+    let mut histograms = Vec::new();
+    let server = Server::start(Seat::EvenkeelNodes(3))?;
+    for event in Event::ALL {
+        let mut gaps = Vec::new();
+        for _ in 0..plan.events {
+            gaps.push(gap(&server, event)?);
+        }
+        gaps.sort_unstable();
+        let at = |share: f64| gaps[((gaps.len() as f64 * share) as usize).min(gaps.len() - 1)];
+        let holds = if at(0.99) <= event.promised() { "holds" } else { "DOES NOT HOLD" };
+        println!(
+            "| {} | {} | {} | {} | {} | {holds} |",
+            event.name(),
+            at(0.5).as_millis(),
+            at(0.99).as_millis(),
+            at(1.0).as_millis(),
+            event.promised().as_millis(),
+        );
+        histograms.push((event, gaps));
+    }
+    for (event, gaps) in histograms {
+        println!("\n{}:", event.name());
+        bars(&gaps);
+    }
+    println!("\nA node lost for good, of 5 with 3 copies:\n");
+    println!(
+        "| stored MB | full quorum after ms | all copies after ms | MB copied |\n|---|---|---|---|"
+    );
+    for stored in &plan.stored_mb {
+        heal(*stored)?;
+    }
+    Ok(())
+}
+
+fn bars(gaps: &[Duration]) {
+    let last = gaps.last().map_or(0, |gap| gap.as_millis() / BAR_MS);
+    for bar in 0..=last {
+        let count = gaps.iter().filter(|gap| gap.as_millis() / BAR_MS == bar).count();
+        println!("{:>5}–{:<5} ms {}", bar * BAR_MS, (bar + 1) * BAR_MS, "#".repeat(count));
+    }
+}
+
+/// The gap that an event makes.
+fn gap(server: &Server, event: Event) -> Result<Duration> {
+    let mut control = server.client()?;
+    whole(&mut control, 3)?;
+    let leader = leader(&mut control)?;
+    let other = if leader == 1 { 2 } else { 1 };
+    let (acknowledged, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let refused = Mutex::new(0u64);
+    let began = std::thread::scope(|scope| -> Result<Instant> {
+        for probe in 0..PROBES {
+            let (acknowledged, refused, stop) = (&acknowledged, &refused, &stop);
+            scope.spawn(move || probe_until(server, probe, (acknowledged, refused), stop));
+        }
+        let outcome = (|| {
+            steady(&acknowledged)?;
+            let began = Instant::now();
+            let (begin, end) = match event {
+                Event::LeaderLost => (format!("STOP {leader}"), format!("START {leader}")),
+                Event::LeaderPaused => (format!("PAUSE {leader}"), format!("RESUME {leader}")),
+                Event::FollowerLost => (format!("STOP {other}"), format!("START {other}")),
+                Event::HandOver => (String::new(), String::new()),
+            };
+            if event == Event::HandOver {
+                control.call(&format!("ADMIN TRANSFER 1 {other}"))?;
+            } else {
+                control.call(&format!("ADMIN FAULT {begin}"))?;
+            }
+            if event == Event::LeaderPaused {
+                std::thread::sleep(PAUSE);
+            }
+            steady(&acknowledged)?;
+            if event != Event::HandOver {
+                control.call(&format!("ADMIN FAULT {end}"))?;
+            }
+            Ok(began)
+        })();
+        stop.store(true, Ordering::SeqCst);
+        outcome
+    })?;
+    let refused = refused.into_inner().unwrap_or_default();
+    ensure!(event != Event::HandOver || refused == 0, "{refused} requests failed in a hand-over");
+    let mut times = acknowledged.into_inner().unwrap_or_default();
+    times.sort_unstable();
+    let around = times.windows(2).filter(|pair| pair[1] >= began);
+    let gaps = around.map(|pair| pair[1] - pair[0]);
+    gaps.max().context("nothing was acknowledged after the event")
+}
+
+/// Writes in its turns until told to stop.
+fn probe_until(
+    server: &Server,
+    probe: usize,
+    (acknowledged, refused): (&Mutex<Vec<Instant>>, &Mutex<u64>),
+    stop: &AtomicBool,
+) {
+    let Ok(mut client) = server.client() else { return };
+    let key = format!("probe:{probe}");
+    let start = Instant::now() + PROBE_EVERY * probe as u32;
+    let turn = PROBE_EVERY * PROBES as u32;
+    for round in 0.. {
+        std::thread::sleep((start + turn * round).saturating_duration_since(Instant::now()));
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        match client.ask(&[b"SET", key.as_bytes(), b"value"]) {
+            Ok(Reply::Error(_)) => *refused.lock().unwrap_or_else(|e| e.into_inner()) += 1,
+            Ok(_) => acknowledged.lock().unwrap_or_else(|e| e.into_inner()).push(Instant::now()),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Waits until writes have been acknowledged without a pause for a while.
+fn steady(acknowledged: &Mutex<Vec<Instant>>) -> Result<()> {
+    let (began, mut since) = (Instant::now(), Instant::now());
+    let mut last = 0;
+    let mut changed = Instant::now();
+    while since.elapsed() < STEADY {
+        ensure!(began.elapsed() < EVENT_WITHIN, "writes never went on");
+        std::thread::sleep(POLL);
+        let count = acknowledged.lock().unwrap_or_else(|e| e.into_inner()).len();
+        if count != last {
+            (last, changed) = (count, Instant::now());
+        } else if changed.elapsed() > 20 * PROBE_EVERY {
+            since = Instant::now();
+        }
+    }
+    Ok(())
+}
+
+/// The node that leads table 0.
+fn leader(control: &mut Client) -> Result<u64> {
+    let Reply::Array(replicas) = control.call("ADMIN PARTITIONS")? else { bail!("no list") };
+    for replica in replicas {
+        let fields: Vec<Reply> = match replica {
+            Reply::Array(fields) => fields,
+            Reply::Map(pairs) => {
+                pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
+            }
+            _ => continue,
+        };
+        let of = |name: &str| {
+            let at = fields.iter().position(|field| is_text(field, name))?;
+            fields.get(at + 1).cloned()
+        };
+        if of("role").is_some_and(|role| is_text(&role, "leader"))
+            && let Some(Reply::Integer(node)) = of("node")
+        {
+            return Ok(node as u64);
+        }
+    }
+    bail!("nobody leads")
+}
+
+fn is_text(reply: &Reply, text: &str) -> bool {
+    matches!(reply, Reply::Bulk(bytes) if bytes == text)
+}
+
+/// Waits until all copies are there.
+fn whole(control: &mut Client, copies: u64) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let info = control.info("consensus")?;
+        let of = |name: &str| info.get(name).copied().unwrap_or_default();
+        let storage = of("replicas") - of("log_replicas");
+        if storage == copies as f64 && of("leaders") == 1.0 && of("replicas_installing") == 0.0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < 2 * EVENT_WITHIN, "not all copies came back: {info:?}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Loses a node for good with so much stored, and prints how long its group takes to be whole.
+fn heal(stored_mb: u64) -> Result<()> {
+    let server = Server::start(Seat::EvenkeelNodes(5))?;
+    let mut control = server.client()?;
+    server.load(stored_mb * 1_000, 1_000)?;
+    let leader = leader(&mut control)?;
+    let lost = if leader == 3 { 2 } else { 3 };
+    let began = Instant::now();
+    control.call(&format!("ADMIN FAULT STOP {lost}"))?;
+    let mut stood_in = None;
+    let rebuilt = loop {
+        let info = control.info("consensus")?;
+        let of = |name: &str| info.get(name).copied().unwrap_or_default();
+        if of("log_replicas") > 0.0 {
+            stood_in.get_or_insert(began.elapsed());
+        }
+        let storage = of("replicas") - of("log_replicas");
+        if storage == 3.0 && of("snapshots_installed") > 0.0 && of("replicas_installing") == 0.0 {
+            break (began.elapsed(), of("snapshot_bytes"));
+        }
+        ensure!(began.elapsed() < 5 * EVENT_WITHIN, "the group never healed: {info:?}");
+        std::thread::sleep(POLL);
+    };
+    let stood_in = stood_in.context("no log replica was seen")?;
+    let (took, copied) = (rebuilt.0.as_millis(), rebuilt.1 / 1e6);
+    println!("| {stored_mb} | {} | {took} | {copied:.1} |", stood_in.as_millis());
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! Client-side caching, over raw RESP in both versions.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use compat_tests::admin::leading_node;
+use compat_tests::process::{Options, Server, wait_until};
+use compat_tests::resp::{Client, Value, encode};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A server whose first table has a leader: who reads before that is told of the new leader.
+fn start() -> Server {
+    let server = Server::start(Options::evenkeel()).expect("start");
+    assert_eq!(call(&mut server.client().expect("connect"), "EXISTS none"), "0");
+    server
+}
+
+/// A reply as one line; `>[…]` for a push.
+fn show(value: &Value) -> String {
+    match value {
+        Value::Push(items) => format!(">{}", list(items)),
+        Value::Array(items) | Value::Set(items) => list(items),
+        Value::Map(pairs) => {
+            let pair = |(key, value): &(Value, Value)| format!("{}={}", show(key), show(value));
+            pairs.iter().map(pair).collect::<Vec<_>>().join(" ")
+        }
+        Value::Int(number) => number.to_string(),
+        Value::Nil => "nil".to_owned(),
+        Value::Error(text) => format!("-{}", String::from_utf8_lossy(text)),
+        other => other.to_text(),
+    }
+}
+
+fn list(items: &[Value]) -> String {
+    format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" "))
+}
+
+fn call(client: &mut Client, line: &str) -> String {
+    show(&client.line(line).expect(line))
+}
+
+fn next(client: &mut Client) -> String {
+    let reply = client.read().expect("a reply").expect("an open connection");
+    show(&reply.value)
+}
+
+fn resp3(server: &Server) -> Client {
+    let mut client = server.client().expect("connect");
+    client.line("HELLO 3").expect("HELLO");
+    client
+}
+
+#[test]
+fn a_change_of_what_was_read_is_told_once() {
+    let server = start();
+    let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));
+    assert_eq!(call(&mut client, "CLIENT TRACKING on"), "OK");
+    assert_eq!(call(&mut writer, "MSET a 1 b 2 c 3"), "OK");
+    assert_eq!(call(&mut client, "MGET a b"), "[1 2]");
+    assert_eq!(call(&mut client, "HGETALL none"), "");
+    for line in ["SET a 9", "SET a 10", "SET c 9", "DEL b", "HSET none f v"] {
+        call(&mut writer, line);
+    }
+    assert_eq!(next(&mut client), ">[invalidate [a]]");
+    assert_eq!(next(&mut client), ">[invalidate [b]]");
+    assert_eq!(next(&mut client), ">[invalidate [none]]");
+    assert_eq!(call(&mut client, "PING"), "PONG");
+    // Its own change comes behind the reply; nothing of a change that was refused.
+    assert_eq!(call(&mut client, "GET a"), "10");
+    assert_eq!(call(&mut client, "SET a 11"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [a]]");
+    assert_eq!(call(&mut client, "GET a"), "11");
+    assert!(call(&mut writer, "HSET a f v").starts_with("-WRONGTYPE"));
+    // In a transaction, read and changed.
+    for line in ["MULTI", "GET b", "GET a"] {
+        call(&mut client, line);
+    }
+    assert_eq!(call(&mut client, "EXEC"), "[nil 11]");
+    for line in ["MULTI", "SET b 1", "SET a 12"] {
+        call(&mut writer, line);
+    }
+    assert_eq!(call(&mut writer, "EXEC"), "[OK OK]");
+    assert_eq!(next(&mut client), ">[invalidate [b]]");
+    assert_eq!(next(&mut client), ">[invalidate [a]]");
+    // Expiry changes it, too: both the key's and that of fields of a hash.
+    assert_eq!(call(&mut writer, "SET a x PX 100"), "OK");
+    assert_eq!(call(&mut client, "GET a"), "x");
+    assert_eq!(next(&mut client), ">[invalidate [a]]");
+    assert_eq!(call(&mut writer, "HPEXPIRE none 100 FIELDS 1 f"), "[1]");
+    assert_eq!(call(&mut client, "HGET none f"), "v");
+    assert_eq!(next(&mut client), ">[invalidate [none]]");
+    // Everything at once.
+    assert_eq!(call(&mut client, "GET c"), "9");
+    assert_eq!(call(&mut writer, "FLUSHALL"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate nil]");
+    assert_eq!(call(&mut client, "PING"), "PONG", "once, however many tables were flushed");
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    assert_eq!(call(&mut client, "GET a"), "nil");
+    assert_eq!(call(&mut writer, "SET a 1"), "OK");
+    assert_eq!(call(&mut client, "PING"), "PONG");
+}
+
+#[test]
+fn the_modes() {
+    let server = start();
+    let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));
+    // NOLOOP.
+    assert_eq!(call(&mut client, "CLIENT TRACKING on NOLOOP"), "OK");
+    assert_eq!(call(&mut client, "MGET a b"), "[nil nil]");
+    assert_eq!(call(&mut client, "SET a 1"), "OK");
+    assert_eq!(call(&mut writer, "SET b 1"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [b]]");
+    // OPTIN and OPTOUT.
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    assert_eq!(call(&mut client, "CLIENT TRACKING on OPTIN"), "OK");
+    assert_eq!(call(&mut client, "GET a"), "1");
+    assert_eq!(call(&mut client, "CLIENT CACHING yes"), "OK");
+    let info = call(&mut client, "CLIENT TRACKINGINFO");
+    assert_eq!(info, "flags=[on optin caching-yes] redirect=0 prefixes=[]");
+    assert_eq!(call(&mut client, "GET b"), "1");
+    assert_eq!(call(&mut client, "GET c"), "nil");
+    assert_eq!(call(&mut writer, "MSET a 2 b 2 c 2"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [b]]");
+    assert_eq!(call(&mut client, "PING"), "PONG");
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    assert_eq!(call(&mut client, "CLIENT TRACKING on OPTOUT"), "OK");
+    assert_eq!(call(&mut client, "CLIENT CACHING no"), "OK");
+    assert_eq!(call(&mut client, "GET a"), "2");
+    assert_eq!(call(&mut client, "GET b"), "2");
+    assert_eq!(call(&mut writer, "MSET a 3 b 3"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [b]]");
+    // BCAST: prefixes, read or not.
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    let broadcast = "CLIENT TRACKING on BCAST PREFIX user: PREFIX item: NOLOOP";
+    assert_eq!(call(&mut client, broadcast), "OK");
+    let info = call(&mut client, "CLIENT TRACKINGINFO");
+    assert_eq!(info, "flags=[on bcast noloop] redirect=0 prefixes=[item: user:]");
+    assert!(call(&mut client, "CLIENT INFO").contains(" flags=tB "));
+    assert_eq!(call(&mut client, "SET user:own 1"), "OK");
+    assert_eq!(call(&mut writer, "MSET user:1 x other 1 user:2 x"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [user:1 user:2]]");
+    assert_eq!(call(&mut writer, "DEL item:1 user:1"), "1");
+    assert_eq!(next(&mut client), ">[invalidate [user:1]]");
+    let info = call(&mut writer, "INFO");
+    for line in ["tracking_clients:1", "tracking_total_keys:0", "tracking_total_prefixes:2"] {
+        assert!(info.lines().any(|found| found == line), "{line}\n{info}");
+    }
+}
+
+#[test]
+fn another_connection_is_told() {
+    let server = start();
+    let mut listener = server.client().expect("connect");
+    let id = call(&mut listener, "CLIENT ID");
+    let channel = "__redis__:invalidate";
+    assert_eq!(
+        call(&mut listener, &format!("SUBSCRIBE {channel}")),
+        format!("[subscribe {channel} 1]")
+    );
+    let (mut client, mut writer) = (server.client().expect("connect"), resp3(&server));
+    assert_eq!(call(&mut client, &format!("CLIENT TRACKING on REDIRECT {id}")), "OK");
+    assert_eq!(call(&mut client, "CLIENT GETREDIR"), id);
+    assert_eq!(call(&mut client, "GET a"), "nil");
+    assert_eq!(call(&mut writer, "SET a 1"), "OK");
+    assert_eq!(next(&mut listener), format!("[message {channel} [a]]"));
+    assert_eq!(call(&mut client, "GET a"), "1");
+    assert_eq!(call(&mut writer, "FLUSHDB"), "OK");
+    assert_eq!(next(&mut listener), format!("[message {channel} nil]"));
+    // The other connection goes: who is of RESP3 is told so.
+    client.line("HELLO 3").expect("HELLO");
+    assert_eq!(call(&mut client, "GET a"), "nil");
+    assert_eq!(call(&mut writer, &format!("CLIENT KILL ID {id}")), "1");
+    let list = |writer: &mut Client| -> Result<bool> {
+        Ok(!call(writer, "CLIENT LIST").contains(&format!("id={id} ")))
+    };
+    wait_until("the listener is gone", WITHIN, || list(&mut writer)).expect("in time");
+    assert_eq!(call(&mut writer, "SET a 2"), "OK");
+    assert_eq!(next(&mut client), format!(">[tracking-redir-broken {id}]"));
+    let info = call(&mut client, "CLIENT TRACKINGINFO");
+    assert_eq!(info, format!("flags=[on broken_redirect] redirect={id} prefixes=[]"));
+    assert!(call(&mut client, "CLIENT INFO").contains(" flags=tR "));
+}
+
+#[test]
+fn the_table_has_an_end() {
+    let server = start();
+    let mut client = resp3(&server);
+    assert_eq!(call(&mut client, "CONFIG SET tracking-table-max-keys 100"), "OK");
+    assert_eq!(call(&mut client, "CLIENT TRACKING on"), "OK");
+    let mut told = 0;
+    for key in 0..300 {
+        let mut reply = call(&mut client, &format!("GET key:{key}"));
+        while reply.starts_with('>') {
+            told += 1;
+            reply = next(&mut client);
+        }
+        assert_eq!(reply, "nil");
+    }
+    while told < 200 {
+        assert!(next(&mut client).starts_with(">[invalidate [key:"));
+        told += 1;
+    }
+    let info = call(&mut client, "INFO stats");
+    assert!(info.lines().any(|line| line == "tracking_total_keys:100"), "{info}");
+}
+
+/// A client that caches, as a library would do it.
+struct Cache {
+    client: Client,
+    held: HashMap<String, String>,
+}
+
+impl Cache {
+    /// Takes a reply; what is pushed before it is done first.
+    fn reply(&mut self) -> Value {
+        loop {
+            let value = self.client.read().expect("a reply").expect("open").value;
+            let Value::Push(items) = &value else { return value };
+            assert_eq!(items[0].to_text(), "invalidate");
+            match items[1].items() {
+                None => self.held.clear(),
+                Some(keys) => keys.iter().for_each(|key| {
+                    self.held.remove(&key.to_text());
+                }),
+            }
+        }
+    }
+
+    fn run(&mut self, line: &str) -> Value {
+        let mut bytes = Vec::new();
+        encode(&line.split(' ').collect::<Vec<_>>(), &mut bytes);
+        self.client.send_raw(&bytes).expect("send");
+        self.reply()
+    }
+
+    /// Reads keys in one pipeline, and holds what comes.
+    fn read(&mut self, keys: &[&str]) {
+        let mut bytes = Vec::new();
+        keys.iter().for_each(|key| encode(&["GET", key], &mut bytes));
+        self.client.send_raw(&bytes).expect("send");
+        for key in keys {
+            let value = self.reply();
+            self.held.insert((*key).to_owned(), show(&value));
+        }
+    }
+}
+
+/// Reads and writes that race: what a cache still holds when a write is acknowledged and all that
+/// was pushed until then is taken must be what is stored.
+#[test]
+fn no_change_is_missed() {
+    const ROUNDS: u64 = 3_000;
+    const KEYS: [&str; 3] = ["a", "b", "c"];
+    let server = start();
+    let (go, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let writer = {
+        let mut client = server.client().expect("connect");
+        let (go, done) = (go.clone(), done.clone());
+        thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                while go.load(SeqCst) < round {
+                    std::hint::spin_loop();
+                    thread::yield_now();
+                }
+                let key = KEYS[round as usize % KEYS.len()];
+                if round % 5 == 0 {
+                    call(&mut client, "MULTI");
+                    call(&mut client, &format!("SET {key} {round}"));
+                    assert_eq!(call(&mut client, "EXEC"), "[OK]");
+                } else {
+                    assert_eq!(call(&mut client, &format!("SET {key} {round}")), "OK");
+                }
+                done.store(round, SeqCst);
+            }
+        })
+    };
+    let mut cache = Cache { client: resp3(&server), held: HashMap::new() };
+    assert_eq!(cache.run("CLIENT TRACKING on"), Value::Simple(b"OK".to_vec()));
+    let mut judge = server.client().expect("connect");
+    for round in 1..=ROUNDS {
+        go.store(round, SeqCst);
+        cache.read(&KEYS);
+        if round % 3 == 0 {
+            cache.read(&KEYS[..2]);
+        }
+        while done.load(SeqCst) < round {
+            thread::yield_now();
+        }
+        // Whatever was pushed until now is ahead of this reply.
+        cache.run("PING");
+        for (key, held) in &cache.held {
+            assert_eq!(call(&mut judge, &format!("GET {key}")), *held, "round {round}, {key}");
+        }
+    }
+    writer.join().expect("the writer");
+}
+
+/// What a node that is lost had to tell is made up for: a new leader tells that all has changed.
+#[test]
+fn a_lost_leader_takes_no_change_along() {
+    let options = Options { faults: true, ..Options::evenkeel() };
+    let server = Server::start(options).expect("start");
+    if server.client().expect("connect").line("ADMIN STATUS").expect("ADMIN").is_error() {
+        return;
+    }
+    let mut cache = Cache { client: resp3(&server), held: HashMap::new() };
+    assert_eq!(cache.run("CLIENT TRACKING on"), Value::Simple(b"OK".to_vec()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicU64::new(0));
+    let writer = {
+        let mut client = server.client().expect("connect");
+        let (stop, written) = (stop.clone(), written.clone());
+        thread::spawn(move || {
+            while !stop.load(SeqCst) {
+                let next = written.load(SeqCst) + 1;
+                // Refused while the leader changes; and whether it was done may be unknown.
+                call(&mut client, &format!("SET k {next}"));
+                written.store(next, SeqCst);
+            }
+        })
+    };
+    let mut judge = server.client().expect("connect");
+    for _ in 0..3 {
+        let leader = leading_node(&mut judge).expect("a leader");
+        assert_eq!(call(&mut judge, &format!("ADMIN FAULT STOP {leader}")), "OK");
+        let before = written.load(SeqCst);
+        let goes_on = || -> Result<bool> {
+            cache.read(&["k"]);
+            Ok(written.load(SeqCst) > before + 50)
+        };
+        wait_until("writes go on", WITHIN, goes_on).expect("in time");
+        assert_eq!(call(&mut judge, &format!("ADMIN FAULT START {leader}")), "OK");
+    }
+    stop.store(true, SeqCst);
+    writer.join().expect("the writer");
+    cache.run("PING");
+    if let Some(held) = cache.held.get("k") {
+        assert_eq!(call(&mut judge, "GET k"), *held);
+    }
+}

@@ -1,0 +1,133 @@
+//! Publishing and subscribing, and MONITOR: the commands.
+
+use bytes::Bytes;
+use commands::{CommandError, Session};
+use wire::resp::Reply;
+
+use super::{help, word};
+use crate::connection::Connection;
+use crate::monitors::Monitoring;
+use crate::pubsub::{Subscriptions, Topic};
+
+const HELP: &[&str] = &[
+    "CHANNELS [<pattern>]",
+    "    Return the channels that have subscribers and match <pattern> (default: '*').",
+    "NUMPAT",
+    "    Return the number of patterns that have subscribers.",
+    "NUMSUB [<channel> ...]",
+    "    Return the number of subscribers of channels; those to patterns do not count.",
+    "SHARDCHANNELS [<pattern>]",
+    "    Return the shard channels that have subscribers and match <pattern> (default: '*').",
+    "SHARDNUMSUB [<shardchannel> ...]",
+    "    Return the number of subscribers of shard channels.",
+];
+
+/// Runs a command of this file, if it is one.
+pub(super) fn run(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Option<Result<Reply, CommandError>> {
+    Some(match what {
+        Session::Subscribe => Ok(subscribe(connection, Topic::Channel, args)),
+        Session::Psubscribe => Ok(subscribe(connection, Topic::Pattern, args)),
+        Session::Ssubscribe => Ok(subscribe(connection, Topic::Shard, args)),
+        Session::Unsubscribe => Ok(unsubscribe(connection, Topic::Channel, args)),
+        Session::Punsubscribe => Ok(unsubscribe(connection, Topic::Pattern, args)),
+        Session::Sunsubscribe => Ok(unsubscribe(connection, Topic::Shard, args)),
+        Session::Publish => Ok(publish(connection, Topic::Channel, args)),
+        Session::Spublish => Ok(publish(connection, Topic::Shard, args)),
+        Session::PubsubChannels => channels(connection, Topic::Channel, args),
+        Session::PubsubShardchannels => channels(connection, Topic::Shard, args),
+        Session::PubsubNumsub => Ok(subscribers(connection, Topic::Channel, args)),
+        Session::PubsubShardnumsub => Ok(subscribers(connection, Topic::Shard, args)),
+        Session::PubsubNumpat => Ok(number(connection.shared.hub().pubsub.count(Topic::Pattern))),
+        Session::PubsubHelp => Ok(help("PUBSUB", HELP)),
+        Session::Monitor => Ok(monitor(connection)),
+        _ => return None,
+    })
+}
+
+fn number(count: usize) -> Reply {
+    Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn subscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Reply {
+    let told = match topic {
+        Topic::Channel => "subscribe",
+        Topic::Pattern => "psubscribe",
+        Topic::Shard => "ssubscribe",
+    };
+    let client = &connection.session.client;
+    client.open_pushes(&connection.shared.config.live);
+    let subscriptions = connection.session.subscriptions.get_or_insert_with(|| {
+        Box::new(Subscriptions::new(connection.shared.hub().clone(), client.clone()))
+    });
+    let replies = args[1..].iter().map(|name| {
+        subscriptions.add(topic, name);
+        let count = number(subscriptions.count(topic));
+        Reply::Push(vec![word(told), Reply::Bulk(name.clone()), count])
+    });
+    Reply::Sequence(replies.collect())
+}
+
+fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Reply {
+    let told = match topic {
+        Topic::Channel => "unsubscribe",
+        Topic::Pattern => "punsubscribe",
+        Topic::Shard => "sunsubscribe",
+    };
+    let tell = |name: Reply, count: usize| Reply::Push(vec![word(told), name, number(count)]);
+    let mut subscriptions = connection.session.subscriptions.take();
+    let names = match (&args[1..], &subscriptions) {
+        ([], Some(subscriptions)) => subscriptions.names(topic),
+        (names, _) => names.to_vec(),
+    };
+    let mut replies = Vec::with_capacity(names.len().max(1));
+    let count = |of: &Option<Box<Subscriptions>>| of.as_ref().map_or(0, |of| of.count(topic));
+    for name in names {
+        if let Some(subscriptions) = &mut subscriptions {
+            subscriptions.remove(topic, &name);
+        }
+        replies.push(tell(Reply::Bulk(name), count(&subscriptions)));
+    }
+    if replies.is_empty() {
+        replies.push(tell(Reply::Null, count(&subscriptions)));
+    }
+    connection.session.subscriptions = subscriptions.filter(|left| !left.is_empty());
+    Reply::Sequence(replies)
+}
+
+fn publish(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {
+    number(connection.shared.hub().pubsub.publish(topic, &args[1], &args[2]))
+}
+
+fn channels(connection: &Connection, topic: Topic, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let pattern = match &args[2..] {
+        [] => None,
+        [pattern] => Some(&pattern[..]),
+        _ => return Err(CommandError::SubcommandSyntax(commands::Echo::new(&args[1]), "PUBSUB")),
+    };
+    let found = connection.shared.hub().pubsub.matching(topic, pattern);
+    Ok(Reply::Array(found.into_iter().map(Reply::Bulk).collect()))
+}
+
+fn subscribers(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {
+    let pubsub = &connection.shared.hub().pubsub;
+    let of_channel = |channel: &Bytes| {
+        [Reply::Bulk(channel.clone()), number(pubsub.subscribers(topic, channel))]
+    };
+    Reply::Array(args[2..].iter().flat_map(of_channel).collect())
+}
+
+/// MONITOR. Asked again it is not answered, as in Redis.
+fn monitor(connection: &mut Connection) -> Reply {
+    if connection.session.monitoring.is_some() {
+        return Reply::Sequence(Vec::new());
+    }
+    let client = connection.session.client.clone();
+    client.open_pushes(&connection.shared.config.live);
+    let monitoring = Monitoring::start(connection.shared.hub().clone(), client);
+    connection.session.monitoring = Some(Box::new(monitoring));
+    Reply::OK
+}

@@ -1,0 +1,393 @@
+//! Client-side caching: who may hold which keys in a cache of its own, and telling them when a key
+//! changes.
+//!
+//! ```text
+//! read:   connection registers its keys ──▶ leader evaluates ──▶ reply
+//! write:  leader evaluates ──▶ chosen ──▶ applied: hear(key) ──▶ the key's row taken out ──▶ pushes
+//! ```
+//!
+//! *Nothing is missed*, because of four orders that must stay so:
+//!
+//! 1. A key is registered *before* it is read. A write that is heard of in between takes the
+//!    registration along, but its push waits in the connection's queue until the reply stands in the
+//!    output: the connection puts pushes into its output only between commands, never between a
+//!    registration and the reply it was made for. So the client drops what it has just been told.
+//! 2. A change is heard of when its batch is applied, under the partition's lock, like every read:
+//!    who read before the write was evaluated is registered by then, and who reads after that
+//!    reads the new value, for which a push that comes late does no harm.
+//! 3. The wish to hear of changes is set before the first read that depends on it.
+//! 4. Where all keys are gone, rows are cleared first and the clients told afterwards, so that a
+//!    registration that is cleared is one whose client is still going to be told.
+//!
+//! What a leader that is lost had still to tell is made up for by the next one: whoever has read from
+//! the table is told that all has changed.
+//!
+//! Keys are tracked by their names alone, whatever table they are in, as in Redis. The table is
+//! bounded (`tracking-table-max-keys`): a row that has to go is told like a change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use dashmap::DashMap;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+use wire::ids::TableId;
+use wire::notice::Change;
+
+use crate::clients::Client;
+use crate::pushes::{Push, put_bulk, put_number};
+
+/// A bit of [`Tracker::read_tables`]: it was never told that all has changed.
+const FRESH: u64 = 1 << 63;
+
+/// A table's bit; the last ones share one.
+fn bit_of(table: TableId) -> u64 {
+    1 << table.0.min(62)
+}
+
+/// Keys are spread over so many locks.
+const SHARDS: usize = 64;
+
+/// The channel on which connections of RESP2 are told, those of others.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// What CLIENT TRACKING was told.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct TrackingOptions {
+    /// All keys with certain prefixes are told, whether read or not.
+    pub(crate) broadcast: bool,
+    /// Only what follows CLIENT CACHING YES is tracked.
+    pub(crate) opt_in: bool,
+    /// What follows CLIENT CACHING NO is not tracked.
+    pub(crate) opt_out: bool,
+    /// The connection's own changes are not told.
+    pub(crate) no_loop: bool,
+}
+
+/// A connection that is told.
+#[derive(Debug)]
+pub(crate) struct Tracker {
+    client: Arc<Client>,
+    /// The connection that is told in its stead.
+    pub(crate) redirect: Option<Arc<Client>>,
+    pub(crate) options: TrackingOptions,
+    /// Of keys that are told when broadcasting; in order.
+    pub(crate) prefixes: Vec<Bytes>,
+    /// That connection is gone.
+    is_broken: AtomicBool,
+    /// The tables it has read from since it was last told that all has changed, and [`FRESH`].
+    read_tables: AtomicU64,
+}
+
+impl Tracker {
+    pub(crate) fn new(
+        client: Arc<Client>,
+        redirect: Option<Arc<Client>>,
+        options: TrackingOptions,
+        prefixes: Vec<Bytes>,
+    ) -> Tracker {
+        let is_broken = AtomicBool::new(false);
+        let read_tables = AtomicU64::new(FRESH);
+        Tracker { client, redirect, options, prefixes, is_broken, read_tables }
+    }
+
+    /// Whether the connection that should be told was found gone.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken.load(Relaxed)
+    }
+
+    /// Tells of keys; `None`: of all. A connection of RESP2 that is not redirected cannot be told.
+    fn tell(&self, keys: Option<&[&[u8]]>) {
+        let redirected = self.redirect.as_ref();
+        if redirected.is_some_and(|target| target.is_gone()) {
+            self.is_broken.store(true, Relaxed);
+            if self.client.protocol.load(Relaxed) == 3 {
+                self.client.push(Push::Notice(broken(redirected.map_or(0, |gone| gone.id))));
+            }
+            return;
+        }
+        let target = redirected.unwrap_or(&self.client);
+        if target.protocol.load(Relaxed) == 3 {
+            target.push(Push::Notice(invalidation(&[b"invalidate"], keys, b"_\r\n")));
+        } else if redirected.is_some() && target.subscribes() {
+            let body = invalidation(&[b"message", CHANNEL], keys, b"$-1\r\n");
+            target.push(Push::Message(body));
+        }
+    }
+}
+
+/// An array without its type byte: some words, and an array of keys or the null that stands for all.
+fn invalidation(words: &[&[u8]], keys: Option<&[&[u8]]>, null: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    put_number(words.len() + 1, &mut out);
+    words.iter().for_each(|word| put_bulk(word, &mut out));
+    match keys {
+        None => out.put_slice(null),
+        Some(keys) => {
+            out.put_u8(b'*');
+            put_number(keys.len(), &mut out);
+            keys.iter().for_each(|key| put_bulk(key, &mut out));
+        }
+    }
+    out.freeze()
+}
+
+fn broken(id: u64) -> Bytes {
+    let mut out = BytesMut::with_capacity(64);
+    put_number(2, &mut out);
+    put_bulk(b"tracking-redir-broken", &mut out);
+    out.put_slice(format!(":{id}\r\n").as_bytes());
+    out.freeze()
+}
+
+/// The connections that may hold a key: mostly one or two.
+type Ids = SmallVec<[u64; 2]>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Tracking {
+    trackers: DashMap<u64, Arc<Tracker>>,
+    hasher: foldhash::fast::RandomState,
+    shards: Vec<Mutex<HashMap<Bytes, Ids>>>,
+    /// Rows of all shards, and connections in them.
+    keys: AtomicUsize,
+    items: AtomicUsize,
+    /// Rows at most; 0: as many as come.
+    keys_max: AtomicUsize,
+    prefixes: RwLock<BTreeMap<Bytes, HashMap<u64, Arc<Tracker>>>>,
+}
+
+impl Default for Tracking {
+    fn default() -> Tracking {
+        Tracking {
+            trackers: DashMap::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            keys: AtomicUsize::new(0),
+            items: AtomicUsize::new(0),
+            keys_max: AtomicUsize::new(0),
+            prefixes: RwLock::default(),
+        }
+    }
+}
+
+impl Tracking {
+    /// Connections that are told, rows of the table, connections in them, and prefixes.
+    pub(crate) fn counts(&self) -> [usize; 4] {
+        let prefixes = self.prefixes.read().len();
+        [self.trackers.len(), self.keys.load(Relaxed), self.items.load(Relaxed), prefixes]
+    }
+
+    /// Begins to tell a connection, or goes on in another way.
+    pub(crate) fn add(&self, tracker: &Arc<Tracker>) {
+        let id = tracker.client.id;
+        let mut prefixes = self.prefixes.write();
+        for prefix in &tracker.prefixes {
+            prefixes.entry(prefix.clone()).or_default().insert(id, tracker.clone());
+        }
+        drop(prefixes);
+        self.trackers.insert(id, tracker.clone());
+    }
+
+    /// Ends it. What the table says of the connection is passed over when it is met.
+    pub(crate) fn remove(&self, tracker: &Tracker) {
+        let id = tracker.client.id;
+        self.trackers.remove(&id);
+        let mut prefixes = self.prefixes.write();
+        for prefix in &tracker.prefixes {
+            if let Some(of_prefix) = prefixes.get_mut(prefix) {
+                of_prefix.remove(&id);
+                if of_prefix.is_empty() {
+                    prefixes.remove(prefix);
+                }
+            }
+        }
+    }
+
+    /// Remembers that a connection is about to read a key.
+    pub(crate) fn register(&self, key: &[u8], id: u64) {
+        let at = self.shard_of(key);
+        {
+            let mut shard = self.shards[at].lock();
+            match shard.get_mut(key) {
+                Some(ids) if ids.contains(&id) => return,
+                Some(ids) => ids.push(id),
+                None => {
+                    // Copied: a slice would keep the whole buffer it was read into.
+                    shard.insert(Bytes::copy_from_slice(key), SmallVec::from_slice(&[id]));
+                    self.keys.fetch_add(1, Relaxed);
+                }
+            }
+            self.items.fetch_add(1, Relaxed);
+        }
+        self.evict(at);
+    }
+
+    /// Sets the most rows that are kept.
+    pub(crate) fn set_keys_max(&self, keys_max: usize) {
+        self.keys_max.store(keys_max, Relaxed);
+        self.evict(0);
+    }
+
+    /// Lets rows go while there are too many, from this shard on.
+    fn evict(&self, from: usize) {
+        let keys_max = self.keys_max.load(Relaxed);
+        let is_full = || keys_max > 0 && self.keys.load(Relaxed) > keys_max;
+        for at in (from..SHARDS).chain(0..from) {
+            while is_full() {
+                let row = {
+                    let mut shard = self.shards[at].lock();
+                    let key = shard.keys().next().cloned();
+                    key.and_then(|key| shard.remove_entry(&key))
+                };
+                let Some((key, ids)) = row else { break };
+                self.keys.fetch_sub(1, Relaxed);
+                self.tell_row(&key, ids, None);
+            }
+        }
+    }
+
+    /// Tells of keys that changed.
+    pub(crate) fn changed(&self, changes: &[Change]) {
+        for Change { key, origin } in changes {
+            let row = self.shards[self.shard_of(key)].lock().remove(key);
+            if let Some(ids) = row {
+                self.keys.fetch_sub(1, Relaxed);
+                self.tell_row(key, ids, Some(*origin));
+            }
+        }
+        let prefixes = self.prefixes.read();
+        for (prefix, trackers) in prefixes.iter() {
+            let told = |change: &&Change| change.key.starts_with(prefix);
+            if !changes.iter().any(|change| told(&change)) {
+                continue;
+            }
+            for tracker in trackers.values() {
+                let own =
+                    |change: &Change| tracker.options.no_loop && change.origin == tracker.client.id;
+                let mut keys: Vec<&[u8]> = changes
+                    .iter()
+                    .filter(told)
+                    .filter(|change| !own(change))
+                    .map(|change| &change.key[..])
+                    .collect();
+                keys.sort_unstable();
+                keys.dedup();
+                if !keys.is_empty() {
+                    tracker.tell(Some(&keys));
+                }
+            }
+        }
+    }
+
+    /// Tells the connections of a row that was taken out. `None`: the key has not changed, it is only
+    /// not tracked any more.
+    fn tell_row(&self, key: &[u8], ids: Ids, origin: Option<u64>) {
+        self.items.fetch_sub(ids.len(), Relaxed);
+        for id in ids {
+            let Some(tracker) = self.trackers.get(&id).map(|tracker| tracker.clone()) else {
+                continue;
+            };
+            let is_own = tracker.options.no_loop && origin == Some(id);
+            if !is_own && !tracker.options.broadcast {
+                tracker.tell(Some(&[key]));
+            }
+        }
+    }
+
+    /// Tells that all keys are gone.
+    pub(crate) fn flushed(&self) {
+        for shard in &self.shards {
+            let rows = std::mem::take(&mut *shard.lock());
+            self.keys.fetch_sub(rows.len(), Relaxed);
+            self.items.fetch_sub(rows.values().map(SmallVec::len).sum(), Relaxed);
+        }
+        // FLUSHALL is heard of once for each partition: whoever has cached nothing since need not be
+        // told again.
+        self.tell_readers(u64::MAX);
+    }
+
+    /// Tells whoever has read from a table that any key may have changed. Rows stay: they are those of
+    /// other tables, too.
+    pub(crate) fn lost_track_of(&self, table: TableId) {
+        self.tell_readers(bit_of(table));
+    }
+
+    fn tell_readers(&self, of_tables: u64) {
+        let trackers: Vec<_> = self.trackers.iter().map(|tracker| tracker.clone()).collect();
+        for tracker in trackers {
+            let has_read = tracker.read_tables.load(SeqCst) & of_tables != 0;
+            if has_read && tracker.read_tables.swap(0, SeqCst) != 0 {
+                tracker.tell(None);
+            }
+        }
+    }
+
+    fn shard_of(&self, key: &[u8]) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
+    }
+}
+
+/// A connection's own part of it; ends when it is dropped.
+pub(crate) struct Tracked {
+    hub: Arc<crate::Hub>,
+    pub(crate) tracker: Arc<Tracker>,
+    /// CLIENT CACHING was given for the next command.
+    pub(crate) caching: bool,
+}
+
+impl std::fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracked").field("caching", &self.caching).finish_non_exhaustive()
+    }
+}
+
+impl Tracked {
+    /// Starts. The client must have a queue of pushes.
+    pub(crate) fn start(hub: Arc<crate::Hub>, tracker: Tracker) -> Tracked {
+        let tracker = Arc::new(tracker);
+        let mut tracked = Tracked { hub, tracker: tracker.clone(), caching: false };
+        tracked.go_on(tracker);
+        tracked
+    }
+
+    /// Goes on in another way; all prefixes so far are among those of `tracker`.
+    pub(crate) fn change(&mut self, tracker: Tracker) {
+        self.go_on(Arc::new(tracker));
+    }
+
+    fn go_on(&mut self, tracker: Arc<Tracker>) {
+        if let Some(pushes) = tracker.client.pushes() {
+            pushes.set_tracker(Some(tracker.clone()));
+        }
+        self.hub.start_tracking(&tracker);
+        self.tracker = tracker;
+    }
+
+    /// Remembers keys that are about to be read, if they are to be tracked.
+    pub(crate) fn remember<'k>(&self, table: TableId, keys: impl Iterator<Item = &'k Bytes>) {
+        let options = &self.tracker.options;
+        self.tracker.read_tables.fetch_or(bit_of(table), SeqCst);
+        let is_wanted = match (options.opt_in, options.opt_out) {
+            (true, _) => self.caching,
+            (_, true) => !self.caching,
+            _ => !options.broadcast,
+        };
+        if is_wanted {
+            keys.for_each(|key| self.hub.tracking.register(key, self.tracker.client.id));
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.hub.stop_tracking(&self.tracker);
+        if let Some(pushes) = self.tracker.client.pushes() {
+            pushes.set_tracker(None);
+        }
+    }
+}
