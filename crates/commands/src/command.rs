@@ -286,6 +286,7 @@ pub enum Session {
     Watch,
     Unwatch,
     Shutdown,
+    Swapdb,
     Monitor,
     Subscribe,
     Unsubscribe,

@@ -116,7 +116,7 @@ fn family_category(command: &Command, entry: &Entry) -> Option<&'static str> {
             Some("connection")
         }
         ("SORT" | "SORT_RO", _) => None,
-        ("DBSIZE" | "FLUSHDB" | "FLUSHALL", _) => Some("keyspace"),
+        ("DBSIZE" | "FLUSHDB" | "FLUSHALL" | "SWAPDB", _) => Some("keyspace"),
         _ => of(entry)?.0.category,
     }
 }
@@ -530,6 +530,7 @@ const SERVER: &[Doc] = &[
     doc("SLOWLOG|HELP", "6.2.0", "O(1)", "", HELP),
     doc("SLOWLOG|LEN", "2.2.12", "O(1)", "", "Returns the number of slow commands kept."),
     doc("SLOWLOG|RESET", "2.2.12", "O(N) where N is the number of entries", "", "Forgets slow commands."),
+    doc("SWAPDB", "4.0.0", "O(1)", "index1:integer index2:integer", "Refuses to swap two databases."),
     doc("TIME", "2.6.0", "O(1)", "", "Returns the time of the server."),
 ];
 

@@ -600,6 +600,15 @@ impl CommandError {
     );
     pub const NOT_EXECUTED: CommandError =
         CommandError::text("TRYAGAIN the command was not executed: the partition's leader changed");
+    pub const MOVE_CHANGING: CommandError = CommandError::text(
+        "TRYAGAIN the key was not moved: it was changed again and again meanwhile",
+    );
+    pub const SWAPDB: CommandError = CommandError::text(
+        "ERR SWAPDB is not supported: databases are tables of their own, which cannot change places \
+         at one moment",
+    );
+    pub const SWAPDB_FIRST: CommandError = CommandError::text("ERR invalid first DB index");
+    pub const SWAPDB_SECOND: CommandError = CommandError::text("ERR invalid second DB index");
     pub const UNCERTAIN: CommandError = CommandError::text(
         "UNCERTAIN the write may or may not have happened: its quorum did not answer in time",
     );

@@ -33,7 +33,7 @@ pub use command::{
     Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Session, WriteHandler,
 };
 pub use error::{AclRuleError, CommandError, Echo};
-pub use families::generic::{CopyOptions, copy_options, object_help};
+pub use families::generic::{CopyOptions, copy_options, move_target, object_help};
 pub use families::hyperloglog::hyperloglog_self_test;
 pub use families::stream_group::XGROUP_HELP;
 pub use families::stream_info::XINFO_HELP;

@@ -215,6 +215,72 @@ fn a_pause_holds_back_who_would_wait_and_who_would_serve() {
     assert!(read(&mut reader).items().is_some());
 }
 
+#[test]
+fn a_key_that_moves_in_serves_who_waits_for_it() {
+    let server = start();
+    let mut control = server.client().unwrap();
+    let mut dump = server.client().unwrap();
+    control.line("RPUSH source v").unwrap();
+    send(&mut dump, "DUMP source");
+    let payload = read(&mut dump);
+    for round in 0..3 {
+        control.line("DEL source").unwrap();
+        let mut waiting = blocked(&server, &mut control, "BLPOP here 0");
+        match round {
+            0 => {
+                for line in ["SELECT 3", "RPUSH here v"] {
+                    control.line(line).unwrap();
+                }
+                assert_eq!(control.line("MOVE here 0").unwrap(), Value::Int(1));
+                assert_eq!(control.line("EXISTS here").unwrap(), Value::Int(0));
+                control.line("SELECT 0").unwrap();
+            }
+            1 => {
+                let restore = [&b"RESTORE"[..], b"here", b"0", payload.text().expect("a payload")];
+                assert!(!control.call(&restore).unwrap().is_error());
+            }
+            _ => {
+                for line in ["SELECT 3", "RPUSH there v", "COPY there here DB 0", "SELECT 0"] {
+                    control.line(line).unwrap();
+                }
+            }
+        }
+        assert_eq!(read(&mut waiting), popped("here", "v"), "round {round}");
+    }
+}
+
+#[test]
+fn rules_that_forbid_a_command_end_its_wait() {
+    let server = start();
+    let mut control = server.client().unwrap();
+    control.line("ACL SETUSER waiter on nopass +@all ~*").unwrap();
+    let mut client = server.client().unwrap();
+    client.line("AUTH waiter any").unwrap();
+    send(&mut client, "BLPOP list 0");
+    until_blocked(&mut control, 1);
+    // Rules that still let it wait change nothing.
+    control.line("ACL SETUSER waiter -get").unwrap();
+    assert_eq!(blocked_clients(&mut control), 1);
+    control.line("ACL SETUSER waiter resetkeys").unwrap();
+    control.line("RPUSH list v").unwrap();
+    let reply = read(&mut client);
+    assert!(reply.error_text().starts_with("NOPERM"), "{reply:?}");
+    assert_eq!(control.line("LLEN list").unwrap(), Value::Int(1));
+    until_blocked(&mut control, 0);
+}
+
+#[test]
+fn wait_ends_with_its_client() {
+    let server = start();
+    let mut control = server.client().unwrap();
+    let mut client = server.client().unwrap();
+    client.line("SET k v").unwrap();
+    send(&mut client, "WAIT 9 0");
+    until_blocked(&mut control, 1);
+    drop(client);
+    until_blocked(&mut control, 0);
+}
+
 /// Blocks clients, has the leader stop, and serves them at the next one; again and again.
 #[test]
 fn a_change_of_leaders_is_not_seen_by_who_waits() {

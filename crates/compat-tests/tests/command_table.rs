@@ -13,7 +13,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     lcs mget mset msetnx psetex set setex setnx setrange strlen substr \
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
-    rename renamenx copy keys scan randomkey touch object object|encoding object|refcount object|freq \
+    rename renamenx copy move swapdb keys scan randomkey touch object object|encoding object|refcount object|freq \
     object|idletime object|help dump restore sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \

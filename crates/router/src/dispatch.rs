@@ -57,7 +57,7 @@ enum Why {
     Data(Box<Waiting>, Target),
     /// It asks more than one partition.
     Gather(Gather, Tables),
-    /// COPY to another table.
+    /// COPY or MOVE to another table.
     CopyAcross,
     /// WAIT or WAITAOF.
     Wait,
@@ -335,7 +335,7 @@ impl Connection {
                     Run::Session(Command::Waitaof) => run::wait::aof(self, args).await,
                     _ => run::wait::run(self, args).await,
                 };
-                done.map(Done::from)
+                done?.map(Done::from)
             }
             Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
@@ -347,28 +347,27 @@ impl Connection {
             }
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
-            Why::CopyAcross => run::copy::run(&mut self.caller, table, args).await,
+            Why::CopyAcross => run::copy::run(&mut self.caller, entry, table, args).await,
             Why::Data(waiting, target) => {
-                self.wait_for_data(entry, args, (waiting, target)).await?
+                return self.wait_for_data(entry, args, (waiting, target)).await;
             }
-            Why::Blocked(obstacle) => self.go_on(entry, args, obstacle).await?,
+            Why::Blocked(obstacle) => match self.go_on(entry, args, obstacle).await? {
+                Some(done) => done,
+                None => return Ok(()),
+            },
         };
-        if entry.command.waits.is_some() {
-            // The wait is not what the command took.
-            self.clock = std::time::Instant::now();
-        }
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())
     }
 
-    /// Goes on with a call that met an obstacle.
+    /// Goes on with a call that met an obstacle; `None` if it has been answered.
     async fn go_on(
         &mut self,
         entry: &'static Entry,
         args: &Arguments,
         obstacle: Obstacle,
-    ) -> Result<Result<Done, CommandError>, Closed> {
+    ) -> Result<Option<Result<Done, CommandError>>, Closed> {
         self.track(entry, args);
         let answered = match routed_or_waiting(entry, self.session.table, args) {
             Ok(routed) => self.caller.call_until(&routed, obstacle).await,
@@ -376,9 +375,10 @@ impl Connection {
         };
         match answered {
             Ok(Answered { waits: Some(waiting), target, .. }) => {
-                self.wait_for_data(entry, args, (waiting, target)).await
+                self.wait_for_data(entry, args, (waiting, target)).await?;
+                Ok(None)
             }
-            answered => Ok(answered.map(|answered| self.answered(entry, answered))),
+            answered => Ok(Some(answered.map(|answered| self.answered(entry, answered)))),
         }
     }
 }

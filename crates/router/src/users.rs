@@ -15,6 +15,8 @@ use commands::CommandError;
 use commands::acl::{Defaults, Denied, Reason, User, write_file};
 use commands::table::Entry;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::clients::Clients;
 
@@ -33,6 +35,7 @@ pub(crate) struct Account {
     version: AtomicU64,
     /// Whether anything has to be checked: all that most connections read of it.
     restricted: AtomicBool,
+    changed: Notify,
 }
 
 impl Account {
@@ -42,6 +45,7 @@ impl Account {
             restricted: AtomicBool::new(!user.is_unrestricted()),
             user: RwLock::new(Arc::new(user)),
             version: AtomicU64::new(0),
+            changed: Notify::new(),
         })
     }
 
@@ -60,12 +64,18 @@ impl Account {
         self.user.read().clone()
     }
 
+    /// Resolves at the next change of the rules after it was enabled.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
     fn set(&self, user: User) {
         let mut place = self.user.write();
         // First: no command may be let through unchecked once SETUSER has been answered.
         self.restricted.store(!user.is_unrestricted(), SeqCst);
         *place = Arc::new(user);
         self.version.fetch_add(1, SeqCst);
+        self.changed.notify_waiters();
     }
 }
 

@@ -32,14 +32,8 @@ use crate::view::PartitionView;
 impl Node {
     /// Evaluates a transaction; see [`wire::service::StorageService::transact`].
     pub fn transact(&self, transaction: Transaction<'_>) -> Answer {
-        let is_write = match transaction.work {
-            Work::Look(_) => false,
-            Work::Run { commands, .. } => {
-                let writes =
-                    |(id, _): &(CommandId, _)| matches!(row(*id).command.run, Run::Write(_));
-                commands.iter().any(writes)
-            }
-        };
+        let writes = |(id, _): &(CommandId, _)| matches!(row(*id).command.run, Run::Write(_));
+        let is_write = transaction.work.commands().iter().any(writes);
         let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
             let (epoch, origin) = (transaction.epoch, transaction.origin);
             let about = About { is_write, epoch, origin };
@@ -64,22 +58,28 @@ fn evaluate(
     next_version: Option<Version>,
     work: Work<'_>,
 ) -> Result<(Reply, Option<Effects>), CommandError> {
-    let (watched, commands) = match work {
-        Work::Look(keys) => {
-            let seen = keys.iter().map(|key| Ok(encode_seen(seen(view, key)?)));
-            return Ok((Reply::Array(seen.collect::<Result<_, CommandError>>()?), None));
-        }
-        Work::Run { watched, commands } => (watched, commands),
-    };
-    for Watched { key, seen: before } in watched {
+    if let Work::Look(keys) = work {
+        return Ok((Reply::Array(look(view, keys)?), None));
+    }
+    for Watched { key, seen: before } in work.watched() {
         if seen(view, key)? != *before {
             return Ok((Reply::NullArray, None));
         }
     }
+    let keys = if let Work::RunThenLook { keys, .. } = work { keys } else { &[] };
     match next_version {
-        Some(next_version) => write(view, next_version, commands),
-        None => Ok((Reply::Array(read(view, commands)?), None)),
+        Some(next_version) => write(view, next_version, (work.commands(), keys)),
+        None => {
+            let mut replies = read(view, work.commands())?;
+            replies.extend(look(view, keys)?);
+            Ok((Reply::Array(replies), None))
+        }
     }
+}
+
+/// What is told of keys that are looked at.
+fn look(view: &dyn View, keys: &[Bytes]) -> Result<Vec<Reply>, CommandError> {
+    keys.iter().map(|key| Ok(encode_seen(seen(view, key)?))).collect()
 }
 
 /// Runs commands that only read: without a `Txn`, which would wait for every proposed write, as it
@@ -112,7 +112,7 @@ fn run_read(view: &dyn View, entry: &Entry, args: &[Bytes]) -> Reply {
 fn write(
     view: &PartitionView<'_>,
     next_version: Version,
-    commands: &[(CommandId, &[Bytes])],
+    (commands, looked_at): (&[(CommandId, &[Bytes])], &[Bytes]),
 ) -> Result<(Reply, Option<Effects>), CommandError> {
     let mut txn = Txn::new(view, next_version);
     let mut replies = Vec::with_capacity(commands.len());
@@ -134,6 +134,7 @@ fn write(
         }
         replies.push(reply);
     }
+    replies.extend(look(&txn, looked_at)?);
     Ok((Reply::Array(replies), Some(txn.into_effects())))
 }
 
@@ -160,15 +161,13 @@ fn seen(view: &dyn View, key: &[u8]) -> Result<Option<Version>, CommandError> {
 /// The header rows of all keys that a transaction names, up to a limit.
 fn header_rows(transaction: &Transaction<'_>) -> Vec<Bytes> {
     let mut keys: Vec<&Bytes> = Vec::new();
-    match transaction.work {
-        Work::Look(looked_at) => keys.extend(looked_at),
-        Work::Run { watched, commands } => {
-            keys.extend(watched.iter().map(|watched| &watched.key));
-            for (id, args) in commands {
-                let positions = key_positions(row(*id).command, args).unwrap_or_default();
-                keys.extend(positions.iter().map(|at| &args[*at]));
-            }
-        }
+    if let Work::Look(looked_at) | Work::RunThenLook { keys: looked_at, .. } = transaction.work {
+        keys.extend(looked_at);
+    }
+    keys.extend(transaction.work.watched().iter().map(|watched| &watched.key));
+    for (id, args) in transaction.work.commands() {
+        let positions = key_positions(row(*id).command, args).unwrap_or_default();
+        keys.extend(positions.iter().map(|at| &args[*at]));
     }
     keys.truncate(FETCH_ROWS_MAX);
     keys.into_iter().map(|key| rows::header_key(transaction.table, key)).collect()

@@ -91,6 +91,34 @@ pub enum Work<'a> {
         /// The commands, each with its name and arguments.
         commands: &'a [(CommandId, &'a [Bytes])],
     },
+    /// The same, and behind the replies of the commands what [`Work::Look`] tells of these keys as
+    /// the commands left them.
+    RunThenLook {
+        /// The keys that must not have changed.
+        watched: &'a [Watched],
+        /// The commands, each with its name and arguments.
+        commands: &'a [(CommandId, &'a [Bytes])],
+        /// The keys to be looked at.
+        keys: &'a [Bytes],
+    },
+}
+
+impl<'a> Work<'a> {
+    /// The commands that it runs.
+    pub fn commands(&self) -> &'a [(CommandId, &'a [Bytes])] {
+        match self {
+            Work::Look(_) => &[],
+            Work::Run { commands, .. } | Work::RunThenLook { commands, .. } => commands,
+        }
+    }
+
+    /// The keys that it watches.
+    pub fn watched(&self) -> &'a [Watched] {
+        match self {
+            Work::Look(_) => &[],
+            Work::Run { watched, .. } | Work::RunThenLook { watched, .. } => watched,
+        }
+    }
 }
 
 /// A key and the write that a client saw it at.

@@ -35,6 +35,7 @@ const RW_UPDATE: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::UPDATE.0));
 const OW_UPDATE_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0);
 const OW_INSERT_FLAGS: KeyFlags = KeyFlags(KeyFlags::OW.0 | KeyFlags::INSERT.0);
 const RW_AWAY_FLAGS: KeyFlags = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0);
+const RW_MOVED: Keys = key(1, KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::UPDATE.0));
 const OW_UPDATE: Keys = key(1, OW_UPDATE_FLAGS);
 const ALL_RO: Keys = keys_from(1, 1, KeyFlags::RO);
 const ALL_DELETE: Keys = keys_from(1, 1, KeyFlags(KeyFlags::RM.0 | KeyFlags::DELETE.0));
@@ -58,6 +59,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("FLUSHDB",     at_least(1), DANGEROUS,       Keys::Table(Gather::AllOk), flush),
     read ("KEYS",        exactly(2),  DANGEROUS,       Keys::Table(Gather::KeysByScan), keys),
     group("OBJECT",      at_least(2), NONE,            OBJECT),
+    write("MOVE",        exactly(3), FAST,            RW_MOVED,       move_key),
     write("PERSIST",     exactly(2),  FAST,            RW_UPDATE,     persist),
     write("PEXPIRE",     at_least(3), FAST,            RW_UPDATE,     pexpire),
     write("PEXPIREAT",   at_least(3), FAST,            RW_UPDATE,     pexpireat),
@@ -304,6 +306,20 @@ fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     keyspace::store(txn, to, target, value, header.expire_at_ms);
     txn.note(Wanted::GENERIC, "copy_to", to);
     Ok(Reply::Integer(1))
+}
+
+/// The table that MOVE moves to, of so many.
+///
+/// *Errors*: it is none.
+pub fn move_target(args: Args<'_>, tables: u32) -> Result<TableId, CommandError> {
+    let table = u32::try_from(parse_int32(args.bytes(2)?)?).ok().filter(|table| *table < tables);
+    Ok(TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?))
+}
+
+/// MOVE to where the key is; the router moves it elsewhere, as for COPY.
+fn move_key(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let is_here = move_target(args, u32::MAX)? == txn.table();
+    Err(if is_here { CommandError::SAME_OBJECT } else { CommandError::DB_OUT_OF_RANGE })
 }
 
 fn dump_key(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {

@@ -17,6 +17,7 @@ const ADMIN_NOSCRIPT: Flags = Flags(ADMIN.0 | Flags::NOSCRIPT.0);
 const INFO: Flags = Flags(ANYTIME.0 | Flags::DANGEROUS.0);
 
 const LOLWUT: Flags = Flags(Flags::READONLY.0 | Flags::FAST.0);
+const SWAPDB: Flags = Flags(Flags::FAST.0 | Flags::DANGEROUS.0);
 const TIME: Flags = Flags(ANYTIME.0 | Flags::FAST.0);
 const SHUTDOWN: Flags = Flags(ADMIN_NOSCRIPT.0 | Flags::NO_MULTI.0 | Flags::ALLOW_BUSY.0);
 
@@ -24,6 +25,7 @@ const SHUTDOWN: Flags = Flags(ADMIN_NOSCRIPT.0 | Flags::NO_MULTI.0 | Flags::ALLO
 pub(crate) const COMMANDS: &[Command] = &[
     //       name       arity        flags        keys        what
     session("INFO",     at_least(1), INFO,        Keys::None, Session::Info),
+    session("SWAPDB",   exactly(3),  SWAPDB,      Keys::None, Session::Swapdb),
     session("TIME",     exactly(1),  TIME,        Keys::None, Session::Time),
     session("MONITOR",  exactly(1),  ADMIN_NOSCRIPT, Keys::None, Session::Monitor),
     session("SHUTDOWN", at_least(1), SHUTDOWN,    Keys::None, Session::Shutdown),

@@ -8,7 +8,8 @@ use crate::command::{
     Command, Flags, KeyFlags, Keys, Session, at_least, exactly, group, key, read, session, write,
 };
 use crate::error::{CommandError, Echo};
-use crate::families::{stream_group, stream_info};
+use crate::families::stream_group::{self, References};
+use crate::families::stream_info;
 use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
@@ -173,6 +174,19 @@ pub(super) fn entry_reply(entry: Entry) -> Reply {
 struct Trim {
     keep: Keep,
     limit: u64,
+    references: References,
+}
+
+impl Trim {
+    /// Trims a stream; how many entries went.
+    fn run(self, txn: &mut Txn<'_>, stream: &mut StreamEdit<'_>) -> Result<u64, CommandError> {
+        match self.references {
+            References::Keep => Ok(stream.trim(txn, self.keep, self.limit)?),
+            references => {
+                stream_group::trim_referenced(txn, stream, (self.keep, self.limit), references)
+            }
+        }
+    }
 }
 
 /// What stands before the fields of XADD, or behind the key of XTRIM.
@@ -188,12 +202,18 @@ impl AddOrTrim {
     /// Reads options; of XADD up to and with the ID.
     fn parse(options: &mut Options<'_>, adds: bool) -> Result<AddOrTrim, CommandError> {
         let mut parsed = AddOrTrim::default();
-        let (mut keep, mut approximate, mut limit) = (None, false, None);
+        let (mut keep, mut approximate, mut limit, mut references) = (None, false, None, None);
         while let Some(raw) = options.raw() {
             if adds && raw == "*" {
                 break;
             }
             let more = options.left();
+            if let Some(said) = References::of(raw) {
+                if references.replace(said).is_some() {
+                    return Err(CommandError::Syntax);
+                }
+                continue;
+            }
             match raw.to_ascii_uppercase().as_slice() {
                 name @ (b"MAXLEN" | b"MINID") if more > 0 => {
                     if keep.is_some() {
@@ -232,7 +252,8 @@ impl AddOrTrim {
             (Some(keep), limit) => {
                 let default = if approximate { APPROXIMATE_LIMIT } else { 0 };
                 let limit = Some(limit.unwrap_or(default)).filter(|limit| *limit > 0);
-                Some(Trim { keep, limit: limit.unwrap_or(u64::MAX) })
+                let references = references.unwrap_or(References::Keep);
+                Some(Trim { keep, limit: limit.unwrap_or(u64::MAX), references })
             }
         };
         Ok(parsed)
@@ -266,8 +287,8 @@ fn xadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let id = id.filter(|id| *id > last).ok_or(CommandError::XADD_SMALL)?;
     stream.append(txn, &Entry { id, fields: fields.to_vec() });
     let mut trimmed = 0;
-    if let Some(Trim { keep, limit }) = parsed.trim {
-        trimmed = stream.trim(txn, keep, limit)?;
+    if let Some(trim) = parsed.trim {
+        trimmed = trim.run(txn, &mut stream)?;
     }
     stream.finish(txn);
     txn.note(Wanted::STREAM, "xadd", args.bytes(1)?);
@@ -281,8 +302,8 @@ fn xtrim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let parsed = AddOrTrim::parse(&mut args.options(2), false)?;
     let mut stream = StreamEdit::open(txn, args.bytes(1)?)?;
     let mut trimmed = 0;
-    if let Some(Trim { keep, limit }) = parsed.trim {
-        trimmed = stream.trim(txn, keep, limit)?;
+    if let Some(trim) = parsed.trim {
+        trimmed = trim.run(txn, &mut stream)?;
     }
     stream.finish(txn);
     if trimmed > 0 {

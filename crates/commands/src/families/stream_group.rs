@@ -16,7 +16,7 @@ use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::ring::Place;
 use crate::types::stream::{Id, Stream};
-use crate::types::stream_edit::StreamEdit;
+use crate::types::stream_edit::{Keep, StreamEdit};
 use crate::types::stream_groups::{Group, GroupEdit, Pending};
 use crate::view::{Direction, View};
 use crate::wait::Wait;
@@ -27,6 +27,8 @@ const CLAIM_COUNT_DEFAULT: i64 = 100;
 const CLAIM_COUNT_MAX: i64 = i64::MAX / 16;
 /// Pending entries that XAUTOCLAIM looks at for each that it may claim.
 const CLAIM_ATTEMPTS: i64 = 10;
+/// Entries that trimming with an eye on groups reads together.
+const TRIM_PAGE: usize = 256;
 /// Pending entries looked at together.
 const CLAIM_PAGE: usize = 512;
 /// Longest name of a subcommand that a refusal repeats, in bytes.
@@ -187,15 +189,27 @@ pub(crate) fn xack(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandEr
     Ok(Reply::Integer(acknowledged))
 }
 
-/// What XDELEX and XACKDEL do with an entry that groups still know.
+/// What XDELEX, XACKDEL and trimming do with an entry that groups still know.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum References {
+pub(super) enum References {
     /// It goes, and stays pending where it is.
     Keep,
     /// It goes, and is pending nowhere.
     Delete,
     /// It goes if every group has read and acknowledged it.
     Acknowledged,
+}
+
+impl References {
+    /// The option of that name.
+    pub(super) fn of(word: &[u8]) -> Option<References> {
+        Some(match Word::new(word).as_bytes() {
+            b"KEEPREF" => References::Keep,
+            b"DELREF" => References::Delete,
+            b"ACKED" => References::Acknowledged,
+            _ => return None,
+        })
+    }
 }
 
 /// Answers of XDELEX and XACKDEL for an ID.
@@ -206,11 +220,14 @@ const STILL_REFERENCED: i64 = 2;
 fn references_and_ids(args: Args<'_>, from: usize) -> Result<(References, Vec<Id>), CommandError> {
     let (mut references, mut ids) = (None, None);
     let mut options = args.options(from);
-    while let Some(word) = options.word() {
-        let said = match word.as_bytes() {
-            b"KEEPREF" => References::Keep,
-            b"DELREF" => References::Delete,
-            b"ACKED" => References::Acknowledged,
+    while let Some(raw) = options.raw() {
+        if let Some(said) = References::of(raw) {
+            if references.replace(said).is_some() {
+                return Err(CommandError::Syntax);
+            }
+            continue;
+        }
+        match Word::new(raw).as_bytes() {
             b"IDS" if options.left() > 0 && ids.is_none() => {
                 let count = parse_int(options.value()?).filter(|count| *count > 0);
                 let count = count.ok_or(CommandError::IDS_NOT_POSITIVE)?;
@@ -222,12 +239,8 @@ fn references_and_ids(args: Args<'_>, from: usize) -> Result<(References, Vec<Id
                     parsed.push(parse_id(id)?);
                 }
                 ids = Some(parsed);
-                continue;
             }
             _ => return Err(CommandError::Syntax),
-        };
-        if references.replace(said).is_some() {
-            return Err(CommandError::Syntax);
         }
     }
     Ok((references.unwrap_or(References::Keep), ids.ok_or(CommandError::Syntax)?))
@@ -303,6 +316,45 @@ fn delete_referenced(
         }
     }
     Ok(if delete_entry(txn, stream, id)? { DELETED } else { NO_ENTRY })
+}
+
+/// Trims a stream entry by entry, with an eye on the groups that know them; how many went. `limit` is
+/// how many entries are looked at: those that are still referenced stay, and others behind them go.
+pub(super) fn trim_referenced(
+    txn: &mut Txn<'_>,
+    stream: &mut StreamEdit<'_>,
+    (keep, limit): (Keep, u64),
+    references: References,
+) -> Result<u64, CommandError> {
+    let (mut trimmed, mut looked_at, mut from) = (0, 0, Some(Id::MIN));
+    let max_deleted_id = stream.meta.max_deleted_id;
+    while let Some(first) = from
+        && looked_at < limit
+    {
+        let count = usize::try_from(limit - looked_at).unwrap_or(usize::MAX).min(TRIM_PAGE);
+        let page = match stream.read(txn)? {
+            Some(stream) => stream.range((first, Id::MAX), count, Direction::Forward)?,
+            None => Vec::new(),
+        };
+        for entry in &page {
+            let stays = match keep {
+                Keep::Newest(count) => stream.count() <= count,
+                Keep::From(first) => entry.id >= first,
+            };
+            if stays {
+                return Ok(trimmed);
+            }
+            looked_at += 1;
+            let deleted = delete_referenced(txn, stream, entry.id, references)? == DELETED;
+            trimmed += u64::from(deleted);
+            if trimmed == looked_at {
+                // What goes from the front leaves no hole.
+                stream.meta.max_deleted_id = max_deleted_id;
+            }
+        }
+        from = page.last().filter(|_| page.len() == count).and_then(|last| last.id.next());
+    }
+    Ok(trimmed)
 }
 
 // --- XPENDING

@@ -268,7 +268,8 @@ impl Runner {
 
 fn copies_across(atom: &Atom) -> bool {
     let Action::Send(command) = &atom.action else { return false };
-    is(command, "COPY") && command.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"))
+    let to_a_database = || command.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"DB"));
+    is(command, "MOVE") || is(command, "COPY") && to_a_database()
 }
 
 /// How many atoms after the first go out in the same write.

@@ -13,19 +13,21 @@
 //!
 //! What the client sends meanwhile is taken in and runs when the command is done, as in Redis.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use commands::table::Entry;
 use commands::{CommandError, Flags};
 use tokio::time::Instant;
-use wire::resp::Reply;
+use wire::resp::{Arguments, Reply};
 use wire::service::{BoxFuture, Claim, Gate, GateOutcome, Served, Waiting};
 
 use crate::cache::Target;
 use crate::clients::{Blocked, Unblock};
 use crate::connection::{Closed, Connection, Done, sleep_until};
 use crate::route::{Answered, Routed};
+use crate::users::Context;
 
 /// How a stand in line ended.
 enum Ended {
@@ -34,6 +36,8 @@ enum Ended {
     Lost,
     TimedOut,
     Unblocked(Unblock),
+    /// New rules forbid the command.
+    Denied(CommandError),
 }
 
 /// A command that waits.
@@ -47,13 +51,29 @@ struct Wait<'a> {
 }
 
 impl Connection {
-    /// Goes on with a command for which there was nothing yet.
+    /// Goes on with a command for which there was nothing yet, and answers it.
     pub(crate) async fn wait_for_data(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        waiting: (Box<Waiting>, Target),
+    ) -> Result<(), Closed> {
+        if let Some(done) = self.wait_until_served(entry, args, waiting).await? {
+            // The wait is not what the command took.
+            self.clock = std::time::Instant::now();
+            let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
+            self.finish(entry, args, done);
+        }
+        Ok(())
+    }
+
+    /// `None`: the command was refused, and is answered.
+    async fn wait_until_served(
         &mut self,
         entry: &'static Entry,
         args: &[Bytes],
         (mut waiting, mut target): (Box<Waiting>, Target),
-    ) -> Result<Result<Done, CommandError>, Closed> {
+    ) -> Result<Option<Result<Done, CommandError>>, Closed> {
         let started = Instant::now();
         // The replies before this one need not wait with it.
         self.flush().await?;
@@ -73,9 +93,15 @@ impl Connection {
                 Ended::Served(served) => Some(served),
                 Ended::Lost => None,
                 Ended::TimedOut | Ended::Unblocked(Unblock::Timeout) => {
-                    return Ok(Ok(Done::from(Reply::NullArray)));
+                    return Ok(Some(Ok(Done::from(Reply::NullArray))));
                 }
-                Ended::Unblocked(Unblock::Error) => return Ok(Err(CommandError::UNBLOCKED)),
+                Ended::Unblocked(Unblock::Error) => {
+                    return Ok(Some(Err(CommandError::UNBLOCKED)));
+                }
+                Ended::Denied(refusal) => {
+                    self.reject(Some(entry), refusal);
+                    return Ok(None);
+                }
             };
             let confirmed = match served {
                 Some(Served { reply, gate }) => self.confirm(entry, reply, (gate, target)).await,
@@ -85,15 +111,15 @@ impl Connection {
                 Ok(Some(answered)) => {
                     let mut done = self.answered(entry, answered);
                     done.gates.clear();
-                    return Ok(Ok(done));
+                    return Ok(Some(Ok(done)));
                 }
                 Ok(None) => {}
-                Err(error) => return Ok(Err(error)),
+                Err(error) => return Ok(Some(Err(error))),
             }
             match self.come_again(&mut wait).await {
                 Ok(Again::InLine(next, at)) => (waiting, target) = (next, at),
-                Ok(Again::Done(done)) => return Ok(Ok(done)),
-                Err(error) => return Ok(Err(error)),
+                Ok(Again::Done(done)) => return Ok(Some(Ok(done))),
+                Err(error) => return Ok(Some(Err(error))),
             }
         }
     }
@@ -113,23 +139,31 @@ impl Connection {
         // Between the registration of keys and the reply nothing that was pushed may leave.
         let reads = wait.entry.command.flags.has(Flags::READONLY);
         let delivers = self.session.tracked.is_none() || !reads;
-        let closed = loop {
+        let account = Arc::clone(&self.session.login.account);
+        let mut rules = pin!(account.changed());
+        let ended = loop {
+            // Rules that came before they were listened to are looked at all the same.
+            rules.as_mut().enable();
+            if let Err(refusal) = self.check_rules(wait.entry, &wait.line, Context::Toplevel) {
+                break Ok(Ended::Denied(refusal));
+            }
             tokio::select! {
                 biased;
                 served = &mut waiting.served => return Ok(served.map_or(Ended::Lost, Ended::Served)),
                 how = wait.blocked.unblocked() => return Ok(Ended::Unblocked(how)),
-                () = sleep_until(wait.deadline.map(Instant::into_std)) => break None,
+                () = sleep_until(wait.deadline.map(Instant::into_std)) => break Ok(Ended::TimedOut),
+                () = &mut rules => rules.set(account.changed()),
                 outcome = or_never(&mut filled_in) => {
                     filled_in = None;
                     if outcome == GateOutcome::Durable {
                         wait.line = Arc::clone(&waiting.args);
                     }
                 }
-                closed = self.gone(delivers) => break Some(closed),
+                closed = self.gone(delivers) => break Err(closed),
             }
         };
         if waiting.claim.take() {
-            return closed.map_or(Ok(Ended::TimedOut), Err);
+            return ended;
         }
         // The leader was faster, or CLIENT UNBLOCK.
         match wait.blocked.ended() {

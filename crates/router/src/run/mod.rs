@@ -81,7 +81,7 @@ pub(crate) fn run(
         Session::MemoryMallocStats => Ok(memory::malloc_stats(connection)),
         Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
         Session::Time => Ok(server::time(connection)),
-        Session::Shutdown => server::shutdown(connection, args),
+        Session::Shutdown | Session::Swapdb => server::run(what, connection, args),
         Session::SlowlogGet => server::slowlog_get(connection, args),
         Session::SlowlogLen => Ok(server::slowlog_len(connection)),
         Session::SlowlogReset => Ok(server::slowlog_reset(connection)),

@@ -1,7 +1,7 @@
-//! TIME, SHUTDOWN and SLOWLOG.
+//! TIME, SHUTDOWN, SWAPDB and SLOWLOG.
 
 use bytes::Bytes;
-use commands::{CommandError, Echo, parse_int};
+use commands::{CommandError, Echo, Session, parse_int};
 use wire::resp::Reply;
 
 use super::text;
@@ -30,8 +30,36 @@ pub(super) fn time(connection: &Connection) -> Reply {
     ])
 }
 
+/// SHUTDOWN and SWAPDB.
+pub(super) fn run(
+    what: Session,
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Reply, CommandError> {
+    match what {
+        Session::Swapdb => swapdb(connection, args),
+        _ => shutdown(connection, args),
+    }
+}
+
+/// SWAPDB: a database and itself can change places, two cannot. Each is a table of its own, and what
+/// would make others see them swapped at one moment is the catalogue that is still to come.
+fn swapdb(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    let number = |at: usize, refusal| {
+        let number = parse_int(&args[at]).and_then(|number| i32::try_from(number).ok());
+        number.ok_or(refusal)
+    };
+    let first = number(1, CommandError::SWAPDB_FIRST)?;
+    let second = number(2, CommandError::SWAPDB_SECOND)?;
+    let tables = connection.shared.databases();
+    if [first, second].iter().any(|number| !u32::try_from(*number).is_ok_and(|n| n < tables)) {
+        return Err(CommandError::DB_OUT_OF_RANGE);
+    }
+    if first == second { Ok(Reply::OK) } else { Err(CommandError::SWAPDB) }
+}
+
 /// SAVE and NOSAVE mean the same: whatever was acknowledged is on disks already.
-pub(super) fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let (mut how, mut abort, mut saves) = (Shutdown::default(), false, 0);
     for option in &args[1..] {
         match option.to_ascii_lowercase().as_slice() {

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use commands::table::Entry;
+use commands::table::{self, Entry};
 use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
 use smallvec::SmallVec;
 use wire::ids::{CommandId, TableId};
@@ -34,7 +34,7 @@ use crate::cache::Target;
 use crate::connection::{Connection, Done, Gates};
 use crate::dispatch::Tables;
 use crate::gather;
-use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
+use crate::route::{Answered, Attempt, Caller, Obstacle, Routed, positions_or_none};
 use crate::slowlog;
 use crate::users::Context;
 
@@ -221,6 +221,22 @@ fn look<'a>(keys: &'a [Bytes]) -> Batch<'a> {
         whole_table: false,
         writes: false,
     }
+}
+
+/// Has the partition that holds a key do some work on it; `entry` is the command that it is for.
+pub(crate) async fn work_at(
+    caller: &mut Caller,
+    (entry, table, key): (&'static Entry, TableId, &[u8]),
+    work: Work<'_>,
+) -> Result<Answered, CommandError> {
+    let writes = |(id, _): &(CommandId, _)| table::entry(*id).command.flags.has(Flags::WRITE);
+    let batch = Batch {
+        work,
+        placements: SmallVec::from_slice(&[Placement::of_key(key)]),
+        whole_table: false,
+        writes: work.commands().iter().any(writes),
+    };
+    caller.call(&routed(entry, table, &batch)).await
 }
 
 /// Whether a batch was refused because no partition holds all of it.
@@ -667,7 +683,7 @@ impl Connection {
             // Between tables it is COPY; in one table it takes keys of several partitions, which is
             // refused like outside MULTI.
             _ => match copy::is_across(entry, args, table, caller.shared.databases()) {
-                Ok(true) => copy::run(caller, table, args).await,
+                Ok(true) => copy::run(caller, entry, table, args).await,
                 _ => Err(CommandError::CROSS_PARTITION),
             },
         };

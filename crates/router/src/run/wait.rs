@@ -15,7 +15,7 @@ use wire::resp::Reply;
 use wire::service::{Gate, StorageService};
 
 use crate::clients::Unblock;
-use crate::connection::Connection;
+use crate::connection::{Closed, Connection};
 
 /// How often storage nodes are asked, at first and at most.
 const ASK_EVERY_MIN: Duration = Duration::from_millis(1);
@@ -60,44 +60,58 @@ pub(super) fn aof_now(connection: &Connection, args: &[Bytes]) -> Result<Reply, 
 }
 
 /// Runs WAITAOF: the writes are on this side's disk already.
-pub(crate) async fn aof(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
-    let (wanted, timeout_ms) = parse_aof(args)?;
+pub(crate) async fn aof(
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Result<Reply, CommandError>, Closed> {
+    let (wanted, timeout_ms) = match parse_aof(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return Ok(Err(error)),
+    };
     let held = wait_for(connection, wanted, timeout_ms).await?;
-    Ok(Reply::Array(vec![Reply::Integer(1), Reply::Integer(held)]))
+    Ok(held.map(|held| Reply::Array(vec![Reply::Integer(1), Reply::Integer(held)])))
 }
 
 /// Runs WAIT.
-pub(crate) async fn run(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
-    let (wanted, timeout_ms) = parse(args)?;
-    wait_for(connection, wanted, timeout_ms).await.map(Reply::Integer)
+pub(crate) async fn run(
+    connection: &mut Connection,
+    args: &[Bytes],
+) -> Result<Result<Reply, CommandError>, Closed> {
+    let (wanted, timeout_ms) = match parse(args) {
+        Ok(parsed) => parsed,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(wait_for(connection, wanted, timeout_ms).await?.map(Reply::Integer))
 }
 
-/// Waits for so many replicas, or the time.
+/// Waits for so many replicas, or the time, as long as the client is there.
 async fn wait_for(
-    connection: &Connection,
+    connection: &mut Connection,
     wanted: i64,
     timeout_ms: u64,
-) -> Result<i64, CommandError> {
+) -> Result<Result<i64, CommandError>, Closed> {
     // 0 waits for ever, as in Redis.
     let deadline = (timeout_ms > 0)
         .then(|| Instant::now().checked_add(Duration::from_millis(timeout_ms)))
         .flatten();
-    let blocked = connection.session.client.block(Arc::default());
+    let client = connection.session.client.clone();
+    let blocked = client.block(Arc::default());
     let mut is_over = false;
     let mut every = ASK_EVERY_MIN;
     loop {
         let held = replicas_holding(&*connection.shared.storage, &connection.session.written);
         is_over |= deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if held >= wanted || is_over {
-            return Ok(held);
+            return Ok(Ok(held));
         }
         let left = deadline.map_or(every, |d| d.saturating_duration_since(Instant::now()));
         tokio::select! {
             () = sleep(every.min(left)) => {}
             how = blocked.unblocked() => match how {
                 Unblock::Timeout => is_over = true,
-                Unblock::Error => return Err(CommandError::UNBLOCKED),
+                Unblock::Error => return Ok(Err(CommandError::UNBLOCKED)),
             },
+            closed = connection.gone(true) => return Err(closed),
         }
         every = (every * 2).min(ASK_EVERY_MAX);
     }

@@ -231,10 +231,18 @@ impl Fake {
                 let seen = keys.iter().map(|key| encode_seen(partition.seen(key)));
                 Answer::Done { reply: Reply::Array(seen.collect()), gate: None }
             }
-            Work::Run { watched, commands } => {
+            work @ (Work::Run { watched, commands }
+            | Work::RunThenLook { watched, commands, .. }) => {
                 let names = commands.iter().map(|(id, _)| table::entry(*id).full_name());
                 log.push(format!("({})", names.collect::<Vec<_>>().join(" ")));
-                partition.evaluate_together(node, watched, commands, gated)
+                let mut answer = partition.evaluate_together(node, watched, commands, gated);
+                if let (Work::RunThenLook { keys, .. }, Answer::Done { reply, .. }) =
+                    (work, &mut answer)
+                    && let Reply::Array(replies) = reply
+                {
+                    replies.extend(keys.iter().map(|key| encode_seen(partition.seen(key))));
+                }
+                answer
             }
         })
     }
