@@ -6,6 +6,7 @@
 //! writes are steady again. Promises: a leader lost ≤ 3 s (p99), a leader that stands still ≤ 4 s, a
 //! follower lost ≤ 100 ms, a hand-over ≤ 250 ms; a spare node stands in for a lost one ≤ 2 s.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -139,7 +140,7 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
     let other = if leader == 1 { 2 } else { 1 };
     let (acknowledged, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let refused = Mutex::new(0u64);
-    let began = std::thread::scope(|scope| -> Result<Instant> {
+    let (began, ended) = std::thread::scope(|scope| -> Result<(Instant, Instant)> {
         for probe in 0..PROBES {
             let (acknowledged, refused, stop) = (&acknowledged, &refused, &stop);
             scope.spawn(move || probe_until(server, probe, (acknowledged, refused), stop));
@@ -162,10 +163,11 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
                 std::thread::sleep(PAUSE);
             }
             steady(&acknowledged)?;
+            let ended = Instant::now();
             if event != Event::HandOver {
                 control.call(&format!("ADMIN FAULT {end}"))?;
             }
-            Ok(began)
+            Ok((began, ended))
         })();
         stop.store(true, Ordering::SeqCst);
         outcome
@@ -174,7 +176,7 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
     ensure!(event != Event::HandOver || refused == 0, "{refused} requests failed in a hand-over");
     let mut times = acknowledged.into_inner().unwrap_or_default();
     times.sort_unstable();
-    let around = times.windows(2).filter(|pair| pair[1] >= began);
+    let around = times.windows(2).filter(|pair| pair[1] >= began && pair[0] <= ended);
     let gaps = around.map(|pair| pair[1] - pair[0]);
     gaps.max().context("nothing was acknowledged after the event")
 }
@@ -221,32 +223,37 @@ fn steady(acknowledged: &Mutex<Vec<Instant>>) -> Result<()> {
     Ok(())
 }
 
-/// The node that leads table 0.
-fn leader(control: &mut Client) -> Result<u64> {
+/// The replicas of the one partition: field by name.
+fn replicas(control: &mut Client) -> Result<Vec<BTreeMap<String, Reply>>> {
     let Reply::Array(replicas) = control.call("ADMIN PARTITIONS")? else { bail!("no list") };
-    for replica in replicas {
-        let fields: Vec<Reply> = match replica {
-            Reply::Array(fields) => fields,
-            Reply::Map(pairs) => {
-                pairs.into_iter().flat_map(|(name, value)| [name, value]).collect()
-            }
-            _ => continue,
-        };
-        let of = |name: &str| {
-            let at = fields.iter().position(|field| is_text(field, name))?;
-            fields.get(at + 1).cloned()
-        };
-        if of("role").is_some_and(|role| is_text(&role, "leader"))
-            && let Some(Reply::Integer(node)) = of("node")
-        {
-            return Ok(node as u64);
-        }
-    }
-    bail!("nobody leads")
+    let fields = |replica: Reply| -> BTreeMap<String, Reply> {
+        let Reply::Array(fields) = replica else { return BTreeMap::new() };
+        let pairs = fields.chunks_exact(2).map(|pair| (text(&pair[0]), pair[1].clone()));
+        pairs.collect()
+    };
+    Ok(replicas.into_iter().map(fields).collect())
 }
 
-fn is_text(reply: &Reply, text: &str) -> bool {
-    matches!(reply, Reply::Bulk(bytes) if bytes == text)
+fn number(replica: &BTreeMap<String, Reply>, name: &str) -> Result<u64> {
+    match replica.get(name) {
+        Some(Reply::Integer(number)) => Ok(*number as u64),
+        other => bail!("{name} is {other:?}"),
+    }
+}
+
+fn text(reply: &Reply) -> String {
+    match reply {
+        Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The node that leads.
+fn leader(control: &mut Client) -> Result<u64> {
+    let replicas = replicas(control)?;
+    let leads =
+        |replica: &&BTreeMap<String, Reply>| replica.get("role").map(text) == Some("leader".into());
+    number(replicas.iter().find(leads).context("nobody leads")?, "node")
 }
 
 /// Waits until all copies are there.
@@ -280,8 +287,7 @@ fn heal(stored_mb: u64) -> Result<()> {
         if of("log_replicas") > 0.0 {
             stood_in.get_or_insert(began.elapsed());
         }
-        let storage = of("replicas") - of("log_replicas");
-        if storage == 3.0 && of("snapshots_installed") > 0.0 && of("replicas_installing") == 0.0 {
+        if stood_in.is_some() && of("log_replicas") == 0.0 && have_all(&mut control)? {
             break (began.elapsed(), of("snapshot_bytes"));
         }
         ensure!(began.elapsed() < 5 * EVENT_WITHIN, "the group never healed: {info:?}");
@@ -291,4 +297,12 @@ fn heal(stored_mb: u64) -> Result<()> {
     let (took, copied) = (rebuilt.0.as_millis(), rebuilt.1 / 1e6);
     println!("| {stored_mb} | {} | {took} | {copied:.1} |", stood_in.as_millis());
     Ok(())
+}
+
+/// Whether three replicas have applied the same.
+fn have_all(control: &mut Client) -> Result<bool> {
+    let replicas = replicas(control)?;
+    let applied: Result<Vec<u64>> = replicas.iter().map(|r| number(r, "applied_index")).collect();
+    let applied = applied?;
+    Ok(applied.len() == 3 && applied.iter().all(|index| *index == applied[0]))
 }

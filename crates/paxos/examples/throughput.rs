@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant as Real};
 
 use bytes::Bytes;
-use paxos::{Instant, Message, NodeId, Options, Output, Recovered, Replica};
+use paxos::{
+    Beat, Instant, Life, Liveness, LivenessOutput, Message, NodeId, Options, Output, Recovered,
+    Replica,
+};
 
 const VALUE_BYTES: usize = 100;
 /// Entries proposed before the messages are carried.
@@ -17,6 +20,7 @@ const ROUNDS: [usize; 3] = [1, 16, 128];
 
 struct Cluster {
     replicas: Vec<Replica>,
+    nodes: Vec<Liveness>,
     mail: VecDeque<(usize, NodeId, Message)>,
     /// Entries that the first replica, the leader, has committed.
     decided: u64,
@@ -26,12 +30,19 @@ struct Cluster {
 impl Cluster {
     fn new() -> Cluster {
         let members: Vec<_> = (1..=3).map(NodeId).collect();
-        let new = |id: &NodeId| {
-            let recovered = Recovered::default();
-            Replica::new(*id, &members, Options::default(), recovered, Instant(0), 7)
+        let node = |id: &NodeId| {
+            let life = Life(u64::from(id.0));
+            let mut node = Liveness::new(*id, life, Options::default(), Instant(0));
+            members.iter().for_each(|peer| node.add_peer(*peer, Instant(0)));
+            node
         };
-        let replicas = members.iter().map(new).collect();
-        Cluster { replicas, mail: VecDeque::new(), decided: 0, start: Real::now() }
+        let nodes: Vec<_> = members.iter().map(node).collect();
+        let new = |(id, node): (&NodeId, &Liveness)| {
+            let (recovered, supports) = (Recovered::default(), node.supports());
+            Replica::new(*id, &members, Options::default(), recovered, supports, Instant(0), 7)
+        };
+        let replicas = members.iter().zip(&nodes).map(new).collect();
+        Cluster { replicas, nodes, mail: VecDeque::new(), decided: 0, start: Real::now() }
     }
 
     fn now(&self) -> Instant {
@@ -71,6 +82,26 @@ impl Cluster {
     }
 
     fn tick(&mut self, now: Instant) {
+        let mut beats: Vec<(NodeId, NodeId, Beat)> = Vec::new();
+        for node in &mut self.nodes {
+            if node.next_deadline() <= now {
+                node.handle_tick(now);
+            }
+        }
+        loop {
+            for (at, node) in self.nodes.iter_mut().enumerate() {
+                while let Some(output) = node.poll_output() {
+                    match output {
+                        LivenessOutput::Send { to, beat } => {
+                            beats.push((NodeId(at as u32 + 1), to, beat));
+                        }
+                        LivenessOutput::Changed => self.replicas[at].handle_liveness(now),
+                    }
+                }
+            }
+            let Some((from, to, beat)) = beats.pop() else { break };
+            self.nodes[to.0 as usize - 1].handle_beat(from, beat, now);
+        }
         for replica in &mut self.replicas {
             if replica.next_deadline() <= now {
                 replica.handle_tick(now);

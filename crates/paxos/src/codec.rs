@@ -1,25 +1,29 @@
 //! Messages as bytes.
 //!
 //! ```text
-//! message = version:u8 (2) kind:u8 body
+//! message = version:u8 (3) kind:u8 body
 //! kind 1 Ask          question:u64 config:u64
 //!      2 Answer       question:u64 leader_alive:u8
 //!      3 Prepare      ballot:u64 handed:u64 config:u64
 //!      4 Promise      ballot:u64 chosen:u64 lease_left_us:u64 count:u32 entry*
 //!                     count:u32 (index:u64 ballot:u64)* config
-//!      5 Accept       ballot:u64 chosen:u64 sent:u64 count:u32 (index:u64 value)*
-//!      6 Accepted     ballot:u64 sent:u64 count:u32 index:u64*
-//!      7 Heartbeat    ballot:u64 chosen:u64 truncate:u64 sent:u64
-//!      8 HeartbeatAck ballot:u64 flushed:u64 chosen:u64 sent:u64
+//!      5 Accept       ballot:u64 chosen:u64 count:u32 (index:u64 value)*
+//!      6 Accepted     ballot:u64 count:u32 index:u64*
+//!      7 Heartbeat    ballot:u64 chosen:u64 truncate:u64 life:u64
+//!      8 HeartbeatAck ballot:u64 flushed:u64 chosen:u64 (0:u8 | 1:u8 life:u64 epoch:u64)
 //!      9 Reject       ballot:u64
 //!     10 Need         index:u64
 //!     11 Chosen       count:u32 entry*
 //!     12 TakeOver     ballot:u64 chosen:u64
 //!     13 Truncated    first:u64 through:u64 config
 //!     14 Config       config
+//!     15 Release      ballot:u64
 //! entry = index:u64 ballot:u64 value
 //! value = 0:u8 (no-op) | 1:u8 length:u32 bytes | 2:u8 length:u32 bytes (a configuration)
 //! config = index:u64 length:u32 bytes
+//!
+//! beat  = version:u8 (3) life:u64 sent:u64 (0:u8 | 1:u8 life:u64 sent:u64)
+//!         (0:u8 | 1:u8 epoch:u64 sent:u64)                  heard; supports
 //! ```
 //!
 //! Numbers are big-endian. Data of a decoded message are slices of the bytes it came in. The
@@ -28,10 +32,12 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::config::Config;
+use crate::liveness::Beat;
 use crate::message::Message;
+use crate::support::{Epoch, Life};
 use crate::types::{Ballot, Entry, Index, Instant, Value};
 
-const FORMAT_VERSION: u8 = 2;
+const FORMAT_VERSION: u8 = 3;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -67,24 +73,25 @@ pub fn encode(message: &Message) -> BytesMut {
             }
             put_config(&mut out, config);
         }
-        Message::Accept { ballot, values, chosen, sent } => {
-            put(&mut out, 5, &[ballot.number, chosen.0, sent.0]);
+        Message::Accept { ballot, values, chosen } => {
+            put(&mut out, 5, &[ballot.number, chosen.0]);
             out.put_u32(values.len() as u32);
             for (index, value) in values {
                 out.put_u64(index.0);
                 put_value(&mut out, value);
             }
         }
-        Message::Accepted { ballot, indexes, sent } => {
-            put(&mut out, 6, &[ballot.number, sent.0]);
+        Message::Accepted { ballot, indexes } => {
+            put(&mut out, 6, &[ballot.number]);
             out.put_u32(indexes.len() as u32);
             indexes.iter().for_each(|index| out.put_u64(index.0));
         }
-        Message::Heartbeat { ballot, chosen, truncate, sent } => {
-            put(&mut out, 7, &[ballot.number, chosen.0, truncate.0, sent.0]);
+        Message::Heartbeat { ballot, chosen, truncate, life } => {
+            put(&mut out, 7, &[ballot.number, chosen.0, truncate.0, life.0]);
         }
-        Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
-            put(&mut out, 8, &[ballot.number, flushed.0, chosen.0, sent.0]);
+        Message::HeartbeatAck { ballot, flushed, chosen, support } => {
+            put(&mut out, 8, &[ballot.number, flushed.0, chosen.0]);
+            put_pair(&mut out, support.map(|epoch| (epoch.supporter.0, epoch.count)));
         }
         Message::Reject { promised } => put(&mut out, 9, &[promised.number]),
         Message::Need { first } => put(&mut out, 10, &[first.0]),
@@ -101,8 +108,44 @@ pub fn encode(message: &Message) -> BytesMut {
             put(&mut out, 14, &[]);
             put_config(&mut out, config);
         }
+        Message::Release { ballot } => put(&mut out, 15, &[ballot.number]),
     }
     out
+}
+
+/// Writes a beat.
+pub fn encode_beat(beat: &Beat) -> BytesMut {
+    let mut out = BytesMut::with_capacity(64);
+    put(&mut out, FORMAT_VERSION, &[beat.life.0, beat.sent.0]);
+    put_pair(&mut out, beat.heard.map(|(life, sent)| (life.0, sent.0)));
+    put_pair(&mut out, beat.supports.map(|(count, sent)| (count, sent.0)));
+    out
+}
+
+/// Reads a beat.
+///
+/// *Errors*: bytes that are no beat of this format, whatever they are.
+pub fn decode_beat(bytes: Bytes) -> Result<Beat, DecodeError> {
+    let mut rest = bytes;
+    take_version(&mut rest)?;
+    match take_beat(&mut rest) {
+        Some(beat) if rest.is_empty() => Ok(beat),
+        _ => Err(DecodeError::Malformed),
+    }
+}
+
+fn take_beat(rest: &mut Bytes) -> Option<Beat> {
+    Some(Beat {
+        life: Life(number(rest)?),
+        sent: instant(rest)?,
+        heard: pair(rest)?.map(|(life, sent)| (Life(life), Instant(sent))),
+        supports: pair(rest)?.map(|(count, sent)| (count, Instant(sent))),
+    })
+}
+
+fn take_version(rest: &mut Bytes) -> Result<(), DecodeError> {
+    let version = rest.try_get_u8().map_err(|_| DecodeError::Malformed)?;
+    if version == FORMAT_VERSION { Ok(()) } else { Err(DecodeError::Version(version)) }
 }
 
 fn data_bytes(message: &Message) -> usize {
@@ -118,6 +161,13 @@ fn data_bytes(message: &Message) -> usize {
 fn put(out: &mut BytesMut, kind: u8, numbers: &[u64]) {
     out.put_u8(kind);
     numbers.iter().for_each(|number| out.put_u64(*number));
+}
+
+fn put_pair(out: &mut BytesMut, pair: Option<(u64, u64)>) {
+    match pair {
+        Some((first, second)) => put(out, 1, &[first, second]),
+        None => out.put_u8(0),
+    }
 }
 
 fn put_entries(out: &mut BytesMut, entries: &[Entry]) {
@@ -152,10 +202,7 @@ fn put_config(out: &mut BytesMut, config: &Config) {
 /// *Errors*: bytes that are no message of this format, whatever they are.
 pub fn decode(bytes: Bytes) -> Result<Message, DecodeError> {
     let mut rest = bytes;
-    let version = rest.try_get_u8().map_err(|_| DecodeError::Malformed)?;
-    if version != FORMAT_VERSION {
-        return Err(DecodeError::Version(version));
-    }
+    take_version(&mut rest)?;
     match take_message(&mut rest) {
         Some(message) if rest.is_empty() => Ok(message),
         _ => Err(DecodeError::Malformed),
@@ -177,25 +224,22 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
             Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config }
         }
         5 => {
-            let (ballot, chosen, sent) = (ballot(rest)?, index(rest)?, instant(rest)?);
+            let (ballot, chosen) = (ballot(rest)?, index(rest)?);
             let values = list(rest, 9, |rest| Some((index(rest)?, value(rest)?)))?;
-            Message::Accept { ballot, values, chosen, sent }
+            Message::Accept { ballot, values, chosen }
         }
-        6 => {
-            let (ballot, sent) = (ballot(rest)?, instant(rest)?);
-            Message::Accepted { ballot, sent, indexes: list(rest, 8, index)? }
-        }
+        6 => Message::Accepted { ballot: ballot(rest)?, indexes: list(rest, 8, index)? },
         7 => Message::Heartbeat {
             ballot: ballot(rest)?,
             chosen: index(rest)?,
             truncate: index(rest)?,
-            sent: instant(rest)?,
+            life: Life(number(rest)?),
         },
         8 => Message::HeartbeatAck {
             ballot: ballot(rest)?,
             flushed: index(rest)?,
             chosen: index(rest)?,
-            sent: instant(rest)?,
+            support: pair(rest)?.map(|(life, count)| Epoch { supporter: Life(life), count }),
         },
         9 => Message::Reject { promised: ballot(rest)? },
         10 => Message::Need { first: index(rest)? },
@@ -205,6 +249,7 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
             Message::Truncated { first: index(rest)?, through: index(rest)?, config: config(rest)? }
         }
         14 => Message::Config { config: config(rest)? },
+        15 => Message::Release { ballot: ballot(rest)? },
         _ => return None,
     })
 }
@@ -269,6 +314,10 @@ fn flag(rest: &mut Bytes) -> Option<bool> {
     }
 }
 
+fn pair(rest: &mut Bytes) -> Option<Option<(u64, u64)>> {
+    if flag(rest)? { Some(Some((number(rest)?, number(rest)?))) } else { Some(None) }
+}
+
 fn number(rest: &mut Bytes) -> Option<u64> {
     rest.try_get_u64().ok()
 }
@@ -298,7 +347,7 @@ mod tests {
         config.index = Index(6);
         let change = Entry { index: Index(11), ballot, value: Value::Config(config.encode()) };
         let gap = Entry { index: Index(10), ballot, value: Value::Noop };
-        let (chosen, sent) = (Index(8), Instant(1234));
+        let (chosen, support) = (Index(8), Some(Epoch { supporter: Life(5), count: 3 }));
         vec![
             Message::Ask { question: 1, config: Index(6) },
             Message::Answer { question: 1, leader_alive: true },
@@ -311,10 +360,12 @@ mod tests {
                 lease_left_us: 5,
                 config: config.clone(),
             },
-            Message::Accept { ballot, values: vec![(Index(9), data)], chosen, sent },
-            Message::Accepted { ballot, indexes: vec![Index(9), Index(12)], sent },
-            Message::Heartbeat { ballot, chosen, truncate: Index(2), sent },
-            Message::HeartbeatAck { ballot, flushed: Index(4), chosen, sent },
+            Message::Accept { ballot, values: vec![(Index(9), data)], chosen },
+            Message::Accepted { ballot, indexes: vec![Index(9), Index(12)] },
+            Message::Heartbeat { ballot, chosen, truncate: Index(2), life: Life(8) },
+            Message::HeartbeatAck { ballot, flushed: Index(4), chosen, support },
+            Message::HeartbeatAck { ballot, flushed: Index(4), chosen, support: None },
+            Message::Release { ballot },
             Message::Reject { promised: ballot },
             Message::Need { first: Index(3) },
             Message::Chosen { entries: vec![entry, gap, change] },
@@ -335,6 +386,21 @@ mod tests {
             let mut longer = bytes.to_vec();
             longer.push(0);
             assert!(decode(Bytes::from(longer)).is_err());
+        }
+    }
+
+    #[test]
+    fn beats_round_trip() {
+        let (life, sent) = (Life(u64::MAX), Instant(9));
+        for heard in [None, Some((Life(3), Instant(4)))] {
+            for supports in [None, Some((7, Instant(4)))] {
+                let beat = Beat { life, sent, heard, supports };
+                let bytes = encode_beat(&beat).freeze();
+                assert_eq!(decode_beat(bytes.clone()), Ok(beat));
+                for cut in 0..bytes.len() {
+                    assert!(decode_beat(bytes.slice(..cut)).is_err(), "cut at {cut}");
+                }
+            }
         }
     }
 

@@ -186,11 +186,11 @@ impl Quorums {
         self.halves.iter().all(is_majority)
     }
 
-    /// The newest time such that a quorum was heard then or later; `heard` by position. Whoever asks
-    /// hears itself.
+    /// The latest time that a quorum's times reach; `heard` by position. Whoever asks counts as one
+    /// that always does.
     pub(crate) fn newest_common(
         &self,
-        heard: &[Option<Instant>],
+        heard: impl Fn(usize) -> Option<Instant>,
         me: Option<usize>,
     ) -> Option<Instant> {
         const NOW: Instant = Instant(u64::MAX / 2);
@@ -199,9 +199,11 @@ impl Quorums {
         for (half, members) in self.halves.iter().enumerate() {
             let mut times = [None; MEMBERS_MAX];
             let mut count = 0;
-            for (at, time) in heard.iter().enumerate().filter(|(at, _)| members >> at & 1 == 1) {
-                debug_assert!(at < MEMBERS_MAX);
-                times[count] = if Some(at) == me { Some(NOW) } else { *time };
+            let mut left = *members;
+            while left != 0 {
+                let at = left.trailing_zeros() as usize;
+                left &= left - 1;
+                times[count] = if Some(at) == me { Some(NOW) } else { heard(at) };
                 count += 1;
             }
             times[..count].sort_unstable_by(|a, b| b.cmp(a));
@@ -230,8 +232,9 @@ mod tests {
         assert!(!quorums.is_met_by(0b1001) && !quorums.is_met_by(0b0110 & 0b0101));
         let at = |us| Some(Instant(us));
         let heard = [None, at(5), at(7), at(1)];
-        assert_eq!(quorums.newest_common(&heard, Some(0)), at(5));
-        assert_eq!(quorums.newest_common(&[None, None, at(7), None], Some(0)), None);
+        assert_eq!(quorums.newest_common(|at| heard[at], Some(0)), at(5));
+        let heard = [None, None, at(7), None];
+        assert_eq!(quorums.newest_common(|at| heard[at], Some(0)), None);
         let bytes = joint.encode();
         assert_eq!(Config::decode(&bytes, Index(0)), Some(joint.clone()));
         for cut in 0..bytes.len() {

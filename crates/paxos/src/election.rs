@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::log::Slot;
 use crate::message::{Message, Output, Role};
 use crate::replica::{Held, Replica, State};
-use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
+use crate::types::{Ballot, Entry, Index, Instant, NEVER, NodeId, Value};
+
+/// A follower asks half as often each time that it asked in vain, at most so many times.
+const UNHEEDED_MAX: u32 = 4;
 
 /// A follower that misses the leader asks the others before it campaigns: a broken link to the
 /// leader is no reason to depose it.
@@ -47,20 +51,22 @@ pub(crate) struct Reported {
 }
 
 impl Replica {
-    /// Starts a campaign now: for a first boot, where waiting would find out nothing.
+    /// Starts a campaign now: for a first boot, where waiting would find out nothing. It does not
+    /// while this node supports another that leads.
     pub fn campaign(&mut self, now: Instant) {
         self.campaign_after(Ballot::ZERO, now);
     }
 
     fn campaign_after(&mut self, handed: Ballot, now: Instant) {
-        if !self.may_lead() || self.installing {
+        self.now = now;
+        if !self.may_lead() || self.installing || self.refuses(self.me, handed, now) {
             return;
         }
-        self.now = now;
         let mut ballot = Ballot::new(self.seen.max(self.promised).round() + 1, self.me);
         if mutant!(SameBallotAgain) && self.promised.node() == self.me {
             ballot = self.promised;
         }
+        self.unheeded = 0;
         self.promise(ballot, now);
         self.state = State::Candidate(Candidacy {
             ballot,
@@ -77,6 +83,15 @@ impl Replica {
     }
 
     pub(crate) fn tick_election(&mut self, now: Instant) {
+        if self.is_supported(now) {
+            return;
+        }
+        if std::mem::take(&mut self.was_supported) {
+            // The others lose their support within a heartbeat of this: who asks at once is told that
+            // the leader is alive.
+            let spread = self.random_below(self.options.suspicion / 2);
+            self.patience = now.after(self.options.heartbeat + spread);
+        }
         if now < self.patience {
             self.repeat(now);
             return;
@@ -85,16 +100,20 @@ impl Replica {
         if !self.may_lead() || self.installing {
             self.patience = self.next_patience(now);
             self.ask_to_leave();
+            self.release_again(None);
             return;
         }
         if self.members.len() == 1 || mutant!(CampaignUnasked) {
             self.campaign(now);
             return;
         }
-        self.patience = self.next_patience(now);
+        // A link that is broken for long is no reason to ask often, in each of many groups.
+        let slower = 1 << self.unheeded.min(UNHEEDED_MAX);
+        self.unheeded += 1;
+        self.patience = now.after(now.until(self.next_patience(now)) * slower);
         let question = self.patience.0 ^ now.0.rotate_left(32);
         let missing = self.position(self.me).map_or(0, |at| 1 << at);
-        let repeat = now.after(self.options.resend);
+        let repeat = now.after(self.options.resend * slower);
         self.state = State::Follower { asking: Some(Asking { question, missing, repeat }) };
         let config = self.config.index;
         self.send_all(Message::Ask { question, config });
@@ -102,7 +121,8 @@ impl Replica {
 
     /// Asks again whoever did not answer a question or a Prepare.
     fn repeat(&mut self, now: Instant) {
-        let (again, config) = (now.after(self.options.resend), self.config.index);
+        let slower = 1 << self.unheeded.min(UNHEEDED_MAX).saturating_sub(1);
+        let (again, config) = (now.after(self.options.resend * slower), self.config.index);
         let (message, answered) = match &mut self.state {
             State::Follower { asking: Some(asking) } if asking.repeat <= now => {
                 asking.repeat = again;
@@ -124,6 +144,10 @@ impl Replica {
 
     /// When a follower or candidate next has something to do.
     pub(crate) fn election_deadline(&self) -> Instant {
+        if self.is_supported(self.now) {
+            // The end of support is told.
+            return NEVER;
+        }
         let repeat = match &self.state {
             State::Follower { asking } => asking.as_ref().map(|asking| asking.repeat),
             State::Candidate(candidacy) => candidacy.repeat,
@@ -137,9 +161,16 @@ impl Replica {
             State::Leader(_) => true,
             State::Candidate(_) => false,
             State::Follower { .. } => self.heard.is_some_and(|(heard, ballot)| {
-                heard.until(now) < self.options.suspicion && ballot.node() != from
+                let is_heard = heard.until(now) < self.options.suspicion;
+                (is_heard || self.is_supported(now)) && ballot.node() != from
             }),
         };
+        self.release_again(Some(from));
+        if !leader_alive && std::mem::take(&mut self.unheeded) > 0 {
+            // It is not alone any more.
+            let spread = self.random_below(self.options.suspicion / 2);
+            self.patience = self.patience.min(now.after(self.options.heartbeat + spread));
+        }
         self.send(from, Message::Answer { question, leader_alive });
     }
 
@@ -180,7 +211,7 @@ impl Replica {
         // A group of one grants leases to nobody else.
         let lease_left = match self.members.len() {
             1 => Duration::ZERO,
-            _ => self.lease_left(self.me, handed, now),
+            _ => self.lease_left(now),
         };
         self.end_leases(handed);
         self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
@@ -272,5 +303,36 @@ impl Replica {
         if promised > mine {
             self.step_down(now);
         }
+    }
+
+    /// What this acceptor tells a candidate.
+    pub(crate) fn held_above_chosen(&self) -> Reported {
+        let chosen = self.chosen;
+        let entry = |(index, slot): (Index, &Slot)| Entry {
+            index,
+            ballot: slot.ballot,
+            value: slot.value.clone(),
+        };
+        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
+        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
+        Reported { chosen, accepted, faulty }
+    }
+
+    /// A random moment one to two suspicion times from now.
+    pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
+        let suspicion = self.options.suspicion;
+        now.after(suspicion + self.random_below(suspicion))
+    }
+
+    /// A random length of time, shorter than this one.
+    pub(crate) fn random_below(&mut self, length: Duration) -> Duration {
+        if length.is_zero() {
+            return length;
+        }
+        // Xorshift: members must only differ, not surprise.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        Duration::from_micros(self.random % length.as_micros() as u64)
     }
 }

@@ -4,7 +4,8 @@ use crate::config::MemberKind;
 use crate::election::Candidacy;
 use crate::message::{Message, Output, Role};
 use crate::replica::{Held, ProposeError, Replica, State};
-use crate::types::{Ballot, Entry, Index, Instant, NodeId, Value};
+use crate::support::{Epoch, Support};
+use crate::types::{Ballot, Entry, Index, Instant, NEVER, NodeId, Value};
 
 use bytes::Bytes;
 
@@ -23,8 +24,8 @@ pub(crate) struct Leadership {
     pub(crate) serve_from: Index,
     /// Nothing is committed before: somebody else's lease may still run.
     commit_from: Instant,
-    /// By member position: the sending time of the newest message it acknowledged.
-    pub(crate) acknowledged: Vec<Option<Instant>>,
+    /// By member position: the support of its node, for as long as which it obeys nobody else.
+    pub(crate) supports: Vec<Option<Support>>,
     /// By member position: how far its state machine is durable, as it said in this ballot.
     pub(crate) flushed: Vec<Option<Index>>,
     /// By member position: how far it has handed out, as it said in this ballot.
@@ -34,7 +35,10 @@ pub(crate) struct Leadership {
     transfer: Option<Transfer>,
     /// Bytes proposed and not chosen.
     window_bytes: usize,
+    /// When members are told what they do not know; never while there is no such thing.
     next_heartbeat: Instant,
+    /// How often members that are away were told in vain.
+    in_vain: u32,
     /// Whom to ask for chosen entries this leader lacks; another one after each try.
     helper: NodeId,
     /// The last time such entries came.
@@ -63,7 +67,9 @@ struct Transfer {
 }
 
 /// The index that a leader serves from that must not serve.
-const NEVER: Index = Index(u64::MAX);
+const NOWHERE: Index = Index(u64::MAX);
+/// The time between two heartbeats to members that are away doubles so often.
+const IN_VAIN_MAX: u32 = 6;
 
 impl Leadership {
     /// Whether nothing may be proposed.
@@ -73,12 +79,23 @@ impl Leadership {
 
     /// Whether this leader only finishes what it inherited, a configuration at its end.
     pub(crate) fn inherits(&self) -> bool {
-        self.serve_from == NEVER
+        self.serve_from == NOWHERE
     }
 
     /// The index of the next proposal.
     pub(crate) fn next(&self) -> Index {
         self.next
+    }
+
+    /// Has members told at once.
+    pub(crate) fn rouse(&mut self, now: Instant) {
+        self.tell_by(now);
+    }
+
+    /// Has members told by a time.
+    pub(crate) fn tell_by(&mut self, time: Instant) {
+        self.next_heartbeat = self.next_heartbeat.min(time);
+        self.in_vain = 0;
     }
 
     pub(crate) fn next_deadline(&self, now: Instant) -> Instant {
@@ -168,13 +185,14 @@ impl Replica {
             first_open,
             serve_from: first_open,
             commit_from,
-            acknowledged: vec![None; members],
+            supports: vec![None; members],
             flushed: vec![None; members],
             known: vec![Index(0); members],
             config_open: false,
             transfer: None,
             window_bytes: 0,
             next_heartbeat: now,
+            in_vain: 0,
             helper,
             helped: now,
         });
@@ -196,7 +214,7 @@ impl Replica {
                 // Behind it others rule: once it is chosen, they are asked.
                 let leadership = self.leadership();
                 leadership.config_open = true;
-                leadership.serve_from = NEVER;
+                leadership.serve_from = NOWHERE;
                 break;
             }
         }
@@ -227,10 +245,12 @@ impl Replica {
     }
 
     pub(crate) fn put_proposal(&mut self, value: Value) -> Index {
+        let by = self.now.after(self.options.heartbeat);
         let leadership = self.leadership();
         let (ballot, index) = (leadership.ballot, leadership.next);
         leadership.next = index.next();
         leadership.window_bytes += value.len();
+        leadership.tell_by(by);
         assert!(index > self.chosen, "only what is open is proposed");
         self.accept(Entry { index, ballot, value });
         index
@@ -255,10 +275,10 @@ impl Replica {
             if bytes >= self.options.catch_up_bytes && index + 1 < next.0 {
                 let values = std::mem::take(&mut values);
                 bytes = 0;
-                self.send_all(Message::Accept { ballot, values, chosen, sent: now });
+                self.send_all(Message::Accept { ballot, values, chosen });
             }
         }
-        self.send_all(Message::Accept { ballot, values, chosen, sent: now });
+        self.send_all(Message::Accept { ballot, values, chosen });
         self.hold(Held::OwnAccepts { ballot, first, next }, now);
     }
 
@@ -293,25 +313,13 @@ impl Replica {
         from: NodeId,
         ballot: Ballot,
         indexes: &[Index],
-        sent: Instant,
         now: Instant,
     ) {
         let Some(position) = self.position(from) else { return };
         for index in indexes {
             self.vote(position, ballot, *index);
         }
-        self.acknowledge(position, ballot, sent, now);
         self.advance(now);
-    }
-
-    fn acknowledge(&mut self, position: usize, ballot: Ballot, sent: Instant, now: Instant) {
-        let sent = if mutant!(LeaseFromReceipt) { now } else { sent };
-        if let State::Leader(leadership) = &mut self.state
-            && leadership.ballot == ballot
-        {
-            let newest = &mut leadership.acknowledged[position];
-            *newest = (*newest).max(Some(sent));
-        }
     }
 
     pub(crate) fn handle_heartbeat_ack(
@@ -319,17 +327,27 @@ impl Replica {
         from: NodeId,
         ballot: Ballot,
         (flushed, chosen): (Index, Index),
-        sent: Instant,
+        support: Option<Epoch>,
         now: Instant,
     ) {
         let Some(position) = self.position(from) else { return };
-        self.acknowledge(position, ballot, sent, now);
+        let held = support.and_then(|epoch| self.supports.held(epoch));
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
             let known = &mut leadership.flushed[position];
             *known = (*known).max(Some(flushed));
             leadership.known[position] = leadership.known[position].max(chosen);
+            if held.is_some() {
+                leadership.supports[position] = held;
+            }
+        }
+        let flushed = self.flushed_by_all();
+        let soon = now.after(self.options.heartbeat);
+        if let State::Leader(leadership) = &mut self.state
+            && (flushed > self.truncated || chosen < self.chosen)
+        {
+            leadership.tell_by(soon);
         }
         self.advance(now);
     }
@@ -374,19 +392,16 @@ impl Replica {
 
     /// Until when a quorum, this node included, lets nobody else commit.
     fn lease_until(&self, leadership: &Leadership) -> Instant {
-        if self.members.len() == 1 {
-            return Instant(u64::MAX);
+        if self.members.len() == 1 || self.options.lease.is_zero() {
+            return NEVER;
         }
+        let until = |at: usize| leadership.supports[at].as_ref().map(Support::until);
         let common = if mutant!(LeaseFromOne) {
-            leadership.acknowledged.iter().max().copied().flatten()
+            (0..self.members.len()).filter_map(until).max()
         } else {
-            self.quorums.newest_common(&leadership.acknowledged, self.position(self.me))
+            self.quorums.newest_common(until, self.position(self.me))
         };
-        match common {
-            Some(sent) if mutant!(LeaseWithoutMargin) => sent.after(self.options.lease),
-            Some(sent) => sent.after(self.options.leader_lease()),
-            None => Instant::default(),
-        }
+        common.unwrap_or_default()
     }
 
     /// Hands leadership over to another member, without the pause that the end of a lease costs.
@@ -411,6 +426,7 @@ impl Replica {
         // What it said before is no sign that it is there now.
         leadership.known[at] = Index(0);
         leadership.transfer = Some(Transfer { to, until, told: None });
+        leadership.rouse(now);
         self.hand_over(now);
         Ok(())
     }
@@ -437,8 +453,8 @@ impl Replica {
             self.send(to, Message::TakeOver { ballot, chosen });
         } else if transfer.told != Some(chosen) {
             transfer.told = Some(chosen);
-            let truncate = self.truncated;
-            self.send(to, Message::Heartbeat { ballot, chosen, truncate, sent: now });
+            let (truncate, life) = (self.truncated, self.supports.life());
+            self.send(to, Message::Heartbeat { ballot, chosen, truncate, life });
         }
     }
 
@@ -462,15 +478,44 @@ impl Replica {
             self.campaign(now);
             return;
         }
-        let truncate = self.flushed_by_all();
-        self.truncate(truncate);
-        let (chosen, next_heartbeat) = (self.chosen, now.after(self.options.heartbeat));
-        let leadership = self.leadership();
-        leadership.next_heartbeat = next_heartbeat;
-        let ballot = leadership.ballot;
-        self.send_all(Message::Heartbeat { ballot, chosen, truncate, sent: now });
+        self.tell(now);
         self.resend(now);
         self.ask_helper();
+    }
+
+    /// Tells members what they do not know.
+    fn tell(&mut self, now: Instant) {
+        let truncate = self.flushed_by_all();
+        let mut is_news = truncate > self.truncated;
+        self.truncate(truncate);
+        let (chosen, life, heartbeat) = (self.chosen, self.supports.life(), self.options.heartbeat);
+        let is_joint = self.config.is_joint();
+        let State::Leader(leadership) = &self.state else { return };
+        let has_lease = now < self.lease_until(leadership);
+        let is_open = chosen.next() != leadership.next;
+        is_news |= is_open || is_joint || leadership.is_closed() || now < leadership.commit_from;
+        let mut are_all_away = has_lease && !is_news;
+        let mut told = Vec::new();
+        for (at, member) in self.members.iter().enumerate().filter(|(_, id)| **id != self.me) {
+            let is_away = leadership.supports[at].as_ref().is_none_or(|it| !it.is_live(now));
+            if is_news || is_away || leadership.known[at] < chosen {
+                told.push(*member);
+                are_all_away &= is_away;
+            }
+        }
+        let leadership = self.leadership();
+        let ballot = leadership.ballot;
+        if told.is_empty() {
+            leadership.next_heartbeat = NEVER;
+        } else if are_all_away {
+            leadership.next_heartbeat = now.after(heartbeat * (1 << leadership.in_vain));
+            leadership.in_vain = IN_VAIN_MAX.min(leadership.in_vain + 1);
+        } else {
+            leadership.next_heartbeat = now.after(heartbeat);
+        }
+        for to in told {
+            self.send(to, Message::Heartbeat { ballot, chosen, truncate, life });
+        }
     }
 
     /// The index up to which every member's state machine is durable, or the host lets entries go.
@@ -508,7 +553,7 @@ impl Replica {
             let values: Vec<_> = old.iter().filter_map(missing).collect();
             let to = self.members[position];
             if to != self.me && !values.is_empty() {
-                self.send(to, Message::Accept { ballot, values, chosen, sent: now });
+                self.send(to, Message::Accept { ballot, values, chosen });
             }
         }
         for index in old {

@@ -39,14 +39,22 @@
 //!
 //! # The lease
 //!
-//! A follower that hears its leader grants it a lease for `lease` from *receipt*. The leader counts
-//! on it for `lease` less the drift margin from *sending*, as soon as a quorum (itself included)
-//! has answered. Promises say how long a lease granted to somebody else still runs: a new leader
-//! accepts and replicates at once and *commits* only when the longest of these has ended, so
-//! old and new leader never both answer reads.
+//! Nodes support each other, pair by pair, for all groups at once ([`Liveness`]). A follower's answer
+//! to a heartbeat names the epoch in which its node supports the leader's: as long as that support
+//! lasts, the follower *backs* the leader, which means that it promises no other node a ballot. The
+//! leader has a lease while the nodes of a quorum that backs it (itself included) support its node.
+//! So whoever gets a quorum to promise a ballot has met somebody whose support is over, and of
+//! that the leader, which counts less of each support, has known before.
 //!
-//! A restarted acceptor forgot whom it granted a lease, and assumes that it granted one to somebody
-//! else just before it died.
+//! A restarted acceptor forgot whom it backs. Its node's epochs have new names, so that what it told
+//! leaders is extended no more; its promises say how long it may still be counted on: a new
+//! leader accepts and replicates at once and *commits* only when the longest of these times has
+//! passed, so that old and new leader never both answer reads.
+//!
+//! A leader that stops leading releases those who back it; so does its node whenever somebody asks.
+//!
+//! Once all members know what is chosen and back the leader, the group is silent and has no deadline:
+//! the node's liveness tells when that ends.
 //!
 //! # More than the happy path
 //!
@@ -56,7 +64,7 @@
 //!
 //! # What is left out, for now
 //!
-//! Node-pair liveness and quorum reads. Entries are truncated only when every storage member's state
+//! Quorum reads. Entries are truncated only when every storage member's state
 //! machine holds them.
 
 /// Whether a bug is put in on purpose here: never, without the feature `mutants`.
@@ -80,21 +88,26 @@ macro_rules! mutant {
     };
 }
 
+mod backing;
 pub mod codec;
 mod config;
 mod election;
 mod leader;
+mod liveness;
 mod log;
 mod membership;
 mod message;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 mod replica;
+mod support;
 mod types;
 
 pub use config::{Config, Member, MemberKind};
 pub use leader::TransferError;
+pub use liveness::{Beat, Liveness, LivenessOutput};
 pub use membership::ChangeError;
 pub use message::{Message, Output, Role};
 pub use replica::{ProposeError, Replica, Status};
+pub use support::{Epoch, Life, Supports};
 pub use types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};

@@ -57,7 +57,7 @@ impl Replica {
             return Err(ChangeError::NotLeader);
         }
         let State::Leader(leadership) = &self.state else { return Err(ChangeError::NotLeader) };
-        if self.config.is_joint() || leadership.is_closed() {
+        if self.config.is_joint() || leadership.is_closed() || self.reserved {
             return Err(ChangeError::InProgress);
         }
         let mut joint = self.config.joint(members).map_err(ChangeError::Invalid)?;
@@ -65,6 +65,20 @@ impl Replica {
             joint = joint.settled();
         }
         Ok(self.propose_config(&joint))
+    }
+
+    /// Tells that the host has begun something that [`Replica::propose`] is to put at
+    /// [`Replica::next_index`]: this replica proposes nothing of its own there until
+    /// [`Replica::release_next`].
+    pub fn reserve_next(&mut self) {
+        self.reserved = true;
+    }
+
+    /// Ends [`Replica::reserve_next`]: the host proposed it, or gave it up. What waited for that is
+    /// proposed now.
+    pub fn release_next(&mut self) {
+        self.reserved = false;
+        self.end_change();
     }
 
     fn propose_config(&mut self, config: &Config) -> Index {
@@ -79,7 +93,7 @@ impl Replica {
     pub(crate) fn end_change(&mut self) {
         let State::Leader(leadership) = &self.state else { return };
         let own_chosen = self.chosen >= leadership.serve_from;
-        if !self.config.is_joint() || leadership.is_closed() || !own_chosen {
+        if !self.config.is_joint() || leadership.is_closed() || !own_chosen || self.reserved {
             return;
         }
         let settled = self.config.settled();
@@ -109,6 +123,7 @@ impl Replica {
         self.outputs.push_back(Output::ConfigChanged { config: config.clone() });
         let index = config.index;
         self.config = config;
+        self.forget_removed();
         let (me, now) = (self.me, self.now);
         match &mut self.state {
             // Positions have moved: what was counted by them is void.
@@ -119,6 +134,8 @@ impl Replica {
             }
             State::Leader(leadership) => {
                 leadership.config_open = false;
+                // There are others to tell.
+                leadership.rouse(now);
                 leadership.move_positions(&before, &self.members);
                 if leadership.inherits() {
                     // What may have been accepted above this index, other members know.
@@ -167,7 +184,7 @@ impl Replica {
         is_outdated
     }
 
-    fn is_removed(&self) -> bool {
+    pub(crate) fn is_removed(&self) -> bool {
         !self.config.is_joint()
             && self.config.kind(self.me).is_none()
             && self.me <= self.config.newest
@@ -199,6 +216,13 @@ impl Replica {
     }
 
     // Snapshots.
+
+    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
+    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
+    /// state machine lacks is kept.
+    pub fn let_go(&mut self, index: Index) {
+        self.droppable = self.droppable.max(index);
+    }
 
     /// Tells a member that only a snapshot helps.
     pub(crate) fn send_truncated(&mut self, to: NodeId, first: Index) {
@@ -273,12 +297,12 @@ impl Leadership {
     fn move_positions(&mut self, before: &[NodeId], after: &[NodeId]) {
         let was = |id: &NodeId| before.iter().position(|other| other == id);
         let from: Vec<_> = after.iter().map(was).collect();
-        let (acknowledged, flushed, known) = (&self.acknowledged, &self.flushed, &self.known);
+        let (supports, flushed, known) = (&self.supports, &self.flushed, &self.known);
         let moved = (
-            from.iter().map(|at| at.and_then(|at| acknowledged[at])).collect(),
+            from.iter().map(|at| at.and_then(|at| supports[at].clone())).collect(),
             from.iter().map(|at| at.and_then(|at| flushed[at])).collect(),
             from.iter().map(|at| at.map_or(Index(0), |at| known[at])).collect(),
         );
-        (self.acknowledged, self.flushed, self.known) = moved;
+        (self.supports, self.flushed, self.known) = moved;
     }
 }

@@ -1,7 +1,8 @@
 //! What members of a group say to each other, and what a replica says to its host.
 
 use crate::config::Config;
-use crate::types::{Ballot, Entry, Index, Instant, NodeId, Record, Value};
+use crate::support::{Epoch, Life};
+use crate::types::{Ballot, Entry, Index, NodeId, Record, Value};
 
 /// A message between two members of a group. Messages may be lost, repeated, delayed and
 /// reordered; none may be changed (the host's frames carry a checksum).
@@ -40,12 +41,13 @@ pub enum Message {
         accepted: Vec<Entry>,
         /// Where above that it accepted something newer that it cannot read any more.
         faulty: Vec<(Index, Ballot)>,
-        /// Microseconds for which another leader may still hold a lease from the sender.
+        /// Microseconds for which a leader that the sender has forgotten may still hold a lease from
+        /// it.
         lease_left_us: u64,
         /// The newest configuration that the sender knows to be chosen.
         config: Config,
     },
-    /// Phase 2a, for several indexes. Renews the lease.
+    /// Phase 2a, for several indexes.
     Accept {
         /// The leader's ballot.
         ballot: Ballot,
@@ -53,8 +55,6 @@ pub enum Message {
         values: Vec<(Index, Value)>,
         /// Everything up to here is chosen.
         chosen: Index,
-        /// The leader's time; only echoed.
-        sent: Instant,
     },
     /// Phase 2b. Durable before it is sent.
     Accepted {
@@ -62,10 +62,8 @@ pub enum Message {
         ballot: Ballot,
         /// The indexes accepted.
         indexes: Vec<Index>,
-        /// The echo of [`Message::Accept`]'s time.
-        sent: Instant,
     },
-    /// "I lead." Renews the lease.
+    /// "I lead." Sent until the answer shows that there is nothing more to tell.
     Heartbeat {
         /// The leader's ballot.
         ballot: Ballot,
@@ -73,10 +71,10 @@ pub enum Message {
         chosen: Index,
         /// No member needs entries up to here.
         truncate: Index,
-        /// The leader's time; only echoed.
-        sent: Instant,
+        /// The life of the leader's node.
+        life: Life,
     },
-    /// The answer to [`Message::Heartbeat`].
+    /// The answer to [`Message::Heartbeat`]; also sent by itself when a state machine was flushed.
     HeartbeatAck {
         /// The leader's ballot.
         ballot: Ballot,
@@ -84,8 +82,9 @@ pub enum Message {
         flushed: Index,
         /// The sender has handed out everything up to here.
         chosen: Index,
-        /// The echo.
-        sent: Instant,
+        /// The epoch in which the sender's node supports the leader's: for as long as it does, the
+        /// sender promises no other node a ballot, unless this leader gives its lease up.
+        support: Option<Epoch>,
     },
     /// "A higher ballot was promised."
     Reject {
@@ -103,6 +102,11 @@ pub enum Message {
         ballot: Ballot,
         /// Everything up to here is chosen, and nothing else was proposed.
         chosen: Index,
+    },
+    /// "I do not lead in this ballot any more": whoever keeps a lease for it need not.
+    Release {
+        /// The newest ballot the sender led in.
+        ballot: Ballot,
     },
     /// "What you ask for is gone": the answer to a [`Message::Need`] that only a snapshot serves.
     Truncated {

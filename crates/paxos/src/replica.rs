@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::backing;
 use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::{Log, Slot};
+use crate::log::Log;
 use crate::message::{Message, Output, Role};
+use crate::support::{Life, Support, Supports};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
 
 /// Why a value was not proposed.
@@ -80,6 +82,8 @@ pub struct Replica {
     pub(crate) quorums: Quorums,
     /// The record that holds the configuration.
     pub(crate) config_token: u64,
+    /// The host has promised somebody the next index.
+    pub(crate) reserved: bool,
     /// The host fetches a snapshot.
     pub(crate) installing: bool,
     /// Members that know of this replica's removal, by position.
@@ -108,9 +112,19 @@ pub struct Replica {
     pub(crate) flushable: Index,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
-    /// Leases given by this acceptor to leaders of ballots and when they end; `None`: to whom is
-    /// forgotten.
-    grants: Vec<(Option<Ballot>, Instant)>,
+    /// What this replica's node supports and by whom it is supported.
+    pub(crate) supports: Supports,
+    /// Leaders of ballots that were told that this acceptor promises nothing to another node while
+    /// its own node supports theirs.
+    pub(crate) backed: Vec<(Ballot, Support)>,
+    /// Until when a leader may count on this acceptor that was told so before it started.
+    pub(crate) unknown_until: Instant,
+    /// The leader's node was supported when this replica last looked.
+    pub(crate) was_supported: bool,
+    /// The newest ballot this node led in and does not any more.
+    pub(crate) led: Ballot,
+    /// How often it asked others since it heard of a leader, or of any change.
+    pub(crate) unheeded: u32,
     /// When a follower loses patience, a candidate tries again.
     pub(crate) patience: Instant,
     /// The newest time the host told.
@@ -123,7 +137,7 @@ pub struct Replica {
     persisted: u64,
     held: VecDeque<(u64, Held)>,
     pub(crate) outputs: VecDeque<Output>,
-    random: u64,
+    pub(crate) random: u64,
 }
 
 impl Replica {
@@ -133,12 +147,17 @@ impl Replica {
     /// `members` are those the group began with. `me` need not be one of them: a replica that is to be
     /// added starts like that, and waits to hear of it.
     ///
+    /// `supports` are those of this life of the node ([`crate::Liveness::supports`]). A replica is not
+    /// made anew over the same log within one life: what it has told leaders would be forgotten, and
+    /// its node's word would go on.
+    ///
     /// *Panics* if there are no members or more than 64.
     pub fn new(
         me: NodeId,
         members: &[NodeId],
         options: Options,
         recovered: Recovered,
+        supports: Supports,
         now: Instant,
         seed: u64,
     ) -> Replica {
@@ -151,18 +170,15 @@ impl Replica {
         let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
         let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
         let mark = recovered.chosen;
-        // See the crate's text, "The lease".
-        let grants = match promised {
-            Ballot::ZERO => Vec::new(),
-            _ if mutant!(RestartForgetsLease) => Vec::new(),
-            _ => vec![(None, now.after(options.lease))],
-        };
+        let unknown_until = backing::unknown_until(promised, options.lease, now);
+        let led = if promised.node() == me { promised } else { Ballot::ZERO };
         let mut replica = Replica {
             me,
             members: config.all(),
             quorums: Quorums::of(&config),
             config,
             config_token: 0,
+            reserved: false,
             installing: false,
             confirmed: 0,
             state: State::Follower { asking: None },
@@ -179,7 +195,12 @@ impl Replica {
             flushed: recovered.applied,
             flushable: recovered.applied,
             heard: None,
-            grants,
+            supports,
+            backed: Vec::new(),
+            unknown_until,
+            was_supported: false,
+            led,
+            unheeded: 0,
             patience: now,
             now,
             need_sent: None,
@@ -291,14 +312,22 @@ impl Replica {
     /// [`Replica::flushable`].
     pub fn set_flushed(&mut self, index: Index) {
         assert!(index <= self.chosen, "only chosen entries are applied");
-        self.flushed = self.flushed.max(index);
-    }
-
-    /// Tells that entries up to `index` take more room than they may: a leader then lets them go though
-    /// a member's state machine lacks them, which gets a snapshot instead. What this replica's own
-    /// state machine lacks is kept.
-    pub fn let_go(&mut self, index: Index) {
-        self.droppable = self.droppable.max(index);
+        if index <= self.flushed {
+            return;
+        }
+        self.flushed = index;
+        let soon = self.now.after(self.options.heartbeat);
+        match (&mut self.state, self.heard) {
+            (State::Leader(leadership), _) => leadership.tell_by(soon),
+            (State::Follower { .. }, Some((_, ballot))) => {
+                // A leader with nothing to tell does not ask.
+                let (to, chosen) = (ballot.node(), self.chosen);
+                let message =
+                    Message::HeartbeatAck { ballot, flushed: index, chosen, support: None };
+                self.hold(Held::Send { to, message }, self.now);
+            }
+            _ => {}
+        }
     }
 
     /// Takes a message from another member.
@@ -327,18 +356,19 @@ impl Replica {
                 let reported = Reported { chosen, accepted, faulty };
                 self.handle_promise(from, ballot, reported, lease_left, now);
             }
-            Message::Accept { ballot, values, chosen, sent } => {
-                self.handle_accept(from, ballot, values, chosen, (sent, now));
+            Message::Accept { ballot, values, chosen } => {
+                self.handle_accept(from, ballot, values, chosen, now);
             }
-            Message::Accepted { ballot, indexes, sent } => {
-                self.handle_accepted(from, ballot, &indexes, sent, now);
+            Message::Accepted { ballot, indexes } => {
+                self.handle_accepted(from, ballot, &indexes, now);
             }
-            Message::Heartbeat { ballot, chosen, truncate, sent } => {
-                self.handle_heartbeat(from, ballot, chosen, truncate, (sent, now));
+            Message::Heartbeat { ballot, chosen, truncate, life } => {
+                self.handle_heartbeat(from, ballot, (chosen, truncate), life, now);
             }
-            Message::HeartbeatAck { ballot, flushed, chosen, sent } => {
-                self.handle_heartbeat_ack(from, ballot, (flushed, chosen), sent, now);
+            Message::HeartbeatAck { ballot, flushed, chosen, support } => {
+                self.handle_heartbeat_ack(from, ballot, (flushed, chosen), support, now);
             }
+            Message::Release { ballot } => self.handle_release(from, ballot, now),
             Message::Reject { promised } => self.handle_reject(promised, now),
             Message::Need { first } => self.handle_need(from, first),
             Message::Chosen { entries } => self.handle_chosen(from, entries, now),
@@ -363,7 +393,21 @@ impl Replica {
         }
     }
 
-    /// When the replica next has something to do of itself.
+    /// Support between this node and another began or ended: call it for each
+    /// [`crate::LivenessOutput::Changed`].
+    pub fn handle_liveness(&mut self, now: Instant) {
+        if let State::Leader(leadership) = &mut self.state {
+            leadership.rouse(now);
+        }
+        if std::mem::take(&mut self.unheeded) > 0 {
+            self.patience = self.patience.min(self.next_patience(now));
+        }
+        self.handle_tick(now);
+    }
+
+    /// When the replica next has something to do of itself. Far in the future for a follower whose
+    /// leader's node is supported and for a leader whose followers know all there is: such a group
+    /// costs nothing.
     pub fn next_deadline(&self) -> Instant {
         match &self.state {
             State::Leader(leadership) => leadership.next_deadline(self.now),
@@ -383,9 +427,14 @@ impl Replica {
             return;
         }
         if ballot != self.promised {
+            // A leader that gave its lease up and was not heard is not to be waited for.
+            self.release_again(None);
+            if self.refuses(from, handed, now) {
+                return;
+            }
             self.promise(ballot, now);
         }
-        let lease_left_us = self.lease_left(from, handed, now).as_micros() as u64;
+        let lease_left_us = self.lease_left(now).as_micros() as u64;
         self.end_leases(handed);
         let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
         let Reported { chosen, accepted, faulty } = self.held_above_chosen();
@@ -404,51 +453,10 @@ impl Replica {
         self.promised = ballot;
         self.seen = self.seen.max(ballot);
         self.heard = None;
+        self.was_supported = false;
         self.persist(Record::Promise(ballot));
         // Time for the candidate to become leader before this one tries.
         self.patience = self.next_patience(now);
-    }
-
-    pub(crate) fn held_above_chosen(&self) -> Reported {
-        let chosen = self.chosen;
-        let entry = |(index, slot): (Index, &Slot)| Entry {
-            index,
-            ballot: slot.ballot,
-            value: slot.value.clone(),
-        };
-        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
-        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
-        Reported { chosen, accepted, faulty }
-    }
-
-    /// How long somebody other than `candidate` may still hold a lease from this acceptor. The leader
-    /// of `handed` has given up its own, and with it those of its older ballots.
-    pub(crate) fn lease_left(&self, candidate: NodeId, handed: Ballot, now: Instant) -> Duration {
-        let is_over = |holder: &Ballot| {
-            holder.node() == candidate || (holder.node() == handed.node() && *holder <= handed)
-        };
-        let others = self.grants.iter().filter(|(holder, _)| !holder.as_ref().is_some_and(is_over));
-        others.map(|(_, until)| now.until(*until)).max().unwrap_or_default()
-    }
-
-    /// The leader of `handed` has given up its lease, for good in that ballot and older ones: the next
-    /// hand-over need not wait for it either.
-    pub(crate) fn end_leases(&mut self, handed: Ballot) {
-        let is_over = |holder: &Ballot| holder.node() == handed.node() && *holder <= handed;
-        self.grants.retain(|(holder, _)| !holder.as_ref().is_some_and(is_over));
-    }
-
-    fn grant(&mut self, holder: Ballot, now: Instant) {
-        let until = now.after(self.options.lease);
-        if let [(Some(only), renewed)] = &mut self.grants[..]
-            && *only == holder
-        {
-            *renewed = until;
-            return;
-        }
-        let is_same = |other: &Option<Ballot>| other.is_some_and(|b| b.node() == holder.node());
-        self.grants.retain(|(other, until)| *until > now && !is_same(other));
-        self.grants.push((Some(holder), until));
     }
 
     /// A sign of life of the leader of `ballot`. False if a higher ballot is promised.
@@ -475,7 +483,7 @@ impl Replica {
         if first {
             self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
         }
-        self.grant(ballot, now);
+        self.unheeded = 0;
         self.patience = self.next_patience(now);
         true
     }
@@ -486,7 +494,7 @@ impl Replica {
         ballot: Ballot,
         values: Vec<(Index, Value)>,
         chosen: Index,
-        (sent, now): (Instant, Instant),
+        now: Instant,
     ) {
         if !self.hear(from, ballot, now) {
             return;
@@ -496,10 +504,7 @@ impl Replica {
             indexes.push(index);
             self.accept(Entry { index, ballot, value });
         }
-        self.hold(
-            Held::Send { to: from, message: Message::Accepted { ballot, indexes, sent } },
-            now,
-        );
+        self.hold(Held::Send { to: from, message: Message::Accepted { ballot, indexes } }, now);
         self.learn(chosen, now);
     }
 
@@ -533,17 +538,18 @@ impl Replica {
         &mut self,
         from: NodeId,
         ballot: Ballot,
-        chosen: Index,
-        truncate: Index,
-        (sent, now): (Instant, Instant),
+        (chosen, truncate): (Index, Index),
+        life: Life,
+        now: Instant,
     ) {
         if !self.hear(from, ballot, now) {
             return;
         }
         self.learn(chosen, now);
         // Held like an acceptance: the promise this ballot may just have raised comes first.
-        let message =
-            Message::HeartbeatAck { ballot, flushed: self.flushed, chosen: self.chosen, sent };
+        let support = self.back(ballot, life, now);
+        let (flushed, chosen) = (self.flushed, self.chosen);
+        let message = Message::HeartbeatAck { ballot, flushed, chosen, support };
         self.hold(Held::Send { to: from, message }, now);
         self.truncate(truncate);
     }
@@ -772,6 +778,10 @@ impl Replica {
 
     /// Gives up leadership or candidacy.
     pub(crate) fn step_down(&mut self, now: Instant) {
+        if let State::Leader(leadership) = &self.state {
+            self.led = leadership.ballot;
+            self.send_all(Message::Release { ballot: self.led });
+        }
         if !matches!(self.state, State::Follower { .. }) {
             self.become_follower();
             self.patience = self.next_patience(now);
@@ -781,19 +791,5 @@ impl Replica {
     fn become_follower(&mut self) {
         self.state = State::Follower { asking: None };
         self.outputs.push_back(Output::RoleChanged { role: Role::Follower });
-    }
-
-    /// A random moment one to two suspicion times from now.
-    pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
-        if self.options.suspicion.is_zero() {
-            return now;
-        }
-        // Xorshift: members must only differ, not surprise.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let suspicion = self.options.suspicion;
-        let extra = suspicion.as_micros() as u64;
-        now.after(suspicion + Duration::from_micros(self.random % extra))
     }
 }

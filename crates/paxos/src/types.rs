@@ -27,6 +27,9 @@ impl Index {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Instant(pub u64);
 
+/// No host's clock shows this.
+pub(crate) const NEVER: Instant = Instant(u64::MAX);
+
 impl Instant {
     /// The time `duration` later.
     pub const fn after(self, duration: Duration) -> Instant {
@@ -182,11 +185,12 @@ pub struct Recovered {
 /// Time and size limits of a replica.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Options {
-    /// A leader's heartbeat. Default 150 ms.
+    /// How often nodes beat, and a leader tells its followers what they do not know. Default 150 ms.
     pub heartbeat: Duration,
-    /// How long a follower lets no other leader commit after it heard its leader. Default 1 s.
+    /// How long a node supports another, and so lets nobody else lead, after it heard it. Default 1 s.
+    /// Zero: time stands still, as in a model, and leaders need no leases.
     pub lease: Duration,
-    /// By how many percent a leader holds its own lease for shorter than its followers do: what two
+    /// By how many percent a node counts on another's support for shorter than that gives it: what two
     /// clocks may drift apart. At least 20. Default 20.
     pub drift_margin_percent: u32,
     /// How long a follower hears nothing before it asks around; up to as much again is added at
@@ -222,7 +226,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How long a leader may rely on an acknowledged heartbeat, from the moment it was sent.
+    /// How long a node may count on another's support, from the moment it sent what was answered.
     pub fn leader_lease(&self) -> Duration {
         self.lease * (100 - self.drift_margin_percent) / 100
     }

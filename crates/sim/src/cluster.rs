@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use paxos::{Config, Index, Message, NodeId, Options, Output, ProposeError, Record, Value, codec};
+use paxos::{
+    Beat, Config, Index, LivenessOutput, Message, NodeId, Options, Output, ProposeError, Record,
+    Value, codec,
+};
 
-use crate::Summary;
 use crate::checks::{Checks, Violation, number_of, violation};
+use crate::clients::{Clients, Read};
 use crate::faults::Faults;
 use crate::host::Host;
 use crate::members::Chunk;
@@ -14,6 +17,7 @@ use crate::network::Network;
 use crate::random::Random;
 use crate::strikes::Gray;
 use crate::trace::Trace;
+use crate::{Setup, Summary};
 
 /// How long after the last fault a proposal must be committed everywhere.
 pub(crate) const RECOVERY_MAX_US: u64 = 40_000_000;
@@ -38,8 +42,10 @@ pub(crate) const SYNC_US: u64 = 2_000;
 #[derive(Debug)]
 pub(crate) enum Event {
     Deliver { from: usize, to: usize, bytes: Bytes },
+    DeliverBeat { from: usize, to: usize, bytes: Bytes },
     Synced { node: usize, life: u64 },
     Tick { node: usize, life: u64 },
+    BeatTick { node: usize, life: u64 },
     LogRead { node: usize, life: u64, to: NodeId, first: Index, last: Index },
     Restart { node: usize },
     Campaign { node: usize },
@@ -55,6 +61,9 @@ pub(crate) enum Event {
     Chunk { to: usize, chunk: Box<Chunk> },
     ChunkDue { node: usize, life: u64, index: Index, offset: usize },
     Flush,
+    Read,
+    ReadDone { node: usize, life: u64, read: Read },
+    Clog { node: usize },
     Fault,
     Calm,
     Probe,
@@ -84,6 +93,11 @@ pub(crate) struct Cluster<'a> {
     pub(crate) faults: Faults,
     pub(crate) random: Random,
     pub(crate) checks: Checks,
+    pub(crate) clients: Clients,
+    /// Clocks drift apart by more than the margin in this run: what rests on time is not promised.
+    pub(crate) loose: bool,
+    /// So many of a thousand reads of the log come back with what is not there.
+    pub(crate) misreads_per_mille: u64,
     pub(crate) trace: &'a mut Trace,
     pub(crate) summary: Summary,
     /// When faults stop.
@@ -101,12 +115,14 @@ pub(crate) struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    pub(crate) fn new(seed: u64, trace: &'a mut Trace) -> Cluster<'a> {
+    pub(crate) fn new(seed: u64, setup: Setup, trace: &'a mut Trace) -> Cluster<'a> {
         let mut random = Random::new(seed, "cluster");
-        let nodes = random.pick(&[3, 3, 5]);
+        let any = random.pick(&[3, 3, 5]);
+        let nodes = setup.nodes.unwrap_or(any);
         let members: Vec<_> = (1..=nodes as u32).map(NodeId).collect();
         let options = options(&mut random);
-        let hosts = members.iter().map(|id| Host::new(*id, &mut random)).collect();
+        let loose = random.chance(50);
+        let hosts = members.iter().map(|id| Host::new(*id, loose, &mut random)).collect();
         let calm_at = random.between(2_000_000, 12_000_000);
         trace.line(0, || format!("seed {seed}: {nodes} nodes, {options:?}"));
         Cluster {
@@ -115,12 +131,15 @@ impl<'a> Cluster<'a> {
             scheduled: 0,
             sync_us: vec![SYNC_US; nodes],
             network: Network::new(seed),
-            reforms: random.chance(400),
+            reforms: random.chance(400) || setup.all_faults,
             initial: members.clone(),
             config: Config::initial(&members),
             configs: vec![Config::initial(&members)],
-            faults: Faults::new(seed),
+            faults: Faults::new(seed, setup.all_faults),
             checks: Checks::default(),
+            clients: Clients::default(),
+            loose,
+            misreads_per_mille: random.pick(&[0, 0, 0, 100, 400]),
             summary: Summary::default(),
             calm: false,
             lost: 0,
@@ -148,6 +167,7 @@ impl<'a> Cluster<'a> {
         }
         self.after(100_000, Event::Propose);
         self.after(50_000, Event::Flush);
+        self.after(50_000, Event::Read);
         let gap = self.faults.gap_us();
         self.after(gap, Event::Fault);
         if self.reforms {
@@ -185,9 +205,12 @@ impl<'a> Cluster<'a> {
     /// True when the run is over.
     fn happen(&mut self, event: Event) -> Result<bool, Violation> {
         if let Event::Deliver { to: node, .. }
+        | Event::DeliverBeat { to: node, .. }
+        | Event::BeatTick { node, .. }
         | Event::Synced { node, .. }
         | Event::Tick { node, .. }
         | Event::LogRead { node, .. }
+        | Event::ReadDone { node, .. }
         | Event::AskChunk { to: node, .. }
         | Event::Chunk { to: node, .. } = &event
             && let Some(until) = self.hosts[*node].paused_until
@@ -203,6 +226,8 @@ impl<'a> Cluster<'a> {
             Event::Deliver { from, to, bytes } => self.deliver(from, to, bytes)?,
             Event::Synced { node, life } => self.synced(node, life)?,
             Event::Tick { node, life } => self.tick(node, life)?,
+            Event::DeliverBeat { from, to, bytes } => self.deliver_beat(from, to, bytes)?,
+            Event::BeatTick { node, life } => self.beat_tick(node, life)?,
             Event::LogRead { node, life, to, first, last } if self.hosts[node].life == life => {
                 self.log_read(node, to, first, last)?;
             }
@@ -237,6 +262,9 @@ impl<'a> Cluster<'a> {
                 self.chunk_due((node, life), (index, offset))?;
             }
             Event::Flush => self.flush()?,
+            Event::Read => self.read(),
+            Event::ReadDone { node, life, read } => self.read_done(node, life, read),
+            Event::Clog { node } => self.clog(node),
             Event::Fault => self.fault()?,
             Event::Calm => self.calm()?,
             Event::Probe => return self.probe(),
@@ -253,7 +281,9 @@ impl<'a> Cluster<'a> {
     ) -> Result<(), Violation> {
         let bytes_max = self.options.catch_up_bytes;
         let entries = self.hosts[node].disk.read(first, last, bytes_max);
-        if entries.is_empty() {
+        let is_misread = !self.calm && self.random.chance(self.misreads_per_mille);
+        self.summary.damaged += u64::from(is_misread);
+        if entries.is_empty() || is_misread {
             return self.step(node, |replica, _| replica.log_unreadable(to, first));
         }
         self.summary.log_reads += 1;
@@ -267,7 +297,8 @@ impl<'a> Cluster<'a> {
         if self.hosts[node].replica.is_some() || self.is_lost(node) || self.hosts[node].gone {
             return Ok(());
         }
-        self.hosts[node].start(&self.initial, &self.options, self.now, &mut self.random);
+        let known = (&self.initial[..], &self.members[..]);
+        self.hosts[node].start(known, &self.options, self.now, &mut self.random);
         self.trace_node(node, || "starts".to_owned());
         self.drain(node)
     }
@@ -287,6 +318,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn drain(&mut self, node: usize) -> Result<(), Violation> {
+        self.drain_liveness(node);
         while let Some(replica) = &mut self.hosts[node].replica {
             let Some(output) = replica.poll_output() else { break };
             self.output(node, output)?;
@@ -298,17 +330,82 @@ impl<'a> Cluster<'a> {
                 self.hosts[node].dies_in = Some((outputs - 1, down_us));
             }
         }
+        let life = self.hosts[node].life;
         if let Some(at) = self.hosts[node].tick_wanted() {
-            let life = self.hosts[node].life;
             self.after(at.saturating_sub(self.now), Event::Tick { node, life });
         }
+        if let Some(at) = self.hosts[node].beat_wanted() {
+            self.after(at.saturating_sub(self.now), Event::BeatTick { node, life });
+        }
         Ok(())
+    }
+
+    fn drain_liveness(&mut self, node: usize) {
+        while let Some(liveness) = &mut self.hosts[node].liveness {
+            match liveness.poll_output() {
+                Some(LivenessOutput::Send { to, beat }) => self.send_beat(node, to, &beat),
+                Some(LivenessOutput::Changed) => {
+                    self.trace_node(node, || "sees support begin or end".to_owned());
+                    let host = &mut self.hosts[node];
+                    let now = host.clock.local(self.now);
+                    if let Some(replica) = &mut host.replica {
+                        replica.handle_liveness(now);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn send_beat(&mut self, from: usize, to: NodeId, beat: &Beat) {
+        let to = to.0 as usize - 1;
+        self.trace_node(from, || format!("sends {}: {beat:?}", to + 1));
+        let bytes = codec::encode_beat(beat).freeze();
+        for delay in self.network.fate(from, to).into_iter().flatten() {
+            self.after(delay, Event::DeliverBeat { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn deliver_beat(&mut self, from: usize, to: usize, bytes: Bytes) -> Result<(), Violation> {
+        if self.network.is_cut(from, to) {
+            return Ok(());
+        }
+        let Ok(beat) = codec::decode_beat(bytes) else {
+            return violation("codec", format!("a beat of {from} is none"));
+        };
+        self.trace_node(to, || format!("hears {}: {beat:?}", from + 1));
+        let (sender, host) = (self.members[from], &mut self.hosts[to]);
+        let now = host.clock.local(self.now);
+        if let Some(liveness) = &mut host.liveness {
+            liveness.handle_beat(sender, beat, now);
+        }
+        self.drain(to)
+    }
+
+    fn beat_tick(&mut self, node: usize, life: u64) -> Result<(), Violation> {
+        let host = &mut self.hosts[node];
+        if host.life != life {
+            return Ok(());
+        }
+        host.beat_at = None;
+        let now = host.clock.local(self.now);
+        if let Some(liveness) = &mut host.liveness {
+            liveness.handle_tick(now);
+        }
+        self.drain(node)
     }
 
     fn output(&mut self, node: usize, output: Output) -> Result<(), Violation> {
         match output {
             Output::Persist { token, record } => {
                 self.trace_node(node, || format!("writes {token}: {record:?}"));
+                if let Some(until) = self.hosts[node].disk_full_until
+                    && self.now < until
+                {
+                    // There is no room: the node stops.
+                    self.crash(node, until - self.now);
+                    return Ok(());
+                }
                 if matches!(record, Record::Promise(_))
                     && let Some(dies_in) = self.hosts[node].dies_at_promise.take()
                 {
@@ -414,6 +511,7 @@ impl<'a> Cluster<'a> {
             && number_of(data) == proposed
         {
             self.checks.acknowledge(number);
+            self.clients.written(number, self.now);
         }
         host.machine.values.push(value);
         Ok(())
@@ -427,6 +525,10 @@ impl<'a> Cluster<'a> {
 
     fn synced(&mut self, node: usize, life: u64) -> Result<(), Violation> {
         if self.hosts[node].life != life {
+            return Ok(());
+        }
+        if let Some(down_us) = self.hosts[node].sync_fails.take() {
+            self.crash(node, down_us);
             return Ok(());
         }
         let Some((token, more)) = self.hosts[node].disk.synced() else { return Ok(()) };
@@ -503,6 +605,7 @@ impl<'a> Cluster<'a> {
         match replica.propose(data, now) {
             Ok(index) if index == expected => {
                 host.proposed.insert(index.0, number);
+                self.clients.write(number, self.now);
                 self.trace_node(node, || format!("proposes value {number} at {index:?}"));
             }
             other => {
@@ -572,7 +675,7 @@ impl<'a> Cluster<'a> {
     /// All is well. A quarter of the runs go on to see that it stays so: nobody who misses a
     /// message here and there may disturb a leader that works.
     fn steady(&mut self) -> Result<bool, Violation> {
-        if !self.calm_at.is_multiple_of(4) {
+        if !self.calm_at.is_multiple_of(4) || self.loose {
             return Ok(true);
         }
         let leaders = self.summary.leaders;
@@ -590,6 +693,9 @@ impl<'a> Cluster<'a> {
     }
 
     fn check_serving(&self) -> Result<(), Violation> {
+        if self.loose {
+            return Ok(());
+        }
         let mut serving = None;
         for (node, host) in self.hosts.iter().enumerate() {
             if let Some(applied) = host.serves_from(self.now)
@@ -610,6 +716,9 @@ impl<'a> Cluster<'a> {
             if !host.is_log {
                 self.checks.finish(node + 1, &host.machine.values)?;
             }
+        }
+        if !self.loose {
+            self.clients.check()?;
         }
         self.summary.runs = 1;
         self.summary.virtual_us = self.now;

@@ -41,6 +41,12 @@ pub(crate) enum Fault {
     Join,
     /// A disk's syncs take this long until changed again.
     Disk { node: usize, sync_us: u64 },
+    /// The next sync of a disk fails: what it was to make durable may be there or not.
+    SyncFails { node: usize, down_us: u64 },
+    /// A disk is full for so long.
+    DiskFull { node: usize, for_us: u64 },
+    /// Nodes are cut off one after the other, and joined again one after the other.
+    Swizzle { set: u64, step_us: u64 },
 }
 
 /// The kinds, as bits: each run has its own mixture.
@@ -57,7 +63,9 @@ const RELAPSE: u64 = 1 << 9;
 const TRANSFER: u64 = 1 << 10;
 const DAMAGE: u64 = 1 << 11;
 const WIPE: u64 = 1 << 12;
-const KINDS: u64 = 13;
+const SWIZZLE: u64 = 1 << 13;
+const BAD_DISK: u64 = 1 << 14;
+const KINDS: u64 = 15;
 
 /// The longest a process is down or stands still; leases are a second.
 const STANDSTILL_MAX_US: u64 = 3_000_000;
@@ -71,10 +79,11 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64) -> Faults {
+    pub(crate) fn new(seed: u64, all: bool) -> Faults {
         let mut random = Random::new(seed, "faults");
         let few = if random.chance(500) { random.next() } else { u64::MAX };
-        let enabled = random.below(1 << KINDS) & few;
+        let some = random.below(1 << KINDS) & few;
+        let enabled = if all { (1 << KINDS) - 1 } else { some };
         let gap_max_us = random.pick(&[300_000, 1_000_000, 3_000_000]);
         Faults { random, enabled, gap_max_us }
     }
@@ -132,6 +141,9 @@ impl Faults {
                 learns_us: random.skewed(100, 100_000),
             },
             WIPE => Fault::Wipe { node },
+            SWIZZLE => swizzle(nodes, random),
+            BAD_DISK if random.chance(500) => Fault::SyncFails { node, down_us: standstill },
+            BAD_DISK => Fault::DiskFull { node, for_us: standstill },
             TRANSFER => Fault::Transfer { leader: leader?, to: any },
             DAMAGE => Fault::Damage { node, entries: random.skewed(1, 20), down_us: standstill },
             RELAPSE => Fault::Relapse {
@@ -151,4 +163,9 @@ impl Faults {
             _ => unreachable!("there are no more kinds"),
         })
     }
+}
+
+fn swizzle(nodes: usize, random: &mut Random) -> Fault {
+    let set = random.between(1, (1 << nodes) - 1);
+    Fault::Swizzle { set, step_us: random.skewed(1_000, 800_000) }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use paxos::{
-    Ballot, Config, Entry, Index, Instant, NodeId, Options, Record, Recovered, Replica, Value,
+    Ballot, Config, Entry, Index, Instant, Life, Liveness, NodeId, Options, Record, Recovered,
+    Replica, Value,
 };
 
 use crate::members::{Install, Partial};
@@ -27,7 +28,8 @@ impl Clock {
 
     /// The first real microsecond at which this clock shows a time.
     fn real(self, local: Instant) -> u64 {
-        (local.0.saturating_sub(self.offset_us) * SECOND_US).div_ceil(self.rate)
+        let passed = local.0.saturating_sub(self.offset_us);
+        passed.saturating_mul(SECOND_US).div_ceil(self.rate)
     }
 }
 
@@ -194,7 +196,8 @@ pub(crate) struct Host {
     pub(crate) disk: Disk,
     pub(crate) machine: Machine,
     pub(crate) clock: Clock,
-    /// `None` while the process is dead.
+    /// `None` while the process is dead, as is `replica` then.
+    pub(crate) liveness: Option<Liveness>,
     pub(crate) replica: Option<Replica>,
     /// Which life of the process this is: events of an older one mean nothing.
     pub(crate) life: u64,
@@ -208,6 +211,10 @@ pub(crate) struct Host {
     pub(crate) campaigns_at_chosen: bool,
     /// When this process next leads, nobody hears it.
     pub(crate) mute_when_leads: bool,
+    /// The next sync fails, and the process is down for so many microseconds.
+    pub(crate) sync_fails: Option<u64>,
+    /// Until when nothing can be appended.
+    pub(crate) disk_full_until: Option<u64>,
     /// Has a log and no state machine.
     pub(crate) is_log: bool,
     /// Wiped, or removed and switched off: never starts again.
@@ -219,21 +226,25 @@ pub(crate) struct Host {
     pub(crate) proposed: BTreeMap<u64, u64>,
     /// The real time for which a tick is scheduled.
     pub(crate) tick_at: Option<u64>,
+    /// The same for the node's liveness.
+    pub(crate) beat_at: Option<u64>,
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId, random: &mut Random) -> Host {
-        // Two clocks differ by 1.09 / 0.91 at most: within the margin of 20 %.
+    pub(crate) fn new(id: NodeId, loose: bool, random: &mut Random) -> Host {
+        // Two clocks differ by 1.09 / 0.91 at most: within the margin of 20 %. Loose ones do not.
+        let (slowest, fastest) = if loose { (700_000, 1_300_000) } else { (910_000, 1_090_000) };
         let rate = match random.below(4) {
-            0 => 910_000,
-            1 => 1_090_000,
-            _ => random.between(910_000, 1_090_000),
+            0 => slowest,
+            1 => fastest,
+            _ => random.between(slowest, fastest),
         };
         Host {
             id,
             disk: Disk::default(),
             machine: Machine::default(),
             clock: Clock { offset_us: 0, rate },
+            liveness: None,
             replica: None,
             life: 0,
             paused_until: None,
@@ -245,15 +256,18 @@ impl Host {
             install: None,
             partial: None,
             mute_when_leads: false,
+            sync_fails: None,
+            disk_full_until: None,
             proposed: BTreeMap::new(),
             tick_at: None,
+            beat_at: None,
         }
     }
 
-    /// Starts the process over what the disk holds.
+    /// Starts the process over what the disk holds, among all nodes there are.
     pub(crate) fn start(
         &mut self,
-        members: &[NodeId],
+        (members, nodes): (&[NodeId], &[NodeId]),
         options: &Options,
         real_us: u64,
         random: &mut Random,
@@ -265,8 +279,13 @@ impl Host {
             recovered.config = newer.or(Some(config.clone()));
         }
         let now = self.clock.local(real_us);
-        let replica =
-            Replica::new(self.id, members, options.clone(), recovered, now, random.next());
+        let life = Life(random.next());
+        let mut liveness = Liveness::new(self.id, life, options.clone(), now);
+        nodes.iter().for_each(|peer| liveness.add_peer(*peer, now));
+        let (supports, seed) = (liveness.supports(), random.next());
+        self.liveness = Some(liveness);
+        let options = options.clone();
+        let replica = Replica::new(self.id, members, options, recovered, supports, now, seed);
         self.replica = Some(replica);
     }
 
@@ -279,11 +298,13 @@ impl Host {
     /// Kills the process; returns how many records are lost.
     pub(crate) fn crash(&mut self, random: &mut Random) -> usize {
         self.replica = None;
+        self.liveness = None;
         self.life += 1;
         self.paused_until = None;
         self.dies_in = None;
         self.proposed.clear();
         self.tick_at = None;
+        self.beat_at = None;
         self.install = None;
         self.machine.values.truncate(self.machine.flushed.0 as usize);
         let lost = self.disk.crash(random);
@@ -302,6 +323,16 @@ impl Host {
         }
         self.tick_at = Some(wanted);
         self.tick_at
+    }
+
+    /// The real time at which the liveness wants a tick, if none is scheduled by then.
+    pub(crate) fn beat_wanted(&mut self) -> Option<u64> {
+        let wanted = self.clock.real(self.liveness.as_ref()?.next_deadline());
+        if self.beat_at.is_some_and(|at| at <= wanted) {
+            return None;
+        }
+        self.beat_at = Some(wanted);
+        self.beat_at
     }
 
     /// Whether the replica may answer a read at this moment, and from which state.

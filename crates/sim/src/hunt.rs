@@ -5,7 +5,7 @@ use std::thread;
 
 use paxos::mutants::{Mutant, activate};
 
-use crate::{Trace, Violation, run};
+use crate::{Setup, Trace, Violation, run};
 
 /// What became of one bug.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ pub fn hunt(mutants: &[Mutant], seeds_max: u64, threads: usize) -> Vec<Hunted> {
 
 fn hunt_one(mutant: Mutant, seeds_max: u64) -> Hunted {
     activate(Some(mutant));
-    let seen = (0..seeds_max).find_map(|seed| Some((seed, run(seed, &mut Trace::silent()).err()?)));
+    let seen = (0..seeds_max)
+        .find_map(|seed| Some((seed, run(seed, Setup::default(), &mut Trace::silent()).err()?)));
     activate(None);
     match seen {
         Some((seed, violation)) => Hunted { mutant, seeds: seed + 1, seen: Some(violation) },

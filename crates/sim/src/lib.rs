@@ -28,8 +28,10 @@
 //! What is left out, for now: the layers above consensus.
 
 mod checks;
+mod clients;
 mod cluster;
 mod faults;
+mod history;
 mod host;
 #[cfg(feature = "mutants")]
 mod hunt;
@@ -82,6 +84,8 @@ pub struct Summary {
     pub damaged: u64,
     /// Catch-up messages read from a disk.
     pub log_reads: u64,
+    /// Reads that clients were answered.
+    pub reads: u64,
 }
 
 impl Summary {
@@ -102,14 +106,25 @@ impl Summary {
         self.installed += other.installed;
         self.damaged += other.damaged;
         self.log_reads += other.log_reads;
+        self.reads += other.reads;
     }
+}
+
+/// What is not left to the seed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Setup {
+    /// How many nodes a group begins with; 3 or 5 if not said.
+    pub nodes: Option<usize>,
+    /// Every kind of fault strikes in every run, and members come and go in each.
+    pub all_faults: bool,
 }
 
 /// Runs one seed.
 ///
 /// *Errors*: the first check that failed; a panic of the core is one too.
-pub fn run(seed: u64, trace: &mut Trace) -> Result<Summary, Violation> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| cluster::Cluster::new(seed, trace).run()));
+pub fn run(seed: u64, setup: Setup, trace: &mut Trace) -> Result<Summary, Violation> {
+    let outcome =
+        catch_unwind(AssertUnwindSafe(|| cluster::Cluster::new(seed, setup, trace).run()));
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -118,7 +133,7 @@ pub fn run(seed: u64, trace: &mut Trace) -> Result<Summary, Violation> {
 }
 
 /// Runs a range of seeds on some threads; returns the sum, and what failed in ascending order.
-pub fn sweep(seeds: Range<u64>, threads: u64) -> (Summary, Vec<(u64, Violation)>) {
+pub fn sweep(seeds: Range<u64>, setup: Setup, threads: u64) -> (Summary, Vec<(u64, Violation)>) {
     let parts: Vec<_> = thread::scope(|scope| {
         let start = |thread| {
             let own = seeds.clone().skip(thread as usize).step_by(threads as usize);
@@ -126,7 +141,7 @@ pub fn sweep(seeds: Range<u64>, threads: u64) -> (Summary, Vec<(u64, Violation)>
                 let mut sum = Summary::default();
                 let mut failed = Vec::new();
                 for seed in own {
-                    match run(seed, &mut Trace::silent()) {
+                    match run(seed, setup, &mut Trace::silent()) {
                         Ok(summary) => sum.add(&summary),
                         Err(violation) => failed.push((seed, violation)),
                     }

@@ -5,14 +5,16 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use sim::{Summary, Trace};
+use sim::{Setup, Summary, Trace};
 
 mod mutants;
 
 const USAGE: &str = "usage: sim --seed N [--trace] [--mutant NAME]
        sim --seeds A..B [--threads N]
+       sim --five A..B       five nodes, every kind of fault in every run
        sim --mutants [NAME]
-       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES]";
+       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES MEMBERS CHANGES]";
+const FIVE: Setup = Setup { nodes: Some(5), all_faults: true };
 /// Failing seeds listed after a sweep.
 const LISTED_MAX: usize = 200;
 
@@ -22,23 +24,33 @@ fn main() -> ExitCode {
     // A panic of the core is reported like any other violation.
     std::panic::set_hook(Box::new(|_| {}));
     match arguments[..] {
-        ["--seed", seed] => seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::tail())),
-        ["--seed", seed, "--trace"] => {
-            seed.parse().map_or_else(|_| usage(), |seed| one(seed, Trace::print()))
+        ["--seed", seed] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one(seed, Setup::default(), Trace::tail()))
         }
+        ["--seed", seed, "--trace"] => seed
+            .parse()
+            .map_or_else(|_| usage(), |seed| one(seed, Setup::default(), Trace::print())),
         ["--model"] => model(sim::model::Bounds::LARGE),
         ["--model", ref bounds @ ..] => {
             let bounds: Vec<u8> = bounds.iter().filter_map(|bound| bound.parse().ok()).collect();
-            let [campaigns, values, crashes, deliveries] = bounds[..] else { return usage() };
-            model(sim::model::Bounds { campaigns, values, crashes, deliveries })
+            let [campaigns, values, crashes, deliveries, members, changes] = bounds[..] else {
+                return usage();
+            };
+            model(sim::model::Bounds { campaigns, values, crashes, deliveries, members, changes })
         }
         ["--mutants", ref names @ ..] => mutants::hunt(names),
         ["--seed", seed, "--mutant", name] => {
             seed.parse().map_or_else(|_| usage(), |seed| mutants::replay(name, seed))
         }
-        ["--seeds", seeds] => range(seeds).map_or_else(usage, |seeds| many(seeds, 2)),
+        ["--seeds", seeds] => {
+            range(seeds).map_or_else(usage, |seeds| many(seeds, Setup::default(), 2))
+        }
+        ["--five", seeds] => range(seeds).map_or_else(usage, |seeds| many(seeds, FIVE, 2)),
+        ["--five", "--seed", seed] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one(seed, FIVE, Trace::tail()))
+        }
         ["--seeds", seeds, "--threads", threads] => match (range(seeds), threads.parse()) {
-            (Some(seeds), Ok(threads @ 1..)) => many(seeds, threads),
+            (Some(seeds), Ok(threads @ 1..)) => many(seeds, Setup::default(), threads),
             _ => usage(),
         },
         _ => usage(),
@@ -55,8 +67,8 @@ fn range(text: &str) -> Option<Range<u64>> {
     Some(first.parse().ok()?..end.parse().ok()?)
 }
 
-fn one(seed: u64, mut trace: Trace) -> ExitCode {
-    match sim::run(seed, &mut trace) {
+fn one(seed: u64, setup: Setup, mut trace: Trace) -> ExitCode {
+    match sim::run(seed, setup, &mut trace) {
         Ok(summary) => {
             println!("seed {seed} holds");
             print(&summary);
@@ -70,9 +82,9 @@ fn one(seed: u64, mut trace: Trace) -> ExitCode {
     }
 }
 
-fn many(seeds: Range<u64>, threads: u64) -> ExitCode {
+fn many(seeds: Range<u64>, setup: Setup, threads: u64) -> ExitCode {
     let start = Instant::now();
-    let (summary, failed) = sim::sweep(seeds, threads);
+    let (summary, failed) = sim::sweep(seeds, setup, threads);
     print(&summary);
     println!("{:.1} s of real time", start.elapsed().as_secs_f64());
     for (seed, violation) in failed.iter().take(LISTED_MAX) {
@@ -92,8 +104,8 @@ fn model(bounds: sim::model::Bounds) -> ExitCode {
 
 fn print(summary: &Summary) {
     println!(
-        "{:.0} s of virtual time, {} events, {} faults, {} crashes, {} leaderships",
-        summary.virtual_us as f64 / 1e6,
+        "{:.1} h of virtual time, {} events, {} faults, {} crashes, {} leaderships",
+        summary.virtual_us as f64 / 3.6e9,
         summary.events,
         summary.faults,
         summary.crashes,
@@ -101,7 +113,7 @@ fn print(summary: &Summary) {
     );
     println!(
         "{} values proposed, {} acknowledged, {} entries committed; {} refused by a full window, \
-         {} catch-ups from disk, {} entries damaged; \
+         {} catch-ups from disk, {} entries damaged, {} reads answered; \
          {} changes of members, {} nodes wiped, {} snapshots installed",
         summary.proposed,
         summary.acknowledged,
@@ -109,6 +121,7 @@ fn print(summary: &Summary) {
         summary.windows_full,
         summary.log_reads,
         summary.damaged,
+        summary.reads,
         summary.changes,
         summary.wiped,
         summary.installed,

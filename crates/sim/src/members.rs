@@ -136,11 +136,12 @@ impl Cluster<'_> {
             return None;
         }
         let id = NodeId(self.hosts.len() as u32 + 1);
-        let mut host = Host::new(id, &mut self.random);
+        let mut host = Host::new(id, self.loose, &mut self.random);
         host.is_log = kind == MemberKind::Log;
-        host.start(&self.initial, &self.options, self.now, &mut self.random);
-        self.hosts.push(host);
         self.members.push(id);
+        let known = (&self.initial[..], &self.members[..]);
+        host.start(known, &self.options, self.now, &mut self.random);
+        self.hosts.push(host);
         self.sync_us.push(self.sync_us[0].min(2_000));
         Some(Member { id, kind })
     }

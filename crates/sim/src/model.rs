@@ -1,8 +1,10 @@
-//! Every run there is, within small bounds: three replicas of the real core, two of which campaign.
+//! Every run there is, within small bounds: three replicas of the real core, two of which campaign,
+//! and a log replica that joins them if members change.
 //!
 //! ```text
 //! state   = the replicas, what their disks hold, every message ever sent, what is committed
-//! actions = deliver any message (again), campaign, propose, crash and restart
+//! actions = deliver any message (again), campaign, propose, crash and restart, add the log replica,
+//!           let a leader tell what is new
 //! ```
 //!
 //! A message may be delivered any time later, a bounded number of times or never: loss, repetition
@@ -16,7 +18,10 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use paxos::{Index, Instant, Message, NodeId, Options, Output, Replica, Role, Value, codec};
+use paxos::{
+    Index, Instant, Member, MemberKind, Message, NodeId, Options, Output, ProposeError, Replica,
+    Role, Supports, Value, codec,
+};
 use stateright::{Checker, Expectation, Model, Property};
 
 use crate::host::Disk;
@@ -32,16 +37,24 @@ pub struct Bounds {
     pub crashes: u8,
     /// How often one message is delivered at most.
     pub deliveries: u8,
+    /// Storage members at the beginning.
+    pub members: u8,
+    /// Changes of members: there is one, which adds a log replica.
+    pub changes: u8,
 }
 
 impl Bounds {
     /// Ends within seconds, unoptimised.
-    pub const SMALL: Bounds = Bounds { campaigns: 2, values: 0, crashes: 0, deliveries: 1 };
+    pub const SMALL: Bounds =
+        Bounds { campaigns: 2, values: 0, crashes: 0, deliveries: 1, members: 3, changes: 0 };
     /// Ends within minutes, optimised.
-    pub const LARGE: Bounds = Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1 };
+    pub const LARGE: Bounds =
+        Bounds { campaigns: 2, values: 0, crashes: 1, deliveries: 1, members: 3, changes: 0 };
+    /// A change of two members to three under one leader. Ends within seconds, unoptimised.
+    pub const CHANGE: Bounds =
+        Bounds { campaigns: 1, values: 0, crashes: 1, deliveries: 1, members: 2, changes: 1 };
 }
 
-const NODES: u32 = 3;
 const PROPOSERS: usize = 2;
 const NOW: Instant = Instant(1_000_000);
 
@@ -62,6 +75,9 @@ struct State {
     /// What was committed at index 1, 2, … by whoever was first.
     committed: Vec<Value>,
     disagreed: bool,
+    members: u8,
+    /// Each leader proposes a value as it begins to lead: not where a change of members is enough.
+    proposes_data: bool,
     left: Left,
 }
 
@@ -72,6 +88,7 @@ struct Left {
     values: u8,
     crashes: u8,
     deliveries: u8,
+    changes: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,6 +99,10 @@ enum Action {
     Campaign(usize),
     Propose(usize),
     Crash(usize),
+    /// A leader adds the log replica.
+    Change(usize),
+    /// A leader tells others what they do not know.
+    Tell(usize),
 }
 
 struct Group(Bounds);
@@ -90,9 +111,12 @@ fn options() -> Options {
     Options { lease: Duration::ZERO, suspicion: Duration::ZERO, ..Options::default() }
 }
 
-fn replica(at: usize, disk: &Disk) -> Replica {
-    let members: Vec<_> = (1..=NODES).map(NodeId).collect();
-    Replica::new(members[at], &members, options(), disk.recover(Index(0)), NOW, 1)
+fn replica(at: usize, members: u8, disk: &Disk) -> Replica {
+    let members: Vec<_> = (1..=u32::from(members)).map(NodeId).collect();
+    // Nobody supports anybody.
+    let supports = Supports::default();
+    let me = NodeId(at as u32 + 1);
+    Replica::new(me, &members, options(), disk.recover(Index(0)), supports, NOW, 1)
 }
 
 impl State {
@@ -109,7 +133,7 @@ impl State {
         self.left.crashes -= 1;
         let node = &mut self.nodes[at];
         node.disk.lose_unsynced();
-        node.replica = replica(at, &node.disk);
+        node.replica = replica(at, self.members, &node.disk);
         node.applied = 0;
         self.settle(at);
     }
@@ -125,20 +149,25 @@ impl State {
                 Output::Persist { token, record } => {
                     self.nodes[at].disk.append(token, record);
                 }
-                // They matter to leases; what is chosen, accepts tell as well.
+                // It matters to leases.
+                Output::Send { message: Message::Release { .. }, .. } => {}
+                // Accepts tell what is chosen as well. But a change waits to hear who knows of it.
                 Output::Send { message: Message::Heartbeat { .. }, .. }
-                | Output::Send { message: Message::HeartbeatAck { .. }, .. } => {}
+                | Output::Send { message: Message::HeartbeatAck { .. }, .. }
+                    if !self.nodes[at].replica.config().is_joint() => {}
                 Output::Send { to, message } => {
                     let bytes = codec::encode(&message).freeze();
                     let deliveries = self.left.deliveries;
                     self.mail.entry((at, to.0 as usize - 1, bytes)).or_insert(deliveries);
                 }
                 Output::Commit { index, value } => self.commit(at, index, value),
-                Output::RoleChanged { role: Role::Leader } => {
+                Output::RoleChanged { role: Role::Leader } if self.proposes_data => {
                     // A value that no other leader proposes, in one message with what it inherited.
                     let ballot = self.nodes[at].replica.status().ballot;
                     let data = Bytes::from(ballot.number.to_be_bytes().to_vec());
-                    self.nodes[at].replica.propose(data, NOW).expect("the window is wide");
+                    let proposed = self.nodes[at].replica.propose(data, NOW);
+                    let inherits_change = proposed == Err(ProposeError::WindowFull);
+                    assert!(proposed.is_ok() || inherits_change, "the window is wide");
                 }
                 _ => {}
             }
@@ -173,10 +202,26 @@ impl State {
             Action::Propose(at) => {
                 self.left.values -= 1;
                 let data = Bytes::from(vec![self.left.values]);
-                self.nodes[at].replica.propose(data, NOW).expect("the window is wide");
+                self.nodes[at].replica.propose(data, NOW).expect("it was asked before");
                 self.settle(at);
             }
             Action::Crash(at) => self.crash(at),
+            Action::Change(at) => {
+                self.left.changes -= 1;
+                let replica = &mut self.nodes[at].replica;
+                let mut members = replica.config().members.clone();
+                members.push(Member {
+                    id: NodeId(u32::from(self.members) + 1),
+                    kind: MemberKind::Log,
+                });
+                // Refused before it has chosen anything of its own: then nothing happened.
+                let _ = replica.change_members(&members, NOW);
+                self.settle(at);
+            }
+            Action::Tell(at) => {
+                self.nodes[at].replica.handle_tick(NOW);
+                self.settle(at);
+            }
         }
     }
 }
@@ -186,15 +231,21 @@ impl Model for Group {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let new =
-            |at| Node { replica: replica(at, &Disk::default()), disk: Disk::default(), applied: 0 };
-        let Bounds { campaigns, values, crashes, deliveries } = self.0;
+        let Bounds { campaigns, values, crashes, deliveries, members, changes } = self.0;
+        let nodes = usize::from(members) + usize::from(changes > 0);
+        let new = |at| Node {
+            replica: replica(at, members, &Disk::default()),
+            disk: Disk::default(),
+            applied: 0,
+        };
         vec![State {
-            nodes: (0..NODES as usize).map(new).collect(),
+            nodes: (0..nodes).map(new).collect(),
             mail: BTreeMap::new(),
             committed: Vec::new(),
             disagreed: false,
-            left: Left { campaigns, values, crashes, deliveries },
+            members,
+            proposes_data: changes == 0,
+            left: Left { campaigns, values, crashes, deliveries, changes },
         }]
     }
 
@@ -211,11 +262,20 @@ impl Model for Group {
             if at < PROPOSERS && state.left.campaigns > 0 {
                 actions.push(Action::Campaign(at));
             }
-            if node.replica.is_leader() && state.left.values > 0 {
+            if node.replica.may_propose(1).is_ok() && state.left.values > 0 {
                 actions.push(Action::Propose(at));
             }
             if state.left.crashes > 0 {
                 actions.push(Action::Crash(at));
+            }
+            if node.replica.may_serve(NOW) && state.left.changes > 0 {
+                actions.push(Action::Change(at));
+            }
+            if node.replica.config().is_joint()
+                && node.replica.is_leader()
+                && node.replica.next_deadline() <= NOW
+            {
+                actions.push(Action::Tell(at));
             }
         }
     }
@@ -240,8 +300,16 @@ impl Model for Group {
     }
 
     fn properties(&self) -> Vec<Property<Group>> {
+        let always = Property::always("agreement", |_, state: &State| !state.disagreed);
+        if self.0.changes > 0 {
+            let has_changed = |_: &Group, state: &State| {
+                let config = state.nodes[0].replica.config();
+                !config.is_joint() && config.members.len() > usize::from(state.members)
+            };
+            return vec![always, Property::sometimes("members have changed", has_changed)];
+        }
         vec![
-            Property::always("agreement", |_, state: &State| !state.disagreed),
+            always,
             Property::sometimes("a value is committed", |_, state: &State| {
                 state.committed.iter().any(|value| matches!(value, Value::Data(_)))
             }),

@@ -13,7 +13,7 @@ mod here {
     use std::time::Instant;
 
     use paxos::mutants::{Mutant, activate};
-    use sim::Trace;
+    use sim::{Setup, Trace};
 
     /// Seeds within which a bug must be seen.
     const SEEDS_MAX: u64 = 2_000;
@@ -57,7 +57,7 @@ mod here {
         let Some(mutant) = named(name) else { return ExitCode::from(2) };
         println!("{mutant:?}: {}", mutant.text());
         activate(Some(mutant));
-        crate::one(seed, Trace::tail())
+        crate::one(seed, Setup::default(), Trace::tail())
     }
 }
 

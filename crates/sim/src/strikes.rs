@@ -96,6 +96,9 @@ impl Cluster<'_> {
             }
             Fault::Join => self.network.join(),
             Fault::Disk { node, sync_us } => self.sync_us[node] = sync_us,
+            Fault::SyncFails { node, down_us } => self.hosts[node].sync_fails = Some(down_us),
+            Fault::DiskFull { node, for_us } => self.fill_disk(node, for_us),
+            Fault::Swizzle { set, step_us } => self.swizzle(set, step_us),
         }
         Ok(())
     }
@@ -118,6 +121,37 @@ impl Cluster<'_> {
             }
         }
         self.after(0, Event::Campaign { node });
+    }
+
+    fn fill_disk(&mut self, node: usize, for_us: u64) {
+        self.hosts[node].disk_full_until = Some(self.now + for_us);
+    }
+
+    /// Clogs the nodes of a set (a bit each) in a random order, and unclogs them in another.
+    fn swizzle(&mut self, set: u64, step_us: u64) {
+        let mut nodes: Vec<_> =
+            (0..self.hosts.len()).filter(|node| (set >> node) & 1 == 1).collect();
+        let mut at = 0;
+        for round in 0..2 {
+            for left in (1..=nodes.len()).rev() {
+                nodes.swap(left - 1, self.random.below(left as u64) as usize);
+            }
+            for &node in &nodes {
+                at += self.random.between(1, step_us);
+                let event = if round == 0 { Event::Clog { node } } else { Event::Join { node } };
+                self.after(at, event);
+            }
+        }
+    }
+
+    /// Cuts a node off from all others.
+    pub(crate) fn clog(&mut self, node: usize) {
+        if !self.calm {
+            for other in (0..self.hosts.len()).filter(|other| *other != node) {
+                self.network.cut(node, other);
+                self.network.cut(other, node);
+            }
+        }
     }
 
     /// Some entries of a dead node's log turn out to be damaged.
@@ -175,6 +209,8 @@ impl Cluster<'_> {
         self.trace.line(self.now, || format!("CALM, without {:#b}, {:?}", self.lost, self.gray));
         let nodes = self.hosts.len();
         for node in 0..nodes {
+            self.hosts[node].sync_fails = None;
+            self.hosts[node].disk_full_until = None;
             self.hosts[node].dies_in = None;
             self.hosts[node].dies_at_promise = None;
             if self.is_lost(node) {

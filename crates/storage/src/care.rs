@@ -469,15 +469,11 @@ fn propose(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: 
         members.push(Member { id, kind });
     }
     members.sort_unstable();
-    let now = shared.clock.monotonic();
-    let proposed = shared.with(partition, |core, _| {
-        if core.is_handing_over() {
-            return Err(ChangeError::InProgress);
-        }
-        core.replica.change_members(&members, now)
-    });
+    let now = shared.clock.now();
+    let proposed =
+        shared.with(partition, |core, actions| core.change_members(&members, now, actions));
     match proposed {
-        Ok(_) => {
+        Ok(()) => {
             order.target = Some(members);
             Next::Wait(order)
         }

@@ -11,6 +11,7 @@ mod blocked;
 mod handler;
 mod limits;
 mod member;
+mod report;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -194,6 +195,9 @@ pub(crate) struct Core {
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Campaigns of this replica, and leaderships, since its node started.
+    elections: u64,
+    leaderships: u64,
     random: Cell<u64>,
     dead: Arc<DeadSet>,
     listener: Arc<dyn Listener>,
@@ -245,6 +249,8 @@ impl Core {
             flushed_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
+            elections: 0,
+            leaderships: 0,
             random: Cell::new(seed),
             dead: start.dead,
             listener: start.listener,
@@ -252,26 +258,6 @@ impl Core {
         };
         core.reset_tip();
         core
-    }
-
-    pub(crate) fn flush_epoch(&self) -> u64 {
-        self.flush_epoch
-    }
-
-    pub(crate) fn applied(&self) -> &Applied {
-        &self.applied
-    }
-
-    pub(crate) fn flushed_index(&self) -> u64 {
-        self.flushed_index
-    }
-
-    pub(crate) fn tip_counters(&self) -> Counters {
-        self.tip.counters
-    }
-
-    pub(crate) fn expired_keys(&self) -> u64 {
-        self.expired_keys
     }
 
     /// Keys that calls wait for, and of these those whose end is waited for, too.
@@ -485,6 +471,8 @@ impl Core {
     /// The same, of effects that nobody waits for.
     fn join_unseen(&mut self, mut effects: Effects) -> Gate {
         let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
+        // Versions of the effects name the index: no configuration may come in between.
+        self.replica.reserve_next();
         let open = self.open.get_or_insert_with(|| {
             let id = self.next_batch_id;
             self.next_batch_id += 1;
@@ -600,9 +588,11 @@ impl Core {
         let bytes = builder.finish(self.now_ms, self.tip.counters);
         let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
         assert_eq!(proposed.0, index, "only this core proposes in this group");
+        self.replica.release_next();
     }
 
     fn lose(&mut self, open: OpenBatch, actions: &mut Actions) {
+        self.replica.release_next();
         if let Some(waiters) = self.waiters.get_mut(&open.index) {
             for waiter in waiters.extract_if(.., |waiter| waiter.batch == open.builder.id()) {
                 actions.wakes.push((waiter.wake, GateOutcome::Lost));
@@ -640,6 +630,7 @@ impl Core {
             let (node, partition) = (self.node.0, self.partition.0);
             tracing::info!(node, partition, ballot = self.replica.status().ballot.number, "leads");
             actions.publish = Some(self.route());
+            self.leaderships += 1;
             self.expiry = ExpiryAgenda::UNKNOWN;
             self.resident = Some(self.recall());
             if self.listener.wanted().has(Wanted::CHANGES) {
@@ -648,6 +639,7 @@ impl Core {
             }
             return;
         }
+        self.elections += u64::from(role == paxos::Role::Candidate);
         self.discarded.extend(self.resident.take());
         self.blocked.clear();
         self.in_flight.clear();

@@ -41,6 +41,7 @@ use crate::message::Message;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
 use crate::peers::Peers;
+use crate::pulse::{self, Pulse};
 use crate::queue::Queue;
 use crate::snapshot::give;
 use crate::wal;
@@ -96,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) listener: Arc<dyn Listener>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) peers: Peers,
+    pub(crate) pulse: Pulse,
     pub(crate) counts: Counts,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
@@ -281,6 +283,7 @@ impl Shared {
         self.peers.hear(frame.from, self.clock.monotonic());
         match frame.kind {
             Kind::Paxos => self.receive(&frame),
+            Kind::Heartbeat => pulse::receive(self, &frame),
             Kind::Replica => match Message::decode(frame.body().clone()) {
                 Some(message) => keeper::receive(self, (frame.from, frame.group), message),
                 None => tracing::warn!(node = self.id.0, from = frame.from.0, "bad peer message"),
@@ -457,6 +460,7 @@ pub(crate) fn run_clock(shared: &Shared) {
     while !shared.is_stopping() {
         std::thread::park_timeout(TICK);
         shared.faults.checkpoint();
+        pulse::tell_replicas(shared);
         let now = shared.clock.now();
         let instant = Instant::now();
         let expire = instant >= next_expiry;

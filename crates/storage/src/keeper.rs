@@ -181,6 +181,7 @@ fn take_in(
         id: shared.id,
         options: &shared.options,
         dead: &shared.dead,
+        supports: shared.pulse.supports(),
         clock: shared.clock,
         incarnation: shared.incarnation,
     };

@@ -35,6 +35,7 @@ mod news;
 mod node;
 mod partition;
 mod peers;
+mod pulse;
 mod queue;
 mod recover;
 mod resident;
@@ -56,8 +57,18 @@ pub use node::{Node, NodeOptions, Surroundings};
 pub use recover::{Assignment, OpenError, abandon, damage_a_file};
 pub use resident::RowBudget;
 
-/// A number that differs between any two starts of nodes: 32 bits of the hasher's random keys.
+/// A number that differs between any two starts of nodes: 32 random bits.
 fn incarnation() -> u32 {
+    random() as u32
+}
+
+/// The name of another life of a node.
+fn life() -> paxos::Life {
+    paxos::Life(random())
+}
+
+/// 64 bits of the hasher's random keys.
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -131,7 +131,7 @@ impl Node {
     ) -> Result<Node, OpenError> {
         let Surroundings { transport, publish, faults } = surroundings;
         let opened = recover::open(id, dir, &options, assignments)?;
-        let recover::Opened { clock, incarnation, damaged, .. } = opened;
+        let recover::Opened { clock, incarnation, damaged, pulse, .. } = opened;
         let recover::Opened { mut lsm, dead, mut writer, log, .. } = opened;
         let recover::Opened { catalogue, replicas, forgotten, .. } = opened;
         writer.set_faults(Arc::clone(&faults));
@@ -158,6 +158,7 @@ impl Node {
             faults,
             listener: options.listener.0.clone(),
             peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
+            pulse,
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,
             memory_bytes: AtomicU64::new(0),
@@ -595,6 +596,7 @@ fn start_threads(
     };
     Ok(vec![
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
+        spawn("pulse", Box::new(crate::pulse::run))?,
         spawn("clock", Box::new(driver::run_clock))?,
         spawn("flush", Box::new(driver::run_flush))?,
         spawn("keeper", Box::new(keeper::run))?,
@@ -606,6 +608,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
     let core = partition.core.lock();
     let status = core.replica.status();
     let counters = core.tip_counters();
+    let (elections, leaderships) = core.elections();
     let (awaited_keys, awaited_keys_or_gone) = core.awaited_keys();
     ReplicaStatus {
         partition: partition.id,
@@ -624,6 +627,8 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        elections,
+        leaderships,
         awaited_keys,
         awaited_keys_or_gone,
     }

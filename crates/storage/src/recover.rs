@@ -29,6 +29,7 @@ use crate::lsm::{self, DeadSet, Lsm, LsmError};
 use crate::meta::{self, Applied};
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
+use crate::pulse::Pulse;
 use crate::wal;
 
 /// A partition that a node is to hold a storage replica of from the beginning.
@@ -94,6 +95,7 @@ pub(crate) struct Opened {
     pub(crate) log: wal::Log,
     pub(crate) clock: Clock,
     pub(crate) incarnation: u32,
+    pub(crate) pulse: Pulse,
     pub(crate) replicas: Vec<Partition>,
     /// Groups in the log that no replica has any more.
     pub(crate) forgotten: Vec<u64>,
@@ -125,11 +127,17 @@ pub(crate) fn open(
     let (writer, log, mut recovered) = wal::open(&dir.join("log"), options.log, &through)?;
     let damaged = check_damage(id, &recovered)?;
     let (clock, incarnation) = (Clock::new(), crate::incarnation());
+    let pulse = Pulse::new(id, &options.paxos, clock.monotonic());
+    let others = assignments.iter().flat_map(|assignment| assignment.members.iter());
+    for node in options.nodes.iter().map(|(node, _)| node).chain(others) {
+        pulse.add_peer(*node, clock.monotonic());
+    }
     let mut replicas = Vec::new();
     for replica in held {
         let group = recovered.groups.remove(&replica.log_group()).unwrap_or_default();
         let rows = states.remove(&replica.log_group()).unwrap_or_default();
-        let maker = Maker { id, options, dead: &dead, clock, incarnation };
+        let supports = pulse.supports();
+        let maker = Maker { id, options, dead: &dead, supports, clock, incarnation };
         replicas.push(maker.recover(replica, rows, group)?);
     }
     let forgotten = recovered.groups.into_keys().collect();
@@ -142,6 +150,7 @@ pub(crate) fn open(
         log,
         clock,
         incarnation,
+        pulse,
         replicas,
         forgotten,
         damaged,
@@ -245,6 +254,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) id: NodeId,
     pub(crate) options: &'a NodeOptions,
     pub(crate) dead: &'a Arc<DeadSet>,
+    pub(crate) supports: paxos::Supports,
     pub(crate) clock: Clock,
     pub(crate) incarnation: u32,
 }
@@ -292,6 +302,7 @@ impl Maker<'_> {
                 &held.founders,
                 self.options.paxos.clone(),
                 recovered,
+                self.supports.clone(),
                 self.clock.monotonic(),
                 seed,
             ),
@@ -397,15 +408,20 @@ pub fn damage_a_file(dir: &Path, table: bool, at: u64) -> std::io::Result<(PathB
         }
     }
     files.sort();
-    let path = files.get(at as usize % files.len().max(1)).ok_or_else(none)?.clone();
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut &file, &mut bytes)?;
-    // Of a log: where records are, which the header's two copies precede.
-    let first = if table { 0 } else { wal::FIRST_RECORD_AT };
-    let used = || (first..bytes.len()).filter(|at| bytes[*at] != 0);
-    let offset = used().nth(at as usize % used().count().max(1)).ok_or_else(none)?;
-    file.write_all_at(&[bytes[offset] ^ 0x41], offset as u64)?;
-    file.sync_all()?;
-    Ok((path, offset as u64))
+    let count = files.len().max(1);
+    files.rotate_left(at as usize % count);
+    for path in files {
+        let bytes = std::fs::read(&path)?;
+        // Of a log: where records are, which the header's two copies precede. A segment made ahead
+        // of need has none.
+        let first = if table { 0 } else { wal::FIRST_RECORD_AT };
+        let used = || (first..bytes.len()).filter(|at| bytes[*at] != 0);
+        if let Some(offset) = used().nth(at as usize % used().count().max(1)) {
+            let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+            file.write_all_at(&[bytes[offset] ^ 0x41], offset as u64)?;
+            file.sync_all()?;
+            return Ok((path, offset as u64));
+        }
+    }
+    Err(none())
 }

@@ -163,6 +163,47 @@ fn nothing_fails_while_leadership_goes_round() {
 }
 
 #[test]
+fn nothing_fails_while_members_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &small());
+    let stop = AtomicBool::new(false);
+    let written = AtomicI64::new(0);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                let (cluster, stop, written) = (&cluster, &stop, &written);
+                scope.spawn(move || {
+                    let key = format!("counter:{writer}");
+                    let mut done = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        done += 1;
+                        assert_eq!(cluster.run(&["INCR", &key]), Reply::Integer(done));
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                    (key, done)
+                })
+            })
+            .collect();
+        let partition = PARTITION;
+        for round in 0..6 {
+            let (node, log) = (NodeId(4), round % 2 == 1);
+            let before = written.load(Ordering::Relaxed);
+            cluster.until("a load", || written.load(Ordering::Relaxed) > before + 20);
+            cluster.order(Order::AddReplica { partition, node, log }).expect("it is added");
+            let before = written.load(Ordering::Relaxed);
+            cluster.until("writes go on", || written.load(Ordering::Relaxed) > before + 20);
+            cluster.order(Order::RemoveReplica { partition, node }).expect("it is removed");
+            cluster.until("it is gone", || cluster.replicas().len() == 3);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            let (key, done) = writer.join().unwrap();
+            assert_eq!(cluster.get(&key), text(&done.to_string()));
+        }
+    });
+}
+
+#[test]
 fn a_spare_node_stands_in_and_gets_the_rows() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::with_spares(dir.path(), 3, 2, &quick());

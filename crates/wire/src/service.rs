@@ -486,6 +486,10 @@ pub struct ReplicaStatus {
     /// Keys this replica deleted because their time had come, while it led, since its node
     /// started.
     pub expired_keys: u64,
+    /// Times this replica campaigned since its node started.
+    pub elections: u64,
+    /// Times it became the leader since then.
+    pub leaderships: u64,
     /// Keys that calls wait for at this leader.
     pub awaited_keys: u64,
     /// Of these, those whose disappearance some of the calls wait for, too.

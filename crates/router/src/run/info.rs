@@ -451,6 +451,8 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
             ("storage_nodes_running", &running),
             ("replicas", &nodes.iter().map(|node| node.replicas.len()).sum::<usize>()),
             ("leaders", &leaders(nodes).count()),
+            ("elections_started", &replicas().map(|replica| replica.elections).sum::<u64>()),
+            ("leader_changes", &replicas().map(|replica| replica.leaderships).sum::<u64>()),
             ("wal_syncs", &sum(|node| node.wal_syncs)),
             ("wal_entries", &sum(|node| node.wal_entries)),
             ("wal_bytes", &sum(|node| node.wal_bytes)),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use paxos::{Config, Index, MemberKind, Replica};
+use paxos::{ChangeError, Config, Index, Member, MemberKind, Replica};
 use wire::ids::NodeId;
 use wire::service::{Route, RouteVersion};
 
@@ -149,6 +149,20 @@ impl Core {
                 self.handing_over = None;
             }
         }
+    }
+
+    /// Proposes other members. An open batch goes first: its effects name the index that is next.
+    pub(crate) fn change_members(
+        &mut self,
+        members: &[Member],
+        now: Now,
+        actions: &mut Actions,
+    ) -> Result<(), ChangeError> {
+        self.seal(now, actions);
+        if self.open.is_some() || self.handing_over.is_some() {
+            return Err(ChangeError::InProgress);
+        }
+        self.replica.change_members(members, now.monotonic).map(drop)
     }
 
     /// The rows as they are now, to be given to another replica.
