@@ -14,7 +14,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
     rename renamenx copy move swapdb keys scan randomkey touch object object|encoding object|refcount object|freq \
-    object|idletime object|help dump restore sort sort_ro delex digest msetex \
+    object|idletime object|help dump restore restore-asking sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     eval eval_ro evalsha evalsha_ro fcall fcall_ro script script|debug script|exists script|flush script|help \
     script|kill script|load function function|delete function|dump function|flush function|help function|kill \
