@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     /// The leader is cut off, all others start again, and one of those campaigns at once: while the
     /// old lease runs and nobody remembers it.
     Usurp { leader: usize, node: usize },
+    /// A node loses sight of the leader alone; once it supports it no more, the leader is cut off, the
+    /// others start again, and it campaigns: only those who forgot could tell it of the lease.
+    Estrange { leader: usize, node: usize },
     /// A node misses some entries, is joined again and campaigns while it catches up.
     LateLearner { node: usize, away_us: u64, learns_us: u64 },
     /// Only one node hears what the leader proposes; the leader dies while the answer is on its way,
@@ -154,6 +157,9 @@ impl Faults {
             },
             CAMPAIGN => match leader {
                 Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
+                Some(leader) if leader != any && random.chance(300) => {
+                    Fault::Estrange { leader, node: any }
+                }
                 _ => {
                     let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
                     let hidden_from = leader.filter(|leader| *leader != any && random.chance(500));
