@@ -140,7 +140,7 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
     let other = if leader == 1 { 2 } else { 1 };
     let (acknowledged, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let refused = Mutex::new(0u64);
-    let began = std::thread::scope(|scope| -> Result<Instant> {
+    let (began, ended) = std::thread::scope(|scope| -> Result<(Instant, Instant)> {
         for probe in 0..PROBES {
             let (acknowledged, refused, stop) = (&acknowledged, &refused, &stop);
             scope.spawn(move || probe_until(server, probe, (acknowledged, refused), stop));
@@ -163,10 +163,11 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
                 std::thread::sleep(PAUSE);
             }
             steady(&acknowledged)?;
+            let ended = Instant::now();
             if event != Event::HandOver {
                 control.call(&format!("ADMIN FAULT {end}"))?;
             }
-            Ok(began)
+            Ok((began, ended))
         })();
         stop.store(true, Ordering::SeqCst);
         outcome
@@ -175,7 +176,7 @@ fn gap(server: &Server, event: Event) -> Result<Duration> {
     ensure!(event != Event::HandOver || refused == 0, "{refused} requests failed in a hand-over");
     let mut times = acknowledged.into_inner().unwrap_or_default();
     times.sort_unstable();
-    let around = times.windows(2).filter(|pair| pair[1] >= began);
+    let around = times.windows(2).filter(|pair| pair[1] >= began && pair[0] <= ended);
     let gaps = around.map(|pair| pair[1] - pair[0]);
     gaps.max().context("nothing was acknowledged after the event")
 }

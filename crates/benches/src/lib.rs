@@ -10,6 +10,7 @@
 //! | cold-cache | Does emptying every route cache at load change what clients see, or what MemDS sees? |
 //! | load | Can a large amount be written at a steady rate without a stall, what does it cost in memory, and how long is the way back after a crash? |
 //! | ycsb | How do latencies grow with the load, up to and beyond what the server can do? |
+//! | scaling | Does the cost of a command grow with what is asked for, or with what is stored? |
 //! | failover | For how long can nobody write when a node is lost, stands still or hands over, and how soon does a group have its full quorum again? |
 //! | soak | Does anything grow that should not, or get slower, under full load for a long time? |
 
@@ -21,6 +22,7 @@ pub mod failover;
 pub mod keys;
 pub mod load;
 pub mod process;
+pub mod scaling;
 pub mod servers;
 pub mod side_by_side;
 pub mod soak;

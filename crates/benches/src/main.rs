@@ -5,12 +5,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use benches::{cold_cache, failover, load, side_by_side, soak, ycsb};
+use benches::{cold_cache, failover, load, scaling, side_by_side, soak, ycsb};
 
 const USAGE: &str = "\
-side-by-side                  Evenkeel beside Redis, by redis-benchmark: about six minutes
+side-by-side                  Evenkeel beside Redis, by redis-benchmark: about ten minutes
     --replicas N              copies that Evenkeel keeps (3)
     --rounds N                rounds, of which the median counts (3)
+    --only NAME,NAME          these commands alone
 cold-cache                    latency and MemDS lookups while route caches are emptied: 1.5 minutes
     --rate N --rounds N       commands a second (20000), rounds (8)
 load                          a large load at a steady rate, memory, restart: 4 minutes
@@ -21,6 +22,8 @@ load                          a large load at a steady rate, memory, restart: 4 
 ycsb                          latency against rate, workloads A and B: 6 minutes, docs/ycsb.svg
     --keys N --seconds N      keys (500000), seconds for each rate (5)
     --replicas N --svg PATH   copies (3), where the chart goes
+scaling                       time of a command against the size of a collection, a long queue: 6 minutes
+    --replicas N --queued N   copies (3), elements through the queue (10000000)
 failover                      gaps in writes when nodes are lost, and healing: ten minutes
     --events N                events of each kind (30)
 soak                          full load for a long time: memory, descriptors, latency, files
@@ -79,6 +82,7 @@ fn main() -> Result<()> {
         "cold-cache" => run_cold_cache(&mut options),
         "load" => run_load(&mut options),
         "ycsb" => run_ycsb(&mut options),
+        "scaling" => run_scaling(&mut options),
         "failover" => run_failover(&mut options),
         "soak" => run_soak(&mut options),
         _ => bail!("unknown bench {name:?}\n{USAGE}"),
@@ -90,6 +94,7 @@ fn run_side_by_side(options: &mut Options) -> Result<()> {
     let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
     options.set("replicas", &mut plan.replicas)?;
     options.set("rounds", &mut plan.rounds)?;
+    options.set("only", &mut plan.only)?;
     ensure!(plan.rounds > 0, "--rounds 0 measures nothing");
     options.end()?;
     run(&plan)
@@ -128,6 +133,15 @@ fn run_ycsb(options: &mut Options) -> Result<()> {
     options.set("svg", &mut plan.svg)?;
     ensure!(plan.keys > 1 && seconds > 0.0, "that measures nothing");
     plan.step = Duration::try_from_secs_f64(seconds).context("--seconds")?;
+    options.end()?;
+    run(&plan)
+}
+
+fn run_scaling(options: &mut Options) -> Result<()> {
+    use scaling::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    options.set("replicas", &mut plan.replicas)?;
+    options.set("queued", &mut plan.queued)?;
     options.end()?;
     run(&plan)
 }

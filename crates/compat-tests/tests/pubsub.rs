@@ -85,6 +85,19 @@ fn a_subscriber_of_resp2_is_in_a_mode() {
 }
 
 #[test]
+fn without_replies_subscriptions_are_told() {
+    let server = start();
+    let mut publisher = server.client().expect("connect");
+    let mut client = resp3(&server);
+    client.send_raw(b"CLIENT REPLY OFF\r\nPING\r\n").expect("send");
+    assert_eq!(call(&mut client, "SUBSCRIBE a"), ">[subscribe a 1]");
+    assert_eq!(call(&mut publisher, "PUBLISH a x"), "1");
+    assert_eq!(next(&mut client), ">[message a x]");
+    assert_eq!(call(&mut client, "UNSUBSCRIBE a"), ">[unsubscribe a 0]");
+    assert_eq!(call(&mut client, "CLIENT REPLY ON"), "OK");
+}
+
+#[test]
 fn messages_reach_who_subscribes() {
     let server = start();
     let mut publisher = server.client().expect("connect");

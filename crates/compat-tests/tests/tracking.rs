@@ -207,6 +207,11 @@ fn the_table_has_an_end() {
     }
     let info = call(&mut client, "INFO stats");
     assert!(info.lines().any(|line| line == "tracking_total_keys:100"), "{info}");
+    // Without anybody to tell it is empty.
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    let info = call(&mut client, "INFO stats");
+    assert!(info.lines().any(|line| line == "tracking_total_keys:0"), "{info}");
+    assert!(info.lines().any(|line| line == "tracking_total_items:0"), "{info}");
 }
 
 /// A client that caches, as a library would do it.

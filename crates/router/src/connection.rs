@@ -385,17 +385,15 @@ impl Connection {
 
     /// Queues a reply.
     pub(crate) fn reply(&mut self, done: Done) {
-        match self.session.reply_mode {
-            ReplyMode::On => {}
-            ReplyMode::Off => return,
-            ReplyMode::SkipAfterThis => {
-                self.session.reply_mode = ReplyMode::SkipNext;
-                return;
-            }
-            ReplyMode::SkipNext => {
-                self.session.reply_mode = ReplyMode::On;
-                return;
-            }
+        let mode = self.session.reply_mode;
+        match mode {
+            ReplyMode::On | ReplyMode::Off => {}
+            ReplyMode::SkipAfterThis => self.session.reply_mode = ReplyMode::SkipNext,
+            ReplyMode::SkipNext => self.session.reply_mode = ReplyMode::On,
+        }
+        // What tells of subscriptions is no reply, as in Redis: it is sent all the same.
+        if mode != ReplyMode::On && !is_pushes(&done.reply) {
+            return;
         }
         let start = self.output.len();
         self.encode(&done.reply);
@@ -572,6 +570,12 @@ impl Connection {
             self.decoder.set_limits(limits);
         }
     }
+}
+
+/// Whether a reply is made of pushes (SUBSCRIBE and its kin).
+fn is_pushes(reply: &Reply) -> bool {
+    let is_push = |reply: &Reply| matches!(reply, Reply::Push(_));
+    matches!(reply, Reply::Sequence(replies) if replies.iter().all(is_push))
 }
 
 /// Reads what the socket holds into a buffer's free space; 0 at the end of the stream.

@@ -53,6 +53,8 @@ impl Hub {
         self.tracking.remove(tracker);
         if self.tracking.counts()[0] == 0 {
             self.wanted.fetch_and(!Wanted::CHANGES.0, Relaxed);
+            // Nothing is heard of from now on, so nothing would take the rows out.
+            self.tracking.forget();
         }
     }
 

@@ -299,13 +299,18 @@ impl Tracking {
         }
     }
 
-    /// Tells that all keys are gone.
-    pub(crate) fn flushed(&self) {
+    /// Takes out all rows.
+    pub(crate) fn forget(&self) {
         for shard in &self.shards {
             let rows = std::mem::take(&mut *shard.lock());
             self.keys.fetch_sub(rows.len(), Relaxed);
             self.items.fetch_sub(rows.values().map(SmallVec::len).sum(), Relaxed);
         }
+    }
+
+    /// Tells that all keys are gone.
+    pub(crate) fn flushed(&self) {
+        self.forget();
         // FLUSHALL is heard of once for each partition: whoever has cached nothing since need not be
         // told again.
         self.tell_readers(u64::MAX);

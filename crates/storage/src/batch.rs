@@ -14,8 +14,11 @@
 //! it once. A decoded batch keeps its bytes as they came: one buffer serves the log, the peers and
 //! the backlog ([`crate::backlog`]).
 
+use std::collections::HashMap;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use commands::{Counters, Effects};
+use commands::{Counters, Effects, RowWrite};
+use foldhash::fast::RandomState;
 use wire::ids::Version;
 
 use crate::row;
@@ -42,10 +45,20 @@ pub enum BatchError {
     Malformed,
 }
 
+/// A value of so many bytes or more may be replaced in an open batch. A list or sorted set that many
+/// commands of one batch change writes the rows above its items again with each of them, and only the
+/// last of these is worth logging. Below, looking for an older value costs more than it saves.
+const REPLACEABLE_BYTES_MIN: usize = 256;
+
 /// A batch being filled by its leader.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     buffer: BytesMut,
+    /// Large values, by their rows: written behind all others when the batch is closed. No row in
+    /// here is written again in `buffer` after it came here.
+    replaceable: HashMap<Bytes, Bytes, RandomState>,
+    /// What those will take.
+    replaceable_bytes: usize,
     id: u64,
 }
 
@@ -55,34 +68,47 @@ impl BatchBuilder {
         buffer.put_u8(FORMAT_VERSION);
         buffer.put_u64(id);
         buffer.put_bytes(0, HEAD_BYTES - NOW_OFFSET);
-        BatchBuilder { buffer, id }
+        BatchBuilder { buffer, replaceable: HashMap::default(), replaceable_bytes: 0, id }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
+    /// Bytes of the batch if it were closed now, but for its checksum.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.replaceable_bytes
     }
 
     /// Adds what a transaction left.
     pub(crate) fn push(&mut self, effects: &Effects) {
-        for write in &effects.writes {
-            match &write.value {
-                Some(value) => {
-                    self.buffer.reserve(9 + write.row.len() + value.len() + row::SEAL_BYTES);
-                    self.buffer.put_u8(PUT);
-                    self.buffer.put_u32(length(&write.row));
-                    self.buffer.put_u32(length(value) + row::SEAL_BYTES as u32);
-                    self.buffer.put_slice(&write.row);
-                    self.buffer.put_slice(value);
-                    self.buffer.put_u32_le(row::checksum(&write.row, value));
+        if effects.flushed_through.is_some() {
+            // What was written before is behind the fence, and must not be written behind it here.
+            self.replaceable.clear();
+            self.replaceable_bytes = 0;
+        }
+        for RowWrite { row, value } in &effects.writes {
+            match value {
+                Some(value) if value.len() >= REPLACEABLE_BYTES_MIN => {
+                    self.replaceable_bytes += put_bytes(row, value);
+                    if let Some(old) = self.replaceable.insert(row.clone(), value.clone()) {
+                        self.replaceable_bytes -= put_bytes(row, &old);
+                    }
+                    continue;
                 }
+                _ if self.replaceable.is_empty() => {}
+                _ => {
+                    if let Some(old) = self.replaceable.remove(row) {
+                        self.replaceable_bytes -= put_bytes(row, &old);
+                    }
+                }
+            }
+            match value {
+                Some(value) => self.put(row, value),
                 None => {
                     self.buffer.put_u8(DELETE);
-                    self.buffer.put_u32(length(&write.row));
-                    self.buffer.put_slice(&write.row);
+                    self.buffer.put_u32(length(row));
+                    self.buffer.put_slice(row);
                 }
             }
         }
@@ -94,6 +120,16 @@ impl BatchBuilder {
         }
     }
 
+    fn put(&mut self, row: &Bytes, value: &Bytes) {
+        self.buffer.reserve(put_bytes(row, value));
+        self.buffer.put_u8(PUT);
+        self.buffer.put_u32(length(row));
+        self.buffer.put_u32(length(value) + row::SEAL_BYTES as u32);
+        self.buffer.put_slice(row);
+        self.buffer.put_slice(value);
+        self.buffer.put_u32_le(row::checksum(row, value));
+    }
+
     fn put_version(&mut self, kind: u8, version: Version) {
         self.buffer.put_u8(kind);
         self.buffer.put_u64(version.index);
@@ -102,6 +138,10 @@ impl BatchBuilder {
 
     /// Closes the batch: stamps it and seals it with its checksum.
     pub(crate) fn finish(mut self, now_ms: u64, counters: Counters) -> Bytes {
+        self.buffer.reserve(self.replaceable_bytes + CHECKSUM_BYTES);
+        for (row, value) in std::mem::take(&mut self.replaceable) {
+            self.put(&row, &value);
+        }
         self.buffer[NOW_OFFSET..COUNTERS_OFFSET].copy_from_slice(&now_ms.to_be_bytes());
         let numbers = [counters.keys, counters.volatile, counters.bytes];
         for (slot, number) in
@@ -117,6 +157,11 @@ impl BatchBuilder {
         }
         self.buffer.freeze()
     }
+}
+
+/// Bytes of the effect that puts a row.
+fn put_bytes(row: &Bytes, value: &Bytes) -> usize {
+    9 + row.len() + value.len() + row::SEAL_BYTES
 }
 
 fn length(bytes: &Bytes) -> u32 {
@@ -221,7 +266,7 @@ fn take_version(rest: &mut &[u8]) -> Option<Version> {
 
 #[cfg(test)]
 mod tests {
-    use commands::RowWrite;
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -253,6 +298,44 @@ mod tests {
         assert_eq!(effects[1], Effect::Write { row: b"b", sealed: None });
         assert_eq!(effects[2], Effect::Drop(Version { index: 3, ordinal: 1 }));
         assert_eq!(effects[3], Effect::Flush(Version { index: 4, ordinal: 0 }));
+    }
+
+    /// A value of so many bytes that all are `byte`.
+    fn value(length: usize, byte: u8) -> Option<Bytes> {
+        Some(Bytes::from(vec![byte; length]))
+    }
+
+    #[test]
+    fn of_the_large_values_of_a_row_only_the_last_is_kept_and_no_row_ends_otherwise() {
+        const LARGE: usize = REPLACEABLE_BYTES_MIN;
+        let lengths = [None, Some(0), Some(LARGE - 1), Some(LARGE), Some(3 * LARGE)];
+        // All sequences of five writes to two rows, as digits of a number.
+        for case in 0..10_usize.pow(5) {
+            let mut builder = BatchBuilder::new(1);
+            let mut expected = BTreeMap::new();
+            for (step, digit) in (0..5_u32).map(|at| (at as u8, case / 10_usize.pow(at) % 10)) {
+                let row = Bytes::from(if digit < 5 { "a" } else { "b" });
+                let value = lengths[digit % 5].and_then(|length| value(length, step));
+                let write = RowWrite { row: row.clone(), value: value.clone() };
+                builder.push(&Effects { writes: vec![write], ..Effects::default() });
+                expected.insert(row, value);
+            }
+            let length = builder.len();
+            let bytes = builder.finish(0, Counters::default());
+            assert_eq!(bytes.len(), length + CHECKSUM_BYTES, "case {case}");
+            let batch = Batch::decode(&bytes).expect("a sound batch");
+            let (mut rows, mut large) = (BTreeMap::new(), 0);
+            batch
+                .for_each(|effect| {
+                    let Effect::Write { row, sealed } = effect else { panic!("{effect:?}") };
+                    let value = sealed.map(|sealed| row::verify_row(row, sealed).expect("sound"));
+                    large += usize::from(value.is_some_and(|value| value.len() >= LARGE));
+                    rows.insert(batch.slice(row), value.map(Bytes::copy_from_slice));
+                })
+                .expect("sound effects");
+            assert_eq!(rows, expected, "case {case}");
+            assert!(large <= 2, "case {case}: at most one a row");
+        }
     }
 
     #[test]

@@ -80,12 +80,7 @@ impl Faults {
                 self.resumed.wait(&mut lock);
             }
         };
-        use tokio::runtime::{Handle, RuntimeFlavor};
-        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            // A connection's thread: others take over what else it was to do.
-            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
-            _ => wait(),
-        }
+        blocking(wait);
     }
 
     /// What the disk answers to a write or a sync.
@@ -99,5 +94,14 @@ impl Faults {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Does what takes long. If this is a connection's thread, others take over what else it was to do.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }

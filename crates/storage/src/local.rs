@@ -14,7 +14,7 @@ use wire::service::{
 };
 
 use crate::care::Change;
-use crate::faults::Faults;
+use crate::faults::{Faults, blocking};
 use crate::node::Node;
 use crate::recover::{Assignment, OpenError, abandon, damage_a_file};
 
@@ -126,7 +126,6 @@ impl LocalNodes {
         }
         // What is left of a node that stopped by itself.
         stop_seat(seat);
-        let mut node = seat.node.write();
         let opened = match seat.open() {
             Err(OpenError::Damaged(what)) if self.can_do_without(id) => {
                 tracing::error!(node = id.0, what, "what the node holds is damaged");
@@ -134,7 +133,8 @@ impl LocalNodes {
             }
             opened => opened,
         };
-        *node = Some(Arc::new(opened.map_err(|error| error.to_string())?));
+        let opened = Arc::new(opened.map_err(|error| error.to_string())?);
+        *seat.node.write() = Some(opened);
         Ok(())
     }
 
@@ -155,9 +155,8 @@ impl LocalNodes {
                 continue;
             }
             stop_seat(seat);
-            let mut node = seat.node.write();
             match seat.begin_anew(*id) {
-                Ok(opened) => *node = Some(Arc::new(opened)),
+                Ok(opened) => *seat.node.write() = Some(Arc::new(opened)),
                 Err(error) => tracing::error!(node = id.0, %error, "node could not begin anew"),
             }
         }
@@ -335,11 +334,12 @@ impl StorageService for LocalNodes {
 
     fn fault(&self, fault: NodeFault) -> Result<(), String> {
         match fault {
-            NodeFault::Stop(id) => match stop_seat(self.seat(id)?) {
-                true => Ok(()),
-                false => Err(format!("node {id} is stopped already")),
-            },
-            NodeFault::Start(id) => self.start(id),
+            NodeFault::Stop(id) => {
+                let seat = self.seat(id)?;
+                let stopped = blocking(|| stop_seat(seat));
+                stopped.then_some(()).ok_or_else(|| format!("node {id} is stopped already"))
+            }
+            NodeFault::Start(id) => blocking(|| self.start(id)),
             NodeFault::Pause(id) => self.pause(id),
             NodeFault::Resume(id) => {
                 self.seat(id)?.seat.faults.resume();
@@ -356,7 +356,7 @@ impl StorageService for LocalNodes {
                 tracing::warn!(node = id.0, ?path, offset, "changed a byte, as ordered");
                 Ok(())
             }
-            NodeFault::Wipe(id) => self.wipe(id),
+            NodeFault::Wipe(id) => blocking(|| self.wipe(id)),
             NodeFault::Cut(..) | NodeFault::Join | NodeFault::Delay(_) => {
                 let links = self.links.get().ok_or("links of this process have no faults")?;
                 links(fault)

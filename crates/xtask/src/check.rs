@@ -13,7 +13,8 @@ use anyhow::{Context, Result, ensure};
 const SIM_SEEDS: &str = "0..200";
 
 /// Measurements of the whole server: each runs in its tiny form.
-const BENCHES: &[&str] = &["side-by-side", "cold-cache", "load", "ycsb", "failover", "soak"];
+const BENCHES: &[&str] =
+    &["side-by-side", "cold-cache", "load", "scaling", "ycsb", "failover", "soak"];
 
 /// Tests counted in the output of test runners.
 #[derive(Default, Debug, PartialEq, Eq)]
