@@ -408,6 +408,7 @@ const GENERIC: &[Doc] = &[
     doc("RANDOMKEY", "1.0.0", "O(log N) where N is the number of keys in the table", "", "Returns some key."),
     doc("RENAME", "1.0.0", "O(1)", "key newkey:key", "Renames a key, replacing what the new name held."),
     doc("RENAMENX", "1.0.0", "O(1)", "key newkey:key", "Renames a key if the new name does not exist."),
+    doc("RESTORE-ASKING", "3.0.0", "O(N) where N is the size of the value", "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency:integer]", "Makes a key from what DUMP returned, as RESTORE does."),
     doc("RESTORE", "2.6.0", "O(N) where N is the size of the value", "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency:integer]", "Makes a key from what DUMP returned."),
     doc("SCAN", "2.8.0", "O(1) a call, O(N) for all keys of the table", "cursor:integer [MATCH pattern] [COUNT count] [TYPE type:string]", "Iterates over the keys of a table."),
     doc("SORT", "1.0.0", "O(N+M*log(M)) where N is the number of elements and M that of those returned", "key [BY by-pattern:pattern] [LIMIT offset:integer count:integer] [GET get-pattern:pattern]... [ASC | DESC] [ALPHA] [STORE destination:key]", "Sorts the elements of a list, a set or a sorted set."),

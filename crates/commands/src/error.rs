@@ -646,7 +646,7 @@ impl CommandError {
         CommandError::text("ERR RESP2 is not supported by this command");
     pub const DEBUG_PROTOCOL: CommandError = CommandError::text(
         "ERR Wrong protocol type name. Please use one of the following: \
-         string|integer|double|bignum|null|array|set|map|push|verbatim|true|false",
+         string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
     );
     pub const EXPIRY_STAYS_ON: CommandError =
         CommandError::text("ERR what has expired is always deleted: this cannot be switched off");

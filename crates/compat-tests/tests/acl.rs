@@ -396,3 +396,40 @@ fn requirepass_is_the_default_users_password() {
     same(&mut clients, &["|CONFIG|SET|requirepass|"]);
     same(&mut strangers, &["PING", "ACL WHOAMI"]);
 }
+
+#[test]
+fn subscriptions_end_when_their_channels_are_taken_away() {
+    let servers = both();
+    for server in &servers {
+        let mut admin = server.client().unwrap();
+        admin.line("ACL SETUSER u on nopass +@all allkeys &news.* &log").unwrap();
+        let subscribed = |line: &str| {
+            let mut client = server.client().unwrap();
+            assert_eq!(client.line("AUTH u x").unwrap(), Value::Simple(b"OK".into()));
+            let reply = client.line(line).unwrap();
+            assert!(!reply.is_error(), "{line}: {reply:?}");
+            client
+        };
+        let mut refused = server.client().unwrap();
+        refused.line("AUTH u x").unwrap();
+        for line in ["SUBSCRIBE other", "PSUBSCRIBE news.a*", "PUBLISH other x", "SSUBSCRIBE other"]
+        {
+            let text = refused.line(line).unwrap().error_text().into_owned();
+            assert!(text.contains("one of the channels used as arguments"), "{line}: {text}");
+        }
+        assert_eq!(refused.line("PUBLISH news.a x").unwrap(), Value::Int(0));
+        let mut channel = subscribed("SUBSCRIBE news.a");
+        let mut pattern = subscribed("PSUBSCRIBE news.*");
+        let mut kept = subscribed("SUBSCRIBE log");
+        // More is no reason to close anything.
+        admin.line("ACL SETUSER u &more").unwrap();
+        assert_eq!(admin.line("PUBLISH news.a x").unwrap(), Value::Int(2));
+        channel.read().unwrap().expect("the message");
+        pattern.read().unwrap().expect("the message");
+        admin.line("ACL SETUSER u resetchannels &log").unwrap();
+        assert!(matches!(channel.read(), Ok(None)), "closed");
+        assert!(matches!(pattern.read(), Ok(None)), "closed");
+        assert_eq!(admin.line("PUBLISH log x").unwrap(), Value::Int(1));
+        kept.read().unwrap().expect("the message");
+    }
+}

@@ -14,7 +14,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
     rename renamenx copy move swapdb keys scan randomkey touch object object|encoding object|refcount object|freq \
-    object|idletime object|help dump restore sort sort_ro delex digest msetex \
+    object|idletime object|help dump restore restore-asking sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     hdel hexists hexpire hexpireat hexpiretime hget hgetall hgetdel hgetex hincrby hincrbyfloat hkeys hlen \
     hmget hmset hpersist hpexpire hpexpireat hpexpiretime hpttl hrandfield hscan hset hsetex hsetnx hstrlen \

@@ -123,6 +123,22 @@ impl PubSub {
         }
     }
 
+    /// Visits each subscription to a topic: what is subscribed to, and who does.
+    pub(crate) fn each(&self, topic: Topic, mut visit: impl FnMut(&[u8], &Arc<Client>)) {
+        let mut visit_all = |names: &HashMap<Bytes, Receivers>| {
+            for (name, receivers) in names {
+                receivers.values().for_each(|client| visit(name, client));
+            }
+        };
+        match topic {
+            Topic::Pattern => visit_all(&self.patterns.read()),
+            Topic::Channel | Topic::Shard => {
+                let shards = &self.channels_of(topic).shards;
+                shards.iter().for_each(|shard| visit_all(&shard.lock()));
+            }
+        }
+    }
+
     fn channels_of(&self, topic: Topic) -> &Channels {
         if topic == Topic::Shard { &self.shard_channels } else { &self.channels }
     }

@@ -341,9 +341,10 @@ fn keys_of(entry: &Entry, args: &[Bytes]) -> Result<SmallVec<[(usize, Access); 4
     let positions = key_positions(entry.command, args).map_err(|_| ())?;
     let needed = |(nth, at): (usize, &usize)| {
         let flags = key_flags_of_line(entry.command, nth, args).unwrap_or(KeyFlags(0));
-        (*at, Access::needed(flags))
+        // What only routes like a key (a shard channel) is none.
+        (flags.0 & KeyFlags::NOT_KEY.0 == 0).then(|| (*at, Access::needed(flags)))
     };
-    Ok(positions.iter().enumerate().map(needed).collect())
+    Ok(positions.iter().enumerate().filter_map(needed).collect())
 }
 
 /// A set of commands, and the rules that made it.

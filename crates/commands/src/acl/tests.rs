@@ -211,6 +211,10 @@ fn channels() {
     assert!(some.may_subscribe_pattern(b"news.*") && !some.may_subscribe_pattern(b"news.a*"));
     assert!(user("allchannels").may_subscribe_pattern(b"*"));
     assert!(user("(&x)").may_subscribe(b"x"));
+    let shards = user("+@all resetchannels &c ~k");
+    assert_eq!(dryrun(&shards, "SPUBLISH c x"), "OK");
+    assert!(dryrun(&shards, "SPUBLISH k x").contains("'k' channel"));
+    assert!(dryrun(&shards, "PSUBSCRIBE c *").contains("'*' channel"));
     let more = user("resetchannels &news.* &*.log &x");
     assert!(more.keeps_channels_of(&some) && !some.keeps_channels_of(&more));
     assert!(user("allchannels").keeps_channels_of(&some));

@@ -69,6 +69,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("RENAME",      exactly(3),  NONE,            RENAME_KEYS,   rename),
     write("RENAMENX",    exactly(3),  FAST,            RENAMENX_KEYS, renamenx),
     write("RESTORE",     at_least(4), DENYOOM.and(DANGEROUS), OW_UPDATE, restore),
+    // As redis-cli sends it when it moves slots.
+    write("RESTORE-ASKING", at_least(4), DENYOOM.and(DANGEROUS).and(Flags::ASKING), OW_UPDATE, restore),
     read ("SCAN",        at_least(2), NONE,            Keys::Table(Gather::Cursor), scan),
     read ("TOUCH",       at_least(2), FAST,            ALL_RO,        exists),
     read ("TTL",         exactly(2),  FAST,            RO_ACCESS,     ttl),

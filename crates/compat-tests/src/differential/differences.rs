@@ -244,6 +244,9 @@ fn more_consumers(exchange: &Exchange<'_>) -> bool {
 
 /// Commands that answer scores.
 const SCORED: &[&str] = &[
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
     "ZADD",
     "ZDIFF",
     "ZINCRBY",

@@ -1,5 +1,6 @@
 //! ACL: users and their rules, and the file they are kept in.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +15,9 @@ use wire::resp::Reply;
 
 use super::{help, text, word};
 use crate::Shared;
+use crate::clients::Client;
 use crate::connection::Connection;
+use crate::pubsub::Topic;
 use crate::users::{self, Account, Changed, Context, Denial, LogEntry};
 
 /// Entries that ACL LOG answers if it is not told how many.
@@ -195,13 +198,35 @@ fn setuser(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, Command
     Ok(Reply::OK)
 }
 
-/// A user's channels may have become fewer: subscriptions to those that are gone end, with their
-/// connections, as in Redis.
+/// A user's channels may have become fewer: connections that subscribe to one that is gone are closed, as
+/// in Redis; this one after its reply.
 fn channels_changed(connection: &mut Connection, changed: &Changed) {
-    if changed.after.keeps_channels_of(&changed.before) {
+    let (user, shared) = (&changed.after, connection.shared.clone());
+    let account = shared.users.get(user.name());
+    let Some(account) = account.filter(|_| !user.keeps_channels_of(&changed.before)) else {
         return;
+    };
+    let mut closed: BTreeMap<u64, Arc<Client>> = BTreeMap::new();
+    for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
+        shared.hub().pubsub.each(topic, |name, client| {
+            let allowed = match topic {
+                Topic::Pattern => user.may_subscribe_pattern(name),
+                Topic::Channel | Topic::Shard => user.may_subscribe(name),
+            };
+            if !allowed && Arc::ptr_eq(&client.account(), &account) {
+                closed.insert(client.id, client.clone());
+            }
+        });
     }
-    tracing::debug!(conn = connection.session.client.id, "a user may use fewer channels");
+    let me = connection.session.client.id;
+    for (id, client) in closed {
+        if id == me {
+            connection.session.closing = true;
+            client.closing.store(true, Relaxed);
+        } else {
+            client.kill();
+        }
+    }
 }
 
 fn log(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {

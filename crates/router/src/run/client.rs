@@ -87,7 +87,9 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
         }
         _ => return Err(CommandError::Syntax),
     };
-    let lines: Vec<String> = chosen.iter().map(|client| client.describe() + "\n").collect();
+    // Who was told to close is on the way out, and gone for whoever asks.
+    let chosen = chosen.iter().filter(|client| !client.is_killed());
+    let lines: Vec<String> = chosen.map(|client| client.describe() + "\n").collect();
     Ok(verbatim(lines.concat()))
 }
 

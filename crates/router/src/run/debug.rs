@@ -27,8 +27,8 @@ const HELP: &[&str] = &[
     "OBJECT <key>",
     "    Return low-level facts about the value of <key>.",
     "PROTOCOL <type>",
-    "    Return a reply of this type: string, integer, double, bignum, null, array, set, map, push,",
-    "    verbatim, true or false.",
+    "    Return a reply of this type: string, integer, double, bignum, null, array, set, map, attrib,",
+    "    push, verbatim, true or false.",
     "SET-ACTIVE-EXPIRE 1",
     "    Changes nothing: what has expired is always deleted.",
     "SLEEP <seconds>",
@@ -127,6 +127,13 @@ fn protocol(kind: &[u8], version: u8) -> Result<Reply, CommandError> {
         b"array" => Reply::Array(numbers()),
         b"set" => Reply::Set(numbers()),
         b"map" => Reply::Map((0..3).map(|n| (Reply::Integer(n), Reply::Boolean(n == 1))).collect()),
+        b"attrib" => Reply::Sequence(vec![
+            Reply::Attributes(vec![(
+                word("key-popularity"),
+                Reply::Array(vec![word("key:123"), Reply::Integer(90)]),
+            )]),
+            text("Some real reply following the attribute"),
+        ]),
         b"push" if version == 3 => Reply::Sequence(vec![
             Reply::Push(vec![word("server-cpu-usage"), Reply::Integer(42)]),
             text("Some real reply following the push reply"),

@@ -98,12 +98,12 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
             _ => return Err(CommandError::NOPROTO),
         };
     }
-    let mut name = None;
+    let (mut name, mut credentials) = (None, None);
     let mut options = args.get(2..).unwrap_or_default();
     while let [option, rest @ ..] = options {
         options = match rest {
             [user, password, rest @ ..] if option.eq_ignore_ascii_case(b"AUTH") => {
-                log_in(connection, &args[0], user, password)?;
+                credentials = Some((user, password));
                 rest
             }
             [value, rest @ ..] if option.eq_ignore_ascii_case(b"SETNAME") => {
@@ -115,6 +115,10 @@ pub(super) fn hello(connection: &mut Connection, args: &[Bytes]) -> Result<Reply
                 return Err(CommandError::HelloOption(Echo::new(option)));
             }
         };
+    }
+    // Of several, the last; and nothing else of the line if it is wrong.
+    if let Some((user, password)) = credentials {
+        log_in(connection, &args[0], user, password)?;
     }
     if !connection.session.authenticated && !connection.is_welcome() {
         return Err(CommandError::NOAUTH_HELLO);

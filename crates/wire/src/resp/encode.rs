@@ -32,10 +32,9 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
             }
             pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
         }
-        Reply::Keyed(pairs) if resp3 => {
-            header(b'%', pairs.len(), out);
-            pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
-        }
+        Reply::Attributes(pairs) if resp3 => map(b'|', pairs, version, out),
+        Reply::Attributes(_) => {}
+        Reply::Keyed(pairs) if resp3 => map(b'%', pairs, version, out),
         Reply::Keyed(pairs) => {
             header(b'*', pairs.len(), out);
             for (key, value) in pairs {
@@ -77,6 +76,11 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
             replies.iter().for_each(|reply| encode(reply, version, out));
         }
     }
+}
+
+fn map(kind: u8, pairs: &[(Reply, Reply)], version: RespVersion, out: &mut ReplyBuffer) {
+    header(kind, pairs.len(), out);
+    pairs.iter().for_each(|(key, value)| pair(key, value, version, out));
 }
 
 fn pair(key: &Reply, value: &Reply, version: RespVersion, out: &mut ReplyBuffer) {

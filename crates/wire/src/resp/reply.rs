@@ -47,6 +47,8 @@ pub enum Reply {
         /// The text.
         text: Bytes,
     },
+    /// `|n` in RESP3, nothing in RESP2: attributes of the reply behind it in a [`Reply::Sequence`].
+    Attributes(Vec<(Reply, Reply)>),
     /// Several replies written one after another: what RESP sends where a command answers more
     /// than once (SUBSCRIBE), or nothing at all (CLIENT REPLY).
     Sequence(Vec<Reply>),
@@ -67,7 +69,10 @@ impl Reply {
             | Reply::Set(items)
             | Reply::Push(items)
             | Reply::Sequence(items) => sum(items),
-            Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => {
+            Reply::Map(pairs)
+            | Reply::Pairs(pairs)
+            | Reply::Keyed(pairs)
+            | Reply::Attributes(pairs) => {
                 pairs.iter().map(|(k, v)| k.text_bytes() + v.text_bytes()).sum()
             }
             Reply::Simple(_)
