@@ -98,11 +98,17 @@ pub(crate) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Valu
         }
         Reply::Verbatim { text, .. } => string(text)?,
         // A command that answers several times, or not at all, is none of a script's.
-        Reply::Sequence(replies) => match replies.first() {
+        Reply::Sequence(replies) => match replies.iter().find(|reply| !is_attributes(reply)) {
             Some(first) => to_lua(lua, first, resp3)?,
             None => Value::Nil,
         },
+        // Scripts are not told of attributes.
+        Reply::Attributes(_) => Value::Nil,
     })
+}
+
+fn is_attributes(reply: &Reply) -> bool {
+    matches!(reply, Reply::Attributes(_))
 }
 
 fn array(lua: &Lua, items: &[Reply], resp3: bool) -> mlua::Result<Value> {
