@@ -158,6 +158,7 @@ impl Liveness {
         for peer in self.peers.values_mut() {
             if let Some((life, _)) = peer.heard
                 && peer.given.as_ref().is_some_and(|given| given.support.withdraw(now))
+                && !mutant!(WithdrawnReturns)
             {
                 peer.given = None;
                 self.supports.forget_given(life);
@@ -205,7 +206,7 @@ impl Liveness {
             if let Some((count, covered)) = beat.supports {
                 self.take_support(from, Epoch { supporter: beat.life, count }, covered, now);
             }
-            if is_fresh || mutant!(DeafSupported) {
+            if is_fresh {
                 news |= self.give_support(from, &beat, now);
             }
         }
@@ -282,7 +283,7 @@ impl Liveness {
         let until = now.after(self.options.lease);
         let Some(peer) = self.peers.get_mut(&from) else { return false };
         if let Some(given) = &mut peer.given
-            && !given.support.withdraw(now)
+            && (!given.support.withdraw(now) || mutant!(WithdrawnReturns))
             && given.support.extend(until)
         {
             given.covered = beat.sent;

@@ -53,7 +53,6 @@ mutants! {
     WithdrawnEarly: "support is withdrawn before its time",
     WithdrawnReturns: "support that was withdrawn is extended",
     LifeReturns: "a node that starts again has the life it had",
-    DeafSupported: "a node that hears nobody is supported",
     LearnAnyBallot: "a follower takes what it accepted in any ballot for chosen",
     MarkAnnounced: "the chosen mark covers what is not known to be chosen",
     EvictNotDurable: "entries leave memory before they are durable",

@@ -52,6 +52,7 @@ pub(crate) enum Event {
     Join { node: usize },
     SlowLeader,
     Betray,
+    Usurp { leader: usize, node: usize },
     Relapse { leader: usize, heard_by: usize },
     Propose,
     Burst { node: usize },
@@ -246,7 +247,8 @@ impl<'a> Cluster<'a> {
             }
             Event::SlowLeader => self.slow_leader(),
             Event::Betray => self.betray()?,
-            Event::Relapse { .. } if self.calm => {}
+            Event::Relapse { .. } | Event::Usurp { .. } if self.calm => {}
+            Event::Usurp { leader, node } => self.usurp(leader, node, false),
             Event::Relapse { leader, heard_by } => self.relapse(leader, heard_by),
             Event::Propose => self.work()?,
             Event::Burst { node } => {

@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     /// The leader is cut off, all others start again, and one of those campaigns at once: while the
     /// old lease runs and nobody remembers it.
     Usurp { leader: usize, node: usize },
+    /// A node loses sight of the leader alone; once it supports it no more, the leader is cut off, the
+    /// others start again, and it campaigns: only those who forgot could tell it of the lease.
+    Estrange { leader: usize, node: usize },
     /// A node misses some entries, is joined again and campaigns while it catches up.
     LateLearner { node: usize, away_us: u64, learns_us: u64 },
     /// Only one node hears what the leader proposes; the leader dies while the answer is on its way,
@@ -152,14 +155,7 @@ impl Faults {
                 after_us: random.skewed(2_000, 60_000),
                 late_us: random.skewed(5_000, 500_000),
             },
-            CAMPAIGN => match leader {
-                Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
-                _ => {
-                    let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
-                    let hidden_from = leader.filter(|leader| *leader != any && random.chance(500));
-                    Fault::Campaign { node: any, lethal, hidden_from }
-                }
-            },
+            CAMPAIGN => campaign(nodes, (leader, any), random),
             _ => unreachable!("there are no more kinds"),
         })
     }
@@ -168,4 +164,18 @@ impl Faults {
 fn swizzle(nodes: usize, random: &mut Random) -> Fault {
     let set = random.between(1, (1 << nodes) - 1);
     Fault::Swizzle { set, step_us: random.skewed(1_000, 800_000) }
+}
+
+fn campaign(nodes: usize, (leader, any): (Option<usize>, usize), random: &mut Random) -> Fault {
+    match leader {
+        Some(leader) if random.chance(300) => Fault::Usurp { leader, node: any },
+        Some(leader) if leader != any && random.chance(300) => {
+            Fault::Estrange { leader, node: any }
+        }
+        _ => {
+            let lethal = if random.chance(500) { random.below(1 << nodes) } else { 0 };
+            let hidden_from = leader.filter(|leader| *leader != any && random.chance(500));
+            Fault::Campaign { node: any, lethal, hidden_from }
+        }
+    }
 }

@@ -6,6 +6,9 @@ use crate::faults::Fault;
 use crate::host::Host;
 use paxos::Index;
 
+/// A node that has not heard its leader for so long supports it no more.
+const ESTRANGED_US: u64 = 1_400_000;
+
 /// A fault that lasts: the others have to go on in spite of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Gray {
@@ -49,14 +52,13 @@ impl Cluster<'_> {
             Fault::Campaign { node, lethal, hidden_from } => {
                 self.disturb(node, lethal, hidden_from);
             }
-            Fault::Usurp { leader, node } => {
-                self.network.split(1 << leader);
-                for other in (0..nodes).filter(|other| *other != leader) {
-                    self.crash(other, 1_000);
-                }
-                self.after(2_000, Event::Campaign { node });
-            }
+            Fault::Usurp { leader, node } => self.usurp(leader, node, true),
             Fault::Wipe { node } => self.wipe(node),
+            Fault::Estrange { leader, node } => {
+                self.network.cut(leader, node);
+                self.network.cut(node, leader);
+                self.after(ESTRANGED_US, Event::Usurp { leader, node });
+            }
             Fault::Transfer { leader, to } => {
                 let id = self.members[to];
                 self.step(leader, |replica, now| {
@@ -101,6 +103,17 @@ impl Cluster<'_> {
             Fault::Swizzle { set, step_us } => self.swizzle(set, step_us),
         }
         Ok(())
+    }
+
+    /// The leader is cut off and the others start again, `node` too or not, which campaigns then.
+    pub(crate) fn usurp(&mut self, leader: usize, node: usize, forgets: bool) {
+        self.network.split(1 << leader);
+        for other in (0..self.hosts.len()).filter(|other| *other != leader) {
+            if other != node || forgets {
+                self.crash(other, 1_000);
+            }
+        }
+        self.after(2_000, Event::Campaign { node });
     }
 
     /// A node campaigns against a leader that may not hear of it.
@@ -280,6 +293,8 @@ impl Cluster<'_> {
         let node = self.random.below(self.hosts.len() as u64) as usize;
         if node != leader {
             self.lost = 1 << leader;
+            // It has to forget whom it backs.
+            self.crash(node, 1);
             let delay = self.random.skewed(500, 20_000);
             self.after(delay, Event::Campaign { node });
             for other in (0..self.hosts.len()).filter(|other| *other != leader && *other != node) {

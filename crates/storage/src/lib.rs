@@ -3,6 +3,7 @@
 //! ```text
 //! node      opens the folder, recovers, starts the threads; evaluates calls
 //!  driver   log thread (group commit), clock thread, flush thread; frames in and out
+//!  pulse    heartbeats between nodes, on which the leases of all partitions rest
 //!  core     one replica's state: consensus, rows in memory, open batch, gates; no I/O, no clock
 //!   view    what commands see: memory over fjall
 //!   resident   a leader's rows in memory, memtable and row cache in one
