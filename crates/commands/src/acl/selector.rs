@@ -230,6 +230,11 @@ impl Selector {
         if !entry.command.flags.has(Flags::NO_AUTH) && !self.commands.has(entry, args) {
             return Err(Denied { reason: Reason::Command, at: 0 });
         }
+        // The commands that a script runs are not checked one by one yet, so that scripts are for those
+        // who may run every command on every key.
+        if is_script(entry.command.name) && !(self.commands.is_unchecked && self.all_keys) {
+            return Err(Denied { reason: Reason::Command, at: 0 });
+        }
         if !self.all_keys {
             let found = keys.get_or_insert_with(|| keys_of(entry, args));
             let Ok(found) = found else { return Err(Denied { reason: Reason::Key, at: 0 }) };
@@ -312,6 +317,10 @@ impl Selector {
         let rules = self.commands.rules.iter().map(String::as_str);
         std::iter::once(first).chain(rules).collect::<Vec<_>>().join(" ")
     }
+}
+
+fn is_script(name: &str) -> bool {
+    matches!(name, "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
 }
 
 /// The letters before the pattern of a `%` rule, and the pattern.
