@@ -80,7 +80,8 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
     let flags = entry.command.flags;
     let family = family_category(entry.command, entry);
     let of_flags = [
-        ("write", flags.has(Flags::WRITE)),
+        // SWAPDB changes nothing here; a rule about writes means it all the same.
+        ("write", flags.has(Flags::WRITE) || entry.command.name == "SWAPDB"),
         // A script that only reads may read anything.
         ("read", flags.has(Flags::READONLY) && family != Some("scripting")),
         ("pubsub", flags.has(Flags::PUBSUB)),
