@@ -115,7 +115,8 @@ impl Session {
     }
 
     /// Takes effects over, as the leader does.
-    pub fn apply(&mut self, effects: Effects) {
+    pub fn apply(&mut self, mut effects: Effects) {
+        self.noted.append(&mut effects.notices);
         for write in effects.writes.iter().filter(|write| write.value.is_some()) {
             if let Some(due) = rows::ttl_due_ms(&write.row) {
                 self.expiry.add(due);
