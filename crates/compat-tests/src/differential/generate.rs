@@ -201,7 +201,8 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "CLIENT CACHING (yes|no|x)"),
     (1, "CLIENT TRACKINGINFO"),
     // Publishing. (Nobody subscribes: where a connection's own message stands is not as in 7.0.)
-    (2, "(PUBLISH|SPUBLISH) <name> <val>"),
+    (1, "PUBLISH <name> <val>"),
+    (1, "SPUBLISH <name> <val>"),
     (1, "PUBSUB (CHANNELS|CHANNELS <pattern>|NUMSUB|NUMSUB <name>+|NUMPAT|SHARDCHANNELS|SHARDNUMSUB <name>|CHANNELS a b|NUMPAT x|nosuch)"),
     (1, "(UNSUBSCRIBE|PUNSUBSCRIBE|SUNSUBSCRIBE) [<name>+]"),
     (1, "CLIENT NO-EVICT (on|off|x)"),
