@@ -324,9 +324,9 @@ impl Client {
         }
     }
 
-    /// Whether the connection has ended.
+    /// Whether the connection has ended, or is told to: nothing is sent to it any more.
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Relaxed)
+        self.gone.load(Relaxed) || self.is_killed()
     }
 
     /// Whether it subscribes to anything.

@@ -111,6 +111,11 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["COMMAND"], same: |e| e.command.len() == 1 && same_shape(e), why: "as the next row" },
     Difference { on: &["COMMAND COUNT", "COMMAND LIST", "COMMAND INFO", "COMMAND DOCS"], same: same_shape,
         why: "Evenkeel has fewer commands and some of its own; command_table.rs compares the rows" },
+    Difference { on: &["SORT", "SORT_RO"], same: sorted_to_a_nul,
+        why: "ALPHA compares with strcoll, to which a text ends at its first NUL: what differs behind it comes in any order" },
+    Difference { on: &["BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"],
+        same: |e| e.reference.value.error_text() == "ERR timeout is negative" && e.target.value.error_text() == "ERR timeout is out of range",
+        why: "since 7.2 a timeout that is too long is told as such" },
     Difference { on: &["CONFIG GET"], same: config_get,
         why: "settings of an engine that Evenkeel does not have; those both have keep their names" },
     Difference { on: &["DUMP"], same: |e| both(e, |v| v.text().is_some()),
@@ -528,6 +533,17 @@ fn both_helps(exchange: &Exchange<'_>) -> bool {
             !lines.is_empty() && lines.iter().all(|line| matches!(line, Value::Simple(_)))
         })
     })
+}
+
+/// As many elements, of which some hold a NUL, sorted as texts.
+fn sorted_to_a_nul(exchange: &Exchange<'_>) -> bool {
+    let is_alpha = |word: &Vec<u8>| word.eq_ignore_ascii_case(b"ALPHA");
+    let holds_nul = |value: &Value| matches!(value, Value::Bulk(text) if text.contains(&0));
+    let items = [exchange.reference, exchange.target].map(|reply| reply.value.items());
+    let [Some(reference), Some(target)] = items else { return false };
+    exchange.command.iter().any(is_alpha)
+        && reference.len() == target.len()
+        && reference.iter().chain(target).any(holds_nul)
 }
 
 /// Settings that came with Redis 7.2.

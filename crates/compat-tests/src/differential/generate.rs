@@ -204,7 +204,10 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "PUBLISH <name> <val>"),
     (1, "SPUBLISH <name> <val>"),
     (1, "PUBSUB (CHANNELS|CHANNELS <pattern>|NUMSUB|NUMSUB <name>+|NUMPAT|SHARDCHANNELS|SHARDNUMSUB <name>|CHANNELS a b|NUMPAT x|nosuch)"),
-    (1, "(UNSUBSCRIBE|PUNSUBSCRIBE|SUNSUBSCRIBE) [<name>+]"),
+    // One channel at most: each has a reply of its own.
+    (1, "UNSUBSCRIBE [<name>]"),
+    (1, "PUNSUBSCRIBE [<name>]"),
+    (1, "SUNSUBSCRIBE [<name>]"),
     (1, "CLIENT NO-EVICT (on|off|x)"),
     (1, "CLIENT NO-TOUCH (on|off|x)"),
     (1, "CLIENT HELP"),
