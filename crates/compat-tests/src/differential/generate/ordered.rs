@@ -4,11 +4,11 @@
 #[rustfmt::skip]
 pub(super) const TEMPLATES: &[(usize, &str)] = &[
     // Lists. What waits does not wait for long, so that the sequence goes on.
-    (3, "BLMOVE <key> <key> (LEFT|RIGHT) (LEFT|RIGHT|x) (0.001|0.001|x|-1)"),
-    (3, "BLMPOP (0.001|0.001|x|-1) (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (LEFT|RIGHT|x) [COUNT <idx>]"),
-    (4, "BLPOP <key> [<key>] (0.001|0.001|x|-1)"),
-    (4, "BRPOP <key> [<key>] (0.001|0.001|x|-1)"),
-    (3, "BRPOPLPUSH <key> <key> (0.001|0.001|x|-1)"),
+    (3, "!BLMOVE <key> <key> (LEFT|RIGHT) (LEFT|RIGHT|x) (0.001|0.001|x|-1)"),
+    (3, "!BLMPOP (0.001|0.001|x|-1) (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (LEFT|RIGHT|x) [COUNT <idx>]"),
+    (4, "!BLPOP <key> [<key>] (0.001|0.001|x|-1)"),
+    (4, "!BRPOP <key> [<key>] (0.001|0.001|x|-1)"),
+    (3, "!BRPOPLPUSH <key> <key> (0.001|0.001|x|-1)"),
     (5, "LINDEX <key> <idx>"),
     (6, "LINSERT <key> (BEFORE|AFTER|x) <element> <element>"),
     (5, "LLEN <key>"),
@@ -32,9 +32,9 @@ pub(super) const TEMPLATES: &[(usize, &str)] = &[
     (2, "!SORT_RO <skey> ([ALPHA] [DESC]|BY * [DESC]|STORE <key>|x)"),
     (3, "SORT <key> ALPHA [DESC] [LIMIT <idx> <idx>] [STORE <key>]"),
     // Sorted sets.
-    (3, "BZMPOP (0.001|0.001|x|-1) (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (MIN|MAX|x) [COUNT <idx>]"),
-    (3, "BZPOPMAX <key> [<key>] (0.001|0.001|x|-1)"),
-    (3, "BZPOPMIN <key> [<key>] (0.001|0.001|x|-1)"),
+    (3, "!BZMPOP (0.001|0.001|x|-1) (1 <key>|2 <key> <key>|0 <key>|3 <key> <key>) (MIN|MAX|x) [COUNT <idx>]"),
+    (3, "!BZPOPMAX <key> [<key>] (0.001|0.001|x|-1)"),
+    (3, "!BZPOPMIN <key> [<key>] (0.001|0.001|x|-1)"),
     (20, "ZADD <key> (<score> <field>)+"),
     (8, "ZADD <key> [NX|XX] [GT|LT] [CH] [INCR] (<score> <field>)+"),
     (4, "ZADD <key> (NX|XX|GT|LT|CH|INCR) <score> <field>"),
