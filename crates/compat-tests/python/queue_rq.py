@@ -42,6 +42,10 @@ def main():
     try:
         queue = rq.Queue("default", connection=connection)
         run(queue, range(JOBS // 2))
+        # A worker of RQ survives the loss of its connection where it waits for jobs, and only there.
+        deadline = time.monotonic() + WITHIN_S
+        while connection.info("clients")["blocked_clients"] == 0:
+            assert time.monotonic() < deadline, "the worker does not wait for jobs"
         killed = connection.client_kill_filter(_type="normal", skipme=True)
         killed += connection.client_kill_filter(_type="pubsub", skipme=True)
         assert killed >= 1, killed
