@@ -331,6 +331,8 @@ fn a_lost_leader_takes_no_change_along() {
     };
     let mut judge = server.client().expect("connect");
     for _ in 0..3 {
+        let is_led = || Ok(leading_node(&mut judge).is_ok());
+        wait_until("a leader", WITHIN, is_led).expect("in time");
         let leader = leading_node(&mut judge).expect("a leader");
         assert_eq!(call(&mut judge, &format!("ADMIN FAULT STOP {leader}")), "OK");
         let before = written.load(SeqCst);
