@@ -223,7 +223,10 @@ fn steady(acknowledged: &Mutex<Vec<Instant>>) -> Result<()> {
     Ok(())
 }
 
-/// The replicas of the one partition: field by name.
+/// The partition of database 0; the system's own is led, lost and healed by itself.
+const PARTITION: u64 = 1;
+
+/// The replicas of the measured partition: field by name.
 fn replicas(control: &mut Client) -> Result<Vec<BTreeMap<String, Reply>>> {
     let Reply::Array(replicas) = control.call("ADMIN PARTITIONS")? else { bail!("no list") };
     let fields = |replica: Reply| -> BTreeMap<String, Reply> {
@@ -231,7 +234,13 @@ fn replicas(control: &mut Client) -> Result<Vec<BTreeMap<String, Reply>>> {
         let pairs = fields.chunks_exact(2).map(|pair| (text(&pair[0]), pair[1].clone()));
         pairs.collect()
     };
-    Ok(replicas.into_iter().map(fields).collect())
+    let replicas = replicas.into_iter().map(fields);
+    Ok(replicas.filter(|replica| number(replica, "partition").ok() == Some(PARTITION)).collect())
+}
+
+/// How many replicas have this in a field.
+fn count(replicas: &[BTreeMap<String, Reply>], name: &str, value: &str) -> usize {
+    replicas.iter().filter(|replica| replica.get(name).map(text) == Some(value.into())).count()
 }
 
 fn number(replica: &BTreeMap<String, Reply>, name: &str) -> Result<u64> {
@@ -257,16 +266,18 @@ fn leader(control: &mut Client) -> Result<u64> {
 }
 
 /// Waits until all copies are there.
-fn whole(control: &mut Client, copies: u64) -> Result<()> {
+fn whole(control: &mut Client, copies: usize) -> Result<()> {
     let began = Instant::now();
     loop {
-        let info = control.info("consensus")?;
-        let of = |name: &str| info.get(name).copied().unwrap_or_default();
-        let storage = of("replicas") - of("log_replicas");
-        if storage == copies as f64 && of("leaders") == 1.0 && of("replicas_installing") == 0.0 {
+        let replicas = replicas(control)?;
+        let of = |name: &str, value: &str| count(&replicas, name, value);
+        if of("kind", "storage") == copies
+            && of("role", "leader") == 1
+            && of("installing", "yes") == 0
+        {
             return Ok(());
         }
-        ensure!(began.elapsed() < 2 * EVENT_WITHIN, "not all copies came back: {info:?}");
+        ensure!(began.elapsed() < 2 * EVENT_WITHIN, "not all copies came back: {replicas:?}");
         std::thread::sleep(POLL);
     }
 }
@@ -283,12 +294,12 @@ fn heal(stored_mb: u64) -> Result<()> {
     let mut stood_in = None;
     let rebuilt = loop {
         let info = control.info("consensus")?;
-        let of = |name: &str| info.get(name).copied().unwrap_or_default();
-        if of("log_replicas") > 0.0 {
+        let logs = count(&replicas(&mut control)?, "kind", "log");
+        if logs > 0 {
             stood_in.get_or_insert(began.elapsed());
         }
-        if stood_in.is_some() && of("log_replicas") == 0.0 && have_all(&mut control)? {
-            break (began.elapsed(), of("snapshot_bytes"));
+        if stood_in.is_some() && logs == 0 && have_all(&mut control)? {
+            break (began.elapsed(), info.get("snapshot_bytes").copied().unwrap_or_default());
         }
         ensure!(began.elapsed() < 5 * EVENT_WITHIN, "the group never healed: {info:?}");
         std::thread::sleep(POLL);
