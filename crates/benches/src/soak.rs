@@ -197,7 +197,7 @@ const UNKNOWN: &str = "unknown: ";
 fn kind_of(path: &[String]) -> String {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     let kind = match parts[..] {
-        ["CLUSTER" | "LOCK"] => "the cluster's own",
+        ["CLUSTER" | "LOCK"] | [_, "REPLICAS"] => "the cluster's own",
         [_, "log", name] if name.starts_with("wal-") && name.ends_with(".seg") => SEGMENTS,
         [_, "log", name] if name.starts_with("spare-") => "log segments to be used again",
         [_, "log", name] if name.starts_with("making-") => "log segments being made",
