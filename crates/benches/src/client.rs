@@ -45,6 +45,29 @@ impl Client {
         }
     }
 
+    /// The replies to commands that are sent together.
+    pub fn ask_all(&mut self, lines: &[String]) -> Result<Vec<Reply>> {
+        let mut bytes = BytesMut::new();
+        for line in lines {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            encode(&words, &mut bytes);
+        }
+        self.stream.write_all(&bytes)?;
+        let (mut replies, mut chunk) = (Vec::with_capacity(lines.len()), [0; READ_BYTES]);
+        while replies.len() < lines.len() {
+            while let Some(reply) = ReplyDecoder::new(RespVersion::Resp2).decode(&mut self.buffer)?
+            {
+                replies.push(reply);
+            }
+            if replies.len() < lines.len() {
+                let count = self.stream.read(&mut chunk)?;
+                ensure!(count > 0, "the server closed the connection");
+                self.buffer.extend_from_slice(&chunk[..count]);
+            }
+        }
+        Ok(replies)
+    }
+
     /// A command's reply; an error reply is an error.
     pub fn call(&mut self, line: &str) -> Result<Reply> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();

@@ -12,6 +12,7 @@
 //! | ycsb | How do latencies grow with the load, up to and beyond what the server can do? |
 //! | scaling | Does the cost of a command grow with what is asked for, or with what is stored? |
 //! | failover | For how long can nobody write when a node is lost, stands still or hands over, and how soon does a group have its full quorum again? |
+//! | idle-groups | What do thousands of groups cost that have nothing to do, and how soon does each have a leader again when a node is lost or comes back? |
 //! | soak | Does anything grow that should not, or get slower, under full load for a long time? |
 
 pub mod chart;
@@ -19,6 +20,7 @@ pub mod client;
 pub mod cold_cache;
 pub mod driver;
 pub mod failover;
+pub mod idle_groups;
 pub mod keys;
 pub mod load;
 pub mod process;

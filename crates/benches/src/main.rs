@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use benches::{cold_cache, failover, load, scaling, side_by_side, soak, ycsb};
+use benches::{cold_cache, failover, idle_groups, load, scaling, side_by_side, soak, ycsb};
 
 const USAGE: &str = "\
 side-by-side                  Evenkeel beside Redis, by redis-benchmark: about ten minutes
@@ -26,6 +26,8 @@ scaling                       time of a command against the size of a collection
     --replicas N --queued N   copies (3), elements through the queue (10000000)
 failover                      gaps in writes when nodes are lost, and healing: ten minutes
     --events N                events of each kind (30)
+idle-groups                   what groups cost that have nothing to do, and losing a node: 2 minutes
+    --groups N --seconds N    how many (10000), how long they are watched (30)
 soak                          full load for a long time: memory, descriptors, latency, files
     --minutes N --replicas N  how long (10), copies (3)
 
@@ -84,6 +86,7 @@ fn main() -> Result<()> {
         "ycsb" => run_ycsb(&mut options),
         "scaling" => run_scaling(&mut options),
         "failover" => run_failover(&mut options),
+        "idle-groups" => run_idle_groups(&mut options),
         "soak" => run_soak(&mut options),
         _ => bail!("unknown bench {name:?}\n{USAGE}"),
     }
@@ -151,6 +154,18 @@ fn run_failover(options: &mut Options) -> Result<()> {
     let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
     options.set("events", &mut plan.events)?;
     ensure!(plan.events > 0, "--events 0 measures nothing");
+    options.end()?;
+    run(&plan)
+}
+
+fn run_idle_groups(options: &mut Options) -> Result<()> {
+    use idle_groups::{Plan, run};
+    let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
+    let mut seconds = plan.watched.as_secs_f64();
+    options.set("groups", &mut plan.groups)?;
+    options.set("seconds", &mut seconds)?;
+    ensure!(plan.groups > 0 && seconds >= 0.1, "that measures nothing");
+    plan.watched = Duration::try_from_secs_f64(seconds).context("--seconds")?;
     options.end()?;
     run(&plan)
 }

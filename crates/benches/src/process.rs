@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// A tick of /proc/PID/stat: USER_HZ is 100 on every Linux.
+const TICK_MS: u64 = 10;
+
 const POLL: Duration = Duration::from_millis(20);
 
 /// Resident memory of a process, in bytes.
@@ -17,6 +20,16 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
     Ok(kib.context("no VmRSS")? * 1024)
+}
+
+/// Processor time that a process has used, in user and system mode together.
+pub fn processor_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name in brackets, which may hold anything: state is field 3, utime 14, stime 15.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+    let (user, system) = ticks(12).zip(ticks(13)).context("no times in stat")?;
+    Ok(Duration::from_millis((user + system) * TICK_MS))
 }
 
 /// Open descriptors of a process.
@@ -113,6 +126,10 @@ mod tests {
     fn this_process_is_measured() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).unwrap() > 1 << 20);
+        let (used, began) = (processor_time(pid).unwrap(), Instant::now());
+        while processor_time(pid).unwrap() == used {
+            assert!(began.elapsed() < Duration::from_secs(10), "this loop takes no time");
+        }
         let before = descriptors(pid).unwrap();
         let file = tempfile::tempfile().unwrap();
         assert!(descriptors(pid).unwrap() > before);

@@ -26,6 +26,8 @@ pub enum Seat {
     EvenkeelWithin(u8, u32),
     /// Three replicas on so many storage nodes, with faults to inject and one table.
     EvenkeelNodes(u8),
+    /// Three replicas of so many tables, each a group of its own, with faults to inject.
+    EvenkeelGroups(u32),
     /// Redis that keeps nothing.
     RedisMemory,
     /// Redis that syncs its append-only file before each reply.
@@ -40,6 +42,7 @@ impl Seat {
                 format!("Evenkeel ×{replicas}")
             }
             Seat::EvenkeelNodes(nodes) => format!("Evenkeel on {nodes} nodes"),
+            Seat::EvenkeelGroups(groups) => format!("Evenkeel with {groups} groups"),
             Seat::RedisMemory => "Redis".to_owned(),
             Seat::RedisSynced => "Redis, fsync always".to_owned(),
         }
@@ -52,6 +55,9 @@ impl Seat {
                 evenkeel_binary()?,
                 &["--enable-faults", "--databases", "1", "--loglevel", "error"],
             ),
+            Seat::EvenkeelGroups(_) => {
+                (evenkeel_binary()?, &["--enable-faults", "--loglevel", "error"])
+            }
             Seat::RedisMemory => ("redis-server".into(), &["--save", "", "--appendonly", "no"]),
             Seat::RedisSynced => (
                 "redis-server".into(),
@@ -65,6 +71,9 @@ impl Seat {
         }
         if let Seat::EvenkeelNodes(nodes) = self {
             command.args(["--nodes", &nodes.to_string()]);
+        }
+        if let Seat::EvenkeelGroups(groups) = self {
+            command.args(["--databases", &groups.to_string()]);
         }
         if let Seat::EvenkeelWithin(_, memory_mb) = self {
             command.arg(format!("--memory={memory_mb}mb"));

@@ -28,9 +28,12 @@ impl Index {
 pub struct Instant(pub u64);
 
 /// No host's clock shows this.
-pub(crate) const NEVER: Instant = Instant(u64::MAX);
+pub(crate) const NEVER: Instant = Instant::NEVER;
 
 impl Instant {
+    /// No host's clock shows this: the deadline of who has nothing to do.
+    pub const NEVER: Instant = Instant(u64::MAX);
+
     /// The time `duration` later.
     pub const fn after(self, duration: Duration) -> Instant {
         Instant(self.0.saturating_add(duration.as_micros() as u64))

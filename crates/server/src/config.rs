@@ -8,6 +8,9 @@ use crate::memory::{self, MEMORY_BYTES_MIN};
 /// Storage nodes of one process at most: MemDS nodes and the router have numbers above.
 const NODES_MAX: u32 = 99;
 
+/// Tables that SELECT may know: each is a partition of its own on every node.
+const DATABASES_MAX: u32 = 16_384;
+
 /// Every option: name, what its value is, and what it means. `--help` prints this table.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("port", "NUMBER", "port for clients (default 6379)"),
@@ -185,7 +188,7 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         "rebuild-after-ms" => config.rebuild_after = millis(name, &value)?,
         "log-bytes" => config.log_bytes = bytes(name, &value)?,
         "snapshot-rate" => config.snapshot_rate = bytes(name, &value)?,
-        "databases" => config.databases = number(name, &value, 1, 4_096)? as u32,
+        "databases" => config.databases = number(name, &value, 1, u64::from(DATABASES_MAX))? as u32,
         "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
         "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
         "memory" => {

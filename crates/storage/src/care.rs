@@ -14,7 +14,8 @@
 //! never their number, but for what an operator orders. A spare node is in a zone that no member is in,
 //! if there is one.
 //!
-//! Only the clock thread acts here; what messages say is noted down. No message is sent, and no core
+//! Only the clock thread acts here; what messages say is noted down, and the replica is woken
+//! ([`crate::agenda`]). No message is sent, and no core
 //! entered, with the care of a partition locked: whoever answers may come back on the same thread.
 
 use std::sync::Arc;
@@ -147,7 +148,7 @@ struct MemberView {
 impl View {
     /// `None` if this replica does not lead with a lease.
     fn of(shared: &Shared, partition: &Partition, now: paxos::Instant) -> Option<View> {
-        let core = partition.core.lock();
+        let core = partition.look();
         if !core.serves(now) {
             return None;
         }
@@ -218,6 +219,8 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
     }
     care.order = Some(order);
     care.next_look = None;
+    drop(care);
+    partition.wake();
     Ok(told)
 }
 
@@ -268,10 +271,13 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
             } else {
                 care.gone = Some(identity);
             }
+            drop(care);
+            partition.wake();
         }
         Message::Hosted(identity) => {
             if let Ok(partition) = find(shared, id) {
                 partition.care.lock().hosted = Some(identity);
+                partition.wake();
             }
         }
         Message::MayDrop(identity) if may_go(shared, id, identity) => {
@@ -316,6 +322,10 @@ pub(crate) fn look_around(shared: &Shared) {
             shared.tell(*node, PartitionId(0), &Message::Ping);
         }
     }
+    if shared.peers.has_changed(shared.options.heal_after, shared.clock.monotonic()) {
+        // Groups may have a member to replace, or a node to do it with.
+        shared.all_partitions().iter().for_each(Partition::wake);
+    }
     if shared.lsm.is_damaged() {
         look_after_damage(shared);
     }
@@ -334,7 +344,7 @@ fn look_after_damage(shared: &Shared) {
             care.next_ask = Some(Instant::now() + MAY_DROP_EVERY);
         }
         let (serves, leader) = {
-            let core = partition.core.lock();
+            let core = partition.look();
             (core.serves(now), core.replica.status().leader)
         };
         if serves {
@@ -357,13 +367,21 @@ fn look_after_damage(shared: &Shared) {
     }
 }
 
-/// What concerns one replica.
-pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) {
+/// What concerns one replica. Returns in how long it is to be looked after again; `None` if there is
+/// nothing to do before something happens to it, or to the nodes around.
+pub(crate) fn look_after(
+    shared: &Shared,
+    partition: &Arc<Partition>,
+    now: Now,
+) -> Option<Duration> {
     let order = {
         let mut care = partition.care.lock();
         let instant = Instant::now();
-        if partition.is_log() || care.next_look.is_some_and(|at| at > instant) {
-            return;
+        if partition.is_log() {
+            return None;
+        }
+        if let Some(rest) = care.next_look.and_then(|at| at.checked_duration_since(instant)) {
+            return Some(rest);
         }
         care.next_look = Some(instant + LOOK_EVERY);
         care.order.take()
@@ -372,11 +390,13 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
         if let Some(order) = order {
             order.end(Err("leadership has moved".into()));
         }
-        return;
+        return None;
     };
-    bound_log(shared, partition);
+    let unheld = bound_log(shared, partition);
     let order = order.or_else(|| heal(shared, partition, &view));
-    let Some(order) = order else { return };
+    let Some(order) = order else {
+        return unheld.into_iter().chain(stands_in(shared, partition)).min();
+    };
     let next = go_on(shared, partition, &view, order);
     let mut care = partition.care.lock();
     match next {
@@ -384,26 +404,40 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
             // Each look is a step; most have nothing to wait for.
             care.next_look = None;
             care.order = Some(order);
+            Some(Duration::ZERO)
         }
         Next::Done(order, outcome) => {
+            let mut rest = LOOK_EVERY;
             if let Err(error) = &outcome {
                 let (node, partition) = (shared.id.0, partition.id.0);
                 tracing::info!(node, partition, error, "members were not changed");
-                care.next_look = Some(Instant::now() + REST);
+                rest = REST;
+                care.next_look = Some(Instant::now() + rest);
             }
             drop(care);
             order.end(outcome);
+            Some(rest)
         }
     }
 }
 
-fn bound_log(shared: &Shared, partition: &Partition) {
+/// Returns in how long somebody ceases to need the log, if anybody does.
+fn bound_log(shared: &Shared, partition: &Partition) -> Option<Duration> {
+    let now = Instant::now();
     let held = {
         let mut care = partition.care.lock();
-        care.held.take_if(|(_, until)| *until < Instant::now());
-        care.held.map(|(index, _)| index)
+        care.held.take_if(|(_, until)| *until < now);
+        care.held
     };
-    partition.core.lock().bound_log(shared.options.log_bytes, held);
+    let index = held.map(|(index, _)| index);
+    partition.look().bound_log(shared.options.log_bytes, index);
+    held.map(|(_, until)| until.saturating_duration_since(now))
+}
+
+/// In how long a storage replica is to be built in place of a log replica that stands in for one.
+fn stands_in(shared: &Shared, partition: &Partition) -> Option<Duration> {
+    let since = partition.care.lock().stood_in?;
+    Some(shared.options.rebuild_after.saturating_sub(since.elapsed()))
 }
 
 /// Takes the next step of a change.

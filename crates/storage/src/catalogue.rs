@@ -119,6 +119,19 @@ impl Catalogue {
         self.write()
     }
 
+    /// Writes down storage replicas of partitions of which nothing is held yet: all at once, as a node may
+    /// begin with thousands. Durable when it returns.
+    pub(crate) fn begin(
+        &mut self,
+        replicas: impl Iterator<Item = (PartitionId, PlacementRange, Held)>,
+    ) -> Result<(), CatalogueError> {
+        for (partition, range, held) in replicas {
+            let holding = Holding { storage: Some(held), ..Holding::new(range) };
+            self.holdings.insert(partition, holding);
+        }
+        self.write()
+    }
+
     /// Crosses out a replica. Durable when it returns.
     pub(crate) fn retire(
         &mut self,

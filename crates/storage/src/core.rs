@@ -8,6 +8,7 @@
 //! gates of the replies that wait for its index.
 
 mod blocked;
+mod due;
 mod expiry;
 mod handler;
 mod limits;

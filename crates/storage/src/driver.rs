@@ -4,7 +4,7 @@
 //! connections ──evaluate──▶ open batches ──seal──▶ accepts to peers
 //!                                          └────▶ log thread: append, sync ▶ persisted
 //! peers ──frames──▶ cores ──records──▶ log thread      ▶ accepted, chosen, applied ▶ the next seal
-//! clock thread: ticks, expiry, eviction                 flush thread: backlogs into fjall
+//! clock thread (`clock`): ticks, expiry, eviction        flush thread: backlogs into fjall
 //! ```
 //!
 //! One log thread per node is the group commit: while it syncs, everything that arrives for any
@@ -22,12 +22,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Listener;
 use wire::peer::{Frame, Kind, Transport};
 use wire::service::Route;
 
+use crate::agenda::Agenda;
 use crate::background;
 use crate::backlog::{self, Run};
 use crate::care;
@@ -46,18 +47,6 @@ use crate::queue::Queue;
 use crate::snapshot::give;
 use crate::wal;
 
-/// How often the clock thread looks at its partitions.
-const TICK: Duration = Duration::from_millis(20);
-/// How often a leader looks for keys whose time has come.
-const EXPIRE_INTERVAL: Duration = Duration::from_millis(20);
-/// Keys deleted by expiry in one step, under one lock.
-const EXPIRE_KEYS_MAX: usize = 256;
-/// Steps of expiry in one round of a partition.
-const EXPIRE_STEPS_MAX: usize = 16;
-/// How long eviction may go on in one round of a partition.
-const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
-/// How often a leader tells its route again to a MemDS node that may have missed it.
-const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
 /// Level-0 runs up to which reads do not suffer; from there on writers are slowed.
@@ -98,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) faults: Arc<Faults>,
     pub(crate) peers: Peers,
     pub(crate) pulse: Pulse,
+    /// What the clock thread is to look at.
+    pub(crate) agenda: Arc<Agenda>,
     pub(crate) counts: Counts,
     /// Bytes of batches whose effects are in memtables and not in fjall.
     pub(crate) memory_bytes: AtomicU64,
@@ -136,6 +127,7 @@ pub(crate) struct Counts {
     pub(crate) snapshots_given: AtomicU64,
     pub(crate) snapshots_installed: AtomicU64,
     pub(crate) snapshot_bytes: AtomicU64,
+    pub(crate) frames_sent: AtomicU64,
 }
 
 impl Shared {
@@ -155,9 +147,18 @@ impl Shared {
         partition: &Arc<Partition>,
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
     ) -> R {
+        self.step_in(partition, partition.lock(), step)
+    }
+
+    /// The same with the core locked already.
+    pub(crate) fn step_in<R>(
+        &self,
+        partition: &Arc<Partition>,
+        mut core: MutexGuard<'_, Core>,
+        step: impl FnOnce(&mut Core, &mut Actions) -> R,
+    ) -> R {
         let mut actions = Actions::default();
         let result = {
-            let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
             if core.is_handing_over() {
@@ -176,6 +177,7 @@ impl Shared {
             for news in actions.news.drain(..) {
                 self.listener.hear(partition.range.table, &news);
             }
+            drop(core);
             result
         };
         self.carry_out(partition, actions);
@@ -240,13 +242,19 @@ impl Shared {
         body.put_u32(partition.identity.0);
         body.put_u32(to.0);
         let frame = Frame::new(Kind::Paxos, self.id, node_of(to), body.freeze());
-        self.transport.send(node_of(to), frame.for_group(partition.id));
+        self.send_frame(frame.for_group(partition.id));
     }
 
     /// Tells a node something about a partition's replicas.
     pub(crate) fn tell(&self, to: NodeId, partition: PartitionId, message: &Message) {
         let frame = Frame::new(Kind::Replica, self.id, to, message.encode());
-        self.transport.send(to, frame.for_group(partition));
+        self.send_frame(frame.for_group(partition));
+    }
+
+    /// Sends a frame to the node it names.
+    pub(crate) fn send_frame(&self, frame: Frame) {
+        self.counts.frames_sent.fetch_add(1, Ordering::Relaxed);
+        self.transport.send(frame.to, frame);
     }
 
     /// Sends a lagging member what only the log on disk holds.
@@ -348,7 +356,7 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         self.faults.resume();
         for partition in self.all_partitions() {
-            partition.core.lock().abandon_waits();
+            partition.lock().abandon_waits();
         }
         self.keeper.wake();
         self.giver.wake();
@@ -357,12 +365,13 @@ impl Shared {
         self.work_ready.notify_all();
         drop(self.flush_due.lock());
         self.flush_ready.notify_all();
+        self.agenda.ring();
     }
 
     /// Memtables that wait for the end of their flush.
     pub(crate) fn frozen_memtables(&self) -> u64 {
         let partitions = self.partitions.read();
-        partitions.values().filter(|partition| partition.core.lock().has_frozen()).count() as u64
+        partitions.values().filter(|partition| partition.look().has_frozen()).count() as u64
     }
 
     /// All storage replicas.
@@ -453,86 +462,10 @@ fn tell_persisted(shared: &Shared, persists: Work) {
     }
 }
 
-/// The clock thread: ticks, expiry, eviction, and batches that no connection waits for.
-pub(crate) fn run_clock(shared: &Shared) {
-    let mut next_expiry = Instant::now();
-    let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
-    while !shared.is_stopping() {
-        std::thread::park_timeout(TICK);
-        shared.faults.checkpoint();
-        pulse::tell_replicas(shared);
-        let now = shared.clock.now();
-        let instant = Instant::now();
-        let expire = instant >= next_expiry;
-        let publish = instant >= next_publish;
-        care::look_around(shared);
-        for partition in shared.all_replicas() {
-            care::look_after(shared, &partition, now);
-            let discarded = shared.with(&partition, |core, actions| {
-                if core.replica.next_deadline() <= now.monotonic {
-                    core.replica.handle_tick(now.monotonic);
-                }
-                if publish && core.serves(now.monotonic) {
-                    actions.publish = Some(core.route());
-                }
-                core.end_waits(instant);
-                if core.serves(now.monotonic) {
-                    // Whom a full batch had no room for.
-                    core.serve_kept(&shared.lsm);
-                }
-                if core.may_seal() && !shared.is_stopping() {
-                    // Whoever was to seal it is gone.
-                    core.seal(now, actions);
-                }
-                core.take_discarded()
-            });
-            drop(discarded);
-            make_room(&partition);
-            if expire {
-                expire_keys(shared, &partition, now);
-            }
-        }
-        let memory = shared.memory_bytes.load(Ordering::Relaxed);
-        let level0 = shared.lsm.level0_runs() as u64;
-        let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
-        shared.pressure_us.store(pressure, Ordering::Relaxed);
-        if expire {
-            next_expiry = instant + EXPIRE_INTERVAL;
-        }
-        if publish {
-            next_publish = instant + PUBLISH_INTERVAL;
-        }
-    }
-}
-
-/// Evicts rows while their budget is exceeded, in steps that each hold the lock for a moment. The
-/// partition that writes evicts its own; those that do not give memory back here.
-fn make_room(partition: &Partition) {
-    let started = Instant::now();
-    while partition.core.lock().make_room() && started.elapsed() < EVICT_TIME_MAX {}
-}
-
-/// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
-fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: crate::core::Now) {
-    for _ in 0..EXPIRE_STEPS_MAX {
-        let more = shared.with(partition, |core, _| {
-            core.expire(now, &shared.lsm, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())
-        });
-        match more {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
-                return;
-            }
-        }
-    }
-}
-
 /// By how much replies to writes are to be held back: nothing while the memtables are within twice
 /// their budget and level 0 is short, then longer and longer. Writers that wait for replies slow
 /// down early and smoothly; nobody is stopped.
-fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
+pub(crate) fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
     let share = |value: u64, calm: u64, full: u64| {
         let over = value.saturating_sub(calm).min(full - calm);
         PRESSURE_US_MAX.saturating_mul(over) / (full - calm)
@@ -595,7 +528,7 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
 /// the log's tail. False if the node stops first.
 fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
     for (partition, frozen) in frozen {
-        while partition.core.lock().replica.flushable().0 < frozen.through {
+        while partition.look().replica.flushable().0 < frozen.through {
             if shared.is_stopping() {
                 return false;
             }

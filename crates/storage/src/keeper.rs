@@ -30,7 +30,7 @@ use crate::snapshot::row_ranges;
 use crate::snapshot::take::{TakeError, Takes};
 
 /// How often the thread looks around if nothing happens.
-const TICK: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(500);
 /// Messages of peers that wait at most; more are dropped, and sent again.
 const MESSAGES_MAX: usize = 256;
 
@@ -183,15 +183,18 @@ fn take_in(
         dead: &shared.dead,
         supports: shared.pulse.supports(),
         clock: shared.clock,
+        agenda: &shared.agenda,
         incarnation: shared.incarnation,
     };
     let replica = Arc::new(maker.new_replica((id, range), kind, held));
     let (node, partition) = (shared.id.0, id.0);
     tracing::info!(node, partition, identity = identity.0, ?kind, "replica taken in");
     match kind {
-        MemberKind::Storage => shared.partitions.write().insert(id, replica),
-        MemberKind::Log => shared.logs.write().insert(id, replica),
+        MemberKind::Storage => shared.partitions.write().insert(id, Arc::clone(&replica)),
+        MemberKind::Log => shared.logs.write().insert(id, Arc::clone(&replica)),
     };
+    // Once it can be found: the clock thread passes over what it does not find.
+    replica.wake();
     Ok(Message::Hosted(identity))
 }
 
@@ -206,7 +209,7 @@ fn drop_replica(shared: &Shared, replica: &Partition) -> Result<(), KeepError> {
     let replicas = if replica.is_log() { &shared.logs } else { &shared.partitions };
     replicas.write().remove(&replica.id);
     let dropped = {
-        let mut core = replica.core.lock();
+        let mut core = replica.look();
         (core.clear(), core.take_discarded())
     };
     shared.memory_bytes.fetch_sub(dropped.0, Ordering::Relaxed);

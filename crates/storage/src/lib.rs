@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! node      opens the folder, recovers, starts the threads; evaluates calls
-//!  driver   log thread (group commit), clock thread, flush thread; frames in and out
+//!  driver   log thread (group commit), flush thread; frames in and out
+//!  clock    clock thread; `agenda` says which replicas it has to look at
 //!  pulse    heartbeats between nodes, on which the leases of all partitions rest
 //!  core     one replica's state: consensus, rows in memory, open batch, gates; no I/O, no clock
 //!   view    what commands see: memory over fjall
@@ -21,11 +22,13 @@
 //!
 //! This crate reads clocks and files. It never imports `router`; only it names fjall.
 
+mod agenda;
 mod background;
 mod backlog;
 mod batch;
 mod care;
 mod catalogue;
+mod clock;
 mod core;
 mod driver;
 mod faults;

@@ -138,7 +138,7 @@ impl Node {
         let opened = recover::open(id, dir, &options, assignments)?;
         let recover::Opened { clock, incarnation, damaged, pulse, .. } = opened;
         let recover::Opened { mut lsm, dead, mut writer, log, .. } = opened;
-        let recover::Opened { catalogue, replicas, forgotten, .. } = opened;
+        let recover::Opened { catalogue, replicas, forgotten, agenda, .. } = opened;
         writer.set_faults(Arc::clone(&faults));
         lsm.set_faults(Arc::clone(&faults));
         let (storage, logs) = replicas.into_iter().partition(|replica| !replica.is_log());
@@ -164,6 +164,7 @@ impl Node {
             listener: options.listener.0.clone(),
             peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
             pulse,
+            agenda,
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,
             memory_bytes: AtomicU64::new(0),
@@ -179,6 +180,7 @@ impl Node {
             flush_ready: Condvar::new(),
         });
         keeper::tidy_up(&shared);
+        shared.all_replicas().iter().for_each(Partition::wake);
         let threads = start_threads(&shared, writer, dir)?;
         Ok(Node { shared, threads })
     }
@@ -207,7 +209,7 @@ impl Node {
     pub fn is_blank(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
         found.is_some_and(|partition| {
-            partition.core.lock().replica.status().promised == paxos::Ballot::ZERO
+            partition.look().replica.status().promised == paxos::Ballot::ZERO
         })
     }
 
@@ -241,13 +243,13 @@ impl Node {
         let mut cold = ColdRows::default();
         let mut reply_bytes = 0;
         let mut left = calls;
-        let mut core = partition.core.lock();
+        let mut core = partition.lock();
         let (mut now, mut began) = (shared.clock.now(), Instant::now());
         if shared.faults.is_paused() {
             // The process stands still here, between what it knows of its lease and what it does.
             drop(core);
             shared.faults.checkpoint();
-            core = partition.core.lock();
+            core = partition.lock();
         }
         while let Some((call, others)) = left.split_first() {
             let entry = table::entry(call.command);
@@ -303,7 +305,7 @@ impl Node {
             return Answer::Busy(MEMORY_DELAY);
         }
         let mut cold = ColdRows::default();
-        let mut core = partition.core.lock();
+        let mut core = partition.lock();
         loop {
             let evaluated = work(&mut core, shared.clock.now(), (&shared.lsm, cold.may_block));
             core.serve_kept(&shared.lsm);
@@ -341,7 +343,7 @@ impl Node {
             return Box::pin(std::future::ready(GateOutcome::Unknown));
         };
         let (waiting, sealing) = {
-            let mut core = partition.core.lock();
+            let mut core = partition.lock();
             if self.shared.is_stopping() {
                 // The threads that would end the wait may be gone.
                 return Box::pin(std::future::ready(GateOutcome::Unknown));
@@ -405,6 +407,7 @@ impl Node {
             snapshots_given: shared.counts.snapshots_given.load(Ordering::Relaxed),
             snapshots_installed: shared.counts.snapshots_installed.load(Ordering::Relaxed),
             snapshot_bytes: shared.counts.snapshot_bytes.load(Ordering::Relaxed),
+            frames_sent: shared.counts.frames_sent.load(Ordering::Relaxed),
             replicas: partitions.iter().map(|partition| replica_status(partition)).collect(),
         }
     }
@@ -429,7 +432,7 @@ impl Node {
     pub fn leads(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
         let now = self.shared.clock.monotonic();
-        found.is_some_and(|partition| partition.core.lock().serves(now))
+        found.is_some_and(|partition| partition.look().serves(now))
     }
 
     /// The nodes with a storage replica of a partition that this node leads, itself left out: the one
@@ -441,20 +444,20 @@ impl Node {
     /// Whether this node hands the leadership of a partition over.
     pub fn is_handing_over(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
-        found.is_some_and(|partition| partition.core.lock().is_handing_over())
+        found.is_some_and(|partition| partition.look().is_handing_over())
     }
 
     /// Whether another node has a storage replica of a partition, as far as this node knows.
     pub fn has_storage_replica(&self, partition: PartitionId, node: NodeId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
-        found.is_some_and(|partition| partition.core.lock().route().members.contains(&node))
+        found.is_some_and(|partition| partition.look().route().members.contains(&node))
     }
 
     /// Ends the waits whose deadline has passed: for a node whose own clock stands still.
     pub fn end_waits(&self) {
         let now = Instant::now();
         for partition in self.shared.all_partitions() {
-            partition.core.lock().end_waits(now);
+            partition.look().end_waits(now);
         }
     }
 
@@ -496,10 +499,10 @@ impl Drop for Node {
 /// together they cost one round of the log instead of several. An idle server waits one turn.
 async fn gather(partition: &Partition) {
     let started = Instant::now();
-    let mut known = partition.core.lock().gathered();
+    let mut known = partition.look().gathered();
     while known.is_some() && started.elapsed() < GATHER_MAX {
         tokio::task::yield_now().await;
-        let gathered = partition.core.lock().gathered();
+        let gathered = partition.look().gathered();
         if gathered == known {
             break;
         }
@@ -521,7 +524,7 @@ impl ColdRows {
     fn fetch<'p>(
         &mut self,
         lsm: &Lsm,
-        partition: &'p Partition,
+        partition: &'p Arc<Partition>,
         (core, cold): (MutexGuard<'p, Core>, Cold),
         rows: impl Fn() -> Vec<Bytes>,
     ) -> MutexGuard<'p, Core> {
@@ -542,7 +545,7 @@ impl ColdRows {
         let fetched: Vec<_> = cold.into_iter().filter_map(read).collect();
         self.rounds += 1;
         self.may_block = self.rounds >= COLD_ROUNDS_MAX;
-        let mut core = partition.core.lock();
+        let mut core = partition.lock();
         core.fill(epoch, &fetched);
         core
     }
@@ -558,7 +561,7 @@ struct InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(partition) = self.partition.upgrade() {
-            partition.core.lock().forget_kept(self.ticket);
+            partition.look().forget_kept(self.ticket);
         }
     }
 }
@@ -610,7 +613,7 @@ fn start_threads(
     Ok(vec![
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
         spawn("pulse", Box::new(crate::pulse::run))?,
-        spawn("clock", Box::new(driver::run_clock))?,
+        spawn("clock", Box::new(crate::clock::run))?,
         spawn("flush", Box::new(driver::run_flush))?,
         spawn("keeper", Box::new(keeper::run))?,
         spawn("giver", Box::new(crate::snapshot::give::run))?,
@@ -618,7 +621,7 @@ fn start_threads(
 }
 
 fn replica_status(partition: &Partition) -> ReplicaStatus {
-    let core = partition.core.lock();
+    let core = partition.look();
     let status = core.replica.status();
     let counters = core.tip_counters();
     let (elections, leaderships) = core.elections();

@@ -1,12 +1,14 @@
 //! A partition replica on its node: the core behind its lock, and what is done about it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use wire::ids::PartitionId;
 use wire::placement::PlacementRange;
 
+use crate::agenda::{Agenda, Attention};
 use crate::care::Care;
 use crate::core::{Core, Now};
 use crate::identity::log_group;
@@ -21,7 +23,9 @@ pub(crate) struct Partition {
     pub(crate) founders: Vec<paxos::NodeId>,
     /// Its group in the node's log.
     pub(crate) log_group: u64,
-    pub(crate) core: Mutex<Core>,
+    core: Mutex<Core>,
+    pub(crate) attention: Attention,
+    agenda: Arc<Agenda>,
     pub(crate) care: Mutex<Care>,
     installing: AtomicBool,
 }
@@ -31,12 +35,44 @@ impl Partition {
         (id, range): (PartitionId, PlacementRange),
         (identity, kind): (paxos::NodeId, paxos::MemberKind),
         founders: Vec<paxos::NodeId>,
-        core: Core,
+        (core, agenda): (Core, Arc<Agenda>),
     ) -> Partition {
         let log_group = log_group(id, identity);
         let (core, care) = (Mutex::new(core), Mutex::default());
         let installing = AtomicBool::new(false);
-        Partition { id, range, identity, kind, founders, log_group, core, care, installing }
+        let attention = Attention::asleep();
+        Partition {
+            id,
+            range,
+            identity,
+            kind,
+            founders,
+            log_group,
+            core,
+            attention,
+            agenda,
+            care,
+            installing,
+        }
+    }
+
+    /// Locks the core to change something: the clock thread looks at the replica afterwards.
+    pub(crate) fn lock(self: &Arc<Self>) -> MutexGuard<'_, Core> {
+        let core = self.core.lock();
+        if self.attention.touch() {
+            self.agenda.add(Arc::downgrade(self));
+        }
+        core
+    }
+
+    /// Locks the core to look at it, or to change what makes nothing due.
+    pub(crate) fn look(&self) -> MutexGuard<'_, Core> {
+        self.core.lock()
+    }
+
+    /// Has the clock thread look at the replica, because of what was just noted in its care.
+    pub(crate) fn wake(self: &Arc<Self>) {
+        drop(self.lock());
     }
 
     /// Whether it has a log and no rows.

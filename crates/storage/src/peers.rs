@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wire::ids::NodeId;
 
 use crate::identity::NODE_MAX;
@@ -17,6 +18,8 @@ pub(crate) struct Peers {
     started: paxos::Instant,
     /// When the others are next to be told that this node is there.
     next_ping: AtomicU64,
+    /// Of each node, ascending, what [`Peers::has_changed`] last found.
+    known: Mutex<Vec<(bool, bool)>>,
 }
 
 /// How long after a start a node that was not heard yet may still be starting.
@@ -34,7 +37,7 @@ impl Peers {
         let mut nodes: Vec<_> = nodes.filter(|node| *node != me).collect();
         nodes.sort_unstable();
         let heard = (0..=NODE_MAX).map(|_| AtomicU64::new(0)).collect();
-        Peers { nodes, heard, started: now, next_ping: AtomicU64::new(0) }
+        Peers { nodes, heard, started: now, next_ping: AtomicU64::new(0), known: Mutex::default() }
     }
 
     /// All other nodes.
@@ -49,6 +52,19 @@ impl Peers {
             self.next_ping.store(now.after(PING_EVERY).0, Ordering::Relaxed);
         }
         due
+    }
+
+    /// Whether any node has become silent, or is heard again, since this was last asked.
+    pub(crate) fn has_changed(&self, longer: Duration, now: paxos::Instant) -> bool {
+        let of = |node: &NodeId| {
+            (self.is_silent(*node, longer, now), self.is_heard(*node, longer, now))
+        };
+        let mut known = self.known.lock();
+        if self.nodes.iter().map(of).eq(known.iter().copied()) {
+            return false;
+        }
+        *known = self.nodes.iter().map(of).collect();
+        true
     }
 
     /// A frame came from a node.

@@ -12,7 +12,7 @@ use wire::peer::{Frame, Kind};
 use crate::driver::Shared;
 
 /// The longest and the shortest rest of the heartbeat's thread.
-const REST_MAX: Duration = Duration::from_millis(20);
+const REST_MAX: Duration = Duration::from_millis(50);
 const REST_MIN: Duration = Duration::from_millis(1);
 
 /// See the module's text.
@@ -88,14 +88,17 @@ fn step<R>(shared: &Shared, act: impl FnOnce(&mut Liveness) -> R) -> R {
         while let Some(output) = liveness.poll_output() {
             match output {
                 LivenessOutput::Send { to, beat } => beats.push((NodeId(to.0), beat)),
-                LivenessOutput::Changed => shared.pulse.has_changed.store(true, Ordering::Release),
+                LivenessOutput::Changed => {
+                    shared.pulse.has_changed.store(true, Ordering::Release);
+                    shared.agenda.ring();
+                }
             }
         }
         result
     };
     for (to, beat) in beats {
         let body = paxos::codec::encode_beat(&beat).freeze();
-        shared.transport.send(to, Frame::new(Kind::Heartbeat, shared.id, to, body));
+        shared.send_frame(Frame::new(Kind::Heartbeat, shared.id, to, body));
     }
     result
 }

@@ -24,6 +24,7 @@ use paxos::MemberKind;
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange};
 
+use crate::agenda::Agenda;
 use crate::catalogue::{Catalogue, CatalogueError, Held, Holding};
 use crate::core::{Core, Start};
 use crate::identity::{first, log_group};
@@ -99,6 +100,7 @@ pub(crate) struct Opened {
     pub(crate) clock: Clock,
     pub(crate) incarnation: u32,
     pub(crate) pulse: Pulse,
+    pub(crate) agenda: Arc<Agenda>,
     pub(crate) replicas: Vec<Partition>,
     /// Groups in the log that no replica has any more.
     pub(crate) forgotten: Vec<u64>,
@@ -138,12 +140,14 @@ pub(crate) fn open(
     for node in options.nodes.iter().map(|(node, _)| node).chain(others) {
         pulse.add_peer(*node, clock.monotonic());
     }
+    let agenda = Arc::new(Agenda::default());
     let mut replicas = Vec::new();
     for replica in held {
         let group = recovered.groups.remove(&replica.log_group()).unwrap_or_default();
         let rows = states.remove(&replica.log_group()).unwrap_or_default();
         let supports = pulse.supports();
-        let maker = Maker { id, options, dead: &dead, supports, clock, incarnation };
+        let maker =
+            Maker { id, options, dead: &dead, supports, clock, agenda: &agenda, incarnation };
         replicas.push(maker.recover(replica, rows, group)?);
     }
     let forgotten = recovered.groups.into_keys().collect();
@@ -157,6 +161,7 @@ pub(crate) fn open(
         clock,
         incarnation,
         pulse,
+        agenda,
         replicas,
         forgotten,
         damaged,
@@ -169,15 +174,19 @@ fn begin(
     catalogue: &mut Catalogue,
     assignments: &[Assignment],
 ) -> Result<(), CatalogueError> {
-    for Assignment { partition, range, members } in assignments {
-        if !members.contains(&id) || catalogue.holdings().contains_key(partition) {
-            continue;
-        }
-        let founders = members.iter().map(|node| first(*node)).collect();
-        let held = Held { identity: first(id), founders };
-        catalogue.change(*partition, *range, |holding| holding.storage = Some(held))?;
+    let new = |assignment: &&Assignment| {
+        let is_held = catalogue.holdings().contains_key(&assignment.partition);
+        assignment.members.contains(&id) && !is_held
+    };
+    let new: Vec<_> = assignments.iter().filter(new).collect();
+    let held = |assignment: &Assignment| {
+        let founders = assignment.members.iter().map(|node| first(*node)).collect();
+        (assignment.partition, assignment.range, Held { identity: first(id), founders })
+    };
+    match new.is_empty() {
+        true => Ok(()),
+        false => catalogue.begin(new.into_iter().map(held)),
     }
-    Ok(())
 }
 
 /// A replica that is written down.
@@ -274,6 +283,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) dead: &'a Arc<DeadSet>,
     pub(crate) supports: paxos::Supports,
     pub(crate) clock: Clock,
+    pub(crate) agenda: &'a Arc<Agenda>,
     pub(crate) incarnation: u32,
 }
 
@@ -332,6 +342,7 @@ impl Maker<'_> {
             listener: self.options.listener.0.clone(),
         });
         let who = (held.identity, kind);
+        let core = (core, Arc::clone(self.agenda));
         Ok(Partition::new((partition, range), who, held.founders, core))
     }
 }

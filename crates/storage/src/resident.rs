@@ -79,7 +79,8 @@ impl RowBudget {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    fn is_exceeded(&self) -> bool {
+    /// Whether more is in use than may be.
+    pub(crate) fn is_exceeded(&self) -> bool {
         self.used_bytes() > self.max_bytes
     }
 }
@@ -248,6 +249,7 @@ pub(crate) struct Resident {
     table: [u8; 4],
     first: u64,
     shift: u32,
+    /// All of them, or none as long as there is no row: most partitions of many are empty.
     segments: Vec<Segment>,
     /// The rows of the TTL index: they are ordered by time, not by placement.
     index_rows: BTreeSet<Row>,
@@ -289,7 +291,7 @@ impl Resident {
             table: range.table.0.to_be_bytes(),
             first,
             shift: SCALE_BITS - span_bits.min(SCALE_BITS),
-            segments: (0..1 << SEGMENT_BITS).map(|_| Segment::default()).collect(),
+            segments: Vec::new(),
             index_rows: BTreeSet::new(),
             sweep: Sweep::Done,
             bytes: 0,
@@ -302,7 +304,7 @@ impl Resident {
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Row> {
         let row = if self.is_placed(key) {
             let scaled = self.scaled(key);
-            let segment = &self.segments[segment_of(scaled)];
+            let segment = self.segments.get(segment_of(scaled))?;
             match segment.buckets.get(segment.bucket_of(scaled))? {
                 Bucket::Few(few) => &few.rows[few.find(prefix_of(key), key).ok()?],
                 Bucket::Many(rows) => rows.get(key)?,
@@ -338,6 +340,9 @@ impl Resident {
         }
         let scaled = self.scaled(row.key());
         let (table, first, shift) = (self.table, self.first, self.shift);
+        if self.segments.is_empty() {
+            self.segments = (0..1 << SEGMENT_BITS).map(|_| Segment::default()).collect();
+        }
         let segment = &mut self.segments[segment_of(scaled)];
         if segment.few >= segment.buckets.len() * BUCKET_ROWS {
             segment.double(&|key| scale(table, first, shift, key));
@@ -386,6 +391,11 @@ impl Resident {
         true
     }
 
+    /// Whether rows of the TTL index are being taken out.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        matches!(self.sweep, Sweep::At(_))
+    }
+
     /// One step of the sweep. Returns whether it is done.
     fn sweep_index(&mut self, flushed: u64) -> bool {
         let Sweep::At(from) = std::mem::take(&mut self.sweep) else { return true };
@@ -419,7 +429,7 @@ impl Resident {
             leaves
         };
         let Hand { segment: at, bucket, behind } = &mut self.hand;
-        let segment = &mut self.segments[*at];
+        let Some(segment) = self.segments.get_mut(*at) else { return };
         match segment.buckets.get_mut(*bucket) {
             // Where the hand was inside a tree, the segment may have doubled since.
             None => *behind = None,
@@ -470,6 +480,9 @@ impl Resident {
         if !self.is_placed(from) {
             let range = (Bound::Included(from), Bound::Excluded(to));
             scan.rows = Some(Rows::Many(self.index_rows.range::<[u8], _>(range)));
+            return scan;
+        }
+        if self.segments.is_empty() {
             return scan;
         }
         let last = match to.starts_with(&self.table) {

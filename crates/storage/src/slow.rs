@@ -223,7 +223,7 @@ impl Held {
             pace: Pace::Slow(&self.running, &stops),
         };
         let (reply, effects) = job.run(&stage, &view, next_version);
-        let mut core = self.partition.core.lock();
+        let mut core = self.partition.lock();
         let is_held = core.is_held_by(&self.running) && !core.is_handing_over();
         let is_lost = view.is_cold() || !is_held;
         if is_lost || !core.serves(self.shared.clock.monotonic()) {
@@ -238,7 +238,7 @@ impl Held {
     }
 
     fn view(&self) -> Option<(SlowView<'_>, Version)> {
-        let core = self.partition.core.lock();
+        let core = self.partition.look();
         let next_version = core.next_version();
         let view = core.view(&self.shared.lsm, false)?;
         let slow = SlowView {
@@ -256,7 +256,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.partition.core.lock().release(&self.running);
+        self.partition.lock().release(&self.running);
         self.shared.options.scripting.ended(&self.running);
     }
 }
@@ -280,7 +280,7 @@ impl SlowView<'_> {
         may_block: bool,
         look: impl FnOnce(&PartitionView<'_>) -> Result<T, ViewError>,
     ) -> Result<T, Missing> {
-        let core = self.held.partition.core.lock();
+        let core = self.held.partition.look();
         let held = core.is_held_by(&self.held.running);
         let Some(view) = core.view(&self.held.shared.lsm, may_block).filter(|_| held) else {
             self.lost.set(true);
@@ -299,7 +299,7 @@ impl SlowView<'_> {
     fn fetch(&self, row: Bytes, epoch: u64) {
         // An error shows again once the view may block.
         if let Ok(value) = self.held.shared.lsm.get(&row) {
-            self.held.partition.core.lock().fill(epoch, &[(row, value)]);
+            self.held.partition.look().fill(epoch, &[(row, value)]);
         }
     }
 }

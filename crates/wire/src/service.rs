@@ -477,6 +477,8 @@ pub struct NodeStatus {
     pub snapshots_installed: u64,
     /// Bytes of snapshots it fetched since it started.
     pub snapshot_bytes: u64,
+    /// Frames it sent to other storage nodes since it started.
+    pub frames_sent: u64,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -501,6 +503,7 @@ impl NodeStatus {
             snapshots_given: 0,
             snapshots_installed: 0,
             snapshot_bytes: 0,
+            frames_sent: 0,
             replicas: Vec::new(),
         }
     }

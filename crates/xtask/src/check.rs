@@ -14,7 +14,7 @@ const SIM_SEEDS: &str = "0..200";
 
 /// Measurements of the whole server: each runs in its tiny form.
 const BENCHES: &[&str] =
-    &["side-by-side", "cold-cache", "load", "scaling", "ycsb", "failover", "soak"];
+    &["side-by-side", "cold-cache", "load", "scaling", "ycsb", "failover", "idle-groups", "soak"];
 
 /// Tests counted in the output of test runners.
 #[derive(Default, Debug, PartialEq, Eq)]

@@ -308,6 +308,11 @@ impl ExpiryAgenda {
         self.next_due_ms.is_some_and(|due| due <= now_ms)
     }
 
+    /// No key is due before this time; `None`: none has a time to live.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.next_due_ms
+    }
+
     /// Takes note of a new index row.
     pub fn add(&mut self, due_ms: u64) {
         self.next_due_ms = Some(self.next_due_ms.map_or(due_ms, |next| next.min(due_ms)));

@@ -469,6 +469,7 @@ fn consensus(facts: &Facts<'_>, out: &mut String) {
             ("snapshots_given", &sum(|node| node.snapshots_given)),
             ("snapshots_installed", &sum(|node| node.snapshots_installed)),
             ("snapshot_bytes", &sum(|node| node.snapshot_bytes)),
+            ("node_frames_sent", &sum(|node| node.frames_sent)),
         ],
     );
 }

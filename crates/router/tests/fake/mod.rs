@@ -491,6 +491,7 @@ impl StorageService for Fake {
             snapshots_given: 0,
             snapshots_installed: 0,
             snapshot_bytes: 0,
+            frames_sent: 0,
             replicas: state.partitions.iter().map(|p| replica(NodeId(id), p)).collect(),
         };
         (1..=3).map(node).collect()

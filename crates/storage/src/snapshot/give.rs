@@ -78,6 +78,7 @@ pub(crate) fn run(shared: &Shared) {
         session.asked = Instant::now();
         let until = session.asked + SESSION_IDLE_MAX;
         session.partition.care.lock().hold_log(session.head.applied.index, until);
+        session.partition.wake();
         match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {
             Ok((bytes, last)) => {
                 let crc = crc32c::crc32c(&bytes);
@@ -107,7 +108,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
         return None;
     }
-    let captured = partition.core.lock().capture(&shared.lsm);
+    let captured = partition.look().capture(&shared.lsm);
     if captured.applied.index < ask.at_least {
         return None;
     }

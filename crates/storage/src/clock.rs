@@ -1,0 +1,163 @@
+//! The clock thread: ticks of consensus, expiry, eviction, ends of waits, care for groups, routes told
+//! again, and batches that no connection waits for. It looks at those replicas alone that are awake
+//! ([`crate::agenda`]); one to which nothing happens is looked at for nothing, however many there are.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use wire::ids::PartitionId;
+
+use crate::agenda::Timers;
+use crate::care;
+use crate::core::Now;
+use crate::driver::{Shared, pressure_us};
+use crate::partition::Partition;
+use crate::pulse;
+
+/// How often the clock thread looks at the replicas that are awake.
+const TICK: Duration = Duration::from_millis(20);
+/// How long the clock thread rests at most: other nodes are looked after as well.
+const REST_MAX: Duration = Duration::from_millis(100);
+/// Keys deleted by expiry in one step, under one lock.
+const EXPIRE_KEYS_MAX: usize = 256;
+/// Steps of expiry in one round of a partition.
+const EXPIRE_STEPS_MAX: usize = 16;
+/// How long eviction may go on in one round of a partition.
+const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
+/// Partitions that sleep and give memory back in one round, at most, while there is too little.
+const EVICT_PARTITIONS_MAX: usize = 64;
+/// How often a leader tells its route again to a MemDS node that may have missed it.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
+/// Routes told again at once, at most; those of more partitions take several intervals.
+const PUBLISH_ROUTES_MAX: usize = 1024;
+
+/// What goes round all partitions, some at a time.
+#[derive(Default)]
+struct Round {
+    /// It goes on behind this one.
+    behind: Option<PartitionId>,
+}
+
+impl Round {
+    /// The next partitions, at most so many, none twice.
+    fn next(&mut self, shared: &Shared, count: usize) -> Vec<Arc<Partition>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let partitions = shared.partitions.read();
+        let behind = self.behind.map_or(Unbounded, Excluded);
+        let ahead = partitions.range((behind, Unbounded)).map(|(_, partition)| partition);
+        let ahead = ahead.chain(partitions.values()).take(count.min(partitions.len()));
+        let next: Vec<_> = ahead.cloned().collect();
+        self.behind = next.last().map(|partition| partition.id);
+        next
+    }
+}
+
+/// The thread.
+pub(crate) fn run(shared: &Shared) {
+    let mut awake: Vec<Arc<Partition>> = Vec::new();
+    let mut timers = Timers::default();
+    let (mut told, mut evicted) = (Round::default(), Round::default());
+    let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
+    while !shared.is_stopping() {
+        if awake.is_empty() {
+            shared.agenda.wait(timers.rest(shared.clock.monotonic(), REST_MAX));
+        }
+        // Not at once: most of what was begun is over by the next tick.
+        std::thread::park_timeout(TICK);
+        shared.faults.checkpoint();
+        pulse::tell_replicas(shared);
+        care::look_around(shared);
+        let now = shared.clock.now();
+        awake.extend(shared.agenda.take().iter().filter_map(std::sync::Weak::upgrade));
+        while let Some(due) = timers.pop(now.monotonic) {
+            awake.push(due);
+        }
+        awake.retain(|partition| {
+            // A replica that was let go is nobody's any more.
+            let is_held = shared.replica(partition.id, partition.identity).is_some();
+            is_held && look_at(shared, partition, now, &mut timers)
+        });
+        if shared.options.rows.is_exceeded() {
+            evicted.next(shared, EVICT_PARTITIONS_MAX).iter().for_each(|rows| make_room(rows));
+        }
+        if Instant::now() >= next_publish {
+            next_publish = Instant::now() + PUBLISH_INTERVAL;
+            publish_again(shared, &told.next(shared, PUBLISH_ROUTES_MAX));
+        }
+        let memory = shared.memory_bytes.load(Ordering::Relaxed);
+        let level0 = shared.lsm.level0_runs() as u64;
+        let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
+        shared.pressure_us.store(pressure, Ordering::Relaxed);
+    }
+}
+
+/// Does what is due at a replica. False if it sleeps from now on.
+fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut Timers) -> bool {
+    partition.attention.begin();
+    let instant = Instant::now();
+    let care_due = care::look_after(shared, partition, now).map(|in_| now.monotonic.after(in_));
+    let discarded = shared.step_in(partition, partition.look(), |core, actions| {
+        if core.replica.next_deadline() <= now.monotonic {
+            core.replica.handle_tick(now.monotonic);
+        }
+        core.end_waits(instant);
+        if core.serves(now.monotonic) {
+            // Whom a full batch had no room for.
+            core.serve_kept(&shared.lsm);
+        }
+        if core.may_seal() && !shared.is_stopping() {
+            // Whoever was to seal it is gone.
+            core.seal(now, actions);
+        }
+        core.take_discarded()
+    });
+    drop(discarded);
+    make_room(partition);
+    expire_keys(shared, partition, now);
+    let core = partition.look();
+    let due = core.due(now).into_iter().chain(care_due).min();
+    if due.is_some_and(|due| due <= now.monotonic.after(TICK)) || !partition.attention.sleep() {
+        return true;
+    }
+    timers.set(partition, due);
+    false
+}
+
+/// Tells the routes of these partitions that this node leads.
+fn publish_again(shared: &Shared, partitions: &[Arc<Partition>]) {
+    for partition in partitions {
+        let now = shared.clock.monotonic();
+        let route = {
+            let core = partition.look();
+            core.serves(now).then(|| core.route())
+        };
+        if let Some(route) = route {
+            (shared.publish)(route);
+        }
+    }
+}
+
+/// Evicts rows while their budget is exceeded, in steps that each hold the lock for a moment. The
+/// partition that writes evicts its own; those that do not give memory back here.
+fn make_room(partition: &Partition) {
+    let started = Instant::now();
+    while partition.look().make_room() && started.elapsed() < EVICT_TIME_MAX {}
+}
+
+/// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
+fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: Now) {
+    for _ in 0..EXPIRE_STEPS_MAX {
+        let more = shared.step_in(partition, partition.look(), |core, _| {
+            core.expire(now, &shared.lsm, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())
+        });
+        match more {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(node = shared.id.0, %error, "expiry could not read its index");
+                return;
+            }
+        }
+    }
+}
