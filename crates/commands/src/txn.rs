@@ -232,6 +232,10 @@ impl View for Txn<'_> {
         self.base.now_ms()
     }
 
+    fn is_past(&self, at_ms: u64) -> bool {
+        self.base.is_past(at_ms)
+    }
+
     fn table(&self) -> TableId {
         self.base.table()
     }

@@ -43,6 +43,11 @@ pub enum ViewError {
 pub trait View {
     /// The leader's time for this command, in ms since the epoch; never goes back.
     fn now_ms(&self) -> u64;
+    /// Whether a time has come. What that hides from the command must stay hidden, whoever leads next
+    /// and whatever its clock says: so a leader's view takes note of it.
+    fn is_past(&self, at_ms: u64) -> bool {
+        at_ms <= self.now_ms()
+    }
     /// The table the command works on.
     fn table(&self) -> TableId;
     /// The range of placements the partition holds.

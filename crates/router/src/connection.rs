@@ -10,12 +10,12 @@
 //! read into a buffer of the thread, which keeps what it gave away only as long as commands need it.
 //!
 //! A reply is encoded when its command was evaluated, before its write is durable. Should the write
-//! lose its place in the log, its reply is replaced before anything is written.
+//! lose its place in the log, it is made again, or its reply replaced, before anything is written
+//! (`again`).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,12 +29,12 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
-use wire::service::{Gate, GateOutcome};
+use wire::service::{Gate, RequestId};
 
 use crate::Shared;
+use crate::again::{Again, Gated, Lines};
 use crate::config::OutputClass;
 use crate::dispatch::Progress;
-use crate::latency::Sample;
 use crate::monitors::Origin;
 use crate::pending::Pending;
 use crate::pushes::Pushes;
@@ -54,15 +54,6 @@ const GATED_MAX: usize = 4096;
 /// Bytes of unread replies at which a connection that has not logged in is closed.
 const OUTPUT_BEFORE_AUTH_BYTES_MAX: usize = 64 << 10;
 
-/// A reply that may leave only when a gate is open.
-#[derive(Debug)]
-struct Gated {
-    at: Range<usize>,
-    gate: Gate,
-    /// Whether the command may have written: decides what an unknown outcome means.
-    writes: bool,
-}
-
 /// A connection and everything it runs commands with.
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
@@ -75,8 +66,10 @@ pub(crate) struct Connection {
     /// Whether `input` is a part of the thread's buffer.
     input_is_shared: bool,
     decoder: Decoder,
-    output: ReplyBuffer,
-    gated: Vec<Gated>,
+    pub(crate) output: ReplyBuffer,
+    pub(crate) gated: Vec<Gated>,
+    /// The lines of commands in `gated`.
+    pub(crate) lines: Lines,
     /// Calls of the pipeline to one partition that are made together; see `pending.rs`.
     pub(crate) pending: Pending,
 }
@@ -103,6 +96,7 @@ impl Connection {
             decoder: Decoder::default(),
             output: ReplyBuffer::new(),
             gated: Vec::new(),
+            lines: Lines::default(),
             pending: Pending::default(),
         };
         connection.update_limits();
@@ -252,6 +246,7 @@ impl Connection {
         self.leave_thread_buffer();
         self.decoder.detach();
         self.gated = Vec::new();
+        self.lines = Lines::default();
         self.pending = Pending::default();
         self.caller.release();
         if self.output.is_empty() {
@@ -338,7 +333,8 @@ impl Connection {
         slowlog::observe(self, entry, args, took);
         self.show(entry, args);
         self.end_caching(entry);
-        self.reply(done);
+        let again = self.keep(entry, args, &done);
+        self.reply_gated(done, again);
     }
 
     /// CLIENT CACHING is good for the next command, or the next transaction.
@@ -385,6 +381,10 @@ impl Connection {
 
     /// Queues a reply.
     pub(crate) fn reply(&mut self, done: Done) {
+        self.reply_gated(done, None);
+    }
+
+    fn reply_gated(&mut self, done: Done, mut again: Option<Again>) {
         let mode = self.session.reply_mode;
         match mode {
             ReplyMode::On | ReplyMode::Off => {}
@@ -403,10 +403,11 @@ impl Connection {
             at: at.clone(),
             gate,
             writes,
+            again: again.take(),
         }));
     }
 
-    fn encode(&mut self, reply: &Reply) {
+    pub(crate) fn encode(&mut self, reply: &Reply) {
         let version =
             if self.session.protocol == 3 { RespVersion::Resp3 } else { RespVersion::Resp2 };
         resp::encode(reply, version, &mut self.output);
@@ -423,75 +424,6 @@ impl Connection {
             self.write().await?;
         }
         Ok(())
-    }
-
-    /// Waits for the gates. Replies of what was not made durable are replaced.
-    async fn settle(&mut self) -> Result<(), Closed> {
-        let gated = std::mem::take(&mut self.gated);
-        let started = Instant::now();
-        let deadline = started + self.shared.options.request_timeout;
-        // Commands of one batch share a gate, so there are few to wait for; and since they open in
-        // order, waiting for the first of them hardly ever costs a second wait.
-        let mut outcomes: Vec<(Gate, GateOutcome)> = Vec::new();
-        for Gated { gate, .. } in &gated {
-            if outcomes.last().is_some_and(|(last, _)| last == gate)
-                || outcomes.iter().any(|(known, _)| known == gate)
-            {
-                continue;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = tokio::select! {
-                outcome = self.shared.storage.wait(*gate, left) => outcome,
-                () = self.session.client.killed() => return Err(Closed),
-            };
-            outcomes.push((*gate, outcome));
-        }
-        let took_ms = started.elapsed().as_millis() as u64;
-        let threshold_ms = self.shared.config.live.latency_threshold_ms.load(Relaxed);
-        if threshold_ms > 0 && took_ms >= threshold_ms {
-            let at_s = self.shared.now_s();
-            self.shared.latency.add("quorum-wait", Sample { at_s, took_ms });
-        }
-        if outcomes.iter().any(|(_, outcome)| *outcome != GateOutcome::Durable) {
-            self.replace_replies(&gated, &outcomes);
-        }
-        self.gated = gated;
-        self.gated.clear();
-        Ok(())
-    }
-
-    fn replace_replies(&mut self, gated: &[Gated], outcomes: &[(Gate, GateOutcome)]) {
-        let mut old = std::mem::take(&mut self.output);
-        let mut at = 0;
-        for Gated { at: range, gate, writes } in gated {
-            let outcome = outcomes.iter().find(|(known, _)| known == gate).map(|(_, o)| *o);
-            let error = match (outcome, writes) {
-                // A reply with several gates is replaced once.
-                (Some(GateOutcome::Durable) | None, _) => continue,
-                _ if range.start < at => continue,
-                (Some(GateOutcome::Unknown), true) => {
-                    self.caller.tally.gates_unknown += 1;
-                    CommandError::UNCERTAIN
-                }
-                // A read that was never answered has not happened either.
-                (Some(GateOutcome::Unknown), false) => {
-                    self.caller.tally.gates_unknown += 1;
-                    CommandError::NOT_EXECUTED
-                }
-                (Some(GateOutcome::Lost), _) => {
-                    self.caller.tally.gates_lost += 1;
-                    CommandError::NOT_EXECUTED
-                }
-            };
-            self.output.put_shared(&old.copy_to_bytes(range.start - at));
-            old.advance(range.len());
-            at = range.end;
-            let reply = Reply::from(error);
-            self.count_error(&reply);
-            self.encode(&reply);
-        }
-        let rest = old.remaining();
-        self.output.put_shared(&old.copy_to_bytes(rest));
     }
 
     /// Writes all replies, within the limits on what a client may leave unread.
@@ -609,18 +541,28 @@ pub(crate) struct Done {
     pub(crate) reply: Reply,
     pub(crate) gates: Gates,
     pub(crate) writes: bool,
+    /// Whether it can be made again, with the line it was made with.
+    pub(crate) repeatable: bool,
+    /// The name it was made under.
+    pub(crate) request: Option<RequestId>,
 }
 
 impl Done {
+    /// What several partitions, or none, answered.
+    pub(crate) fn gated(reply: Reply, gates: Gates, writes: bool) -> Done {
+        Done { reply, gates, writes, repeatable: false, request: None }
+    }
+
     /// A partition's answer.
     pub(crate) fn new(answered: Answered, writes: bool) -> Done {
         let gates = answered.gate.into_iter().collect();
-        Done { reply: answered.reply, gates, writes }
+        let request = answered.request;
+        Done { reply: answered.reply, gates, writes, repeatable: false, request }
     }
 }
 
 impl From<Reply> for Done {
     fn from(reply: Reply) -> Done {
-        Done { reply, gates: Gates::new(), writes: false }
+        Done::gated(reply, Gates::new(), false)
     }
 }

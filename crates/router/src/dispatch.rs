@@ -250,6 +250,11 @@ impl Connection {
                 return Progress::Finished;
             }
         };
+        if !self.gated.is_empty()
+            && self.caller.target(&routed).is_some_and(|target| self.waits_elsewhere(&target))
+        {
+            return Progress::Waits(Slow { entry, why: Why::Blocked(Obstacle::Moved) });
+        }
         self.track(entry, args);
         match self.caller.call_now(&routed) {
             Attempt::Done(Answered { waits: Some(waiting), target, .. }) => {
@@ -293,7 +298,9 @@ impl Connection {
         if !writes {
             self.caller.tally.count_lookup(&answered.reply);
         }
-        Done::new(answered, writes)
+        // What would wait for data stands in line; made again it would not.
+        let repeatable = entry.command.waits.is_none();
+        Done { repeatable, ..Done::new(answered, writes) }
     }
 
     /// Whether CLIENT PAUSE WRITE holds a command back.

@@ -80,7 +80,7 @@ fn joined(gather: Gather, answers: Vec<Answered>, writes: bool) -> Done {
         }
     }
     let whole = if gather == Gather::Sum { Reply::Integer(sum) } else { Reply::OK };
-    Done { reply: refusal.unwrap_or(whole), gates, writes }
+    Done::gated(refusal.unwrap_or(whole), gates, writes)
 }
 
 /// SCAN: the partition that holds the cursor's position answers, and points behind itself.
@@ -109,7 +109,7 @@ async fn keys_by_scan(
         true
     })
     .await?;
-    Ok(Done { reply: Reply::Array(all), gates, writes: false })
+    Ok(Done::gated(Reply::Array(all), gates, false))
 }
 
 /// Visits the keys of a table in steps of SCAN, from a cursor on, in the order of placements; `visit`

@@ -15,6 +15,7 @@
 //! work side by side. It meets storage nodes at `wire::service::StorageService` and never imports
 //! `storage`; it reads no configuration file: parameters come in as [`RouterOptions`].
 
+mod again;
 mod cache;
 mod clients;
 mod config;

@@ -75,6 +75,7 @@ impl Router {
             host,
             started: Instant::now(),
             run_id,
+            life: rand::random(),
         });
         shared.limit_scripts();
         shared.configure_hub();
@@ -261,6 +262,7 @@ fn sweep(shared: &Shared) {
         ("router_retries_total", totals.retries),
         ("router_gates_lost_total", totals.gates_lost),
         ("router_gates_unknown_total", totals.gates_unknown),
+        ("router_calls_made_again_total", totals.repeated),
     ] {
         metrics::counter!(name).absolute(value);
     }

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use commands::table::{self, Entry};
 use commands::{Flags, Keys, Run};
+use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::Arguments;
-use wire::service::{Call, Evaluated};
+use wire::service::{Call, Evaluated, Request, RequestId};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection};
@@ -18,6 +19,9 @@ use crate::run;
 
 /// Calls made together at most: other connections wait for the partition meanwhile.
 const CALLS_MAX: usize = 64;
+
+/// The names of calls made together, if they write.
+type Names = SmallVec<[Option<RequestId>; 16]>;
 
 /// See the module's text.
 #[derive(Default)]
@@ -42,6 +46,9 @@ impl Connection {
         let target = self.caller.target(&routed);
         let is_callable = |target: &Target| target.leader.is_some() && routed.is_within(target);
         let Some(target) = target.filter(is_callable) else { return Some(args) };
+        if !self.gated.is_empty() && self.waits_elsewhere(&target) {
+            return Some(args);
+        }
         match &self.pending.target {
             Some(known) if !is_same((table, &target), (known.0, &known.1)) => return Some(args),
             Some(_) if self.pending.commands.len() >= CALLS_MAX => return Some(args),
@@ -105,29 +112,35 @@ impl Connection {
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
         let origin = self.session.client.id;
+        let mut names: Names = SmallVec::new();
+        for (entry, _) in &commands {
+            names.push(entry.command.may_write().then(|| self.caller.next_request()));
+        }
         let stopped = match &commands[..] {
             [] => None,
             [one] => self.shared.storage.call_all(
                 leader,
-                &[call(one, table, &target, origin)],
+                &[call(one, table, &target, (origin, names[0]))],
                 &mut done,
             ),
             all => {
-                let calls: Vec<_> =
-                    all.iter().map(|one| call(one, table, &target, origin)).collect();
+                let calls =
+                    all.iter().zip(&names).map(|(one, id)| call(one, table, &target, (origin, *id)));
+                let calls: Vec<_> = calls.collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
-        for ((entry, args), Evaluated { reply, gate, took }) in
-            commands.drain(..done.len()).zip(done.drain(..))
+        for (((entry, args), Evaluated { reply, gate, took }), request) in
+            commands.drain(..done.len()).zip(done.drain(..)).zip(names)
         {
-            let answered = self.answered(entry, Answered { reply, gate, target, waits: None });
+            let answered = Answered { request, ..Answered::done(reply, gate, target) };
+            let answered = self.answered(entry, answered);
             self.finish_timed(entry, &args, answered, took);
         }
         self.clock = Instant::now();
         (self.pending.commands, self.pending.done) = (commands, done);
         let Some(answer) = stopped else { return Ok(()) };
-        match attempt(answer, target) {
+        match attempt((answer, None), target) {
             Attempt::Blocked(obstacle) => Err(obstacle),
             Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),
         }
@@ -138,7 +151,7 @@ fn call<'a>(
     (entry, args): &'a (&'static Entry, Arguments),
     table: TableId,
     target: &Target,
-    origin: u64,
+    (origin, id): (u64, Option<RequestId>),
 ) -> Call<'a> {
     Call {
         command: entry.id,
@@ -147,6 +160,7 @@ fn call<'a>(
         epoch: target.version.epoch,
         args,
         origin,
+        request: id.map(|id| Request { id, again: None }),
         waited: None,
     }
 }

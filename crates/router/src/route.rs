@@ -12,8 +12,8 @@
 //! empty or just flushed, the cache makes the same traffic. Lookups made because a route turned out
 //! wrong come on top, are counted apart (`corrections`) and are rare.
 //!
-//! Until the request's deadline nothing that was *not executed* reaches the client. What was sent and
-//! not answered is never sent again.
+//! Until the request's deadline nothing that was *not executed* reaches the client. What may have been
+//! executed is made again under the same name alone ([`crate::again`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
-use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion, Waiting};
+use wire::service::{
+    Answer, BoxFuture, Call, Gate, Request, RequestId, Route, RouteVersion, Waiting,
+};
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
@@ -55,6 +57,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) waited: Option<Duration>,
     /// What is called for instead of the one command: a transaction or a look at watched keys.
     pub(crate) batch: Option<&'a Batch<'a>>,
+    /// The name of an attempt of before, if it is made again.
+    pub(crate) request: Option<Request>,
 }
 
 /// A partition's answer.
@@ -67,6 +71,17 @@ pub(crate) struct Answered {
     /// There is nothing yet, and the leader keeps the call; the reply is that of when its time is
     /// up. Only [`Routed::waited`] leads here.
     pub(crate) waits: Option<Box<Waiting>>,
+    /// The name that a write was made under.
+    pub(crate) request: Option<RequestId>,
+    /// An attempt of before did it, and the reply is not known here.
+    pub(crate) done_before: bool,
+}
+
+impl Answered {
+    /// An answer to something that was done.
+    pub(crate) fn done(reply: Reply, gate: Option<Gate>, target: Target) -> Answered {
+        Answered { reply, gate, target, waits: None, request: None, done_before: false }
+    }
 }
 
 /// How a call went that was made without waiting.
@@ -87,7 +102,9 @@ pub(crate) enum Obstacle {
     NotHere(Option<Route>, RouteVersion),
     NotYet,
     Busy(Duration),
-    Later(BoxFuture<Answer>, Target),
+    Later(BoxFuture<Answer>, Option<RequestId>, Target),
+    /// Replies wait for the same partition at another leader: they are settled first.
+    Moved,
 }
 
 impl Obstacle {
@@ -114,6 +131,8 @@ pub(crate) struct Caller {
     pub(crate) shared: Arc<Shared>,
     /// The connection's number.
     origin: u64,
+    /// Of the next request.
+    sequence: u64,
     /// What this connection counted since the last [`Caller::flush`].
     pub(crate) tally: Counters,
     memo: Option<Memo>,
@@ -139,7 +158,7 @@ impl<'a> Routed<'a> {
         } else {
             others.remove(0);
         }
-        Ok(Routed { entry, table, args, placement, others, waited: None, batch: None })
+        Ok(Routed { entry, table, args, placement, others, waited: None, batch: None, request: None })
     }
 
     /// Routes by a placement.
@@ -150,7 +169,7 @@ impl<'a> Routed<'a> {
         placement: Placement,
     ) -> Routed<'a> {
         let others = SmallVec::new();
-        Routed { entry, table, args, placement, others, waited: None, batch: None }
+        Routed { entry, table, args, placement, others, waited: None, batch: None, request: None }
     }
 
     /// Whether the partition holds all keys.
@@ -178,7 +197,16 @@ impl<'a> Routed<'a> {
 
 impl Caller {
     pub(crate) fn new(shared: Arc<Shared>, origin: u64) -> Caller {
-        Caller { shared, origin, tally: Counters::default(), memo: None, mirror: Vec::new() }
+        let tally = Counters::default();
+        Caller { shared, origin, sequence: 0, tally, memo: None, mirror: Vec::new() }
+    }
+
+    /// The name of the next request that writes.
+    pub(crate) fn next_request(&mut self) -> RequestId {
+        let (router, connection) = (self.shared.life, self.origin);
+        let id = RequestId { router, connection, sequence: self.sequence };
+        self.sequence += 1;
+        id
     }
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
@@ -258,7 +286,7 @@ impl Caller {
             let mut correct = true;
             match obstacle {
                 // The lookup came first: if it brought a route, the call is made at once.
-                Obstacle::Unknown => (wait, correct) = (None, false),
+                Obstacle::Unknown | Obstacle::Moved => (wait, correct) = (None, false),
                 // Each such step follows a newer route, so it cannot go round in circles.
                 Obstacle::NotHere(Some(route), followed)
                     if route.version > followed && route.range.table == routed.table =>
@@ -268,8 +296,8 @@ impl Caller {
                 }
                 Obstacle::NotHere(..) | Obstacle::NoLeader | Obstacle::NotYet => {}
                 Obstacle::Busy(duration) => (wait, correct) = (Some(duration), false),
-                Obstacle::Later(answer, target) => {
-                    match self.later(routed, answer, target, deadline).await? {
+                Obstacle::Later(answer, id, target) => {
+                    match self.later(routed, (answer, id), target, deadline).await? {
                         Attempt::Done(answered) => return Ok(answered),
                         Attempt::Refused(error) => return Err(error),
                         Attempt::Blocked(next) => {
@@ -308,9 +336,14 @@ impl Caller {
             return Attempt::Refused(CommandError::CROSS_PARTITION);
         }
         let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
+        let request = routed.request.or_else(|| {
+            let id = routed.writes().then(|| self.next_request())?;
+            Some(Request { id, again: None })
+        });
+        let id = request.map(|request| request.id);
         if let Some(batch) = routed.batch {
-            let transaction = batch.transaction(routed.table, &target, self.origin);
-            return attempt(self.shared.storage.transact(leader, transaction), target);
+            let transaction = batch.transaction(routed.table, &target, self.origin, request);
+            return attempt((self.shared.storage.transact(leader, transaction), id), target);
         }
         let call = Call {
             command: routed.entry.id,
@@ -319,25 +352,26 @@ impl Caller {
             epoch: target.version.epoch,
             args: routed.args,
             origin: self.origin,
+            request,
             waited: routed.waited,
         };
-        attempt(self.shared.storage.call(leader, call), target)
+        attempt((self.shared.storage.call(leader, call), id), target)
     }
 
     /// Waits for a call that travels. Out of time, a write may have happened.
     async fn later(
         &mut self,
         routed: &Routed<'_>,
-        answer: BoxFuture<Answer>,
+        (answer, id): (BoxFuture<Answer>, Option<RequestId>),
         target: Target,
         deadline: Instant,
     ) -> Result<Attempt, CommandError> {
         if routed.is_script() {
             // It can be killed, and cannot be lost: storage answers whatever becomes of it.
-            return Ok(attempt(answer.await, target));
+            return Ok(attempt((answer.await, id), target));
         }
         match timeout_at(deadline, answer).await {
-            Ok(answer) => Ok(attempt(answer, target)),
+            Ok(answer) => Ok(attempt((answer, id), target)),
             Err(_) if routed.writes() => Err(CommandError::UNCERTAIN),
             Err(_) => {
                 let timeout = self.shared.options.request_timeout;
@@ -383,19 +417,26 @@ impl Caller {
     }
 }
 
-/// What an answer means for the call.
-pub(crate) fn attempt(answer: Answer, target: Target) -> Attempt {
+/// What an answer means for the call; `request` names it.
+pub(crate) fn attempt(
+    (answer, request): (Answer, Option<RequestId>),
+    target: Target,
+) -> Attempt {
     match answer {
         Answer::Done { reply, gate } => {
-            Attempt::Done(Answered { reply, gate, target, waits: None })
+            Attempt::Done(Answered { request, ..Answered::done(reply, gate, target) })
+        }
+        Answer::DoneBefore(gate) => {
+            let answered = Answered::done(Reply::Null, gate, target);
+            Attempt::Done(Answered { request, done_before: true, ..answered })
         }
         Answer::Waits(waiting) => {
-            let (reply, waits) = (Reply::NullArray, Some(waiting));
-            Attempt::Done(Answered { reply, gate: None, target, waits })
+            let answered = Answered::done(Reply::NullArray, None, target);
+            Attempt::Done(Answered { waits: Some(waiting), request, ..answered })
         }
         Answer::NotHere(route) => Attempt::Blocked(Obstacle::NotHere(route, target.version)),
         Answer::NotYet => Attempt::Blocked(Obstacle::NotYet),
         Answer::Busy(wait) => Attempt::Blocked(Obstacle::Busy(wait)),
-        Answer::Later(answer) => Attempt::Blocked(Obstacle::Later(answer, target)),
+        Answer::Later(answer) => Attempt::Blocked(Obstacle::Later(answer, request, target)),
     }
 }

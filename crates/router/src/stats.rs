@@ -90,7 +90,9 @@ counters! {
     corrections,
     /// Calls made again: wrong node, no leader yet, storage busy.
     retries,
-    /// Replies whose batch lost its place in the log.
+    /// Calls made again because a leader was lost with what it had proposed.
+    repeated,
+    /// Replies whose batch lost its place in the log, and that had to be taken back.
     gates_lost,
     /// Replies whose batch's fate was not known in time.
     gates_unknown,

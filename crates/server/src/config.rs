@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use storage::DedupLimits;
+
 use crate::memory::{self, MEMORY_BYTES_MIN};
 
 /// Storage nodes of one process at most: MemDS nodes and the router have numbers above.
@@ -29,6 +31,8 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "how long it stands in before it gets a copy of the rows (default 5000)",
     ),
     ("log-bytes", "SIZE", "log of a partition kept for a copy that is away (default 512mb)"),
+    ("dedup-bytes", "SIZE", "what a partition remembers of answers for requests made again (default 512kb)"),
+    ("dedup-age-ms", "NUMBER", "how long it remembers an answer (default 60000)"),
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
@@ -61,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) log_bytes: u64,
     /// Bytes a second.
     pub(crate) snapshot_rate: u64,
+    pub(crate) dedup: DedupLimits,
     pub(crate) databases: u32,
     pub(crate) maxclients: usize,
     pub(crate) requirepass: Option<String>,
@@ -84,6 +89,7 @@ impl Default for Config {
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
             snapshot_rate: 64 << 20,
+            dedup: DedupLimits::default(),
             databases: 16,
             maxclients: 20_000,
             requirepass: None,
@@ -188,6 +194,8 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         "rebuild-after-ms" => config.rebuild_after = millis(name, &value)?,
         "log-bytes" => config.log_bytes = bytes(name, &value)?,
         "snapshot-rate" => config.snapshot_rate = bytes(name, &value)?,
+        "dedup-bytes" => config.dedup.bytes = dedup_bytes(name, &value)?,
+        "dedup-age-ms" => config.dedup.age = millis(name, &value)?,
         "databases" => config.databases = number(name, &value, 1, u64::from(DATABASES_MAX))? as u32,
         "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
         "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
@@ -229,6 +237,13 @@ fn bytes(name: &str, value: &str) -> Result<u64, String> {
     bytes.ok_or(format!("--{name} takes a size of at least 1mb, like 64mb, not '{value}'"))
 }
 
+/// A size of at least a kilobyte and at most 16 megabytes: it is written with each flush.
+fn dedup_bytes(name: &str, value: &str) -> Result<usize, String> {
+    let bytes = memory::parse_bytes(value).filter(|bytes| (1 << 10..=16 << 20).contains(bytes));
+    let bytes = bytes.ok_or(format!("--{name} takes a size from 1kb to 16mb, not '{value}'"))?;
+    Ok(bytes as usize)
+}
+
 fn one_of(name: &str, value: &str, words: &[&str]) -> Result<String, String> {
     let known = words.iter().find(|word| word.eq_ignore_ascii_case(value));
     let wrong = || format!("--{name} takes {}, not '{value}'", words.join(" or "));
@@ -266,6 +281,7 @@ mod tests {
             let args: &[&str] = match *value {
                 "" => &[],
                 "LEVEL" => &["debug"],
+                "SIZE" if *name == "dedup-bytes" => &["1mb"],
                 "SIZE" => &["1gb"],
                 "COUNT" => &["5"],
                 "yes|no" | "yes|no|local" => &["yes"],
@@ -292,6 +308,7 @@ mod tests {
             (&["--nodes", "2"], "cannot hold --replicas 3"),
             (&["--log-bytes", "1kb"], "at least 1mb"),
             (&["--heal-after-ms", "0"], "from 1 to"),
+            (&["--dedup-bytes", "1gb"], "from 1kb to 16mb"),
         ] {
             let error = run(args).expect_err("refused");
             assert!(error.contains(text), "{args:?}: {error}");

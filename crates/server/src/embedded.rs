@@ -235,6 +235,7 @@ fn node_options(config: &Config, hub: &Arc<Hub>) -> NodeOptions {
         rebuild_after: config.rebuild_after,
         log_bytes: config.log_bytes,
         snapshot_rate: config.snapshot_rate,
+        dedup: config.dedup,
         listener: Told(hub.clone()),
         ..NodeOptions::default()
     };

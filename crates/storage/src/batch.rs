@@ -8,7 +8,14 @@
 //!          | 0x02 row_len:u32 row                       delete
 //!          | 0x03 index:u64 ordinal:u32                 drop a collection's generation
 //!          | 0x04 index:u64 ordinal:u32                 flush: drop headers up to this version
+//!          | 0x05 id:u64                                the batch before it, which it stands on; only
+//!                                                       the first effect is one
+//!          | 0x06 length:u32 section                    the requests it answers (`requests`)
 //! ```
+//!
+//! A batch whose effects were computed from a batch that was not chosen yet names it. Should a new leader
+//! fill that one's place with nothing, having heard of its successor alone, then the successor is no
+//! batch either: all replicas pass over it ([`Batch::after`]).
 //!
 //! Numbers are big-endian. Effects are absolute and idempotent: applying a batch twice is applying
 //! it once. A decoded batch keeps its bytes as they came: one buffer serves the log, the peers and
@@ -21,6 +28,7 @@ use commands::{Counters, Effects, RowWrite};
 use foldhash::fast::RandomState;
 use wire::ids::Version;
 
+use crate::requests::Section;
 use crate::row;
 
 const FORMAT_VERSION: u8 = 1;
@@ -33,6 +41,8 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const DROP: u8 = 3;
 const FLUSH: u8 = 4;
+const AFTER: u8 = 5;
+const REQUESTS: u8 = 6;
 
 /// Why bytes are no batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -59,16 +69,24 @@ pub(crate) struct BatchBuilder {
     replaceable: HashMap<Bytes, Bytes, RandomState>,
     /// What those will take.
     replaceable_bytes: usize,
+    /// The requests it answers.
+    requests: Section,
     id: u64,
 }
 
 impl BatchBuilder {
-    pub(crate) fn new(id: u64) -> BatchBuilder {
+    /// A batch that stands on another, if that is not chosen yet.
+    pub(crate) fn new(id: u64, after: Option<u64>) -> BatchBuilder {
         let mut buffer = BytesMut::with_capacity(1024);
         buffer.put_u8(FORMAT_VERSION);
         buffer.put_u64(id);
         buffer.put_bytes(0, HEAD_BYTES - NOW_OFFSET);
-        BatchBuilder { buffer, replaceable: HashMap::default(), replaceable_bytes: 0, id }
+        if let Some(after) = after {
+            buffer.put_u8(AFTER);
+            buffer.put_u64(after);
+        }
+        let (replaceable, requests) = (HashMap::default(), Section::default());
+        BatchBuilder { buffer, replaceable, replaceable_bytes: 0, requests, id }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -77,7 +95,12 @@ impl BatchBuilder {
 
     /// Bytes of the batch if it were closed now, but for its checksum.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len() + self.replaceable_bytes
+        self.buffer.len() + self.replaceable_bytes + self.requests.len()
+    }
+
+    /// The requests it answers.
+    pub(crate) fn requests(&mut self) -> &mut Section {
+        &mut self.requests
     }
 
     /// Adds what a transaction left.
@@ -142,6 +165,12 @@ impl BatchBuilder {
         for (row, value) in std::mem::take(&mut self.replaceable) {
             self.put(&row, &value);
         }
+        let section = std::mem::take(&mut self.requests).finish();
+        if !section.is_empty() {
+            self.buffer.put_u8(REQUESTS);
+            self.buffer.put_u32(u32::try_from(section.len()).expect("bounded like a batch"));
+            self.buffer.put_slice(&section);
+        }
         self.buffer[NOW_OFFSET..COUNTERS_OFFSET].copy_from_slice(&now_ms.to_be_bytes());
         let numbers = [counters.keys, counters.volatile, counters.bytes];
         for (slot, number) in
@@ -177,6 +206,10 @@ pub(crate) enum Effect<'a> {
     Drop(Version),
     /// Headers up to this version are dead.
     Flush(Version),
+    /// The batch that this one stands on.
+    After(u64),
+    /// The requests that it answers.
+    Requests(&'a [u8]),
 }
 
 /// A batch read from the log or a peer.
@@ -221,6 +254,15 @@ impl Batch {
         self.effects.slice_ref(part)
     }
 
+    /// The batch that this one stands on: it counts only if that was the last one that counted.
+    pub(crate) fn after(&self) -> Option<u64> {
+        let mut rest = &self.effects[..];
+        match take_effect(&mut rest) {
+            Some(Effect::After(id)) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Bytes of memory that the batch keeps.
     pub(crate) fn bytes(&self) -> u64 {
         (HEAD_BYTES + self.effects.len() + CHECKSUM_BYTES) as u64
@@ -255,6 +297,11 @@ fn take_effect<'a>(rest: &mut &'a [u8]) -> Option<Effect<'a>> {
         }
         DROP => take_version(rest).map(Effect::Drop),
         FLUSH => take_version(rest).map(Effect::Flush),
+        AFTER => rest.try_get_u64().ok().map(Effect::After),
+        REQUESTS => {
+            let length = rest.try_get_u32().ok()? as usize;
+            rest.split_off(..length).map(Effect::Requests)
+        }
         _ => None,
     }
 }
@@ -271,7 +318,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Bytes {
-        let mut builder = BatchBuilder::new(7);
+        let mut builder = BatchBuilder::new(7, Some(6));
         builder.push(&Effects {
             writes: vec![
                 RowWrite { row: Bytes::from("a"), value: Some(Bytes::from("one")) },
@@ -287,10 +334,11 @@ mod tests {
     #[test]
     fn round_trip() {
         let batch = Batch::decode(&sample()).expect("a sound batch");
-        assert_eq!((batch.id, batch.now_ms), (7, 99));
+        assert_eq!((batch.id, batch.now_ms, batch.after()), (7, 99, Some(6)));
         assert_eq!(batch.counters, Counters { keys: 1, volatile: 2, bytes: 3 });
         let mut effects = Vec::new();
         batch.for_each(|effect| effects.push(effect)).expect("sound effects");
+        assert_eq!(effects.remove(0), Effect::After(6));
         let Effect::Write { row, sealed: Some(sealed) } = &effects[0] else {
             panic!("a put first, not {:?}", effects[0])
         };
@@ -311,7 +359,7 @@ mod tests {
         let lengths = [None, Some(0), Some(LARGE - 1), Some(LARGE), Some(3 * LARGE)];
         // All sequences of five writes to two rows, as digits of a number.
         for case in 0..10_usize.pow(5) {
-            let mut builder = BatchBuilder::new(1);
+            let mut builder = BatchBuilder::new(1, None);
             let mut expected = BTreeMap::new();
             for (step, digit) in (0..5_u32).map(|at| (at as u8, case / 10_usize.pow(at) % 10)) {
                 let row = Bytes::from(if digit < 5 { "a" } else { "b" });

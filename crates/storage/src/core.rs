@@ -10,10 +10,13 @@
 mod blocked;
 mod due;
 mod expiry;
+mod gates;
 mod handler;
 mod limits;
 mod member;
 mod report;
+mod requests;
+mod seal;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -32,7 +35,7 @@ use wire::ids::{NodeId, PartitionId, TableId, Version};
 use wire::notice::{Listener, News, Notice, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, Gate, GateOutcome};
+use wire::service::{Answer, Call, Gate, GateOutcome, Request, RequestId};
 
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
@@ -43,11 +46,12 @@ use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::lsm::{DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::news::{changes_of, note_changes};
+use crate::requests::{DedupLimits, Requests};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::scripting::{Running, Scripting, library_changes};
 use crate::slow;
-use crate::view::{Cold, PartitionView};
+use crate::view::{Cold, PartitionView, Seen};
 pub(crate) use member::{Captured, Install};
 use member::{HandOver, LogSizes};
 
@@ -59,6 +63,8 @@ pub(crate) const EFFECTS_BYTES_MAX: usize = 96 << 20;
 const _: () = assert!(BATCH_BYTES_MAX + EFFECTS_BYTES_MAX < wire::peer::BODY_BYTES_MAX);
 /// How long a writer waits when the open batch is full.
 const FULL_BATCH_DELAY: Duration = Duration::from_millis(1);
+/// How long a call waits that could be kept but for a time which the group is being told of.
+const TIME_DELAY: Duration = Duration::from_millis(1);
 /// Outcomes of applied indexes that are kept for late waiters.
 const RECENT_MAX: usize = 8_192;
 /// While a batch is on its way, what arrives waits for it and goes as one batch, unless it grows
@@ -111,6 +117,16 @@ pub(crate) struct About {
     pub(crate) epoch: u64,
     /// The connection it is done for.
     pub(crate) origin: u64,
+    pub(crate) request: Option<Request>,
+}
+
+/// For whom something is evaluated.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asker {
+    /// The connection; 0 for none.
+    pub(crate) origin: u64,
+    /// What names it, if it may be asked for again.
+    pub(crate) request: Option<RequestId>,
 }
 
 /// What became of an evaluation.
@@ -136,6 +152,10 @@ struct OpenBatch {
 struct InFlight {
     index: u64,
     batch: u64,
+    /// Its stamp.
+    now_ms: u64,
+    /// As it is in the log.
+    bytes: Bytes,
     news: News,
 }
 
@@ -188,6 +208,9 @@ pub(crate) struct Core {
     /// Proposed and not applied, ascending.
     in_flight: VecDeque<InFlight>,
     applied: Applied,
+    /// What was answered of late, up to `applied`.
+    requests: Requests,
+    dedup: DedupLimits,
     /// Applied indexes and the ids of the batches chosen there (0: a no-op), newest last.
     recent: VecDeque<(u64, u64)>,
     waiters: BTreeMap<u64, Vec<Waiter>>,
@@ -208,8 +231,8 @@ pub(crate) struct Core {
     pub(crate) held: Option<Arc<Running>>,
     pub(crate) scripting: Arc<Scripting>,
     listener: Arc<dyn Listener>,
-    /// The connection that is being evaluated for.
-    pub(crate) origin: u64,
+    /// Who is being evaluated for.
+    pub(crate) asker: Asker,
 }
 
 /// What a core starts from.
@@ -220,6 +243,8 @@ pub(crate) struct Start {
     pub(crate) kind: paxos::MemberKind,
     pub(crate) replica: Replica,
     pub(crate) applied: Applied,
+    pub(crate) requests: Requests,
+    pub(crate) dedup: DedupLimits,
     /// Differs between any two starts of any two nodes: batch ids begin with it.
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
@@ -249,6 +274,8 @@ impl Core {
             tip: Tip::default(),
             in_flight: VecDeque::new(),
             applied: start.applied,
+            requests: start.requests,
+            dedup: start.dedup,
             recent: VecDeque::new(),
             waiters: BTreeMap::new(),
             blocked: Blocked::default(),
@@ -264,7 +291,7 @@ impl Core {
             held: None,
             scripting: start.scripting,
             listener: start.listener,
-            origin: 0,
+            asker: Asker::default(),
         };
         core.reset_tip();
         core
@@ -295,13 +322,20 @@ impl Core {
         if let Run::Script(what) = entry.command.run {
             return self.evaluate_script((what, call), now, from);
         }
-        let mut wait = None;
-        let about = About { is_write, epoch: call.epoch, origin: call.origin };
+        let (mut wait, mut hidden_ms) = (None, 0);
+        let Call { epoch, origin, request, .. } = *call;
+        let about = About { is_write, epoch, origin, request };
         let evaluated = self.evaluate_work(about, now, from, |view, next_version| {
             let evaluated = run(entry, call.args, view, next_version);
-            blocked::or_wait(entry, call, view, evaluated, &mut wait)
+            let evaluated = blocked::or_wait(entry, call, view, evaluated, &mut wait);
+            hidden_ms = view.hidden_ms.get();
+            evaluated
         });
         match (wait, evaluated) {
+            // Nothing is there because of a time that the group does not know to have come yet.
+            (Some(_), Evaluated::Answer(_)) if hidden_ms > self.applied.now_ms => {
+                Evaluated::Answer(Answer::Busy(TIME_DELAY))
+            }
             (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
                 self.keep(call, now, wait, gate)
             }
@@ -312,7 +346,7 @@ impl Core {
     /// Evaluates whatever `work` does on a view, given the version its first write gets.
     pub(crate) fn evaluate_work(
         &mut self,
-        About { is_write, epoch, origin }: About,
+        About { is_write, epoch, origin, request }: About,
         now: Now,
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
@@ -322,6 +356,9 @@ impl Core {
         }
         if let Some(held) = &self.held {
             return Evaluated::Answer(self.busy(held));
+        }
+        if let Some(answer) = request.and_then(|request| self.done_before(request)) {
+            return Evaluated::Answer(answer);
         }
         if is_write && self.handing_over.is_some() {
             return Evaluated::Answer(Answer::NotYet);
@@ -335,7 +372,7 @@ impl Core {
             return Evaluated::Answer(self.elsewhere());
         };
         let (result, effects) = work(&view, next_version);
-        let (gate, is_damaged) = (view.gate.get(), view.damaged.get());
+        let (seen, is_damaged) = (view.seen(), view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
@@ -344,28 +381,37 @@ impl Core {
             // Another replica has the rows, and is about to lead.
             return Evaluated::Answer(Answer::NotYet);
         }
+        if seen.hidden_ms > self.applied.now_ms && self.handing_over.is_some() {
+            // The next leader tells the group what time it is.
+            return Evaluated::Answer(Answer::NotYet);
+        }
         self.tell(missed);
-        self.origin = origin;
-        let (reply, gate) = self.conclude(result, effects, gate);
+        self.asker = Asker { origin, request: request.map(|request| request.id) };
+        let (reply, gate) = self.conclude(result, effects, seen);
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
-    /// The answer of an evaluation that read up to a proposed index; its effects join the batch.
+    /// The answer of an evaluation that saw this; its effects join the batch.
     pub(crate) fn conclude(
         &mut self,
         result: Result<Reply, CommandError>,
         effects: Option<Effects>,
-        read: u64,
+        seen: Seen,
     ) -> (Reply, Option<Gate>) {
         match effects {
             Some(effects) if effects.is_empty() => {
                 // What changed nothing can only have missed something.
                 self.tell(effects.notices);
-                (result.unwrap_or_else(Reply::from), self.gate_at(read))
+                (result.unwrap_or_else(Reply::from), self.gate_of(seen))
             }
-            None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
+            None => (result.unwrap_or_else(Reply::from), self.gate_of(seen)),
             Some(effects) => match check_effects(&effects) {
-                Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
+                Ok(()) => {
+                    let reply = result.unwrap_or_else(Reply::from);
+                    let gate = self.join(effects);
+                    self.note_request(&reply);
+                    (reply, Some(gate))
+                }
                 Err(error) => (Reply::from(error), None),
             },
         }
@@ -407,6 +453,7 @@ impl Core {
             flushed_index: self.tip.flushed_index,
             applied: self.applied.index,
             gate: Cell::new(0),
+            hidden_ms: Cell::new(0),
             cold: RefCell::new(None),
             damaged: Cell::new(false),
             random: &self.random,
@@ -462,20 +509,11 @@ impl Core {
     /// The same, of effects that nobody waits for.
     fn join_unseen(&mut self, mut effects: Effects) -> Gate {
         let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
-        // Versions of the effects name the index: no configuration may come in between.
-        self.replica.reserve_next();
-        let open = self.open.get_or_insert_with(|| {
-            let id = self.next_batch_id;
-            self.next_batch_id += 1;
-            let index = self.replica.next_index().0;
-            let next_version = Version { index, ordinal: 0 };
-            let sealer = Sealer::None;
-            let (builder, news) = (BatchBuilder::new(id), News::default());
-            OpenBatch { builder, index, next_version, writes: 0, sealer, news }
-        });
+        let origin = self.asker.origin;
+        let open = self.open_batch();
         open.news.notices.append(&mut effects.notices);
         if wants_changes {
-            note_changes(&mut open.news, &effects, self.origin);
+            note_changes(&mut open.news, &effects, origin);
         }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
@@ -503,92 +541,6 @@ impl Core {
             self.tip.flushed_index = index;
         }
         Gate { node: self.node, partition: self.partition, index, batch }
-    }
-
-    /// The gate of a reply that depends on a proposed index.
-    fn gate_at(&self, index: u64) -> Option<Gate> {
-        if index <= self.applied.index {
-            return None;
-        }
-        let batch = match &self.open {
-            Some(open) if open.index == index => open.builder.id(),
-            _ => {
-                let at = self.in_flight.binary_search_by_key(&index, |batch| batch.index);
-                self.in_flight[at.expect("what is proposed is open or in flight")].batch
-            }
-        };
-        Some(Gate { node: self.node, partition: self.partition, index, batch })
-    }
-
-    /// Whether there is an open batch that nothing holds back.
-    pub(crate) fn may_seal(&self) -> bool {
-        let is_large = |open: &OpenBatch| open.builder.len() >= GROUP_BYTES;
-        self.open.as_ref().is_some_and(|open| self.in_flight.is_empty() || is_large(open))
-    }
-
-    /// The first connection that waits for the open batch takes the seat of its sealer: resolves
-    /// when it is to seal.
-    pub(crate) fn take_seat(&mut self, gate: Gate) -> Option<oneshot::Receiver<()>> {
-        let open = self.open.as_mut().filter(|open| open.builder.id() == gate.batch)?;
-        if !matches!(open.sealer, Sealer::None) {
-            return None;
-        }
-        let (call, called) = oneshot::channel();
-        open.sealer = Sealer::Waits(call);
-        Some(called)
-    }
-
-    /// Has the open batch's sealer seal it soon; false if there is none, or the batch is too large
-    /// to wait for more.
-    pub(crate) fn call_sealer(&mut self) -> bool {
-        let is_small = |open: &&mut OpenBatch| open.builder.len() < GROUP_BYTES;
-        let Some(open) = self.open.as_mut().filter(is_small) else { return false };
-        match std::mem::replace(&mut open.sealer, Sealer::Called) {
-            Sealer::None => {
-                open.sealer = Sealer::None;
-                false
-            }
-            Sealer::Waits(call) => call.send(()).is_ok(),
-            Sealer::Called => true,
-        }
-    }
-
-    /// How many writes the open batch holds, if it may be sealed and is not too large to wait.
-    pub(crate) fn gathered(&self) -> Option<u64> {
-        let open = self.open.as_ref().filter(|open| open.builder.len() < GROUP_BYTES)?;
-        self.may_seal().then_some(open.writes)
-    }
-
-    /// Closes the open batch and proposes it.
-    pub(crate) fn seal(&mut self, now: Now, actions: &mut Actions) {
-        let Some(open) = self.open.take() else { return };
-        match self.replica.may_propose(open.builder.len()) {
-            Ok(()) => {}
-            Err(ProposeError::WindowFull) => {
-                // The batch grows on and goes when the window moves.
-                self.open = Some(OpenBatch { sealer: Sealer::None, ..open });
-                return;
-            }
-            Err(ProposeError::NotLeader) => {
-                self.lose(open, actions);
-                return;
-            }
-        }
-        let OpenBatch { builder, index, news, .. } = open;
-        self.in_flight.push_back(InFlight { index, batch: builder.id(), news });
-        let bytes = builder.finish(self.now_ms, self.tip.counters);
-        let proposed = self.replica.propose(bytes, now.monotonic).expect("checked just above");
-        assert_eq!(proposed.0, index, "only this core proposes in this group");
-        self.replica.release_next();
-    }
-
-    fn lose(&mut self, open: OpenBatch, actions: &mut Actions) {
-        self.replica.release_next();
-        if let Some(waiters) = self.waiters.get_mut(&open.index) {
-            for waiter in waiters.extract_if(.., |waiter| waiter.batch == open.builder.id()) {
-                actions.wakes.push((waiter.wake, GateOutcome::Lost));
-            }
-        }
     }
 
     /// Takes everything the replica has to say; applies what is chosen.
@@ -667,9 +619,14 @@ impl Core {
             && !self.is_log
         {
             let batch = Batch::decode(&bytes)?;
-            id = batch.id;
-            actions.applied_bytes += batch.bytes();
-            self.apply_batch(index, batch, actions)?;
+            // What it stands on was lost: so is it.
+            let is_void = batch.after().is_some_and(|after| after != self.applied.batch);
+            if !is_void {
+                id = batch.id;
+                actions.applied_bytes += batch.bytes();
+                self.apply_batch(index, batch, actions)?;
+                self.applied.batch = id;
+            }
         }
         self.applied.index = index;
         while let Some(own) = self.in_flight.pop_front_if(|own| own.index <= index) {
@@ -699,7 +656,8 @@ impl Core {
         batch: Batch,
         actions: &mut Actions,
     ) -> Result<(), BatchError> {
-        let Core { applied, dead, range, .. } = self;
+        let now_ms = self.applied.now_ms.max(batch.now_ms);
+        let Core { applied, dead, range, requests, dedup, .. } = self;
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
             Effect::Write { .. } => {}
@@ -708,6 +666,8 @@ impl Core {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
             }
+            Effect::After(_) => {}
+            Effect::Requests(section) => requests.push((index, now_ms), section, *dedup),
         })?;
         if self.range.table == TableId::SYSTEM {
             self.scripting.applied(index, library_changes(&batch)?);
@@ -724,7 +684,7 @@ impl Core {
             }
         }
         self.applied.counters = batch.counters;
-        self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
+        self.applied.now_ms = now_ms;
         self.sizes.add(index, batch.bytes());
         self.now_ms = self.now_ms.max(batch.now_ms);
         self.backlog.push(index, batch);
@@ -742,8 +702,11 @@ impl Core {
             return None;
         }
         let (batches, bytes) = self.backlog.freeze();
-        let applied_row = meta::applied_row(self.partition, &self.applied);
-        Some(Frozen { batches, applied_row, through: self.applied.index, bytes })
+        let mut about = vec![meta::applied_row(self.partition, &self.applied)];
+        if !self.requests.is_empty() {
+            about.push(meta::requests_row(self.partition, &self.requests));
+        }
+        Some(Frozen { batches, about, through: self.applied.index, bytes })
     }
 
     /// The frozen batches are durable in fjall: forget them here.
@@ -765,7 +728,8 @@ impl Core {
 /// What a flush writes of a partition.
 pub(crate) struct Frozen {
     pub(crate) batches: Arc<Batches>,
-    pub(crate) applied_row: MetaRow,
+    /// Rows about the replica itself.
+    pub(crate) about: Vec<MetaRow>,
     pub(crate) through: u64,
     pub(crate) bytes: u64,
 }

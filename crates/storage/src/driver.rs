@@ -544,7 +544,7 @@ fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmErro
     let malformed = |error: crate::BatchError| LsmError::Damaged(error.to_string());
     let mut meta = Vec::new();
     for (partition, frozen) in frozen {
-        meta.push(frozen.applied_row.clone());
+        meta.extend(frozen.about.iter().cloned());
         meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
     }
     let mut run = Run::default();

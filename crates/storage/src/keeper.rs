@@ -232,7 +232,9 @@ fn drop_rows(
     range: PlacementRange,
 ) -> Result<(), LsmError> {
     let ranges = row_ranges(partition, range);
-    let says = [(meta::applied_key(partition), None), (meta::members_key(partition), None)];
+    let says = [meta::applied_key(partition), meta::members_key(partition)];
+    let says = [says[0].clone(), says[1].clone(), meta::requests_key(partition)];
+    let says = says.map(|key| (key, None));
     let keeps = |row: &[u8]| !crate::snapshot::is_within(range, row);
     crate::background::run(|| {
         let (from, to) = &ranges[0];

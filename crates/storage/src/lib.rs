@@ -10,6 +10,7 @@
 //!   resident   a leader's rows in memory, memtable and row cache in one
 //!   backlog    every replica's batches that fjall does not hold yet
 //!   batch   the log's unit: effects as bytes
+//!   requests   what a partition answered of late, for requests that are made again
 //! transaction, script, functions   several commands as one; Lua; FUNCTION
 //! slow      scripts that take longer than they may hold up a partition
 //! scripting what the nodes of a process share about scripts
@@ -46,6 +47,7 @@ mod peers;
 mod pulse;
 mod queue;
 mod recover;
+mod requests;
 mod resident;
 pub mod row;
 mod script;
@@ -66,6 +68,7 @@ pub use identity::NODE_MAX;
 pub use local::{LinkFaults, LocalNodes, NodeSeat, OpenNode};
 pub use node::{Node, NodeOptions, Surroundings};
 pub use recover::{Assignment, OpenError, abandon, damage_a_file};
+pub use requests::DedupLimits;
 pub use resident::RowBudget;
 pub use scripting::Scripting;
 

@@ -321,6 +321,10 @@ impl StorageService for LocalNodes {
         }
     }
 
+    fn outcome(&self, gate: Gate) -> Option<GateOutcome> {
+        self.seats.keys().find_map(|id| self.node(*id)?.outcome(gate))
+    }
+
     fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {
         match self.node(gate.node) {
             Some(node) => node.wait(gate, timeout),

@@ -3,8 +3,10 @@
 //! ```text
 //! applied row  META_SPACE:u32 0x01 partition:u64
 //!              → index:u64 now_ms:u64 keys:u64 volatile:u64 bytes:u64 has_fence:u8 index:u64 ordinal:u32
+//!                batch:u64                        (which rows of before it was there lack)
 //! dead row     META_SPACE:u32 0x02 partition:u64 index:u64 ordinal:u32 → (empty)
 //! members row  META_SPACE:u32 0x03 partition:u64 → index:u64 configuration
+//! requests row META_SPACE:u32 0x04 partition:u64 → table                 (`requests`)
 //! ```
 //!
 //! The members row is written with a snapshot: the log's newest configuration may be older than that.
@@ -13,14 +15,18 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::{Counters, rows};
 use wire::ids::{PartitionId, Version};
 
+use crate::requests::Requests;
 use crate::row;
 
 const APPLIED: u8 = 1;
 const DEAD: u8 = 2;
 const MEMBERS: u8 = 3;
+const REQUESTS: u8 = 4;
 
 /// Bytes of what an applied row says.
-pub(crate) const APPLIED_BYTES: usize = 53;
+pub(crate) const APPLIED_BYTES: usize = 61;
+/// The same without the batch.
+const APPLIED_BYTES_BEFORE: usize = 53;
 
 /// How far a replica's rows reach, and the partition's totals there.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -33,6 +39,8 @@ pub(crate) struct Applied {
     pub(crate) counters: Counters,
     /// The fence of the last FLUSHDB.
     pub(crate) flushed_through: Option<Version>,
+    /// The id of the newest batch: one that stands on another follows nothing else.
+    pub(crate) batch: u64,
 }
 
 fn key(kind: u8, partition: PartitionId) -> BytesMut {
@@ -59,7 +67,7 @@ pub(crate) fn applied_row(partition: PartitionId, applied: &Applied) -> (Bytes, 
 
 /// Reads the body of an applied row; `None` if it has another shape.
 pub(crate) fn decode_applied(mut body: Bytes) -> Option<Applied> {
-    if body.len() != APPLIED_BYTES {
+    if ![APPLIED_BYTES, APPLIED_BYTES_BEFORE].contains(&body.len()) {
         return None;
     }
     let index = body.get_u64();
@@ -68,7 +76,9 @@ pub(crate) fn decode_applied(mut body: Bytes) -> Option<Applied> {
         Counters { keys: body.get_u64(), volatile: body.get_u64(), bytes: body.get_u64() };
     let has_fence = body.get_u8() == 1;
     let fence = Version { index: body.get_u64(), ordinal: body.get_u32() };
-    Some(Applied { index, now_ms, counters, flushed_through: has_fence.then_some(fence) })
+    let batch = body.try_get_u64().unwrap_or(0);
+    let flushed_through = has_fence.then_some(fence);
+    Some(Applied { index, now_ms, counters, flushed_through, batch })
 }
 
 /// The key of a partition's members row.
@@ -103,6 +113,21 @@ pub(crate) fn put_applied(body: &mut BytesMut, applied: &Applied) {
     body.put_u8(u8::from(applied.flushed_through.is_some()));
     body.put_u64(fence.index);
     body.put_u32(fence.ordinal);
+    body.put_u64(applied.batch);
+}
+
+/// The key of a partition's requests row.
+pub(crate) fn requests_key(partition: PartitionId) -> Bytes {
+    key(REQUESTS, partition).freeze()
+}
+
+/// The requests row, sealed.
+pub(crate) fn requests_row(partition: PartitionId, requests: &Requests) -> (Bytes, Bytes) {
+    let mut body = BytesMut::new();
+    requests.encode(&mut body);
+    let key = requests_key(partition);
+    let sealed = row::seal_row(&key, &body);
+    (key, sealed)
 }
 
 /// The row that remembers a dead generation, sealed.
@@ -144,10 +169,13 @@ mod tests {
             now_ms: 8,
             counters: Counters { keys: 7, volatile: 6, bytes: 5 },
             flushed_through: Some(Version { index: 4, ordinal: 3 }),
+            batch: 2,
         };
         let (key, sealed) = applied_row(PartitionId(2), &applied);
         let body = row::open_row(&key, &sealed).expect("a sound row");
-        assert_eq!(decode_applied(body), Some(applied));
+        assert_eq!(decode_applied(body.clone()), Some(applied));
+        let before = body.slice(..APPLIED_BYTES_BEFORE);
+        assert_eq!(decode_applied(before), Some(Applied { batch: 0, ..applied }));
 
         let mut config = paxos::Config::initial(&[paxos::NodeId(1), paxos::NodeId(2)]);
         config.index = paxos::Index(12);

@@ -29,6 +29,7 @@ use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::recover::{self, Assignment, OpenError};
+use crate::requests::DedupLimits;
 use crate::resident::RowBudget;
 use crate::scripting::Scripting;
 use crate::slow::Job;
@@ -77,6 +78,8 @@ pub struct NodeOptions {
     pub snapshot_chunk_bytes: usize,
     /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
     pub snapshot_rate: u64,
+    /// How much each partition remembers of what it answered.
+    pub dedup: DedupLimits,
     /// What the nodes of a process share about scripts.
     pub scripting: Arc<Scripting>,
     /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
@@ -97,6 +100,7 @@ impl Default for NodeOptions {
             log_bytes: 512 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
+            dedup: DedupLimits::default(),
             scripting: Arc::default(),
             listener: Told::default(),
         }
@@ -383,6 +387,13 @@ impl Node {
             }
             outcome
         })
+    }
+
+    /// What became of another leader's proposal; see [`wire::service::StorageService::outcome`].
+    pub fn outcome(&self, gate: Gate) -> Option<GateOutcome> {
+        let found = self.shared.partitions.read().get(&gate.partition).cloned();
+        let now = self.shared.clock.monotonic();
+        found.and_then(|partition| partition.look().outcome_of(gate, now))
     }
 
     /// What the node says of itself.

@@ -33,6 +33,7 @@ use crate::meta::{self, Applied};
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
 use crate::pulse::Pulse;
+use crate::requests::Requests;
 use crate::scripting::library_of;
 use crate::wal;
 
@@ -219,6 +220,7 @@ fn held(catalogue: &Catalogue) -> Vec<Replica> {
 #[derive(Default)]
 struct Rows {
     applied: Applied,
+    requests: Requests,
     /// What a snapshot came with.
     config: Option<paxos::Config>,
 }
@@ -234,6 +236,10 @@ fn recover_rows(lsm: &Lsm, dead: &DeadSet, replica: &Replica) -> Result<Rows, Op
         Some(body) => Some(meta::decode_members(body).ok_or(malformed("members"))?),
         None => None,
     };
+    let requests = match lsm.get(&meta::requests_key(partition))? {
+        Some(body) => Requests::decode(&body).ok_or(malformed("requests"))?,
+        None => Requests::unknown_through(applied.index),
+    };
     if let Some(fence) = applied.flushed_through {
         dead.set_fence(range, fence);
     }
@@ -244,7 +250,7 @@ fn recover_rows(lsm: &Lsm, dead: &DeadSet, replica: &Replica) -> Result<Rows, Op
         }
         std::ops::ControlFlow::Continue(())
     })?;
-    Ok(Rows { applied, config })
+    Ok(Rows { applied, requests, config })
 }
 
 /// The libraries of functions that the rows hold.
@@ -335,6 +341,8 @@ impl Maker<'_> {
                 seed,
             ),
             applied,
+            requests: rows.requests,
+            dedup: self.options.dedup,
             incarnation: self.incarnation,
             dead: Arc::clone(self.dead),
             budget: Arc::clone(&self.options.rows),

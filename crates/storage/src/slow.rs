@@ -23,7 +23,7 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Transaction, Watched, Work};
 
-use crate::core::{About, Core, Evaluated, Now};
+use crate::core::{About, Asker, Core, Evaluated, Now};
 use crate::driver::Shared;
 use crate::lsm::Lsm;
 use crate::node::Node;
@@ -31,7 +31,7 @@ use crate::partition::Partition;
 use crate::script::{self, Pace, Stage};
 use crate::scripting::Running;
 use crate::transaction;
-use crate::view::{Cold, Leading, PartitionView};
+use crate::view::{Cold, Leading, PartitionView, Seen};
 
 /// Times that a row is fetched without the lock before the disk is read under it.
 const COLD_ROUNDS_MAX: usize = 4;
@@ -45,7 +45,7 @@ const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 /// What is to be run, and the connection that wants it.
 pub(crate) struct Job {
     work: Task,
-    origin: u64,
+    asker: Asker,
 }
 
 /// A call or a transaction, on its own memory.
@@ -61,7 +61,8 @@ enum Task {
 
 impl From<&Call<'_>> for Job {
     fn from(call: &Call<'_>) -> Job {
-        Job { work: Task::Call(call.command, call.args.to_vec()), origin: call.origin }
+        let asker = Asker { origin: call.origin, request: call.request.map(|it| it.id) };
+        Job { work: Task::Call(call.command, call.args.to_vec()), asker }
     }
 }
 
@@ -75,7 +76,8 @@ impl From<&Transaction<'_>> for Job {
         };
         let watched = transaction.work.watched().to_vec();
         let work = Task::Transaction { watched, commands, looked_at };
-        Job { work, origin: transaction.origin }
+        let request = transaction.request.map(|it| it.id);
+        Job { work, asker: Asker { origin: transaction.origin, request } }
     }
 }
 
@@ -168,7 +170,8 @@ impl Core {
     ) -> Evaluated {
         let scripting = Arc::clone(&self.scripting);
         let is_write = !what.is_read_only();
-        let about = About { is_write, epoch: call.epoch, origin: call.origin };
+        let Call { epoch, origin, request, .. } = *call;
+        let about = About { is_write, epoch, origin, request };
         self.evaluate_work(about, now, from, |view, next_version| {
             let stage = Stage::quick(&scripting);
             let what = (what, call.args);
@@ -230,8 +233,9 @@ impl Held {
             return Answer::NotYet;
         }
         core.tell(view.notes.take());
-        core.origin = job.origin;
-        let (reply, gate) = core.conclude(Ok(reply), effects, view.gate.get());
+        let seen = Seen { index: view.gate.get(), hidden_ms: view.hidden_ms.get() };
+        core.asker = job.asker;
+        let (reply, gate) = core.conclude(Ok(reply), effects, seen);
         core.release(&self.running);
         core.serve_kept(&self.shared.lsm);
         Answer::Done { reply, gate }
@@ -247,6 +251,7 @@ impl Held {
             now_ms: view.now_ms,
             random: Cell::new(view.random()),
             gate: Cell::new(0),
+            hidden_ms: Cell::new(0),
             lost: Cell::new(false),
             notes: Notes::new(view.notes.wanted()),
         };
@@ -268,6 +273,8 @@ struct SlowView<'a> {
     now_ms: u64,
     random: Cell<u64>,
     gate: Cell<u64>,
+    /// The latest time whose coming hid something.
+    hidden_ms: Cell<u64>,
     /// The partition is not held any more.
     lost: Cell<bool>,
     notes: Notes,
@@ -334,6 +341,14 @@ impl Leading for SlowView<'_> {
 impl View for SlowView<'_> {
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn is_past(&self, at_ms: u64) -> bool {
+        let is_past = at_ms <= self.now_ms;
+        if is_past {
+            self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
+        }
+        is_past
     }
 
     fn table(&self) -> TableId {

@@ -40,8 +40,8 @@ impl Node {
         let is_write = transaction.work.commands().iter().any(writes);
         let scripting = Arc::clone(&self.shared().options.scripting);
         let work = |core: &mut Core, now: Now, from: (&Lsm, bool)| {
-            let (epoch, origin) = (transaction.epoch, transaction.origin);
-            let about = About { is_write, epoch, origin };
+            let Transaction { epoch, origin, request, .. } = transaction;
+            let about = About { is_write, epoch, origin, request };
             core.evaluate_work(about, now, from, |view, next_version| {
                 let next_version = is_write.then_some(next_version);
                 match evaluate(&Stage::quick(&scripting), view, next_version, transaction.work) {

@@ -34,6 +34,8 @@ pub(crate) struct PartitionView<'a> {
     pub(crate) applied: u64,
     /// The newest index among the proposed rows that were read: the reply waits for it.
     pub(crate) gate: Cell<u64>,
+    /// The latest time whose coming hid something from what was read.
+    pub(crate) hidden_ms: Cell<u64>,
     /// The row that was asked for and is only on disk.
     pub(crate) cold: RefCell<Option<Cold>>,
     /// A row that was asked for failed its checksum.
@@ -51,6 +53,15 @@ pub(crate) enum Cold {
     Slow,
 }
 
+/// What a reply rests on that may be known to this leader alone.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Seen {
+    /// The newest proposed index that was read; 0 if all was applied.
+    pub(crate) index: u64,
+    /// The latest time whose coming hid something.
+    pub(crate) hidden_ms: u64,
+}
+
 /// What a leader evaluates on.
 pub(crate) trait Leading: View {
     /// Whether what was computed means nothing, because something was missing or took too long.
@@ -61,6 +72,11 @@ pub(crate) trait Leading: View {
 }
 
 impl PartitionView<'_> {
+    /// What was seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { index: self.gate.get(), hidden_ms: self.hidden_ms.get() }
+    }
+
     fn wait_for(&self, index: u64) {
         self.gate.set(self.gate.get().max(index));
     }
@@ -95,6 +111,14 @@ impl Leading for PartitionView<'_> {
 impl View for PartitionView<'_> {
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn is_past(&self, at_ms: u64) -> bool {
+        let is_past = at_ms <= self.now_ms;
+        if is_past {
+            self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
+        }
+        is_past
     }
 
     fn table(&self) -> TableId {

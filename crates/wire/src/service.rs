@@ -42,6 +42,27 @@ pub struct Route {
     pub members: Vec<NodeId>,
 }
 
+/// Names a request of a router, so that a partition which has done it knows it again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestId {
+    /// The router's life: another number each time that it starts.
+    pub router: u64,
+    /// The connection it is made for, by its router's number.
+    pub connection: u64,
+    /// Ascending there: those of a pipeline follow each other.
+    pub sequence: u64,
+}
+
+/// What is to be done once, however often it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Which request it is.
+    pub id: RequestId,
+    /// It was made before, and became of it nobody knows what: if it was done, then at this log index
+    /// or behind. `None`: it is made for the first time.
+    pub again: Option<u64>,
+}
+
 /// One command for one partition.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
@@ -57,6 +78,8 @@ pub struct Call<'a> {
     pub args: &'a [Bytes],
     /// The connection it is made for, by its router's number; 0 if for none.
     pub origin: u64,
+    /// What names it, if it writes and may have to be made again.
+    pub request: Option<Request>,
     /// How long the caller has waited for data so far, if it can wait for them; else a command that
     /// would wait answers as if its time were up.
     pub waited: Option<Duration>,
@@ -76,6 +99,8 @@ pub struct Transaction<'a> {
     pub work: Work<'a>,
     /// The connection it is made for, by its router's number; 0 if for none.
     pub origin: u64,
+    /// What names it, if it writes and may have to be made again.
+    pub request: Option<Request>,
 }
 
 /// What a [`Transaction`] does.
@@ -162,6 +187,9 @@ pub enum Answer {
         /// What must be durable before the reply may leave.
         gate: Option<Gate>,
     },
+    /// Done by an earlier attempt ([`Request::again`]), and the reply is not kept. What must be durable
+    /// before it may leave.
+    DoneBefore(Option<Gate>),
     /// Not evaluated: this node does not lead the partition (or does not hold it). The newest route
     /// that the node knows, if it knows one.
     NotHere(Option<Route>),
@@ -299,6 +327,10 @@ pub trait StorageService: Send + Sync + 'static {
     ///
     /// *Cancel safety*: dropping the future forgets the wait and changes nothing else.
     fn wait(&self, gate: Gate, timeout: Duration) -> BoxFuture<GateOutcome>;
+
+    /// What became of what a node proposed at a gate, if whoever leads the partition now knows:
+    /// chosen, or lost for good.
+    fn outcome(&self, gate: Gate) -> Option<GateOutcome>;
 
     /// Does something about the scripts of all nodes.
     fn scripts(&self, control: ScriptControl<'_>) -> Reply;

@@ -63,8 +63,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Whether the field exists for clients.
-    pub(crate) fn is_live(&self, now_ms: u64) -> bool {
-        self.expire_at_ms.is_none_or(|at| at > now_ms)
+    pub(crate) fn is_live(&self, view: &dyn View) -> bool {
+        self.expire_at_ms.is_none_or(|at| !view.is_past(at))
     }
 }
 
@@ -261,7 +261,7 @@ impl<'v> Hash<'v> {
             }
             Fields::Rows(place) => get_row(self.view, place, field)?,
         };
-        Ok(entry.filter(|entry| entry.is_live(self.view.now_ms())))
+        Ok(entry.filter(|entry| entry.is_live(self.view)))
     }
 
     /// Visits all fields, hidden ones too.
@@ -284,10 +284,9 @@ impl<'v> Hash<'v> {
 
     /// All fields that exist for clients.
     pub(crate) fn live(&self) -> Result<Vec<Entry>, ViewError> {
-        let now_ms = self.view.now_ms();
         let mut live = Vec::new();
         self.for_each(&mut |entry| {
-            if entry.is_live(now_ms) {
+            if entry.is_live(self.view) {
                 live.push(entry);
             }
             ControlFlow::Continue(())

@@ -72,7 +72,7 @@ impl<'k> HashEdit<'k> {
             }
             Fields::Rows(place) => get_row(view, place, field)?,
         };
-        Ok(entry.filter(|entry| entry.is_live(view.now_ms())))
+        Ok(entry.filter(|entry| entry.is_live(view)))
     }
 
     /// Sets a field and its time to live; whether it is new to clients.
@@ -101,7 +101,7 @@ impl<'k> HashEdit<'k> {
             Fields::Rows(place) => {
                 let place = *place;
                 let old = get_row(txn, &place, field)?;
-                let created = old.as_ref().is_none_or(|old| !old.is_live(now_ms));
+                let created = old.as_ref().is_none_or(|old| !old.is_live(txn));
                 self.put_row(txn, &place, old, (field, value), expire_at_ms);
                 created
             }
@@ -133,7 +133,7 @@ impl<'k> HashEdit<'k> {
             }
         };
         self.changed = true;
-        Ok(Some(old).filter(|old| old.is_live(txn.now_ms())))
+        Ok(Some(old).filter(|old| old.is_live(txn)))
     }
 
     /// Gives the hash the encoding it had elsewhere, whatever its fields say.

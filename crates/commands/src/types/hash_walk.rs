@@ -56,5 +56,5 @@ fn with_urn<R>(hash: &Hash<'_>, draw: impl FnOnce(&Urn<'_, Entry>) -> R) -> R {
 
 fn read_live(hash: &Hash<'_>, field: Bytes, value: &Bytes) -> Result<Option<Entry>, ViewError> {
     let entry = read_field(field, value).ok_or(ViewError::Damaged)?;
-    Ok(Some(entry).filter(|entry| entry.is_live(hash.view().now_ms())))
+    Ok(Some(entry).filter(|entry| entry.is_live(hash.view())))
 }

@@ -110,7 +110,7 @@ fn is_flushed(view: &dyn View, version: Version) -> bool {
 }
 
 fn has_expired(view: &dyn View, header: &Header) -> bool {
-    header.expire_at_ms.is_some_and(|at| at <= view.now_ms())
+    header.expire_at_ms.is_some_and(|at| view.is_past(at))
 }
 
 /// Makes `key` hold `value`, instead of whatever was found there.

@@ -179,10 +179,9 @@ impl Connection {
         reply: Reply,
         (gate, target): (Option<Gate>, Target),
     ) -> Result<Option<Answered>, CommandError> {
-        let answered = Answered { reply, gate, target, waits: None };
+        let answered = Answered::done(reply, gate, target);
         let Some(gate) = gate else { return Ok(Some(answered)) };
-        let timeout = self.shared.options.request_timeout;
-        match self.shared.storage.wait(gate, timeout).await {
+        match self.outcome(gate).await {
             GateOutcome::Durable => Ok(Some(answered)),
             GateOutcome::Lost => {
                 self.caller.tally.gates_lost += 1;
@@ -222,7 +221,7 @@ impl Connection {
                 }
                 answered => answered?,
             };
-            let Answered { reply, gate, target, waits } = answered;
+            let Answered { reply, gate, target, waits, .. } = answered;
             if let Some(waiting) = waits {
                 claim = Arc::clone(&waiting.claim);
                 return match wait.blocked.renew(Arc::clone(&claim)) {

@@ -190,5 +190,5 @@ pub(crate) async fn keys_in_slot(
     .await?;
     found.truncate(wanted);
     let reply = if counts { Reply::Integer(count as i64) } else { Reply::Array(found) };
-    Ok(Done { reply, gates, writes: false })
+    Ok(Done::gated(reply, gates, false))
 }

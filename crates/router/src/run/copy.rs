@@ -56,7 +56,7 @@ pub(crate) async fn run(
         let to = move_target(Args(args), caller.shared.databases())?;
         let moving = Moving { entry, from: selected, to, key: &args[1] };
         let reply = moving.run(caller).await?;
-        return Ok(Done { reply, gates: Gates::new(), writes: true });
+        return Ok(Done::gated(reply, Gates::new(), true));
     }
     copy(caller, selected, args).await
 }
@@ -75,8 +75,8 @@ async fn copy(
     gates.extend(expire_at.gate.into_iter().chain(dumped.gate));
     let payload = match dumped.reply {
         Reply::Bulk(payload) => payload,
-        Reply::Null => return Ok(Done { reply: Reply::Integer(0), gates, writes: false }),
-        refusal => return Ok(Done { reply: refusal, gates, writes: false }),
+        Reply::Null => return Ok(Done::gated(Reply::Integer(0), gates, false)),
+        refusal => return Ok(Done::gated(refusal, gates, false)),
     };
     // Negative: no time to live (or no key any more, which DUMP would have told).
     let expire_at_ms = match expire_at.reply {

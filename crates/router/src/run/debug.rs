@@ -100,7 +100,7 @@ async fn object(connection: &mut Connection, key: &Bytes) -> Result<Done, Comman
         (Reply::Error(line), _) | (_, Reply::Error(line)) => Reply::Error(line),
         _ => CommandError::NoSuchKey.into(),
     };
-    Ok(Done { reply, gates, writes: false })
+    Ok(Done::gated(reply, gates, false))
 }
 
 fn word_of(text: &'static str) -> Bytes {

@@ -516,6 +516,7 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
             ("memds_lookups_per_command", &format_args!("{:.4}", share(lookups, counters.routed))),
             ("route_corrections", &counters.corrections),
             ("call_retries", &counters.retries),
+            ("calls_made_again", &counters.repeated),
             ("replies_lost", &counters.gates_lost),
             ("replies_uncertain", &counters.gates_unknown),
         ],

@@ -93,8 +93,7 @@ impl Connection {
         let routed = Routed::by_placement(entry, TableId::SYSTEM, args, Placement::MIN);
         let answered = self.caller.call(&routed).await?;
         if let Some(gate) = answered.gate {
-            let timeout = self.shared.options.request_timeout;
-            match self.shared.storage.wait(gate, timeout).await {
+            match self.outcome(gate).await {
                 GateOutcome::Durable => {}
                 GateOutcome::Unknown if entry.command.may_write() => {
                     return Err(CommandError::UNCERTAIN);

@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 use wire::ids::{CommandId, TableId};
 use wire::placement::{Placement, PlacementRange};
 use wire::resp::{Arguments, Reply};
-use wire::service::{Gate, GateOutcome, Transaction, Watched, Work, decode_seen};
+use wire::service::{Gate, GateOutcome, Request, Transaction, Watched, Work, decode_seen};
 
 use super::{command, copy, handshake, wait};
 use crate::cache::Target;
@@ -197,6 +197,7 @@ impl Batch<'_> {
         table: TableId,
         target: &Target,
         origin: u64,
+        request: Option<Request>,
     ) -> Transaction<'_> {
         Transaction {
             table,
@@ -204,6 +205,7 @@ impl Batch<'_> {
             epoch: target.version.epoch,
             work: self.work,
             origin,
+            request,
         }
     }
 }
@@ -332,8 +334,7 @@ impl Connection {
     /// Waits for a gate before a read is believed.
     async fn pass(&self, gate: Option<Gate>) -> Result<(), CommandError> {
         let Some(gate) = gate else { return Ok(()) };
-        let timeout = self.shared.options.request_timeout;
-        match self.shared.storage.wait(gate, timeout).await {
+        match self.outcome(gate).await {
             GateOutcome::Durable => Ok(()),
             GateOutcome::Lost | GateOutcome::Unknown => Err(CommandError::NOT_EXECUTED),
         }
@@ -596,7 +597,13 @@ impl Connection {
         let commands = exec.commands();
         let watched = exec.watched.first().map_or(&[][..], |watched| &watched.keys);
         let batch = batch(exec, &commands, watched);
-        Some(self.caller.call_now(&routed(entry, exec.table?, &batch)))
+        let routed = routed(entry, exec.table?, &batch);
+        if !self.gated.is_empty()
+            && self.caller.target(&routed).is_some_and(|target| self.waits_elsewhere(&target))
+        {
+            return Some(Attempt::Blocked(Obstacle::Moved));
+        }
+        Some(self.caller.call_now(&routed))
     }
 
     fn track_all(&self, exec: &Exec) {
@@ -711,7 +718,7 @@ impl Connection {
         let mut replies = match reply {
             Reply::Array(replies) => replies.into_iter(),
             // A watched key has changed, or the whole was refused.
-            instead => return Done { reply: instead, gates, writes: exec.writes },
+            instead => return Done::gated(instead, gates, exec.writes),
         };
         // The leader ran them as one: each is told to have taken as long as the others.
         let share = took / u32::try_from(replies.len().max(1)).unwrap_or(u32::MAX);
@@ -737,7 +744,7 @@ impl Connection {
             self.show(entry, args);
             all.push(reply);
         }
-        Done { reply: Reply::Array(all), gates, writes: exec.writes }
+        Done::gated(Reply::Array(all), gates, exec.writes)
     }
 
     fn run_routers(&mut self, entry: &Entry, args: &[Bytes]) -> Reply {

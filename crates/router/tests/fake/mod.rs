@@ -423,6 +423,10 @@ impl StorageService for Fake {
         ScriptCounts::default()
     }
 
+    fn outcome(&self, _: Gate) -> Option<GateOutcome> {
+        None
+    }
+
     fn wait(&self, _: Gate, timeout: Duration) -> BoxFuture<GateOutcome> {
         let mut gates = self.gates.subscribe();
         Box::pin(async move {

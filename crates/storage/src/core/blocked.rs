@@ -33,7 +33,7 @@ use wire::ids::{CommandId, Version};
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Claim, Gate, Served};
 
-use super::{BATCH_BYTES_MAX, Core, Evaluated, Now, check_effects, run};
+use super::{Asker, BATCH_BYTES_MAX, Core, Evaluated, Now, check_effects, run};
 use crate::lsm::Lsm;
 
 /// A call's place in all its lines: those that have waited longer come first.
@@ -71,8 +71,8 @@ pub(super) struct Blocked {
 
 struct BlockedCall {
     command: CommandId,
-    /// The connection it is kept for.
-    origin: u64,
+    /// Who it is kept for.
+    asker: Asker,
     args: Arc<[Bytes]>,
     keys: Vec<Bytes>,
     wait: Awaited,
@@ -290,7 +290,7 @@ impl Core {
             since_us,
             BlockedCall {
                 command: call.command,
-                origin: call.origin,
+                asker: Asker { origin: call.origin, request: call.request.map(|it| it.id) },
                 args: Arc::clone(&args),
                 keys,
                 wait: Awaited { kind: wait.kind, or_gone: wait.or_gone },
@@ -362,16 +362,16 @@ impl Core {
         let (entry, next_version) = (table::entry(call.command), self.next_version());
         let Some(view) = self.view(lsm, true) else { return };
         let (result, effects) = run(entry, &call.args, &view, next_version);
-        let read = view.gate.get();
+        let seen = view.seen();
         if result.as_ref().is_ok_and(is_nothing) {
             return;
         }
         let is_ours = call.claim.take();
         let Some(call) = self.blocked.remove(ticket) else { return };
         if is_ours {
-            let before = std::mem::replace(&mut self.origin, call.origin);
-            let (reply, gate) = self.conclude(result, effects, read);
-            self.origin = before;
+            let before = std::mem::replace(&mut self.asker, call.asker);
+            let (reply, gate) = self.conclude(result, effects, seen);
+            self.asker = before;
             // Whoever took no claim waits for this.
             let _ = call.wake.send(Served { reply, gate });
         }

@@ -3,7 +3,7 @@
 use commands::types::keyspace::expire_due;
 use commands::{Txn, ViewError};
 
-use super::{Core, Now};
+use super::{Asker, Core, Now};
 use crate::lsm::Lsm;
 
 impl Core {
@@ -25,7 +25,7 @@ impl Core {
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {
-            self.origin = 0;
+            self.asker = Asker::default();
             self.join(effects);
             self.serve_kept(lsm);
         }

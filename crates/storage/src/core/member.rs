@@ -13,6 +13,7 @@ use crate::backlog::Batches;
 use crate::identity::node_of;
 use crate::lsm::{Lsm, Snapshot};
 use crate::meta::Applied;
+use crate::requests::Requests;
 
 /// Between two marks of [`LogSizes`], in bytes of batches.
 const MARK_BYTES: u64 = 1 << 20;
@@ -28,6 +29,7 @@ pub(crate) struct Install {
 /// A replica's rows at one log index.
 pub(crate) struct Captured {
     pub(crate) applied: Applied,
+    pub(crate) requests: Requests,
     pub(crate) config: Config,
     /// What fjall did not hold yet, oldest first.
     pub(crate) batches: Vec<Arc<Batches>>,
@@ -169,6 +171,7 @@ impl Core {
     pub(crate) fn capture(&self, lsm: &Lsm) -> Captured {
         Captured {
             applied: self.applied,
+            requests: self.requests.clone(),
             config: self.replica.config().clone(),
             batches: self.backlog.share(),
             // Under the partition's lock: what a flush is bringing in is in the batches too.
@@ -178,12 +181,18 @@ impl Core {
 
     /// The rows in fjall are now those of a snapshot: goes on from there. Tells how many bytes of
     /// batches were dropped. No flush may be under way.
-    pub(crate) fn installed(&mut self, applied: Applied, config: Config, now: Now) -> u64 {
+    pub(crate) fn installed(
+        &mut self,
+        (applied, requests): (Applied, Requests),
+        config: Config,
+        now: Now,
+    ) -> u64 {
         let mut dropped = 0;
         if applied.index > self.applied.index {
             dropped = self.backlog.clear();
             self.sizes = LogSizes::default();
             self.applied = applied;
+            self.requests = requests;
             self.flushed_index = applied.index;
             self.flush_epoch += 1;
             self.now_ms = self.now_ms.max(applied.now_ms);

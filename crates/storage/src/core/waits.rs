@@ -15,14 +15,34 @@ impl Core {
         deadline: std::time::Instant,
     ) -> Result<GateOutcome, oneshot::Receiver<GateOutcome>> {
         if gate.index <= self.applied.index {
-            let first = self.applied.index + 1 - self.recent.len() as u64;
-            let chosen = gate.index.checked_sub(first).and_then(|at| self.recent.get(at as usize));
-            return Ok(chosen.map_or(GateOutcome::Unknown, |(_, id)| outcome(gate.batch, *id)));
+            let chosen = self.chosen_at(gate.index);
+            return Ok(chosen.map_or(GateOutcome::Unknown, |id| outcome(gate.batch, id)));
         }
         let (wake, receiver) = oneshot::channel();
         let waiter = Waiter { batch: gate.batch, deadline, wake };
         self.waiters.entry(gate.index).or_default().push(waiter);
         Err(receiver)
+    }
+
+    /// What became of another leader's proposal, as the leader now knows: it has applied all that its
+    /// predecessors could propose. `None` if it does not lead, or has forgotten.
+    pub(crate) fn outcome_of(&self, gate: Gate, now: paxos::Instant) -> Option<GateOutcome> {
+        if !self.serves(now) {
+            return None;
+        }
+        if gate.index <= self.applied.index {
+            return self.chosen_at(gate.index).map(|id| outcome(gate.batch, id));
+        }
+        let is_own = self.in_flight.iter().any(|batch| batch.batch == gate.batch)
+            || self.open.as_ref().is_some_and(|open| open.builder.id() == gate.batch);
+        (!is_own).then_some(GateOutcome::Lost)
+    }
+
+    /// The id of the batch that was applied at an index, if that is remembered.
+    fn chosen_at(&self, index: u64) -> Option<u64> {
+        let first = self.applied.index + 1 - self.recent.len() as u64;
+        let at = usize::try_from(index.checked_sub(first)?).ok()?;
+        self.recent.get(at).map(|(_, id)| *id)
     }
 
     /// Ends the waits whose deadline has passed.

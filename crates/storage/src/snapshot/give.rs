@@ -108,11 +108,12 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
         return None;
     }
-    let captured = partition.look().capture(&shared.lsm);
+    let mut captured = partition.look().capture(&shared.lsm);
     if captured.applied.index < ask.at_least {
         return None;
     }
-    let head = Head { applied: captured.applied, config: captured.config.clone() };
+    let requests = std::mem::take(&mut captured.requests);
+    let head = Head { applied: captured.applied, requests, config: captured.config.clone() };
     let over = over(partition.id, &captured);
     let (node, index) = (shared.id.0, head.applied.index);
     tracing::info!(
@@ -139,7 +140,7 @@ fn over(partition: PartitionId, captured: &Captured) -> Vec<(Bytes, Option<Bytes
                 let (row, sealed) = meta::dead_row(partition, generation);
                 rows.insert(row, Some(sealed));
             }
-            Effect::Flush(_) => {}
+            Effect::Flush(_) | Effect::After(_) | Effect::Requests(_) => {}
         });
         visited.expect("it was well-formed when applied");
     }

@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! chunk 0 = head row*        others: row*
-//! head    = applied configuration                       `meta`, `message`
+//! head    = applied length:u32 requests configuration    `meta`, `requests`, `message`
 //! row     = key_length:u32 value_length:u32 key value   the value is sealed; numbers big-endian
 //! ```
 //!
@@ -38,6 +38,7 @@ use wire::placement::{Placement, PlacementRange};
 
 use crate::message::{put_config, take_config};
 use crate::meta::{self, APPLIED_BYTES, Applied};
+use crate::requests::Requests;
 
 /// Where in a TTL index row's key the placement stands, in bytes.
 const TTL_PLACEMENT_AT: usize = 12;
@@ -80,11 +81,16 @@ pub(crate) fn is_within(range: PlacementRange, row: &[u8]) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Head {
     pub(crate) applied: Applied,
+    pub(crate) requests: Requests,
     pub(crate) config: paxos::Config,
 }
 
 fn put_head(out: &mut BytesMut, head: &Head) {
     meta::put_applied(out, &head.applied);
+    let mut requests = BytesMut::new();
+    head.requests.encode(&mut requests);
+    out.put_u32(u32::try_from(requests.len()).expect("the table is bounded"));
+    out.put_slice(&requests);
     put_config(out, &head.config);
 }
 
@@ -93,7 +99,12 @@ fn take_head(rest: &mut Bytes) -> Option<Head> {
         return None;
     }
     let applied = meta::decode_applied(rest.split_to(APPLIED_BYTES))?;
-    Some(Head { applied, config: take_config(rest)? })
+    let length = rest.try_get_u32().ok()? as usize;
+    if rest.len() < length {
+        return None;
+    }
+    let requests = Requests::decode(&rest.split_to(length))?;
+    Some(Head { applied, requests, config: take_config(rest)? })
 }
 
 fn put_row(out: &mut BytesMut, row: &[u8], sealed: &[u8]) {

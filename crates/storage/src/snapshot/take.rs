@@ -201,7 +201,7 @@ impl Fetch {
 
 /// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
 fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
-    let Some(Head { applied, config }) = spool.head.clone() else { return Ok(()) };
+    let Some(Head { applied, requests, config }) = spool.head.clone() else { return Ok(()) };
     let started = Instant::now();
     // What is being flushed is older than the snapshot, and must not come after it.
     let _no_flush = shared.flushing.lock();
@@ -216,8 +216,11 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
         row.map_err(TakeError::from)
     });
     let rows = background::run(|| {
-        let says =
-            [meta::applied_row(partition.id, &applied), meta::members_row(partition.id, &config)];
+        let says = [
+            meta::applied_row(partition.id, &applied),
+            meta::members_row(partition.id, &config),
+            meta::requests_row(partition.id, &requests),
+        ];
         let ranges = row_ranges(partition.id, partition.range);
         let keeps = |row: &[u8]| !is_within(partition.range, row);
         shared.lsm.replace(&ranges, &keeps, rows, &says.map(|(row, sealed)| (row, Some(sealed))))
@@ -230,7 +233,7 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
         shared.dead.add_generation(partition.range, generation);
     }
     let now = shared.clock.now();
-    let dropped = shared.with(partition, |core, _| core.installed(applied, config, now));
+    let dropped = shared.with(partition, |core, _| core.installed((applied, requests), config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
     shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
     let (node, index, bytes, took) = (shared.id.0, applied.index, spool.bytes(), started.elapsed());
