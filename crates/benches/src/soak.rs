@@ -2,7 +2,8 @@
 //!
 //! A closed loop of reads, writes, counters, deletions and expiring keys over a fixed set of keys,
 //! in windows of ten seconds with connections of their own. After each: rate, latencies, resident
-//! memory, open descriptors, data folder. At the end each file of the folder must belong to a part
+//! memory, open descriptors, data folder, and campaigns for leadership: nobody is lost, so any is one too
+//! many, however busy the machine is. At the end each file of the folder must belong to a part
 //! that is known, and the logs' and LSMs' sizes must be those that INFO tells.
 
 use std::time::{Duration, Instant};
@@ -77,11 +78,13 @@ struct Window {
     resident: u64,
     descriptors: usize,
     disk: u64,
+    /// Campaigns since the load began.
+    campaigns: f64,
 }
 
 /// Runs the plan and prints a line per window, then what came of it.
 ///
-/// *Errors*: a command failed, or the data folder holds what nobody knows of.
+/// *Errors*: a command failed, somebody campaigned, or the data folder holds what nobody knows of.
 pub fn run(plan: &Plan) -> Result<()> {
     let server = Server::start(Seat::Evenkeel(plan.replicas))?;
     server.load(plan.keys, plan.value_bytes)?;
@@ -91,18 +94,26 @@ pub fn run(plan: &Plan) -> Result<()> {
         plan.keys, plan.value_bytes, plan.replicas, plan.connections, plan.pipeline
     );
     println!(
-        "| s | commands/s | p50 ms | p99 ms | longest ms | RSS MiB | descriptors | disk MiB | files |"
+        "| s | commands/s | p50 ms | p99 ms | longest ms | RSS MiB | descriptors | disk MiB | files | campaigns |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let before = campaigns(&server)?;
     let mut windows = Vec::new();
     for number in 0..count {
-        windows.push(window(&server, plan, number)?);
+        windows.push(window(&server, plan, number, before)?);
     }
     verdict(&windows);
+    let spurious = windows.last().map_or(0.0, |window| window.campaigns);
+    ensure!(spurious == 0.0, "{spurious} campaigns for leadership while nobody was lost");
+    println!("\nNobody campaigned for leadership.");
     account(&server, plan.replicas)
 }
 
-fn window(server: &Server, plan: &Plan, number: usize) -> Result<Window> {
+fn campaigns(server: &Server) -> Result<f64> {
+    Ok(server.client()?.info("consensus")?["elections_started"])
+}
+
+fn window(server: &Server, plan: &Plan, number: usize, before: f64) -> Result<Window> {
     let until = Until { steps: u64::MAX, elapsed: plan.window };
     let outcome = driver::closed(server.port, generators(plan, number), plan.pipeline, until, 1)
         .and_then(Outcome::without_errors)?;
@@ -115,9 +126,10 @@ fn window(server: &Server, plan: &Plan, number: usize) -> Result<Window> {
         resident: resident_bytes(server.pid())?,
         descriptors: descriptors(server.pid())?,
         disk,
+        campaigns: campaigns(server)? - before,
     };
     println!(
-        "| {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {} | {} | {} | {count} |",
+        "| {:.0} | {:.0} | {:.2} | {:.2} | {:.1} | {} | {} | {} | {count} | {:.0} |",
         plan.window.as_secs_f64() * (number + 1) as f64,
         window.rate,
         outcome.quantile_ms(0.5),
@@ -126,6 +138,7 @@ fn window(server: &Server, plan: &Plan, number: usize) -> Result<Window> {
         window.resident >> 20,
         window.descriptors,
         disk >> 20,
+        window.campaigns,
     );
     Ok(window)
 }

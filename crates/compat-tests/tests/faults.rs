@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use compat_tests::admin::{leading_node, partitions};
+use compat_tests::admin::{info_number, leading_node, partitions};
 use compat_tests::load::{Load, Writer};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::Client;
 
 const WRITERS: usize = 3;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 /// Copies of each partition, the server's default.
 const REPLICAS: usize = 3;
-/// The promise on the loss of a node.
+/// The promise on the loss of a node, and on one that stands still.
 const RESUME_WITHIN: Duration = Duration::from_secs(3);
+const RESUME_WITHIN_OF_PAUSE: Duration = Duration::from_secs(4);
 /// A returned node has this long to catch up.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(30);
 
@@ -44,8 +45,12 @@ fn admin(client: &mut Client, line: &str) {
     assert!(!reply.is_error(), "{line}: {reply:?}");
 }
 
+/// Ends of a leader, how it comes back, and within which time writes resume.
+const LOSSES: [(&str, &str, Duration); 2] =
+    [("STOP", "START", RESUME_WITHIN), ("PAUSE", "RESUME", RESUME_WITHIN_OF_PAUSE)];
+
 #[test]
-fn a_leader_stops_under_load_and_nothing_is_lost() {
+fn leaders_are_lost_under_load_and_each_write_is_done_once_and_none_is_refused() {
     if Options::evenkeel().is_redis() {
         return;
     }
@@ -55,6 +60,7 @@ fn a_leader_stops_under_load_and_nothing_is_lost() {
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
     let mut gaps = Vec::new();
     for round in 0..ROUNDS {
+        let (end, begin, within) = LOSSES[round % LOSSES.len()];
         writers.iter_mut().for_each(|writer| writer.longest_gap = Duration::ZERO);
         let load = Load::start(server.port(), writers);
         let progress = |load: &Load, count: u64, limit| {
@@ -63,22 +69,28 @@ fn a_leader_stops_under_load_and_nothing_is_lost() {
         };
         progress(&load, 3_000, Duration::from_secs(30)).expect("a load");
         let node = leading_node(&mut control).expect("a leader");
-        admin(&mut control, &format!("ADMIN FAULT STOP {node}"));
+        admin(&mut control, &format!("ADMIN FAULT {end} {node}"));
         progress(&load, 3_000, Duration::from_secs(30)).expect("writes resume");
-        admin(&mut control, &format!("ADMIN FAULT START {node}"));
+        admin(&mut control, &format!("ADMIN FAULT {begin} {node}"));
         progress(&load, 3_000, Duration::from_secs(30)).expect("writes go on");
         writers = load.stop().expect("load");
         let gap = writers.iter().map(|writer| writer.longest_gap).max().expect("writers");
-        let refusals: Vec<_> = writers.iter().map(|writer| &writer.refusals).collect();
-        println!("round {round}: node {node} stopped, longest gap {gap:?}, refusals {refusals:?}");
-        gaps.push(gap);
+        println!("round {round}: {end} {node}, longest gap {gap:?}");
+        gaps.push((end, gap, within));
+        for writer in &writers {
+            assert_eq!(writer.refusals, BTreeMap::new(), "round {round}: what was lost is made again");
+        }
         for writer in &mut writers {
             writer.verify(&mut control).unwrap_or_else(|error| panic!("round {round}: {error:#}"));
         }
         let took = wait_until("the node catches up", CATCH_UP_WITHIN, || caught_up(&mut control));
         println!("round {round}: caught up after {:?}", took.expect("catch up"));
     }
-    assert!(gaps.iter().all(|gap| *gap <= RESUME_WITHIN), "writes stood still: {gaps:?}");
+    let late = gaps.iter().find(|(_, gap, within)| gap > within);
+    assert_eq!(late, None, "writes stood still: {gaps:?}");
+    let again = info_number(&mut control, "routing", "calls_made_again").expect("a number");
+    println!("{again} calls were made again");
+    assert!(again > 0, "a leader was lost with nothing on its way");
     server.stop().expect("stop");
 }
 

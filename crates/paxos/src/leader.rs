@@ -30,6 +30,8 @@ pub(crate) struct Leadership {
     pub(crate) flushed: Vec<Option<Index>>,
     /// By member position: how far it has handed out, as it said in this ballot.
     pub(crate) known: Vec<Index>,
+    /// By member position: when it last obeyed this ballot.
+    pub(crate) heard: Vec<Instant>,
     /// A configuration is proposed and not chosen: nothing is proposed behind it.
     pub(crate) config_open: bool,
     transfer: Option<Transfer>,
@@ -188,6 +190,7 @@ impl Replica {
             supports: vec![None; members],
             flushed: vec![None; members],
             known: vec![Index(0); members],
+            heard: vec![now; members],
             config_open: false,
             transfer: None,
             window_bytes: 0,
@@ -319,6 +322,7 @@ impl Replica {
         for index in indexes {
             self.vote(position, ballot, *index);
         }
+        self.obeyed(position, ballot, now);
         self.advance(now);
     }
 
@@ -332,6 +336,7 @@ impl Replica {
     ) {
         let Some(position) = self.position(from) else { return };
         let held = support.and_then(|epoch| self.supports.held(epoch));
+        self.obeyed(position, ballot, now);
         if let State::Leader(leadership) = &mut self.state
             && leadership.ballot == ballot
         {
@@ -388,6 +393,37 @@ impl Replica {
 
     fn has_quorum(&self, votes: u64) -> bool {
         self.is_quorum(votes) || (mutant!(CommitWithoutQuorum) && votes != 0)
+    }
+
+    /// A member answered in a ballot, and so obeyed nobody else until then.
+    fn obeyed(&mut self, position: usize, ballot: Ballot, now: Instant) {
+        if let State::Leader(leadership) = &mut self.state
+            && leadership.ballot == ballot
+        {
+            leadership.heard[position] = now;
+        }
+    }
+
+    /// When a quorum, this node included, last was heard to obey this leader.
+    fn obeyed_until(&self, leadership: &Leadership) -> Instant {
+        let heard = |at: usize| Some(leadership.heard[at]);
+        self.quorums.newest_common(heard, self.position(self.me)).unwrap_or_default()
+    }
+
+    /// Whether this replica leads without a lease, and yet a quorum obeyed it of late: what it reads is
+    /// certain once something that it proposes *afterwards* is chosen. (A quorum then obeyed this ballot
+    /// after the read, so nobody had committed anything in a higher one before.) The fallback for a group
+    /// whose nodes cannot support each other.
+    pub fn may_confirm(&self, now: Instant) -> bool {
+        match &self.state {
+            State::Leader(leadership) => {
+                // Those that do not support this node are told twice in that time that it leads.
+                let lately = self.options.heartbeat * 2;
+                self.chosen >= leadership.serve_from
+                    && self.obeyed_until(leadership).until(now) <= lately
+            }
+            _ => false,
+        }
     }
 
     /// Until when a quorum, this node included, lets nobody else commit.
@@ -465,7 +501,9 @@ impl Replica {
         if now < leadership.next_heartbeat {
             return;
         }
-        let lost = self.lease_until(leadership).max(leadership.since).after(lease);
+        // Without a lease it still leads whoever obeys it; see `Replica::may_confirm`.
+        let obeyed = self.obeyed_until(leadership);
+        let lost = self.lease_until(leadership).max(leadership.since).max(obeyed).after(lease);
         if now > lost && !mutant!(LeaderStays) {
             // Nobody answers: whoever reaches a quorum shall lead.
             self.step_down(now);

@@ -297,12 +297,14 @@ impl Leadership {
     fn move_positions(&mut self, before: &[NodeId], after: &[NodeId]) {
         let was = |id: &NodeId| before.iter().position(|other| other == id);
         let from: Vec<_> = after.iter().map(was).collect();
-        let (supports, flushed, known) = (&self.supports, &self.flushed, &self.known);
+        let (supports, flushed) = (&self.supports, &self.flushed);
+        let (known, heard) = (&self.known, &self.heard);
         let moved = (
             from.iter().map(|at| at.and_then(|at| supports[at].clone())).collect(),
             from.iter().map(|at| at.and_then(|at| flushed[at])).collect(),
             from.iter().map(|at| at.map_or(Index(0), |at| known[at])).collect(),
+            from.iter().map(|at| at.map_or(Instant::default(), |at| heard[at])).collect(),
         );
-        (self.supports, self.flushed, self.known) = moved;
+        (self.supports, self.flushed, self.known, self.heard) = moved;
     }
 }

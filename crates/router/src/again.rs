@@ -29,12 +29,15 @@ use wire::service::{Gate, GateOutcome, Request, RequestId};
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
 use crate::latency::Sample;
-use crate::route::Routed;
+use crate::route::{Caller, Routed};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A command line of at most so many bytes is copied: as long as one is kept, it would keep the thread's
 /// read buffer.
 const LINE_COPIED_BYTES_MAX: usize = 16 << 10;
+/// How long a gate is waited for before it is asked whether somebody else leads: its node may stand
+/// still.
+const WAIT_STEP: Duration = Duration::from_secs(1);
 /// How often whoever leads is asked for the outcome of what another leader proposed.
 const OUTCOME_POLL: Duration = Duration::from_millis(20);
 
@@ -102,6 +105,31 @@ impl Lines {
     }
 }
 
+impl Caller {
+    /// Waits for a gate; if its node is lost meanwhile, asks whoever leads then.
+    pub(crate) async fn outcome(&self, gate: Gate) -> GateOutcome {
+        let timeout = self.shared.options.request_timeout;
+        let deadline = Instant::now() + timeout;
+        match self.shared.storage.wait(gate, timeout).await {
+            GateOutcome::Unknown => self.learn(gate, deadline).await,
+            outcome => outcome,
+        }
+    }
+
+    /// Asks what became of what a lost leader proposed.
+    async fn learn(&self, gate: Gate, deadline: Instant) -> GateOutcome {
+        loop {
+            if let Some(outcome) = self.shared.storage.outcome(gate) {
+                return outcome;
+            }
+            if Instant::now() + OUTCOME_POLL >= deadline {
+                return GateOutcome::Unknown;
+            }
+            tokio::time::sleep(OUTCOME_POLL).await;
+        }
+    }
+}
+
 impl Connection {
     /// Keeps what is needed to make a command again, if its reply waits for something.
     pub(crate) fn keep(
@@ -157,33 +185,10 @@ impl Connection {
     }
 
     async fn wait(&mut self, gate: Gate, deadline: Instant) -> Result<GateOutcome, Closed> {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now()).min(WAIT_STEP);
         tokio::select! {
             outcome = self.shared.storage.wait(gate, left) => Ok(outcome),
             () = self.session.client.killed() => Err(Closed),
-        }
-    }
-
-    /// Waits for a gate; if its node is lost meanwhile, asks whoever leads then.
-    pub(crate) async fn outcome(&self, gate: Gate) -> GateOutcome {
-        let timeout = self.shared.options.request_timeout;
-        let deadline = Instant::now() + timeout;
-        match self.shared.storage.wait(gate, timeout).await {
-            GateOutcome::Unknown => self.learn(gate, deadline).await,
-            outcome => outcome,
-        }
-    }
-
-    /// Asks what became of what a lost leader proposed.
-    async fn learn(&self, gate: Gate, deadline: Instant) -> GateOutcome {
-        loop {
-            if let Some(outcome) = self.shared.storage.outcome(gate) {
-                return outcome;
-            }
-            if Instant::now() + OUTCOME_POLL >= deadline {
-                return GateOutcome::Unknown;
-            }
-            tokio::time::sleep(OUTCOME_POLL).await;
         }
     }
 
@@ -210,7 +215,7 @@ impl Connection {
             let reply = match (of(gate), again) {
                 (_, Some(again)) => self.make_again(again, *gate, deadline).await?,
                 (Some(GateOutcome::Lost), None) => Some(CommandError::NOT_EXECUTED.into()),
-                (_, None) => match self.learn(*gate, deadline).await {
+                (_, None) => match self.caller.learn(*gate, deadline).await {
                     GateOutcome::Durable => None,
                     GateOutcome::Unknown if *writes => Some(CommandError::UNCERTAIN.into()),
                     // A read that was never answered has not happened either.

@@ -247,7 +247,7 @@ pub(crate) fn heirs(shared: &Shared, id: PartitionId) -> Vec<NodeId> {
 /// See [`crate::Node::hand_over`].
 pub(crate) fn hand_over(shared: &Shared, id: PartitionId, to: NodeId) -> Result<(), String> {
     let partition = find(shared, id)?;
-    let now = shared.clock.now();
+    let now = shared.now();
     shared.with(&partition, |core, _| {
         let members = &core.replica.config().members;
         let heir = members.iter().find(|m| m.kind == MemberKind::Storage && node_of(m.id) == to);
@@ -503,7 +503,7 @@ fn propose(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: 
         members.push(Member { id, kind });
     }
     members.sort_unstable();
-    let now = shared.clock.now();
+    let now = shared.now();
     let proposed =
         shared.with(partition, |core, actions| core.change_members(&members, now, actions));
     match proposed {

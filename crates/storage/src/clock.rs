@@ -68,7 +68,7 @@ pub(crate) fn run(shared: &Shared) {
         shared.faults.checkpoint();
         pulse::tell_replicas(shared);
         care::look_around(shared);
-        let now = shared.clock.now();
+        let now = shared.now();
         awake.extend(shared.agenda.take().iter().filter_map(std::sync::Weak::upgrade));
         while let Some(due) = timers.pop(now.monotonic) {
             awake.push(due);

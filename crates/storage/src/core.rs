@@ -351,7 +351,8 @@ impl Core {
         (lsm, may_block): (&Lsm, bool),
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
     ) -> Evaluated {
-        if !self.serves(now.monotonic) || epoch > self.epoch {
+        let unleased = !self.serves(now.monotonic);
+        if !self.may_evaluate(now.monotonic) || epoch > self.epoch {
             return Evaluated::Answer(self.elsewhere());
         }
         if let Some(held) = &self.held {
@@ -372,7 +373,7 @@ impl Core {
             return Evaluated::Answer(self.elsewhere());
         };
         let (result, effects) = work(&view, next_version);
-        let (seen, is_damaged) = (view.seen(), view.damaged.get());
+        let (seen, is_damaged) = (Seen { unleased, ..view.seen() }, view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
         }
@@ -381,8 +382,8 @@ impl Core {
             // Another replica has the rows, and is about to lead.
             return Evaluated::Answer(Answer::NotYet);
         }
-        if seen.hidden_ms > self.applied.now_ms && self.handing_over.is_some() {
-            // The next leader tells the group what time it is.
+        if (unleased || seen.hidden_ms > self.applied.now_ms) && self.handing_over.is_some() {
+            // What would have to be proposed for it, the next leader proposes.
             return Evaluated::Answer(Answer::NotYet);
         }
         self.tell(missed);
@@ -428,6 +429,12 @@ impl Core {
     /// Whether this replica leads with a live lease and has applied all it inherited.
     pub(crate) fn serves(&self, now: paxos::Instant) -> bool {
         self.replica.may_serve(now)
+    }
+
+    /// Whether commands may be evaluated here: with a lease, or such that a quorum confirms what they
+    /// answer.
+    pub(crate) fn may_evaluate(&self, now: paxos::Instant) -> bool {
+        self.serves(now) || self.replica.may_confirm(now)
     }
 
     /// The answer of a replica that does not lead.

@@ -33,7 +33,7 @@ use crate::background;
 use crate::backlog::{self, Run};
 use crate::care;
 use crate::catalogue::Catalogue;
-use crate::core::{Actions, Core, Frozen, LogRead};
+use crate::core::{Actions, Core, Frozen, LogRead, Now};
 use crate::faults::Faults;
 use crate::identity::node_of;
 use crate::keeper::{self, Job};
@@ -131,6 +131,12 @@ pub(crate) struct Counts {
 }
 
 impl Shared {
+    /// The times that the node's clocks show.
+    pub(crate) fn now(&self) -> Now {
+        let now = self.clock.now();
+        Now { wall_ms: now.wall_ms.saturating_add_signed(self.faults.clock_ahead_ms()), ..now }
+    }
+
     /// Runs `step` on a partition's core and carries out what it leaves.
     pub(crate) fn with<R>(
         &self,
@@ -162,11 +168,11 @@ impl Shared {
             let result = step(&mut core, &mut actions);
             core.drain(&mut actions);
             if core.is_handing_over() {
-                core.go_on_handing_over(self.clock.now());
+                core.go_on_handing_over(self.now());
                 core.drain(&mut actions);
             }
             if core.may_seal() && !core.call_sealer() && !self.is_stopping() {
-                core.seal(self.clock.now(), &mut actions);
+                core.seal(self.now(), &mut actions);
                 core.drain(&mut actions);
             }
             // Still under the lock: records reach the log in the order the replica made them, and
@@ -188,7 +194,7 @@ impl Shared {
     pub(crate) fn seal(&self, partition: &Arc<Partition>) {
         self.with(partition, |core, actions| {
             if core.may_seal() && !self.is_stopping() {
-                core.seal(self.clock.now(), actions);
+                core.seal(self.now(), actions);
             }
         });
     }

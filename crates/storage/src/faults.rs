@@ -1,9 +1,9 @@
 //! Faults of a node, injected on purpose (`ADMIN FAULT`, tests): a process that stands still, a disk
-//! that refuses, is full or is slow. Whoever works for the node comes by here; as long as there is no
+//! that refuses, is full or is slow, a wall clock that is wrong. Whoever works for the node comes by here; as long as there is no
 //! fault that is one relaxed load of a flag.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,8 @@ pub struct Faults {
     refuses: AtomicBool,
     disk: AtomicU8,
     slow_us: AtomicU64,
+    /// By how much the wall clock is ahead.
+    ahead_ms: AtomicI64,
     lock: Mutex<()>,
     resumed: Condvar,
 }
@@ -67,6 +69,15 @@ impl Faults {
             }
         };
         self.disk.store(disk, Ordering::SeqCst);
+    }
+
+    /// Sets by how many milliseconds the node's wall clock is ahead; negative: behind.
+    pub fn set_clock_ahead_ms(&self, ahead_ms: i64) {
+        self.ahead_ms.store(ahead_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn clock_ahead_ms(&self) -> i64 {
+        self.ahead_ms.load(Ordering::Relaxed)
     }
 
     /// Waits while the node stands still. Not to be called with a lock of a partition held.

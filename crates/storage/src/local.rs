@@ -365,6 +365,10 @@ impl StorageService for LocalNodes {
                 self.seat(id)?.seat.faults.resume();
                 Ok(())
             }
+            NodeFault::Clock(id, ahead_ms) => {
+                self.seat(id)?.seat.faults.set_clock_ahead_ms(ahead_ms);
+                Ok(())
+            }
             NodeFault::Disk(id, fault) => {
                 self.seat(id)?.seat.faults.set_disk(fault);
                 Ok(())

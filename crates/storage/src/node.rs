@@ -248,7 +248,7 @@ impl Node {
         let mut reply_bytes = 0;
         let mut left = calls;
         let mut core = partition.lock();
-        let (mut now, mut began) = (shared.clock.now(), Instant::now());
+        let (mut now, mut began) = (shared.now(), Instant::now());
         if shared.faults.is_paused() {
             // The process stands still here, between what it knows of its lease and what it does.
             drop(core);
@@ -283,7 +283,7 @@ impl Node {
                 }
                 Evaluated::Cold(row) => {
                     core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
-                    now = shared.clock.now();
+                    now = shared.now();
                 }
             }
         }
@@ -311,7 +311,7 @@ impl Node {
         let mut cold = ColdRows::default();
         let mut core = partition.lock();
         loop {
-            let evaluated = work(&mut core, shared.clock.now(), (&shared.lsm, cold.may_block));
+            let evaluated = work(&mut core, shared.now(), (&shared.lsm, cold.may_block));
             core.serve_kept(&shared.lsm);
             match evaluated {
                 Evaluated::Answer(Answer::Done { gate: None, .. })

@@ -229,11 +229,13 @@ impl Held {
         let mut core = self.partition.lock();
         let is_held = core.is_held_by(&self.running) && !core.is_handing_over();
         let is_lost = view.is_cold() || !is_held;
-        if is_lost || !core.serves(self.shared.clock.monotonic()) {
+        let now = self.shared.clock.monotonic();
+        if is_lost || !core.may_evaluate(now) {
             return Answer::NotYet;
         }
         core.tell(view.notes.take());
-        let seen = Seen { index: view.gate.get(), hidden_ms: view.hidden_ms.get() };
+        let (index, hidden_ms) = (view.gate.get(), view.hidden_ms.get());
+        let seen = Seen { index, hidden_ms, unleased: !core.serves(now) };
         core.asker = job.asker;
         let (reply, gate) = core.conclude(Ok(reply), effects, seen);
         core.release(&self.running);

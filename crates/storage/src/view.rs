@@ -60,6 +60,8 @@ pub(crate) struct Seen {
     pub(crate) index: u64,
     /// The latest time whose coming hid something.
     pub(crate) hidden_ms: u64,
+    /// There was no lease: a quorum has to confirm that nobody else leads.
+    pub(crate) unleased: bool,
 }
 
 /// What a leader evaluates on.
@@ -74,7 +76,7 @@ pub(crate) trait Leading: View {
 impl PartitionView<'_> {
     /// What was seen so far.
     pub(crate) fn seen(&self) -> Seen {
-        Seen { index: self.gate.get(), hidden_ms: self.hidden_ms.get() }
+        Seen { index: self.gate.get(), hidden_ms: self.hidden_ms.get(), unleased: false }
     }
 
     fn wait_for(&self, index: u64) {

@@ -410,6 +410,8 @@ pub enum NodeFault {
     Pause(NodeId),
     /// Have a paused node go on.
     Resume(NodeId),
+    /// Set the node's wall clock ahead by so many milliseconds, or behind if negative.
+    Clock(NodeId, i64),
     /// Have the node's disk misbehave, or behave again.
     Disk(NodeId, DiskFault),
     /// Change a byte of the node's log, or of one of its tables; the number chooses which.

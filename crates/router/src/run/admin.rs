@@ -19,6 +19,8 @@ pub(super) const HELP: &[&str] = &[
     "    started with them enabled.",
     "FAULT PAUSE|RESUME <node>",
     "    Have a node stand still, or go on.",
+    "FAULT CLOCK <node> <ms>",
+    "    Set a node's wall clock ahead by so much, or behind if negative; 0 is right again.",
     "FAULT DISK OK|ERROR|FULL <node>",
     "    Have a node's disk refuse what it is to write, or behave again.",
     "FAULT DISK SLOW <node> <ms>",
@@ -198,6 +200,9 @@ fn parse_fault(args: &[Bytes]) -> Result<NodeFault, CommandError> {
         [b"pause", _] => NodeFault::Pause(id(1)?),
         [b"resume", _] => NodeFault::Resume(id(1)?),
         [b"wipe", _] => NodeFault::Wipe(id(1)?),
+        [b"clock", _, _] => {
+            NodeFault::Clock(id(1)?, parse_int(&args[2]).ok_or(CommandError::NotInteger)?)
+        }
         [b"disk", b"ok", _] => NodeFault::Disk(id(2)?, DiskFault::None),
         [b"disk", b"error", _] => NodeFault::Disk(id(2)?, DiskFault::Error),
         [b"disk", b"full", _] => NodeFault::Disk(id(2)?, DiskFault::Full),
@@ -230,13 +235,14 @@ mod tests {
             ("DISK FULL 1", NodeFault::Disk(one, DiskFault::Full)),
             ("DISK SLOW 1 7", NodeFault::Disk(one, slow)),
             ("CORRUPT table 2 9", NodeFault::Corrupt(two, Stored::Table, 9)),
+            ("CLOCK 2 -5000", NodeFault::Clock(two, -5_000)),
             ("PARTITION 1 2", NodeFault::Cut(one, two)),
             ("HEAL", NodeFault::Join),
             ("DELAY 5", NodeFault::Delay(Duration::from_millis(5))),
         ] {
             assert_eq!(parse(line), Ok(fault), "{line}");
         }
-        for line in ["STOP", "STOP x", "STOP -1", "DISK SLOW 1", "HEAL 1", "DELAY -5", "NAP 1"] {
+        for line in ["STOP", "STOP x", "STOP -1", "DISK SLOW 1", "HEAL 1", "DELAY -5", "NAP 1", "CLOCK 1 x"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

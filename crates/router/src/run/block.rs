@@ -181,7 +181,7 @@ impl Connection {
     ) -> Result<Option<Answered>, CommandError> {
         let answered = Answered::done(reply, gate, target);
         let Some(gate) = gate else { return Ok(Some(answered)) };
-        match self.outcome(gate).await {
+        match self.caller.outcome(gate).await {
             GateOutcome::Durable => Ok(Some(answered)),
             GateOutcome::Lost => {
                 self.caller.tally.gates_lost += 1;

@@ -258,7 +258,7 @@ enum Put {
 /// *Errors*: that is not known.
 async fn is_durable(caller: &Caller, gate: Option<Gate>) -> Result<bool, CommandError> {
     let Some(gate) = gate else { return Ok(true) };
-    match caller.shared.storage.wait(gate, caller.shared.options.request_timeout).await {
+    match caller.outcome(gate).await {
         GateOutcome::Durable => Ok(true),
         GateOutcome::Lost => Ok(false),
         GateOutcome::Unknown => Err(CommandError::UNCERTAIN),

@@ -93,7 +93,7 @@ impl Connection {
         let routed = Routed::by_placement(entry, TableId::SYSTEM, args, Placement::MIN);
         let answered = self.caller.call(&routed).await?;
         if let Some(gate) = answered.gate {
-            match self.outcome(gate).await {
+            match self.caller.outcome(gate).await {
                 GateOutcome::Durable => {}
                 GateOutcome::Unknown if entry.command.may_write() => {
                     return Err(CommandError::UNCERTAIN);

@@ -334,7 +334,7 @@ impl Connection {
     /// Waits for a gate before a read is believed.
     async fn pass(&self, gate: Option<Gate>) -> Result<(), CommandError> {
         let Some(gate) = gate else { return Ok(()) };
-        match self.outcome(gate).await {
+        match self.caller.outcome(gate).await {
             GateOutcome::Durable => Ok(()),
             GateOutcome::Lost | GateOutcome::Unknown => Err(CommandError::NOT_EXECUTED),
         }

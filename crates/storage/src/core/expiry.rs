@@ -14,7 +14,7 @@ impl Core {
         if !is_due
             || self.held.is_some()
             || self.handing_over.is_some()
-            || !self.serves(now.monotonic)
+            || !self.may_evaluate(now.monotonic)
         {
             return Ok(());
         }

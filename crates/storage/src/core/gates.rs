@@ -28,7 +28,11 @@ impl Core {
 
     /// The gate of a reply that rests on this.
     pub(super) fn gate_of(&mut self, seen: Seen) -> Option<Gate> {
-        let told = self.time_told(seen.hidden_ms);
+        let told = match seen.unleased {
+            // What is proposed from here on, chosen, says so: if with no other effect.
+            true => self.open_batch().index,
+            false => self.time_told(seen.hidden_ms),
+        };
         self.gate_at(seen.index.max(told))
     }
 

@@ -232,7 +232,7 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     for generation in generations {
         shared.dead.add_generation(partition.range, generation);
     }
-    let now = shared.clock.now();
+    let now = shared.now();
     let dropped = shared.with(partition, |core, _| core.installed((applied, requests), config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
     shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use bytes::Bytes;
 use commands::table;
 use storage::{Assignment, Faults, LocalNodes, Node, NodeOptions, NodeSeat, Surroundings};
 use wire::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
-use wire::peer::{LocalTransport, Transport};
+use wire::peer::{Frame, Kind, LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{
-    Answer, Call, Gate, GateOutcome, Order, StorageService, Transaction, Watched, Work, decode_seen,
+    Answer, Call, Gate, GateOutcome, Order, Request, StorageService, Transaction, Watched, Work, decode_seen,
 };
 
 /// The only partition.
@@ -29,8 +30,32 @@ pub struct Cluster {
     runtime: tokio::runtime::Runtime,
     pub leader: Mutex<NodeId>,
     pub transport: Arc<LocalTransport>,
+    /// What nodes send each other through.
+    pub lossy: Arc<Lossy>,
     /// The epochs of the routes that were published, in order.
     pub epochs: Arc<Mutex<Vec<u64>>>,
+}
+
+/// A transport that loses what it is told to lose.
+#[derive(Default)]
+pub struct Lossy {
+    inner: Arc<LocalTransport>,
+    /// Bytes whose frames get lost.
+    pub loses: Mutex<Option<&'static [u8]>>,
+    /// Heartbeats between nodes get lost.
+    pub loses_beats: AtomicBool,
+}
+
+impl Transport for Lossy {
+    fn send(&self, to: NodeId, frame: Frame) {
+        let is_lost = self.loses.lock().unwrap().is_some_and(|bytes| {
+            frame.body().windows(bytes.len()).any(|window| window == bytes)
+        });
+        let loses_beats = self.loses_beats.load(Ordering::Relaxed);
+        if !(is_lost || loses_beats && frame.kind == Kind::Heartbeat) {
+            self.inner.send(to, frame);
+        }
+    }
 }
 
 impl Cluster {
@@ -47,6 +72,7 @@ impl Cluster {
             .with_test_writer()
             .try_init();
         let transport = Arc::new(LocalTransport::default());
+        let lossy = Arc::new(Lossy { inner: transport.clone(), ..Lossy::default() });
         let ids: Vec<_> = (1..=replicas + spares).map(NodeId).collect();
         let zone = |id: &NodeId| Zone(format!("zone-{id}"));
         let known = ids.iter().map(|id| (*id, zone(id))).collect();
@@ -65,10 +91,11 @@ impl Cluster {
                 let (zone, folder, faults) = (zone.clone(), folder.clone(), faults.clone());
                 let (transport, options, epochs) =
                     (transport.clone(), options.clone(), epochs.clone());
+                let lossy = lossy.clone();
                 move |assignments: &[Assignment]| {
                     let epochs = epochs.clone();
                     let surroundings = Surroundings {
-                        transport: transport.clone() as Arc<dyn Transport>,
+                        transport: lossy.clone() as Arc<dyn Transport>,
                         publish: Arc::new(move |route| {
                             epochs.lock().unwrap().push(route.version.epoch);
                         }),
@@ -93,7 +120,7 @@ impl Cluster {
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
-        Cluster { nodes, ids, runtime, leader, transport, epochs }
+        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs }
     }
 
     /// Does what an operator wants, and waits until that is done.
@@ -158,6 +185,44 @@ impl Cluster {
         }
     }
 
+    /// Has the leader evaluate a request; `None` if it does not. Waits for nothing.
+    pub fn evaluate_request(
+        &self,
+        words: &[&str],
+        request: Request,
+    ) -> Option<(Reply, Option<Gate>)> {
+        let args = line(words);
+        let call = Call { request: Some(request), ..call(command_of(&args), &args, None) };
+        match self.nodes.call(*self.leader.lock().unwrap(), call) {
+            Answer::Done { reply, gate } => Some((reply, gate)),
+            _ => None,
+        }
+    }
+
+    /// Has whoever leads answer a request, and waits for its gate: the reply, `None` if it was done before
+    /// and the reply is not kept; and where it was done.
+    pub fn ask(&self, words: &[&str], request: Request) -> (Option<Reply>, Option<Gate>) {
+        let args = line(words);
+        let command = command_of(&args);
+        let mut done_at = None;
+        let reply = self.until_taken(&format!("{words:?}"), |node| {
+            let call = Call { request: Some(request), ..call(command, &args, None) };
+            match self.nodes.call(node, call) {
+                Answer::DoneBefore(gate) => {
+                    done_at = gate;
+                    Answer::Done { reply: Reply::Status(Bytes::from("done before")), gate }
+                }
+                Answer::Done { reply, gate } => {
+                    done_at = gate;
+                    Answer::Done { reply, gate }
+                }
+                other => other,
+            }
+        });
+        let is_known = reply != Reply::Status(Bytes::from("done before"));
+        (is_known.then_some(reply), done_at)
+    }
+
     /// Waits for a gate, on a thread of its own.
     pub fn wait(&self, gate: Gate) -> std::sync::mpsc::Receiver<GateOutcome> {
         let (tell, told) = std::sync::mpsc::channel();
@@ -199,7 +264,7 @@ impl Cluster {
         })
     }
 
-    fn until_taken(&self, what: &str, call: impl Fn(NodeId) -> Answer) -> Reply {
+    fn until_taken(&self, what: &str, mut call: impl FnMut(NodeId) -> Answer) -> Reply {
         let deadline = Instant::now() + PATIENCE;
         let mut at = self.ids.iter().position(|id| *id == *self.leader.lock().unwrap()).unwrap();
         while Instant::now() < deadline {
