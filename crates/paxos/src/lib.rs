@@ -64,8 +64,8 @@
 //!
 //! # What is left out, for now
 //!
-//! Quorum reads. Entries are truncated only when every storage member's state
-//! machine holds them.
+//! Entries are truncated only when every storage member's state machine holds them. A quorum read is
+//! the host's: it proposes something after what it read ([`Replica::may_confirm`]).
 
 /// Whether a bug is put in on purpose here: never, without the feature `mutants`.
 #[cfg(not(feature = "mutants"))]

@@ -38,6 +38,9 @@ const LINE_COPIED_BYTES_MAX: usize = 16 << 10;
 /// How long a gate is waited for before it is asked whether somebody else leads: its node may stand
 /// still.
 const WAIT_STEP: Duration = Duration::from_secs(1);
+/// First and longest wait before a command is made again.
+const BACKOFF_MIN: Duration = Duration::from_millis(1);
+const BACKOFF_MAX: Duration = Duration::from_millis(50);
 /// How often whoever leads is asked for the outcome of what another leader proposed.
 const OUTCOME_POLL: Duration = Duration::from_millis(20);
 
@@ -213,7 +216,10 @@ impl Connection {
             };
             let again = again.as_ref().filter(|_| !gated[nth + 1..].iter().any(overtaken));
             let reply = match (of(gate), again) {
-                (_, Some(again)) => self.make_again(again, *gate, deadline).await?,
+                (first, Some(again)) => {
+                    let first = (*gate, first.unwrap_or(GateOutcome::Unknown));
+                    self.make_again(again, first, deadline).await?
+                }
                 (Some(GateOutcome::Lost), None) => Some(CommandError::NOT_EXECUTED.into()),
                 (_, None) => match self.caller.learn(*gate, deadline).await {
                     GateOutcome::Durable => None,
@@ -245,7 +251,7 @@ impl Connection {
     async fn make_again(
         &mut self,
         again: &Again,
-        first: Gate,
+        (first, mut last): (Gate, GateOutcome),
         deadline: Instant,
     ) -> Result<Option<Reply>, Closed> {
         let args = self.lines.line(&again.line);
@@ -253,11 +259,7 @@ impl Connection {
             return Ok(Some(CommandError::NOT_EXECUTED.into()));
         };
         routed.request = again.request.map(|id| Request { id, again: Some(first.index) });
-        // As far as is known, a write may have happened until somebody says otherwise.
-        let in_vain = match again.request {
-            Some(_) => CommandError::UNCERTAIN,
-            None => CommandError::NOT_EXECUTED,
-        };
+        let mut backoff = BACKOFF_MIN;
         loop {
             self.caller.tally.repeated += 1;
             let client = self.session.client.clone();
@@ -267,10 +269,11 @@ impl Connection {
             };
             let answered = match answered {
                 Ok(answered) => answered,
-                Err(CommandError::NoLeader(_)) => return Ok(Some(in_vain.into())),
+                Err(CommandError::NoLeader(_)) => return Ok(Some(in_vain(again, last).into())),
                 Err(error) => return Ok(Some(error.into())),
             };
-            let outcome = match answered.gate {
+            // Of earlier attempts it is known now that they were not done, or are this one.
+            last = match answered.gate {
                 None => GateOutcome::Durable,
                 Some(gate) => {
                     if again.request.is_some() {
@@ -279,13 +282,24 @@ impl Connection {
                     self.wait(gate, deadline).await?
                 }
             };
-            if outcome == GateOutcome::Durable {
+            if last == GateOutcome::Durable {
                 return Ok((!answered.done_before).then_some(answered.reply));
             }
-            if Instant::now() >= deadline {
-                return Ok(Some(in_vain.into()));
+            if Instant::now() + backoff >= deadline {
+                return Ok(Some(in_vain(again, last).into()));
             }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+}
+
+/// What is said of a command that was made again in vain, when this became of the last attempt.
+fn in_vain(again: &Again, last: GateOutcome) -> CommandError {
+    match (last, again.request) {
+        (GateOutcome::Unknown, Some(_)) => CommandError::UNCERTAIN,
+        // A read that was never answered has not happened either.
+        _ => CommandError::NOT_EXECUTED,
     }
 }
 

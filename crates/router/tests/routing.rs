@@ -77,12 +77,15 @@ async fn replies_wait_for_their_gate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_made_durable_is_never_acknowledged() {
-    let running = start(&[], |_| {}).await;
+    let timeout = Duration::from_millis(300);
+    let running = start(&[], |options| options.request_timeout = timeout).await;
     let mut client = Client::connect(running.port).await;
     running.fake.set_gates(Gates::Lost);
+    let started = Instant::now();
     client.send_lines(&["PING", "SET k 1", "ECHO between", "INCR n"]).await;
     let lost = "TRYAGAIN the command was not executed: the partition's leader changed";
     assert_eq!(client.replies(4).await, ["PONG", lost, "between", lost]);
+    assert!(started.elapsed() + MOMENT > timeout, "made again until the deadline");
     running.fake.set_gates(Gates::Unknown);
     client.send_lines(&["SET k 1", "PING"]).await;
     let replies = client.replies(2).await;
@@ -91,6 +94,25 @@ async fn what_was_not_made_durable_is_never_acknowledged() {
     let stats = client.run("INFO errorstats").await;
     assert!(stats.contains("errorstat_TRYAGAIN:count=2"), "{stats}");
     assert!(stats.contains("errorstat_UNCERTAIN:count=1"), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_is_made_again_in_its_order() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    for gates in [Gates::Lost, Gates::Unknown] {
+        running.fake.set_gates(gates);
+        let long = format!("SET k {}", "v".repeat(20_000));
+        client.send_lines(&["PING", "SET k 1", "ECHO between", "SET k 2", &long, "GET k"]).await;
+        assert!(client.is_silent_for(MOMENT).await);
+        running.fake.set_gates(Gates::Open);
+        let replies = client.replies(6).await;
+        assert_eq!(replies[..5], ["PONG", "OK", "between", "OK", "OK"], "{gates:?}");
+        assert_eq!(replies[5].len(), 20_000, "{gates:?}");
+        assert_eq!(client.run("GET k").await.len(), 20_000, "{gates:?}");
+    }
+    let again = client.run("INFO routing").await;
+    assert!(!again.contains("calls_made_again:0"), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
