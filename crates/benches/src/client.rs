@@ -55,7 +55,8 @@ impl Client {
         self.stream.write_all(&bytes)?;
         let (mut replies, mut chunk) = (Vec::with_capacity(lines.len()), [0; READ_BYTES]);
         while replies.len() < lines.len() {
-            while let Some(reply) = ReplyDecoder::new(RespVersion::Resp2).decode(&mut self.buffer)?
+            while let Some(reply) =
+                ReplyDecoder::new(RespVersion::Resp2).decode(&mut self.buffer)?
             {
                 replies.push(reply);
             }

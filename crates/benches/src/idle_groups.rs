@@ -61,7 +61,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     // All tables, and the system's own.
     let groups = f64::from(plan.groups + 1);
     until(&mut client, "every group has a leader", |info| info("leaders") == groups)?;
-    println!("{} groups, three nodes: each has a leader {:.1?} after the start", plan.groups, began.elapsed());
+    println!(
+        "{} groups, three nodes: each has a leader {:.1?} after the start",
+        plan.groups,
+        began.elapsed()
+    );
     std::thread::sleep(SETTLE);
     let empty = resident_bytes(server.pid())?;
     answer(&mut client, plan.groups, "SET key value")?;
@@ -86,7 +90,10 @@ pub fn run(plan: &Plan) -> Result<()> {
     if plan.groups >= PROMISED_GROUPS {
         ensure!(idle.processor_percent < PROCESSOR_PERCENT_MAX, "idle groups cost too much time");
         ensure!(mb(idle.resident) < RESIDENT_MB_MAX, "idle groups cost too much memory");
-        ensure!(lost < STORM_MAX && back < STORM_MAX && last < STORM_MAX, "elections take too long");
+        ensure!(
+            lost < STORM_MAX && back < STORM_MAX && last < STORM_MAX,
+            "elections take too long"
+        );
     }
     Ok(())
 }
@@ -113,7 +120,11 @@ fn watch(server: &Server, client: &mut Client, plan: &Plan) -> Result<Idle> {
 }
 
 /// Waits until INFO's section on consensus says so.
-fn until(client: &mut Client, what: &str, holds: impl Fn(&dyn Fn(&str) -> f64) -> bool) -> Result<()> {
+fn until(
+    client: &mut Client,
+    what: &str,
+    holds: impl Fn(&dyn Fn(&str) -> f64) -> bool,
+) -> Result<()> {
     let deadline = Instant::now() + WITHIN;
     loop {
         let info = client.info("consensus")?;
@@ -133,11 +144,14 @@ fn answer(client: &mut Client, groups: u32, line: &str) -> Result<()> {
         ensure!(Instant::now() < deadline, "{} groups do not answer", silent.len());
         let mut failed = Vec::new();
         for tables in silent.chunks(TOGETHER / 2) {
-            let lines = tables.iter().flat_map(|table| [format!("SELECT {table}"), line.to_owned()]);
+            let lines =
+                tables.iter().flat_map(|table| [format!("SELECT {table}"), line.to_owned()]);
             let replies = client.ask_all(&lines.collect::<Vec<_>>())?;
             let of_tables = tables.iter().zip(replies.chunks(2));
             let is_error = |replies: &[Reply]| replies.iter().any(|r| matches!(r, Reply::Error(_)));
-            failed.extend(of_tables.filter(|(_, replies)| is_error(replies)).map(|(table, _)| *table));
+            failed.extend(
+                of_tables.filter(|(_, replies)| is_error(replies)).map(|(table, _)| *table),
+            );
         }
         silent = failed;
     }

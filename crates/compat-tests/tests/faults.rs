@@ -78,7 +78,11 @@ fn leaders_are_lost_under_load_and_each_write_is_done_once_and_none_is_refused()
         println!("round {round}: {end} {node}, longest gap {gap:?}");
         gaps.push((end, gap, within));
         for writer in &writers {
-            assert_eq!(writer.refusals, BTreeMap::new(), "round {round}: what was lost is made again");
+            assert_eq!(
+                writer.refusals,
+                BTreeMap::new(),
+                "round {round}: what was lost is made again"
+            );
         }
         for writer in &mut writers {
             writer.verify(&mut control).unwrap_or_else(|error| panic!("round {round}: {error:#}"));

@@ -30,6 +30,7 @@ use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
 use crate::latency::Sample;
 use crate::route::{Caller, Routed};
+use crate::session::ReplyMode;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A command line of at most so many bytes is copied: as long as one is kept, it would keep the thread's
@@ -141,7 +142,8 @@ impl Connection {
         args: &Arguments,
         done: &Done,
     ) -> Option<Again> {
-        if !done.repeatable || done.gates.len() != 1 {
+        let is_answered = self.session.reply_mode == ReplyMode::On;
+        if !done.repeatable || done.gates.len() != 1 || !is_answered {
             return None;
         }
         let line = self.lines.keep(args);
@@ -211,9 +213,8 @@ impl Connection {
             if is_open(gate) || range.start < at {
                 continue;
             }
-            let overtaken = |later: &Gated| {
-                later.gate.partition == gate.partition && is_open(&later.gate)
-            };
+            let overtaken =
+                |later: &Gated| later.gate.partition == gate.partition && is_open(&later.gate);
             let again = again.as_ref().filter(|_| !gated[nth + 1..].iter().any(overtaken));
             let reply = match (of(gate), again) {
                 (first, Some(again)) => {
@@ -313,7 +314,8 @@ mod tests {
         let args = |lengths: &[usize]| -> Arguments {
             lengths.iter().map(|length| Bytes::from(vec![*length as u8; *length])).collect()
         };
-        let all = [args(&[3, 0, 5]), args(&[LINE_COPIED_BYTES_MAX, 1]), args(&[1]), args(&[200; 9])];
+        let all =
+            [args(&[3, 0, 5]), args(&[LINE_COPIED_BYTES_MAX, 1]), args(&[1]), args(&[200; 9])];
         let kept: Vec<_> = all.iter().map(|args| lines.keep(args)).collect();
         assert!(matches!(kept[1], Line::Shared(_)));
         for (line, args) in kept.iter().zip(&all) {

@@ -124,8 +124,10 @@ impl Connection {
                 &mut done,
             ),
             all => {
-                let calls =
-                    all.iter().zip(&names).map(|(one, id)| call(one, table, &target, (origin, *id)));
+                let calls = all
+                    .iter()
+                    .zip(&names)
+                    .map(|(one, id)| call(one, table, &target, (origin, *id)));
                 let calls: Vec<_> = calls.collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }

@@ -158,7 +158,16 @@ impl<'a> Routed<'a> {
         } else {
             others.remove(0);
         }
-        Ok(Routed { entry, table, args, placement, others, waited: None, batch: None, request: None })
+        Ok(Routed {
+            entry,
+            table,
+            args,
+            placement,
+            others,
+            waited: None,
+            batch: None,
+            request: None,
+        })
     }
 
     /// Routes by a placement.
@@ -418,10 +427,7 @@ impl Caller {
 }
 
 /// What an answer means for the call; `request` names it.
-pub(crate) fn attempt(
-    (answer, request): (Answer, Option<RequestId>),
-    target: Target,
-) -> Attempt {
+pub(crate) fn attempt((answer, request): (Answer, Option<RequestId>), target: Target) -> Attempt {
     match answer {
         Answer::Done { reply, gate } => {
             Attempt::Done(Answered { request, ..Answered::done(reply, gate, target) })

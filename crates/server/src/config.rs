@@ -31,7 +31,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "how long it stands in before it gets a copy of the rows (default 5000)",
     ),
     ("log-bytes", "SIZE", "log of a partition kept for a copy that is away (default 512mb)"),
-    ("dedup-bytes", "SIZE", "what a partition remembers of answers for requests made again (default 512kb)"),
+    (
+        "dedup-bytes",
+        "SIZE",
+        "what a partition remembers of answers for requests made again (default 256kb)",
+    ),
     ("dedup-age-ms", "NUMBER", "how long it remembers an answer (default 60000)"),
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),

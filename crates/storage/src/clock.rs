@@ -94,6 +94,7 @@ pub(crate) fn run(shared: &Shared) {
 
 /// Does what is due at a replica. False if it sleeps from now on.
 fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut Timers) -> bool {
+    shared.faults.checkpoint();
     partition.attention.begin();
     let instant = Instant::now();
     let care_due = care::look_after(shared, partition, now).map(|in_| now.monotonic.after(in_));

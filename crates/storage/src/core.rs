@@ -352,7 +352,8 @@ impl Core {
         work: impl FnOnce(&PartitionView<'_>, Version) -> (Result<Reply, CommandError>, Option<Effects>),
     ) -> Evaluated {
         let unleased = !self.serves(now.monotonic);
-        if !self.may_evaluate(now.monotonic) || epoch > self.epoch {
+        let may_confirm = || self.replica.may_confirm(now.monotonic);
+        if unleased && !may_confirm() || epoch > self.epoch {
             return Evaluated::Answer(self.elsewhere());
         }
         if let Some(held) = &self.held {
@@ -710,6 +711,7 @@ impl Core {
         }
         let (batches, bytes) = self.backlog.freeze();
         let mut about = vec![meta::applied_row(self.partition, &self.applied)];
+        self.requests.forget(self.now_ms, self.dedup);
         if !self.requests.is_empty() {
             about.push(meta::requests_row(self.partition, &self.requests));
         }

@@ -56,9 +56,8 @@ impl Peers {
 
     /// Whether any node has become silent, or is heard again, since this was last asked.
     pub(crate) fn has_changed(&self, longer: Duration, now: paxos::Instant) -> bool {
-        let of = |node: &NodeId| {
-            (self.is_silent(*node, longer, now), self.is_heard(*node, longer, now))
-        };
+        let of =
+            |node: &NodeId| (self.is_silent(*node, longer, now), self.is_heard(*node, longer, now));
         let mut known = self.known.lock();
         if self.nodes.iter().map(of).eq(known.iter().copied()) {
             return false;

@@ -46,7 +46,7 @@ const OTHER: u8 = 4;
 /// How much of the past a partition keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DedupLimits {
-    /// Bytes of a partition's table. Default 512 KiB.
+    /// Bytes of a partition's table. Default 256 KiB: the requests of a second at full speed.
     pub bytes: usize,
     /// How long a request is remembered. Default 60 s.
     pub age: Duration,
@@ -54,7 +54,7 @@ pub struct DedupLimits {
 
 impl Default for DedupLimits {
     fn default() -> DedupLimits {
-        DedupLimits { bytes: 512 << 10, age: Duration::from_secs(60) }
+        DedupLimits { bytes: 256 << 10, age: Duration::from_secs(60) }
     }
 }
 
@@ -241,9 +241,19 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Adds what a batch answered, and forgets what is too old or too much.
-    pub(crate) fn push(&mut self, (index, now_ms): (u64, u64), section: &[u8], limits: DedupLimits) {
+    pub(crate) fn push(
+        &mut self,
+        (index, now_ms): (u64, u64),
+        section: &[u8],
+        limits: DedupLimits,
+    ) {
         self.bytes += PART_BYTES + section.len();
         self.parts.push_back(Part { index, now_ms, section: section.into() });
+        self.forget(now_ms, limits);
+    }
+
+    /// Forgets what is too old at a time, or too much.
+    pub(crate) fn forget(&mut self, now_ms: u64, limits: DedupLimits) {
         let age_ms = limits.age.as_millis() as u64;
         while self.parts.len() > 1
             && let Some(oldest) = self.parts.front()
@@ -258,9 +268,10 @@ impl Requests {
     /// What is known of a request whose first attempt stands at `from` or behind, if anywhere.
     pub(crate) fn find(&self, id: RequestId, from: u64) -> Found {
         let first = self.parts.partition_point(|part| part.index < from);
-        let found = self.parts.range(first..).find_map(|part| {
-            find(&part.section, id).map(|reply| Found::Done(part.index, reply))
-        });
+        let found = self
+            .parts
+            .range(first..)
+            .find_map(|part| find(&part.section, id).map(|reply| Found::Done(part.index, reply)));
         let unknown = if from > self.forgotten { Found::Not } else { Found::Forgotten };
         found.unwrap_or(unknown)
     }
@@ -340,7 +351,8 @@ mod tests {
         for (id, reply) in &expected {
             assert_eq!(find(&bytes, *id), Some(reply.clone()), "{id:?}");
         }
-        for absent in [id(3, 8), id(3, 999), id(4, 1), id(200_000, 0), RequestId { router: 1, ..id(3, 0) }]
+        for absent in
+            [id(3, 8), id(3, 999), id(4, 1), id(200_000, 0), RequestId { router: 1, ..id(3, 0) }]
         {
             assert_eq!(find(&bytes, absent), None, "{absent:?}");
         }

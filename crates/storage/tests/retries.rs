@@ -114,8 +114,7 @@ fn a_request_on_its_way_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 3, &small());
     cluster.run(&["SET", "k", "v"]);
-    let others: Vec<_> =
-        cluster.ids.iter().copied().filter(|id| *id != leader(&cluster)).collect();
+    let others: Vec<_> = cluster.ids.iter().copied().filter(|id| *id != leader(&cluster)).collect();
     for other in &others {
         cluster.nodes.fault(NodeFault::Pause(*other)).expect("it runs");
     }

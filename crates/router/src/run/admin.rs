@@ -242,7 +242,9 @@ mod tests {
         ] {
             assert_eq!(parse(line), Ok(fault), "{line}");
         }
-        for line in ["STOP", "STOP x", "STOP -1", "DISK SLOW 1", "HEAL 1", "DELAY -5", "NAP 1", "CLOCK 1 x"] {
+        for line in
+            ["STOP", "STOP x", "STOP -1", "DISK SLOW 1", "HEAL 1", "DELAY -5", "NAP 1", "CLOCK 1 x"]
+        {
             assert!(parse(line).is_err(), "{line}");
         }
     }

@@ -25,7 +25,8 @@ impl Core {
             let left = due_ms.saturating_sub(self.now_ms.max(now.wall_ms));
             now.monotonic.after(Duration::from_millis(left).min(EXPIRY_LOOK_MAX))
         });
-        let consensus = Some(self.replica.next_deadline()).filter(|due| *due < paxos::Instant::NEVER);
+        let consensus =
+            Some(self.replica.next_deadline()).filter(|due| *due < paxos::Instant::NEVER);
         expiry.into_iter().chain(consensus).min()
     }
 }

@@ -20,17 +20,18 @@ impl Core {
     /// has applied all that it inherited.
     pub(super) fn done_before(&mut self, Request { id, again }: Request) -> Option<Answer> {
         let from = again?;
-        let proposed = self.in_flight.iter().filter(|batch| batch.index >= from).find_map(|batch| {
-            let mut found = None;
-            let batch_of = Batch::decode(&batch.bytes).ok()?;
-            let visited = batch_of.for_each(|effect| {
-                if let Effect::Requests(section) = effect {
-                    found = requests::find(section, id);
-                }
+        let proposed =
+            self.in_flight.iter().filter(|batch| batch.index >= from).find_map(|batch| {
+                let mut found = None;
+                let batch_of = Batch::decode(&batch.bytes).ok()?;
+                let visited = batch_of.for_each(|effect| {
+                    if let Effect::Requests(section) = effect {
+                        found = requests::find(section, id);
+                    }
+                });
+                visited.expect("this leader has made it");
+                Some((batch.index, found?))
             });
-            visited.expect("this leader has made it");
-            Some((batch.index, found?))
-        });
         let open = self.open.as_mut();
         let open = open.and_then(|open| Some((open.index, open.builder.requests().find(id)?)));
         let (index, reply) = match proposed.or(open) {

@@ -231,7 +231,10 @@ mod tests {
         let mut bytes = BytesMut::new();
         if number == 0 {
             let config = paxos::Config::initial(&[paxos::NodeId(1)]);
-            put_head(&mut bytes, &Head { applied: Default::default(), requests: Default::default(), config });
+            put_head(
+                &mut bytes,
+                &Head { applied: Default::default(), requests: Default::default(), config },
+            );
         }
         for row in rows {
             let key = format!("row{row:04}");

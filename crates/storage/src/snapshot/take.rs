@@ -233,7 +233,8 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
         shared.dead.add_generation(partition.range, generation);
     }
     let now = shared.now();
-    let dropped = shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+    let dropped =
+        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
     shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
     let (node, index, bytes, took) = (shared.id.0, applied.index, spool.bytes(), started.elapsed());

@@ -15,7 +15,8 @@ use wire::peer::{Frame, Kind, LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{
-    Answer, Call, Gate, GateOutcome, Order, Request, StorageService, Transaction, Watched, Work, decode_seen,
+    Answer, Call, Gate, GateOutcome, Order, Request, StorageService, Transaction, Watched, Work,
+    decode_seen,
 };
 
 /// The only partition.
@@ -48,9 +49,10 @@ pub struct Lossy {
 
 impl Transport for Lossy {
     fn send(&self, to: NodeId, frame: Frame) {
-        let is_lost = self.loses.lock().unwrap().is_some_and(|bytes| {
-            frame.body().windows(bytes.len()).any(|window| window == bytes)
-        });
+        let is_lost =
+            self.loses.lock().unwrap().is_some_and(|bytes| {
+                frame.body().windows(bytes.len()).any(|window| window == bytes)
+            });
         let loses_beats = self.loses_beats.load(Ordering::Relaxed);
         if !(is_lost || loses_beats && frame.kind == Kind::Heartbeat) {
             self.inner.send(to, frame);
@@ -251,15 +253,14 @@ impl Cluster {
 
     fn transact(&self, work: Work<'_>) -> Reply {
         self.until_taken("transaction", |node| {
-            let transaction =
-                Transaction {
-                    table: TableId(0),
-                    partition: PARTITION,
-                    epoch: 1,
-                    work,
-                    origin: 0,
-                    request: None,
-                };
+            let transaction = Transaction {
+                table: TableId(0),
+                partition: PARTITION,
+                epoch: 1,
+                work,
+                origin: 0,
+                request: None,
+            };
             self.nodes.transact(node, transaction)
         })
     }
