@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use wire::resp::Reply;
 
 use crate::client::Client;
@@ -22,8 +22,8 @@ const POLL: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_secs(3);
 /// What is said of the last event of a start, and of a write, has been said by then.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Commands sent together.
-const TOGETHER: usize = 1_000;
+/// Connections that ask groups for an answer.
+const CONNECTIONS: usize = 32;
 /// The promises, for [`PROMISED_GROUPS`] groups.
 const PROMISED_GROUPS: u32 = 10_000;
 const PROCESSOR_PERCENT_MAX: f64 = 2.0;
@@ -68,7 +68,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     );
     std::thread::sleep(SETTLE);
     let empty = resident_bytes(server.pid())?;
-    answer(&mut client, plan.groups, "SET key value")?;
+    answer(&server, plan.groups, "SET key value")?;
     std::thread::sleep(SETTLE);
     let idle = watch(&server, &mut client, plan)?;
     println!("\n| what | |\n|---|---|");
@@ -77,12 +77,9 @@ pub fn run(plan: &Plan) -> Result<()> {
     println!("| memory, one key in each group | {:.0} MB |", mb(idle.resident));
     println!("| a core's time, idle for {:.0?} | {:.2}% |", plan.watched, idle.processor_percent);
     println!("| frames between nodes a second | {:.0} |", idle.frames_per_second);
-    let before = elections(&mut client)?;
-    let lost = storm(&mut client, plan.groups, "ADMIN FAULT STOP 1")?;
-    let between = elections(&mut client)?;
+    let lost = storm(&server, &mut client, plan.groups, "ADMIN FAULT STOP 1")?;
     println!("| a node is lost: every group answers after | {lost:.1?} |");
-    println!("| campaigns until then | {:.0} |", between - before);
-    let back = storm(&mut client, plan.groups, "ADMIN FAULT START 1")?;
+    let back = storm(&server, &mut client, plan.groups, "ADMIN FAULT START 1")?;
     until(&mut client, "every group has three replicas", |info| info("replicas") == 3.0 * groups)?;
     println!("| it comes back: every group answers after | {back:.1?} |");
     let last = until_calm(&mut client)?;
@@ -136,24 +133,35 @@ fn until(
     }
 }
 
-/// Has every group answer a command, in turn; those that answer an error are asked again.
-fn answer(client: &mut Client, groups: u32, line: &str) -> Result<()> {
+/// Has every group answer a command, over connections that each ask a share of them; those that answer an
+/// error are asked again.
+fn answer(server: &Server, groups: u32, line: &str) -> Result<()> {
+    std::thread::scope(|scope| {
+        let ask = |first: usize| {
+            move || {
+                let tables = (0..groups).skip(first).step_by(CONNECTIONS).collect();
+                answer_all(server, tables, line)
+            }
+        };
+        let threads: Vec<_> = (0..CONNECTIONS).map(|first| scope.spawn(ask(first))).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(answered) => answered,
+            Err(_) => bail!("a thread panicked"),
+        })
+    })
+}
+
+fn answer_all(server: &Server, mut silent: Vec<u32>, line: &str) -> Result<()> {
+    let mut client = server.client()?;
     let deadline = Instant::now() + WITHIN;
-    let mut silent: Vec<u32> = (0..groups).collect();
     while !silent.is_empty() {
         ensure!(Instant::now() < deadline, "{} groups do not answer", silent.len());
-        let mut failed = Vec::new();
-        for tables in silent.chunks(TOGETHER / 2) {
-            let lines =
-                tables.iter().flat_map(|table| [format!("SELECT {table}"), line.to_owned()]);
-            let replies = client.ask_all(&lines.collect::<Vec<_>>())?;
-            let of_tables = tables.iter().zip(replies.chunks(2));
-            let is_error = |replies: &[Reply]| replies.iter().any(|r| matches!(r, Reply::Error(_)));
-            failed.extend(
-                of_tables.filter(|(_, replies)| is_error(replies)).map(|(table, _)| *table),
-            );
-        }
-        silent = failed;
+        let lines = silent.iter().flat_map(|table| [format!("SELECT {table}"), line.to_owned()]);
+        let replies = client.ask_all(&lines.collect::<Vec<_>>())?;
+        let of_tables = silent.iter().zip(replies.chunks(2));
+        let is_error = |replies: &[Reply]| replies.iter().any(|r| matches!(r, Reply::Error(_)));
+        silent =
+            of_tables.filter(|(_, replies)| is_error(replies)).map(|(table, _)| *table).collect();
     }
     Ok(())
 }
@@ -163,10 +171,11 @@ fn elections(client: &mut Client) -> Result<f64> {
 }
 
 /// How long after a fault every group has answered a read.
-fn storm(client: &mut Client, groups: u32, fault: &str) -> Result<Duration> {
+fn storm(server: &Server, client: &mut Client, groups: u32, fault: &str) -> Result<Duration> {
     let began = Instant::now();
     client.call(fault)?;
-    answer(client, groups, "EXISTS key")?;
+    println!("| {fault} took | {:.1?} |", began.elapsed());
+    answer(server, groups, "EXISTS key")?;
     Ok(began.elapsed())
 }
 

@@ -29,7 +29,7 @@ use commands::notes::Notes;
 use commands::table::Entry;
 use commands::types::keyspace::ExpiryAgenda;
 use commands::{CommandError, Counters, Effects, Run, rows};
-use paxos::{Output, ProposeError, Replica, Value};
+use paxos::{Output, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, TableId, Version};
 use wire::notice::{Listener, News, Notice, Wanted};

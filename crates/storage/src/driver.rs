@@ -31,7 +31,6 @@ use wire::service::Route;
 use crate::agenda::Agenda;
 use crate::background;
 use crate::backlog::{self, Run};
-use crate::care;
 use crate::catalogue::Catalogue;
 use crate::core::{Actions, Core, Frozen, LogRead, Now};
 use crate::faults::Faults;

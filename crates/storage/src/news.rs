@@ -30,7 +30,7 @@ pub(crate) fn changes_of(batch: &Batch) -> Result<News, BatchError> {
             }
         }
         Effect::Flush(_) => news.flushed = true,
-        Effect::Drop(_) => {}
+        Effect::Drop(_) | Effect::After(_) | Effect::Requests(_) => {}
     })?;
     Ok(news)
 }

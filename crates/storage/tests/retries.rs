@@ -76,6 +76,14 @@ fn a_replica_that_fetched_its_rows_knows_what_was_done() {
     let cluster = Cluster::open(dir.path(), 3, &small());
     let (_, gate) = cluster.ask(&["INCR", "n"], request(1, None));
     let from = gate.expect("a write has a gate").index;
+    cluster.until("the log is cut off", || {
+        for id in &cluster.ids {
+            cluster.nodes.node(*id).expect("it runs").flush().expect("flushed");
+        }
+        let status = cluster.nodes.status();
+        let mut replicas = status.iter().flat_map(|node| &node.replicas);
+        replicas.all(|replica| replica.truncated_index >= from)
+    });
     let lost = cluster.ids.iter().copied().find(|id| *id != leader(&cluster)).expect("a follower");
     cluster.nodes.fault(NodeFault::Wipe(lost)).expect("it runs");
     cluster.nodes.fault(NodeFault::Start(lost)).expect("it starts");

@@ -81,7 +81,7 @@ async fn copy(
     // Negative: no time to live (or no key any more, which DUMP would have told).
     let expire_at_ms = match expire_at.reply {
         Reply::Integer(at) => at.max(0),
-        refusal => return Ok(Done { reply: refusal, gates, writes: false }),
+        refusal => return Ok(Done::gated(refusal, gates, false)),
     };
     let expire_at_ms = Bytes::from(expire_at_ms.to_string());
     let mut restore = vec![word("RESTORE"), to.clone(), expire_at_ms, payload, word("ABSTTL")];
@@ -95,7 +95,7 @@ async fn copy(
         Reply::Error(line) if line.starts_with(b"BUSYKEY") => Reply::Integer(0),
         other => other,
     };
-    Ok(Done { reply, gates, writes: true })
+    Ok(Done::gated(reply, gates, true))
 }
 
 /// A MOVE of a key.

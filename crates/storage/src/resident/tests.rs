@@ -79,6 +79,37 @@ fn it_is_an_ordered_map() {
 }
 
 #[test]
+fn few_rows_are_an_ordered_map_until_they_are_many() {
+    let mut were_single = 0;
+    for seed in 0..20 {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let mut resident = resident(u64::MAX);
+        let mut model = BTreeMap::new();
+        for index in 1..2 * SINGLE_ROWS_MAX as u64 {
+            let key = some_key(random);
+            resident.put(&key, None, index);
+            model.insert(key, index);
+            let (from, to) =
+                (rows::header_key_at(TABLE, 0), rows::headers_end(TABLE, Placement::MAX));
+            let middle = rows::header_key(TABLE, format!("key:{index}").as_bytes());
+            for (from, to) in [(&from, &middle), (&middle, &to), (&from, &to)] {
+                let range =
+                    model.range::<[u8], _>((Bound::Included(&from[..]), Bound::Excluded(&to[..])));
+                let mut expected: Vec<_> =
+                    range.map(|(key, index)| (key.clone(), *index)).collect();
+                assert_eq!(known(&resident, from, to, Direction::Forward), expected);
+                expected.reverse();
+                assert_eq!(known(&resident, from, to, Direction::Backward), expected);
+            }
+            were_single += usize::from(resident.segments.len() == 1);
+        }
+        assert_eq!(resident.segments.len(), 1 << SEGMENT_BITS);
+        assert!(model.iter().all(|(key, i)| resident.get(key).is_some_and(|row| row.index == *i)));
+    }
+    assert!(were_single > 20 * 50);
+}
+
+#[test]
 fn a_part_of_the_placements_spreads_over_the_segments() {
     let placement = |n| Placement::new(n).expect("40 bits");
     let (first, last) = (placement(5 << 30), placement((6 << 30) - 1));
@@ -157,7 +188,7 @@ fn the_hand_leaves_a_tree_that_is_no_more() {
     let tree = resident.hand.segment;
     for n in 0..400_000u64 {
         let key = rows::header_key(TABLE, format!("k{n}").as_bytes());
-        if segment_of(resident.scaled(&key)) == tree {
+        if resident.segment_of(resident.scaled(&key)) == tree {
             resident.put(&key, Some(&Bytes::from("v")), 1);
         }
     }
