@@ -20,7 +20,7 @@
 //! what the caches hold still serves, so MemDS being gone must not stop the traffic that needs it
 //! least.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -130,7 +130,8 @@ pub struct MemdsClient {
     /// The queue has room again.
     room: Notify,
     in_flight: Arc<Semaphore>,
-    pending: Mutex<HashMap<u64, Pending>>,
+    /// By their numbers: what was sent first is asked for again first.
+    pending: Mutex<BTreeMap<u64, Pending>>,
     counts: Counts,
 }
 
@@ -267,6 +268,7 @@ impl MemdsClient {
         loop {
             let idle = self.pending.lock().is_empty();
             tokio::select! {
+                biased;
                 () = self.work.notified() => {
                     sleep(self.options.gather).await;
                     self.send_queue().await;
@@ -365,7 +367,7 @@ impl MemdsClient {
                 Waiter::Mirror { .. } => sent.sent.elapsed() >= self.options.answer_timeout,
                 Waiter::Caller(caller) => caller.is_closed(),
             };
-            pending.extract_if(late).map(|(_, pending)| pending).collect()
+            pending.extract_if(.., late).map(|(_, pending)| pending).collect()
         };
         for Pending { node, attempts, lookups, waiter, .. } in overdue {
             if matches!(waiter, Waiter::Caller(_)) {

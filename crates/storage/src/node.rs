@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table;
@@ -25,7 +25,8 @@ use crate::faults::Faults;
 use crate::identity::node_of;
 use crate::keeper;
 use crate::lsm::{self, Lsm};
-use crate::partition::Partition;
+use crate::machine::Machine;
+use crate::partition::{Clock, Partition};
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::recover::{self, Assignment, OpenError};
@@ -81,6 +82,8 @@ pub struct NodeOptions {
     pub scripting: Arc<Scripting>,
     /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
     pub listener: Told,
+    /// What the node stands on. Default: the system's files, time and chance.
+    pub machine: Machine,
 }
 
 impl Default for NodeOptions {
@@ -99,6 +102,7 @@ impl Default for NodeOptions {
             snapshot_rate: 64 << 20,
             scripting: Arc::default(),
             listener: Told::default(),
+            machine: Machine::default(),
         }
     }
 }
@@ -134,6 +138,20 @@ impl Node {
         assignments: &[Assignment],
         surroundings: Surroundings,
     ) -> Result<Node, OpenError> {
+        let (mut node, writer) = Node::build(id, zone, dir, options, assignments, surroundings)?;
+        node.threads = start_threads(&node.shared, writer, dir)?;
+        Ok(node)
+    }
+
+    /// A node that is open and has no threads yet.
+    pub(crate) fn build(
+        id: NodeId,
+        zone: Zone,
+        dir: &Path,
+        options: NodeOptions,
+        assignments: &[Assignment],
+        surroundings: Surroundings,
+    ) -> Result<(Node, wal::Writer), OpenError> {
         let Surroundings { transport, publish, faults } = surroundings;
         let opened = recover::open(id, dir, &options, assignments)?;
         let recover::Opened { clock, incarnation, damaged, pulse, .. } = opened;
@@ -146,6 +164,8 @@ impl Node {
             let replicas = replicas.into_iter().map(|replica| (replica.id, Arc::new(replica)));
             RwLock::new(replicas.collect::<BTreeMap<_, _>>())
         };
+        let peers = options.nodes.iter().map(|(node, _)| *node);
+        let peers = Peers::new(peers, id, clock.monotonic());
         let shared = Arc::new(Shared {
             id,
             zone,
@@ -162,7 +182,7 @@ impl Node {
             publish,
             faults,
             listener: options.listener.0.clone(),
-            peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
+            peers,
             pulse,
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,
@@ -179,8 +199,7 @@ impl Node {
             flush_ready: Condvar::new(),
         });
         keeper::tidy_up(&shared);
-        let threads = start_threads(&shared, writer, dir)?;
-        Ok(Node { shared, threads })
+        Ok((Node { shared, threads: Vec::new() }, writer))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -242,7 +261,7 @@ impl Node {
         let mut reply_bytes = 0;
         let mut left = calls;
         let mut core = partition.core.lock();
-        let (mut now, mut began) = (shared.clock.now(), Instant::now());
+        let (mut now, mut began) = (shared.clock.now(), shared.clock.instant());
         if shared.faults.is_paused() {
             // The process stands still here, between what it knows of its lease and what it does.
             drop(core);
@@ -258,7 +277,7 @@ impl Node {
             core.serve_kept(&shared.lsm);
             match evaluated {
                 Evaluated::Answer(Answer::Done { reply, gate }) => {
-                    let ended = Instant::now();
+                    let ended = shared.clock.instant();
                     now.monotonic = shared.clock.at(ended);
                     if gate.is_none() && !core.serves(now.monotonic) {
                         return Some(Answer::NotYet);
@@ -280,6 +299,9 @@ impl Node {
                     now = shared.clock.now();
                 }
             }
+        }
+        if mutant!(RepliesSwapped) {
+            done.reverse();
         }
         None
     }
@@ -346,7 +368,7 @@ impl Node {
                 // The threads that would end the wait may be gone.
                 return Box::pin(std::future::ready(GateOutcome::Unknown));
             }
-            let waiting = core.wait(gate, Instant::now() + timeout);
+            let waiting = core.wait(gate, self.shared.clock.instant() + timeout);
             // A gate that is open now has nothing to seal.
             let may_seal = waiting.is_err() && core.may_seal();
             let sealer = if may_seal { None } else { core.take_seat(gate) };
@@ -358,7 +380,7 @@ impl Node {
         };
         let (may_seal, called) = sealing;
         let held_back = Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
-        let shared = Arc::downgrade(&self.shared);
+        let (shared, clock) = (Arc::downgrade(&self.shared), self.shared.clock.clone());
         Box::pin(async move {
             let is_called = match called {
                 // The wait may end without a call: at its deadline, or when the node stops.
@@ -370,7 +392,7 @@ impl Node {
                 None => may_seal,
             };
             if is_called {
-                gather(&partition).await;
+                gather(&partition, &clock).await;
                 if let Some(shared) = shared.upgrade() {
                     shared.seal(&partition);
                 }
@@ -452,7 +474,7 @@ impl Node {
 
     /// Ends the waits whose deadline has passed: for a node whose own clock stands still.
     pub fn end_waits(&self) {
-        let now = Instant::now();
+        let now = self.shared.clock.instant();
         for partition in self.shared.all_partitions() {
             partition.core.lock().end_waits(now);
         }
@@ -494,10 +516,10 @@ impl Drop for Node {
 /// Lets other connections' commands join the open batch, as long as each turn of the thread brings
 /// more. The replies that opened the way for this batch bring their clients' next commands: taken
 /// together they cost one round of the log instead of several. An idle server waits one turn.
-async fn gather(partition: &Partition) {
-    let started = Instant::now();
+async fn gather(partition: &Partition, clock: &Clock) {
+    let until = clock.instant() + GATHER_MAX;
     let mut known = partition.core.lock().gathered();
-    while known.is_some() && started.elapsed() < GATHER_MAX {
+    while known.is_some() && clock.instant() < until {
         tokio::task::yield_now().await;
         let gathered = partition.core.lock().gathered();
         if gathered == known {
