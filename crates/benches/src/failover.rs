@@ -354,8 +354,8 @@ fn watch_healing(control: &mut Client, began: Instant) -> Result<Healed> {
         if count(&replicas, "kind", "log") > 0 {
             stood_in.get_or_insert(began.elapsed());
         }
-        let is_copied = count(&replicas, "kind", "storage") == 3
-            && count(&replicas, "installing", "yes") == 0;
+        let is_copied =
+            count(&replicas, "kind", "storage") == 3 && count(&replicas, "installing", "yes") == 0;
         if let Some(stood_in) = stood_in
             && is_copied
             && have_all(control)?

@@ -205,7 +205,11 @@ fn what_is_touched_is_what_will_be_looked_at() {
     let mut resident = resident(u64::MAX);
     let key = |n: u64| format!("key:{n}");
     for n in 0..10_000 {
-        resident.put(&rows::header_key(TABLE, key(n).as_bytes()), Some(&Bytes::from_static(b"v")), n);
+        resident.put(
+            &rows::header_key(TABLE, key(n).as_bytes()),
+            Some(&Bytes::from_static(b"v")),
+            n,
+        );
     }
     let position = |n| rows::position(Placement::of_key(key(n).as_bytes()), key(n).as_bytes());
     for n in (0..10_000).step_by(97) {
