@@ -430,6 +430,13 @@ impl Core {
         resident.make_room(self.flushed_index);
     }
 
+    /// See [`Resident::touch`].
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
+            resident.touch(positions);
+        }
+    }
+
     /// Whether memory knows a row.
     pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
         self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
