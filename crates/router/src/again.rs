@@ -115,13 +115,13 @@ impl Caller {
         let timeout = self.shared.options.request_timeout;
         let deadline = Instant::now() + timeout;
         match self.shared.storage.wait(gate, timeout).await {
-            GateOutcome::Unknown => self.learn(gate, deadline).await,
+            GateOutcome::Unknown => self.fate(gate, deadline).await,
             outcome => outcome,
         }
     }
 
     /// Asks what became of what a lost leader proposed.
-    async fn learn(&self, gate: Gate, deadline: Instant) -> GateOutcome {
+    async fn fate(&self, gate: Gate, deadline: Instant) -> GateOutcome {
         loop {
             if let Some(outcome) = self.shared.storage.outcome(gate) {
                 return outcome;
@@ -222,7 +222,7 @@ impl Connection {
                     self.make_again(again, first, deadline).await?
                 }
                 (Some(GateOutcome::Lost), None) => Some(CommandError::NOT_EXECUTED.into()),
-                (_, None) => match self.caller.learn(*gate, deadline).await {
+                (_, None) => match self.caller.fate(*gate, deadline).await {
                     GateOutcome::Durable => None,
                     GateOutcome::Unknown if *writes => Some(CommandError::UNCERTAIN.into()),
                     // A read that was never answered has not happened either.

@@ -37,6 +37,7 @@ mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod stream;
 mod tracking;
 mod users;
 

@@ -25,6 +25,8 @@ const EXPIRE_KEYS_MAX: usize = 256;
 const EXPIRE_STEPS_MAX: usize = 16;
 /// How long eviction may go on in one round of a partition.
 const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
+/// Steps of eviction in one round of a partition, however little time they take.
+const EVICT_STEPS_MAX: usize = 256;
 /// Partitions that sleep and give memory back in one round, at most, while there is too little.
 const EVICT_PARTITIONS_MAX: usize = 64;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
@@ -55,35 +57,62 @@ impl Round {
 
 /// The thread.
 pub(crate) fn run(shared: &Shared) {
-    let mut awake: Vec<Arc<Partition>> = Vec::new();
-    let mut timers = Timers::default();
-    let (mut told, mut evicted) = (Round::default(), Round::default());
-    let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
+    let mut rounds = Rounds::new(shared.clock.instant());
     while !shared.is_stopping() {
-        if awake.is_empty() {
-            shared.agenda.wait(timers.rest(shared.clock.monotonic(), REST_MAX));
+        if rounds.awake.is_empty() {
+            shared.agenda.wait(rounds.timers.rest(shared.clock.monotonic(), REST_MAX));
         }
         // Not at once: most of what was begun is over by the next tick.
         std::thread::park_timeout(TICK);
         shared.faults.checkpoint();
+        rounds.go(shared);
+    }
+}
+
+/// What the clock thread does, round after round.
+pub(crate) struct Rounds {
+    awake: Vec<Arc<Partition>>,
+    timers: Timers,
+    told: Round,
+    evicted: Round,
+    next_publish: Instant,
+}
+
+impl Rounds {
+    /// From now on.
+    pub(crate) fn new(now: Instant) -> Rounds {
+        Rounds {
+            awake: Vec::new(),
+            timers: Timers::default(),
+            told: Round::default(),
+            evicted: Round::default(),
+            next_publish: now + PUBLISH_INTERVAL,
+        }
+    }
+
+    /// One round.
+    pub(crate) fn go(&mut self, shared: &Shared) {
         pulse::tell_replicas(shared);
         care::look_around(shared);
         let now = shared.now();
-        awake.extend(shared.agenda.take().iter().filter_map(std::sync::Weak::upgrade));
-        while let Some(due) = timers.pop(now.monotonic) {
-            awake.push(due);
+        self.awake.extend(shared.agenda.take().iter().filter_map(std::sync::Weak::upgrade));
+        while let Some(due) = self.timers.pop(now.monotonic) {
+            self.awake.push(due);
         }
-        awake.retain(|partition| {
+        let timers = &mut self.timers;
+        self.awake.retain(|partition| {
             // A replica that was let go is nobody's any more.
             let is_held = shared.replica(partition.id, partition.identity).is_some();
-            is_held && look_at(shared, partition, now, &mut timers)
+            is_held && look_at(shared, partition, now, timers)
         });
         if shared.options.rows.is_exceeded() {
-            evicted.next(shared, EVICT_PARTITIONS_MAX).iter().for_each(|rows| make_room(rows));
+            let some = self.evicted.next(shared, EVICT_PARTITIONS_MAX);
+            some.iter().for_each(|partition| make_room(shared, partition));
         }
-        if Instant::now() >= next_publish {
-            next_publish = Instant::now() + PUBLISH_INTERVAL;
-            publish_again(shared, &told.next(shared, PUBLISH_ROUTES_MAX));
+        let instant = shared.clock.instant();
+        if instant >= self.next_publish {
+            self.next_publish = instant + PUBLISH_INTERVAL;
+            publish_again(shared, &self.told.next(shared, PUBLISH_ROUTES_MAX));
         }
         let memory = shared.memory_bytes.load(Ordering::Relaxed);
         let level0 = shared.lsm.level0_runs() as u64;
@@ -96,7 +125,7 @@ pub(crate) fn run(shared: &Shared) {
 fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut Timers) -> bool {
     shared.faults.checkpoint();
     partition.attention.begin();
-    let instant = Instant::now();
+    let instant = shared.clock.instant();
     let care_due = care::look_after(shared, partition, now).map(|in_| now.monotonic.after(in_));
     let discarded = shared.step_in(partition, partition.look(), |core, actions| {
         if core.replica.next_deadline() <= now.monotonic {
@@ -114,7 +143,7 @@ fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut T
         core.take_discarded()
     });
     drop(discarded);
-    make_room(partition);
+    make_room(shared, partition);
     expire_keys(shared, partition, now);
     let core = partition.look();
     let due = core.due(now).into_iter().chain(care_due).min();
@@ -141,9 +170,13 @@ fn publish_again(shared: &Shared, partitions: &[Arc<Partition>]) {
 
 /// Evicts rows while their budget is exceeded, in steps that each hold the lock for a moment. The
 /// partition that writes evicts its own; those that do not give memory back here.
-fn make_room(partition: &Partition) {
-    let started = Instant::now();
-    while partition.look().make_room() && started.elapsed() < EVICT_TIME_MAX {}
+fn make_room(shared: &Shared, partition: &Partition) {
+    let until = shared.clock.instant() + EVICT_TIME_MAX;
+    for _ in 0..EVICT_STEPS_MAX {
+        if !partition.look().make_room() || shared.clock.instant() >= until {
+            return;
+        }
+    }
 }
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.

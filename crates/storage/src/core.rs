@@ -368,7 +368,8 @@ impl Core {
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
         }
-        self.now_ms = self.now_ms.max(now.wall_ms);
+        let before_ms = if mutant!(ExpiryByOwnClock) { 0 } else { self.now_ms };
+        self.now_ms = before_ms.max(now.wall_ms);
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
@@ -412,7 +413,7 @@ impl Core {
                     let reply = result.unwrap_or_else(Reply::from);
                     let gate = self.join(effects);
                     self.note_request(&reply);
-                    (reply, Some(gate))
+                    (reply, (!mutant!(AnsweredBeforeApplied)).then_some(gate))
                 }
                 Err(error) => (Reply::from(error), None),
             },
@@ -429,7 +430,7 @@ impl Core {
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
     pub(crate) fn serves(&self, now: paxos::Instant) -> bool {
-        self.replica.may_serve(now)
+        self.replica.may_serve(now) || (mutant!(AnswersWithoutLease) && self.replica.is_leader())
     }
 
     /// Whether commands may be evaluated here: with a lease, or such that a quorum confirms what they
@@ -479,6 +480,13 @@ impl Core {
             resident.fill(row, value.as_ref());
         }
         resident.make_room(self.flushed_index);
+    }
+
+    /// See [`Resident::touch`].
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
+            resident.touch(positions);
+        }
     }
 
     /// Whether memory knows a row.
@@ -755,5 +763,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
 }
 
 fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {
-    if waited_for == chosen { GateOutcome::Durable } else { GateOutcome::Lost }
+    let is_it = waited_for == chosen || mutant!(AnyBatchWillDo);
+    if is_it { GateOutcome::Durable } else { GateOutcome::Lost }
 }

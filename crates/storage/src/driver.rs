@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -403,14 +403,19 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
             std::mem::take(&mut *work)
         };
         shared.faults.checkpoint();
-        if let Err(error) = write_log(&mut log, &persists) {
-            // What a failed sync left behind is unknown, so the node's word is worth nothing.
-            tracing::error!(node = shared.id.0, %error, "log failed, node stops");
-            shared.stop();
-            return;
-        }
-        tell_persisted(shared, persists);
+        persist(shared, &mut log, persists);
     }
+}
+
+/// Makes records durable and tells of it. The node stops if its log fails.
+pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Work) {
+    if let Err(error) = write_log(log, &persists) {
+        // What a failed sync left behind is unknown, so the node's word is worth nothing.
+        tracing::error!(node = shared.id.0, %error, "log failed, node stops");
+        shared.stop();
+        return;
+    }
+    tell_persisted(shared, persists);
 }
 
 fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
@@ -431,7 +436,7 @@ fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError
             Item::Forget(group) => log.append(wal::Record::Forget { group: *group })?,
         }
     }
-    if must_sync { log.sync() } else { Ok(()) }
+    if must_sync && !mutant!(ToldBeforeSynced) { log.sync() } else { Ok(()) }
 }
 
 /// A consensus record as the log keeps it.
@@ -506,39 +511,57 @@ pub(crate) fn run_flush(shared: &Shared) {
 /// while another flush is under way waits for it first.
 pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
     let _one_at_a_time = shared.flushing.lock();
+    let frozen = freeze(shared);
+    if frozen.is_empty() || !wait_flushable(shared, &frozen) {
+        return Ok(());
+    }
+    bring_in(shared, &frozen)
+}
+
+/// Freezes all partitions' memtables. The caller holds `flushing` until they are brought in.
+pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     let mut frozen = Vec::new();
     for partition in shared.all_partitions() {
         if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
             frozen.push((partition, part));
         }
     }
-    if frozen.is_empty() {
-        return Ok(());
-    }
-    if !wait_flushable(shared, &frozen) {
-        return Ok(());
-    }
-    let started = Instant::now();
-    let rows = background::run(|| ingest(&shared.lsm, &frozen))?;
-    for (partition, frozen) in &frozen {
+    frozen
+}
+
+/// Writes what is frozen to fjall.
+pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
+    let started = shared.clock.instant();
+    let rows = background::run(|| ingest(&shared.lsm, frozen))?;
+    for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
     let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
     shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
+    let took = shared.clock.instant() - started;
+    tracing::info!(node = shared.id.0, rows, bytes, ?took, "flushed");
     Ok(())
 }
 
-/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
-/// the log's tail. False if the node stops first.
-fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
-    for (partition, frozen) in frozen {
-        while partition.look().replica.flushable().0 < frozen.through {
-            if shared.is_stopping() {
-                return false;
-            }
-            std::thread::sleep(FLUSHABLE_CHECK);
+/// Frozen memtables, each with its partition.
+pub(crate) type FrozenParts = Vec<(Arc<Partition>, Frozen)>;
+
+/// Whether this node's log holds durably what the frozen rows came from: fjall must not outlive the
+/// log's tail.
+pub(crate) fn is_flushable(frozen: &FrozenParts) -> bool {
+    let is_held = |(partition, frozen): &(Arc<Partition>, Frozen)| {
+        partition.look().replica.flushable().0 >= frozen.through
+    };
+    frozen.iter().all(is_held) || mutant!(RowsAheadOfLog)
+}
+
+/// Waits until that is so. False if the node stops first.
+fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
+    while !is_flushable(frozen) {
+        if shared.is_stopping() {
+            return false;
         }
+        std::thread::sleep(FLUSHABLE_CHECK);
     }
     true
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use wire::ids::PartitionId;
@@ -12,6 +12,7 @@ use crate::agenda::{Agenda, Attention};
 use crate::care::Care;
 use crate::core::{Core, Now};
 use crate::identity::log_group;
+use crate::machine::Time;
 
 /// See the module's text.
 pub(crate) struct Partition {
@@ -91,19 +92,25 @@ impl Partition {
 }
 
 /// The node's clocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
+    time: Time,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Clock {
-        Clock { origin: Instant::now() }
+    pub(crate) fn new(time: Time) -> Clock {
+        Clock { origin: time.instant(), time }
+    }
+
+    /// This moment.
+    pub(crate) fn instant(&self) -> Instant {
+        self.time.instant()
     }
 
     /// The monotonic time.
     pub(crate) fn monotonic(&self) -> paxos::Instant {
-        self.at(Instant::now())
+        self.at(self.instant())
     }
 
     /// A moment as consensus counts time.
@@ -113,8 +120,6 @@ impl Clock {
 
     /// Both times.
     pub(crate) fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let wall_ms = wall.unwrap_or(Duration::ZERO).as_millis() as u64;
-        Now { monotonic: self.monotonic(), wall_ms }
+        Now { monotonic: self.monotonic(), wall_ms: self.time.wall_ms() }
     }
 }

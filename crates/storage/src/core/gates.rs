@@ -52,7 +52,7 @@ impl Core {
 
     /// The gate of a reply that depends on a proposed index.
     pub(super) fn gate_at(&self, index: u64) -> Option<Gate> {
-        if index <= self.applied.index {
+        if index <= self.applied.index || mutant!(ProposedIsRead) {
             return None;
         }
         let batch = match &self.open {
