@@ -140,7 +140,7 @@ fn absolute(path: &std::path::Path) -> String {
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Invocation {
-    Run(Config),
+    Run(Box<Config>),
     Help,
     Version,
 }
@@ -181,7 +181,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = String>) -> Result<Invocation
         let (nodes, replicas) = (config.nodes, config.replicas);
         return Err(format!("--nodes {nodes} cannot hold --replicas {replicas}"));
     }
-    Ok(Invocation::Run(config))
+    Ok(Invocation::Run(Box::new(config)))
 }
 
 fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), String> {

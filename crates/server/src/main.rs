@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         };
     }
     let config = match config::parse(args) {
-        Ok(Invocation::Run(config)) => config,
+        Ok(Invocation::Run(config)) => *config,
         Ok(Invocation::Help) => {
             print!("{}", config::help());
             return ExitCode::SUCCESS;
