@@ -66,6 +66,12 @@ pub use recover::{Assignment, OpenError, abandon, damage_a_file};
 pub use resident::RowBudget;
 pub use scripting::Scripting;
 
+/// Whether an error says that the process, or the system, is out of file descriptors: it may work when
+/// others have been closed.
+pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// A number that differs between any two starts of nodes: 32 random bits.
 fn incarnation() -> u32 {
     random() as u32

@@ -1,14 +1,22 @@
 //! The thread that keeps slow file work off the commit path: it makes the next segment ahead of
 //! need, writes the index of a closed one, and puts truncated ones aside to be used again.
+//!
+//! A process that is out of file descriptors, for connections most likely, gets some back sooner or
+//! later: until then the next segment is waited for. Any other error stops the node.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::index::SegmentIndex;
 use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
 use super::{Options, WalError, io_error};
+
+/// How soon a segment is tried again for which there was no file descriptor.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 enum Task {
     /// Make the blank segment of this number.
@@ -24,6 +32,7 @@ pub(super) struct Housekeeper {
     /// `None` once the thread is to end.
     tasks: Option<Sender<Task>>,
     blanks: Receiver<Result<Blank, WalError>>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -37,12 +46,14 @@ impl Housekeeper {
         let (tasks, task_queue) = channel();
         let (blank_queue, blanks) = channel();
         let path = dir.clone();
-        let mut worker = Worker { dir, options, spares, blanks: blank_queue };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stopping);
+        let mut worker = Worker { dir, options, spares, blanks: blank_queue, stopping: until };
         let thread = std::thread::Builder::new()
             .name("wal-housekeeper".into())
             .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
             .map_err(io_error("start housekeeper of", &path))?;
-        Ok(Housekeeper { tasks: Some(tasks), blanks, thread: Some(thread) })
+        Ok(Housekeeper { tasks: Some(tasks), blanks, stopping, thread: Some(thread) })
     }
 
     /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
@@ -73,6 +84,7 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
+        self.stopping.store(true, Relaxed);
         self.tasks = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -85,14 +97,14 @@ struct Worker {
     options: Options,
     spares: Vec<PathBuf>,
     blanks: Sender<Result<Blank, WalError>>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Worker {
     fn run(&mut self, task: Task) {
         match task {
             Task::Make(seq) => {
-                let capacity = self.options.segment_bytes;
-                let blank = Blank::make(&self.dir, seq, capacity, self.spares.pop());
+                let blank = self.make(seq);
                 let _ = self.blanks.send(blank); // the writer may be gone
             }
             Task::Index(segment, end) => self.write_index(&segment, end),
@@ -101,6 +113,24 @@ impl Worker {
                     // The disk is fuller than it should be; nothing that counts is lost.
                     tracing::warn!(%error, "cannot remove a truncated log segment");
                 }
+            }
+        }
+    }
+
+    fn make(&mut self, seq: u64) -> Result<Blank, WalError> {
+        let capacity = self.options.segment_bytes;
+        let mut is_told = false;
+        loop {
+            // A spare that was begun with is found under the new name the next time.
+            let made = Blank::make(&self.dir, seq, capacity, self.spares.pop());
+            match made {
+                Err(error) if error.is_exhausted() && !self.stopping.load(Relaxed) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "the next log segment waits for a file descriptor");
+                    }
+                    std::thread::sleep(RETRY_AFTER);
+                }
+                made => return made,
             }
         }
     }
