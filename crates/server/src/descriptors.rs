@@ -2,7 +2,7 @@
 //! storage nodes.
 //!
 //! ```text
-//! RLIMIT_NOFILE, soft raised to hard
+//! RLIMIT_NOFILE, raised
 //!   ├─ the process itself, and what is kept free for nodes that need more than usual
 //!   ├─ each node: its log, tables that are being made; tables kept open for reading
 //!   └─ the rest: clients, at most `maxclients`
@@ -37,11 +37,13 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises the process's limit as far as it may go, and divides what it comes to.
+    /// Raises the process's limit to what is wanted, or as far as it may go, and divides what it comes to.
+    /// `is_default`: nobody asked for just so many clients.
     ///
     /// *Errors*: it is not enough for a single client.
-    pub(crate) fn claim(clients: u64, nodes: u32) -> Result<Descriptors> {
-        let limit = raise_limit();
+    pub(crate) fn claim(clients: u64, is_default: bool, nodes: u32) -> Result<Descriptors> {
+        let wanted = PROCESS + KEPT_FREE + u64::from(nodes) * (NODE + TABLES_MAX) + clients;
+        let limit = raise_limit(wanted);
         let divided = Descriptors::divide(limit, clients, nodes);
         let needed = PROCESS + KEPT_FREE + u64::from(nodes) * (NODE + TABLES_MIN) + clients;
         ensure!(
@@ -50,12 +52,13 @@ impl Descriptors {
              increase your open file limit to at least {needed}. Exiting."
         );
         if divided.clients_max < clients {
-            tracing::warn!(
+            let told = format!(
                 "You requested maxclients of {clients} requiring at least {needed} max file \
                  descriptors. Current maximum open files is {limit}. maxclients has been reduced to \
                  {} to compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'.",
                 divided.clients_max
             );
+            if is_default { tracing::info!("{told}") } else { tracing::warn!("{told}") }
         }
         Ok(divided)
     }
@@ -75,8 +78,9 @@ impl Descriptors {
     }
 }
 
-/// Raises the soft limit to the hard one; what it is then.
-fn raise_limit() -> u64 {
+/// Raises the limit to what is wanted, which root may do beyond the hard one, or to the hard one; what it
+/// is then.
+fn raise_limit(wanted: u64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure lives through the call, which fills it.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
@@ -84,12 +88,13 @@ fn raise_limit() -> u64 {
         tracing::warn!(%error, "the limit of file descriptors is not known: taken to be {UNKNOWN}");
         return UNKNOWN;
     }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: the structure lives through the call, which reads it.
-    if limit.rlim_cur < limit.rlim_max
-        && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0
-    {
-        limit = raised;
+    let hard = limit.rlim_max;
+    for (soft, hard) in [(wanted.max(hard), wanted.max(hard)), (hard, hard)] {
+        let raised = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: the structure lives through the call, which reads it.
+        if limit.rlim_cur < soft && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
+            limit = raised;
+        }
     }
     limit.rlim_cur
 }

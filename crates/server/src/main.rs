@@ -74,7 +74,8 @@ fn main() -> ExitCode {
 }
 
 fn run(mut config: Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
-    let descriptors = Descriptors::claim(config.maxclients as u64, config.nodes)?;
+    let is_default = config.maxclients == Config::default().maxclients;
+    let descriptors = Descriptors::claim(config.maxclients as u64, is_default, config.nodes)?;
     config.maxclients = config.maxclients.min(descriptors.clients_max as usize);
     let config = &config;
     let embedded = Arc::new(Embedded::open(config, descriptors)?);

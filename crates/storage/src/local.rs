@@ -353,7 +353,7 @@ impl StorageService for LocalNodes {
     }
 
     fn running_nodes(&self) -> usize {
-        let runs = |seat: &&Seat| seat.node.read().as_ref().is_some_and(Node::is_running);
+        let runs = |seat: &&Seat| seat.node.read().as_ref().is_some_and(|node| node.is_running());
         self.seats.values().filter(runs).count()
     }
 

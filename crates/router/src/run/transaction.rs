@@ -617,7 +617,7 @@ impl Connection {
         Some(self.caller.call_now(&routed(entry, exec.table?, &batch)))
     }
 
-    fn track_all(&self, exec: &Exec) {
+    fn track_all(&mut self, exec: &Exec) {
         if self.session.tracked.is_some() {
             exec.queue.iter().for_each(|Queued { entry, args }| self.track(entry, args));
         }
