@@ -11,9 +11,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::index::SegmentIndex;
 use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
 use super::{Options, WalError, io_error};
+use crate::machine::{Disk, Machine};
 
 /// How soon a segment is tried again for which there was no file descriptor.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -27,10 +30,19 @@ enum Task {
     Retire(Arc<Segment>),
 }
 
+/// Who does the tasks.
+enum Tasks {
+    /// A thread.
+    Sent(Sender<Task>),
+    /// The writer's own, at once: in a simulation.
+    Own(Box<Mutex<Worker>>),
+    /// Nobody: the thread is to end.
+    Over,
+}
+
 /// The writer's side of the thread.
 pub(super) struct Housekeeper {
-    /// `None` once the thread is to end.
-    tasks: Option<Sender<Task>>,
+    tasks: Tasks,
     blanks: Receiver<Result<Blank, WalError>>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -39,6 +51,7 @@ pub(super) struct Housekeeper {
 impl Housekeeper {
     /// Starts the thread. `spares`: segment files that wait to be used again.
     pub(super) fn start(
+        machine: &Machine,
         dir: PathBuf,
         options: Options,
         spares: Vec<PathBuf>,
@@ -47,13 +60,18 @@ impl Housekeeper {
         let (blank_queue, blanks) = channel();
         let path = dir.clone();
         let stopping = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stopping);
-        let mut worker = Worker { dir, options, spares, blanks: blank_queue, stopping: until };
+        let (disk, until) = (machine.disk.clone(), Arc::clone(&stopping));
+        let mut worker =
+            Worker { disk, dir, options, spares, blanks: blank_queue, stopping: until };
+        if machine.is_simulated() {
+            let tasks = Tasks::Own(Box::new(Mutex::new(worker)));
+            return Ok(Housekeeper { tasks, blanks, stopping, thread: None });
+        }
         let thread = std::thread::Builder::new()
             .name("wal-housekeeper".into())
             .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
             .map_err(io_error("start housekeeper of", &path))?;
-        Ok(Housekeeper { tasks: Some(tasks), blanks, stopping, thread: Some(thread) })
+        Ok(Housekeeper { tasks: Tasks::Sent(tasks), blanks, stopping, thread: Some(thread) })
     }
 
     /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
@@ -77,15 +95,19 @@ impl Housekeeper {
     }
 
     fn send(&self, task: Task) {
-        // The thread ends only when this side does, or by a panic, which `take_blank` reports.
-        let _ = self.tasks.as_ref().map(|tasks| tasks.send(task));
+        match &self.tasks {
+            // The thread ends only when this side does, or by a panic, which `take_blank` reports.
+            Tasks::Sent(tasks) => drop(tasks.send(task)),
+            Tasks::Own(worker) => worker.lock().run(task),
+            Tasks::Over => {}
+        }
     }
 }
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
         self.stopping.store(true, Relaxed);
-        self.tasks = None;
+        self.tasks = Tasks::Over;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -93,6 +115,7 @@ impl Drop for Housekeeper {
 }
 
 struct Worker {
+    disk: Disk,
     dir: PathBuf,
     options: Options,
     spares: Vec<PathBuf>,
@@ -119,11 +142,11 @@ impl Worker {
 
     fn make(&mut self, seq: u64) -> Result<Blank, WalError> {
         let capacity = self.options.segment_bytes;
+        // Once begun with it is found under the new name.
+        let mut spare = self.spares.pop();
         let mut is_told = false;
         loop {
-            // A spare that was begun with is found under the new name the next time.
-            let made = Blank::make(&self.dir, seq, capacity, self.spares.pop());
-            match made {
+            match Blank::make(&self.disk, &self.dir, seq, capacity, spare.take()) {
                 Err(error) if error.is_exhausted() && !self.stopping.load(Relaxed) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::warn!(%error, "the next log segment waits for a file descriptor");
@@ -137,7 +160,9 @@ impl Worker {
 
     fn write_index(&self, segment: &Segment, end: u32) {
         let written = match &*segment.index.read() {
-            SegmentIndex::Memory(memory) => memory.write(&self.dir, segment.seq, segment.salt, end),
+            SegmentIndex::Memory(memory) => {
+                memory.write(&self.disk, &self.dir, segment.seq, segment.salt, end)
+            }
             SegmentIndex::Disk(_) => return,
         };
         match written {
@@ -157,18 +182,18 @@ impl Worker {
             && Arc::try_unwrap(segment).is_ok();
         if reusable {
             let spare = spare_path(&self.dir, seq);
-            std::fs::rename(&path, &spare).map_err(io_error("put segment aside", &path))?;
+            self.disk.rename(&path, &spare).map_err(io_error("put segment aside", &path))?;
             self.spares.push(spare);
         } else {
-            std::fs::remove_file(&path).map_err(io_error("remove segment", &path))?;
+            self.disk.remove_file(&path).map_err(io_error("remove segment", &path))?;
         }
-        match std::fs::remove_file(index_path(&self.dir, seq)) {
+        match self.disk.remove_file(&index_path(&self.dir, seq)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_error("remove log index", &path)(error));
             }
             _ => {}
         }
         // Each removal is durable before the next, so that a crash leaves no hole in the numbers.
-        sync_dir(&self.dir)
+        sync_dir(&self.disk, &self.dir)
     }
 }
