@@ -1,6 +1,8 @@
 //! What a session keeps, loses and is spared: idle connections, pushes around RESET and HELLO, rules that
 //! change under a pause. What Redis does is asked of Redis.
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use compat_tests::process::{Options, Server, wait_until};
@@ -278,4 +280,42 @@ fn long_replies_are_allowed() {
     let lengths: Vec<usize> =
         replies.items().expect("values").iter().map(|value| value.to_text().len()).collect();
     assert_eq!(lengths, [value.len(); 3]);
+}
+
+/// An address of this machine that is not the loopback's, if it has one. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback()).then_some(address)
+}
+
+#[test]
+fn without_a_password_others_are_kept_out() {
+    let Some(address) = own_address() else { return };
+    let extra = vec!["--bind".to_owned(), address.to_string()];
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options { extra, ..Options::evenkeel() }).expect("start");
+    let mut admin = server.client().expect("connect");
+    // As far as a line; who is kept out is told without having said anything.
+    let told = |says: &[u8]| {
+        let mut stream = TcpStream::connect((address, server.port())).expect("connect");
+        stream.set_read_timeout(Some(WITHIN)).expect("a timeout");
+        // The other side may have closed already.
+        let _ = stream.write_all(says);
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+            line.push(byte[0]);
+        }
+        text(&line)
+    };
+    let refused = told(b"");
+    assert!(refused.starts_with("-DENIED Redis is running in protected mode"), "{refused}");
+    assert_eq!(call(&mut admin, "CONFIG SET protected-mode no"), "+OK\r\n");
+    assert_eq!(told(b"PING\r\n"), "+PONG\r\n");
+    assert_eq!(call(&mut admin, "CONFIG SET protected-mode yes requirepass x"), "+OK\r\n");
+    assert!(told(b"PING\r\n").starts_with("-NOAUTH"));
 }
