@@ -280,8 +280,10 @@ impl Connection {
     /// slowly is remembered anew.
     pub(crate) fn track(&mut self, entry: &Entry, args: &[Bytes]) {
         if let Some(tracked) = &mut self.session.tracked {
-            let reads = entry.command.flags.has(Flags::READONLY);
-            let at = if reads {
+            // Of a script, the keys that it declares: it may read any of them.
+            let is_script =
+                matches!(entry.command.run, Run::Script(what) if !what.is_about_functions());
+            let at = if is_script || entry.command.flags.has(Flags::READONLY) {
                 positions_or_none(entry, args).unwrap_or_default()
             } else {
                 SmallVec::new()
