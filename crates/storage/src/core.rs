@@ -525,11 +525,11 @@ impl Core {
     /// The same, of effects that nobody waits for.
     fn join_unseen(&mut self, mut effects: Effects) -> Gate {
         let wants_changes = self.listener.wanted().has(Wanted::CHANGES);
-        let origin = self.asker.origin;
+        let (origin, keys) = (self.asker.origin, self.tip.counters.keys);
         let open = self.open_batch();
         open.news.notices.append(&mut effects.notices);
         if wants_changes {
-            note_changes(&mut open.news, &effects, origin);
+            note_changes(&mut open.news, &effects, keys, origin);
         }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
