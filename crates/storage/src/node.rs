@@ -457,7 +457,7 @@ impl Node {
         let shared = &*self.shared;
         let replica = shared.partitions.read().get(&partition).cloned();
         let replica = replica.or_else(|| shared.logs.read().get(&partition).cloned())?;
-        let applied = replica.core.lock().applied().index;
+        let applied = replica.look().applied().index;
         self.is_running().then_some(applied)
     }
 
