@@ -17,11 +17,12 @@
 //! outcome is asked for, and told as it is.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use commands::CommandError;
 use commands::table::Entry;
+use tokio::time::Instant;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
 use wire::service::{Gate, GateOutcome, Request, RequestId};
@@ -143,7 +144,9 @@ impl Connection {
         done: &Done,
     ) -> Option<Again> {
         let is_answered = self.session.reply_mode == ReplyMode::On;
-        if !done.repeatable || done.gates.len() != 1 || !is_answered {
+        // A write without a name could be done twice.
+        let is_named = !done.writes || done.request.is_some();
+        if !done.repeatable || done.gates.len() != 1 || !is_answered || !is_named {
             return None;
         }
         let line = self.lines.keep(args);
@@ -259,13 +262,13 @@ impl Connection {
         let Ok(mut routed) = Routed::by_keys(again.entry, again.table, &args) else {
             return Ok(Some(CommandError::NOT_EXECUTED.into()));
         };
-        routed.request = again.request.map(|id| Request { id, again: Some(first.index) });
-        let mut backoff = BACKOFF_MIN;
+        let (mut backoff, mut from, mut newest) = (BACKOFF_MIN, first.index, None);
         loop {
             self.caller.tally.repeated += 1;
+            routed.request = again.request.map(|id| Request { id, again: Some(from) });
             let client = self.session.client.clone();
             let answered = tokio::select! {
-                answered = self.caller.call_by(&routed, deadline.into()) => answered,
+                answered = self.caller.call_by(&routed, deadline) => answered,
                 () = client.killed() => return Err(Closed),
             };
             let answered = match answered {
@@ -273,6 +276,12 @@ impl Connection {
                 Err(CommandError::NoLeader(_)) => return Ok(Some(in_vain(again, last).into())),
                 Err(error) => return Ok(Some(error.into())),
             };
+            if !answered.done_before {
+                // Done now, or told as it was told. What was done before this, was not.
+                newest = Some(answered.reply);
+            }
+            // The next leader's log may be shorter than that in which the first attempt stood.
+            from = answered.gate.map_or(from, |gate| from.min(gate.index));
             // Of earlier attempts it is known now that they were not done, or are this one.
             last = match answered.gate {
                 None => GateOutcome::Durable,
@@ -284,7 +293,7 @@ impl Connection {
                 }
             };
             if last == GateOutcome::Durable {
-                return Ok((!answered.done_before).then_some(answered.reply));
+                return Ok(newest);
             }
             if Instant::now() + backoff >= deadline {
                 return Ok(Some(in_vain(again, last).into()));

@@ -62,6 +62,9 @@ pub struct RouterOptions {
     pub parameters: Vec<(String, String)>,
     /// How long a request may wait for a leader, a route or a quorum.
     pub request_timeout: Duration,
+    /// Names this life of the router in its requests: no other start of any router has the same number.
+    /// Default: random.
+    pub life: u64,
     /// Whether ADMIN FAULT works.
     pub enable_faults: bool,
     /// Evenkeel's version, for INFO.
@@ -81,6 +84,7 @@ impl Default for RouterOptions {
         RouterOptions {
             parameters: Vec::new(),
             request_timeout: Duration::from_secs(5),
+            life: rand::random(),
             enable_faults: false,
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: String::new(),

@@ -81,7 +81,6 @@ impl Router {
             host,
             started: Instant::now(),
             run_id,
-            life: rand::random(),
         });
         shared.limit_scripts();
         shared.configure_hub();

@@ -135,6 +135,8 @@ impl Connection {
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
+        // The answer that stopped them belongs to the next.
+        let next = names.get(done.len()).copied().flatten();
         for (((entry, args), Evaluated { reply, gate, took }), request) in
             commands.drain(..done.len()).zip(done.drain(..)).zip(names)
         {
@@ -145,7 +147,7 @@ impl Connection {
         self.clock = Instant::now();
         (self.pending.commands, self.pending.done) = (commands, done);
         let Some(answer) = stopped else { return Ok(()) };
-        match attempt((answer, None), target) {
+        match attempt((answer, next), target) {
             Attempt::Blocked(obstacle) => Err(obstacle),
             Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),
         }

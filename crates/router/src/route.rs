@@ -216,7 +216,7 @@ impl Caller {
 
     /// The name of the next request that writes.
     pub(crate) fn next_request(&mut self) -> RequestId {
-        let (router, connection) = (self.shared.life, self.origin);
+        let (router, connection) = (self.shared.options.life, self.origin);
         let id = RequestId { router, connection, sequence: self.sequence };
         self.sequence += 1;
         id

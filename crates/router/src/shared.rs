@@ -34,8 +34,6 @@ pub(crate) struct Shared {
     pub(crate) memds: Arc<MemdsClient>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) started: Instant,
-    /// A random number: tells this life of the router from any other.
-    pub(crate) life: u64,
     /// Forty hexadecimal digits, new at each start, as INFO shows them.
     pub(crate) run_id: String,
 }

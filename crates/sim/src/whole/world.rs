@@ -134,6 +134,8 @@ pub(crate) struct World<'a> {
     fleet: Vec<Arc<MemdsNode>>,
     asker: Arc<MemdsClient>,
     clients: Vec<Client>,
+    /// Clients at work: what they have asked for is answered before everything is read once more.
+    working: Vec<JoinHandle<()>>,
     closing: Option<JoinHandle<()>>,
     is_over: Arc<AtomicBool>,
     ledger: Arc<Mutex<Ledger>>,
@@ -210,6 +212,7 @@ impl<'a> World<'a> {
             fleet,
             asker,
             clients,
+            working: Vec::new(),
             is_over,
             ledger,
             faults,
@@ -231,7 +234,7 @@ impl<'a> World<'a> {
             self.seats.seats[first].with(|stepped| stepped.node().campaign(partition));
         }
         let last = self.clients.pop();
-        self.clients.drain(..).for_each(|client| drop(tokio::spawn(client.run())));
+        self.working = self.clients.drain(..).map(|client| tokio::spawn(client.run())).collect();
         self.clients.extend(last);
         self.after(HEAL_US, Event::Heal);
         self.after(100_000, Event::Tend);
@@ -591,6 +594,7 @@ impl<'a> World<'a> {
         self.after(PROBE_US, Event::Probe);
         let is_closed = match &self.closing {
             Some(closing) => closing.is_finished(),
+            None if !self.working.iter().all(JoinHandle::is_finished) => false,
             None => {
                 let last = self.clients.pop();
                 self.closing = last.map(|client| tokio::spawn(client.close()));
@@ -684,7 +688,8 @@ fn front(ether: &Ether, seats: &Arc<Seats>, routers: u32) -> Front {
         });
     let routers = (0..routers).map(|router| {
         let storage = Arc::new(Reach { seats: seats.clone(), router: router.min(1) });
-        let options = RouterOptions::default();
+        let life = seats.now.get() << 8 | u64::from(router);
+        let options = RouterOptions { life, ..RouterOptions::default() };
         let (asker, cache) = (asker.clone(), cache.clone());
         Router::new(options, storage, asker, cache, Arc::new(NoHost))
             .expect("the defaults are fine")
