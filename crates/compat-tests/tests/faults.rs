@@ -40,11 +40,21 @@ fn caught_up(client: &mut Client) -> Result<bool> {
     }))
 }
 
+/// The node that leads the partition that is written to.
+fn loaded_node(client: &mut Client) -> Result<String> {
+    let rows = partitions(client)?;
+    let leads =
+        |row: &&BTreeMap<String, String>| row["partition"] == "1" && row["role"] == "leader";
+    Ok(rows.iter().find(leads).context("nobody leads")?["node"].clone())
+}
+
 fn admin(client: &mut Client, line: &str) {
     let reply = client.line(line).expect("an answer");
     assert!(!reply.is_error(), "{line}: {reply:?}");
 }
 
+/// Longer than a lease and an election.
+const PAUSE: Duration = Duration::from_millis(2_500);
 /// Ends of a leader, how it comes back, and within which time writes resume.
 const LOSSES: [(&str, &str, Duration); 2] =
     [("STOP", "START", RESUME_WITHIN), ("PAUSE", "RESUME", RESUME_WITHIN_OF_PAUSE)];
@@ -68,9 +78,15 @@ fn leaders_are_lost_under_load_and_each_write_is_done_once_and_none_is_refused()
             wait_until("writes go on", limit, || Ok(load.acknowledged() >= from + count))
         };
         progress(&load, 3_000, Duration::from_secs(30)).expect("a load");
-        let node = leading_node(&mut control).expect("a leader");
+        let node = loaded_node(&mut control).expect("a leader");
         admin(&mut control, &format!("ADMIN FAULT {end} {node}"));
-        progress(&load, 3_000, Duration::from_secs(30)).expect("writes resume");
+        match end {
+            // What was being done there as it began to stand still is held until it goes on.
+            "PAUSE" => std::thread::sleep(PAUSE),
+            _ => {
+                progress(&load, 3_000, Duration::from_secs(30)).expect("writes resume");
+            }
+        }
         admin(&mut control, &format!("ADMIN FAULT {begin} {node}"));
         progress(&load, 3_000, Duration::from_secs(30)).expect("writes go on");
         writers = load.stop().expect("load");
