@@ -34,7 +34,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "dedup-bytes",
         "SIZE",
-        "what a partition remembers of answers for requests made again (default 256kb)",
+        "what a partition remembers of answers for requests made again (default 1mb)",
     ),
     ("dedup-age-ms", "NUMBER", "how long it remembers an answer (default 60000)"),
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),

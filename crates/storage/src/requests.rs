@@ -46,7 +46,7 @@ const OTHER: u8 = 4;
 /// How much of the past a partition keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DedupLimits {
-    /// Bytes of a partition's table. Default 256 KiB: the requests of a second at full speed.
+    /// Bytes of a partition's table. Default 1 MiB: the requests of some seconds at full speed.
     pub bytes: usize,
     /// How long a request is remembered. Default 60 s.
     pub age: Duration,
@@ -54,7 +54,7 @@ pub struct DedupLimits {
 
 impl Default for DedupLimits {
     fn default() -> DedupLimits {
-        DedupLimits { bytes: 256 << 10, age: Duration::from_secs(60) }
+        DedupLimits { bytes: 1 << 20, age: Duration::from_secs(60) }
     }
 }
 
