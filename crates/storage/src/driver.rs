@@ -25,7 +25,7 @@ use bytes::{Buf, BufMut};
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Listener;
-use wire::peer::{Frame, Kind, Transport};
+use wire::peer::{BODY_BYTES_MAX, Frame, Kind, Transport};
 use wire::service::Route;
 
 use crate::background;
@@ -239,6 +239,11 @@ impl Shared {
         let mut body = paxos::codec::encode(message);
         body.put_u32(partition.identity.0);
         body.put_u32(to.0);
+        if body.len() > BODY_BYTES_MAX {
+            let (node, partition, bytes) = (self.id.0, partition.id.0, body.len());
+            tracing::error!(node, partition, bytes, "a message is too long to be sent");
+            return;
+        }
         let frame = Frame::new(Kind::Paxos, self.id, node_of(to), body.freeze());
         self.transport.send(node_of(to), frame.for_group(partition.id));
     }

@@ -424,7 +424,11 @@ fn a_segment_goes_only_once_the_next_one_has_its_promises_durably() {
             writer.repaired();
         }
         drop(writer);
-        assert_eq!(first.exists(), !synced, "nothing in it is needed, once it is written elsewhere");
+        assert_eq!(
+            first.exists(),
+            !synced,
+            "nothing in it is needed, once it is written elsewhere"
+        );
         for _ in 0..2 {
             let (mut writer, _, recovered) = reopen(dir.path());
             assert_eq!(recovered.damage, []);
