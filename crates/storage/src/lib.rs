@@ -21,6 +21,8 @@
 //!
 //! This crate reads clocks and files. It never imports `router`; only it names fjall.
 
+#[cfg(test)]
+mod alone;
 mod background;
 mod backlog;
 mod batch;

@@ -205,6 +205,12 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let started = Instant::now();
     // What is being flushed is older than the snapshot, and must not come after it.
     let _no_flush = shared.flushing.lock();
+    if partition.core.lock().flushed_index() >= applied.index {
+        // What came through the log meanwhile is newer, and on disk already.
+        let now = shared.clock.now();
+        shared.with(partition, |core, _| core.installed(applied, config, now));
+        return Ok(());
+    }
     let mut generations = Vec::new();
     let rows = spool.rows().map_err(SpoolError::from)?;
     let rows = rows.map(|row| {
@@ -237,4 +243,49 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let partition = partition.id.0;
     tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use commands::rows;
+    use wire::ids::TableId;
+
+    use super::super::put_head;
+    use super::*;
+    use crate::alone::Alone;
+    use crate::meta::Applied;
+    use crate::node::NodeOptions;
+
+    #[test]
+    fn a_snapshot_older_than_the_rows_changes_nothing() {
+        let alone = Alone::open(NodeOptions::default());
+        alone.run(&["SET", "k", "v"]).expect("it leads");
+        alone.node.flush().expect("a flush");
+        let (shared, partition) = (alone.shared(), alone.partition());
+        let flushed = partition.core.lock().flushed_index();
+        let row = rows::header_key(TableId(0), b"k");
+        let before = shared.lsm.get(&row).expect("it can be read");
+        assert!(before.is_some() && flushed > 1);
+        let applied_row = || {
+            let row = shared.lsm.get(&meta::applied_key(partition.id)).expect("it can be read");
+            meta::decode_applied(row.expect("it is there")).expect("an applied row").index
+        };
+        // As it was before the key was written, and as it is now.
+        for index in [flushed - 1, flushed] {
+            let applied = Applied { index, ..Applied::default() };
+            let config = partition.core.lock().replica.config().clone();
+            let mut bytes = BytesMut::new();
+            put_head(&mut bytes, &Head { applied, config });
+            let (bytes, identity) = (bytes.freeze(), partition.identity);
+            let crc = crc32c::crc32c(&bytes);
+            let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
+            let path = spool_path(shared, &partition);
+            let mut spool = Spool::create(&path, identity, 1).expect("a spool");
+            spool.push(&chunk).expect("a chunk");
+            install(shared, &partition, &spool).expect("nothing is wrong with it");
+            assert_eq!(shared.lsm.get(&row).expect("it can be read"), before);
+            assert_eq!(applied_row(), flushed);
+        }
+    }
 }
