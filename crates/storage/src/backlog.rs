@@ -19,8 +19,9 @@ pub(crate) type Batches = Vec<(u64, Batch)>;
 pub(crate) struct Backlog {
     active: Batches,
     active_bytes: u64,
-    /// What a flush is writing to fjall.
+    /// What a flush is writing to fjall, or could not write.
     frozen: Option<Arc<Batches>>,
+    frozen_bytes: u64,
 }
 
 impl Backlog {
@@ -34,24 +35,33 @@ impl Backlog {
         self.frozen.iter().flat_map(|frozen| frozen.iter()).chain(&self.active)
     }
 
-    /// Freezes the active batches, and tells their bytes. Only one frozen part exists at a time.
+    /// Freezes all batches, and tells their bytes: the active ones, and those that a flush before froze
+    /// and could not write. No flush may be under way.
     pub(crate) fn freeze(&mut self) -> (Arc<Batches>, u64) {
-        assert!(self.frozen.is_none(), "a flush ends before the next begins");
-        let frozen = Arc::new(std::mem::take(&mut self.active));
+        let active = std::mem::take(&mut self.active);
+        let frozen = match self.frozen.take() {
+            None => active,
+            Some(left) => left.iter().cloned().chain(active).collect(),
+        };
+        let frozen = Arc::new(frozen);
         self.frozen = Some(Arc::clone(&frozen));
-        (frozen, std::mem::take(&mut self.active_bytes))
+        self.frozen_bytes += std::mem::take(&mut self.active_bytes);
+        (frozen, self.frozen_bytes)
     }
 
     /// Drops the frozen batches: fjall holds them now.
     pub(crate) fn drop_frozen(&mut self) {
         self.frozen = None;
+        self.frozen_bytes = 0;
     }
 
-    /// Drops all batches, and tells the bytes of those that no flush counts.
+    /// Drops all batches, and tells their bytes. No flush may be under way.
     pub(crate) fn clear(&mut self) -> u64 {
-        assert!(self.frozen.is_none(), "no flush is under way");
-        self.active.clear();
-        std::mem::take(&mut self.active_bytes)
+        std::mem::take(self).bytes()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.active_bytes + self.frozen_bytes
     }
 
     /// All batches as they are, sharing their bytes.

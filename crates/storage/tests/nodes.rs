@@ -5,9 +5,10 @@ mod cluster;
 use std::time::Instant;
 
 use cluster::{Cluster, PATIENCE, small, text};
+use storage::NodeOptions;
 use wire::ids::NodeId;
 use wire::resp::Reply;
-use wire::service::{GateOutcome, NodeFault, StorageService};
+use wire::service::{DiskFault, GateOutcome, NodeFault, StorageService};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart_without_goodbye() {
@@ -108,6 +109,38 @@ fn flushes_that_meet_follow_each_other() {
     });
     assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(80));
     assert_eq!(cluster.get("k:3:19"), text(&"x".repeat(300)));
+}
+
+#[test]
+fn a_flush_that_failed_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing but this test flushes.
+    let options = NodeOptions { memtable_bytes: 64 << 20, ..small() };
+    let value = "x".repeat(300);
+    {
+        let cluster = Cluster::open(dir.path(), 1, &options);
+        let node = cluster.nodes.node(NodeId(1)).expect("it runs");
+        let disk = |fault| cluster.nodes.fault(NodeFault::Disk(NodeId(1), fault)).expect("a seat");
+        for i in 0..30 {
+            cluster.run(&["SET", &format!("k:{i}"), &value]);
+            if i % 10 == 9 {
+                disk(DiskFault::Error);
+                node.flush().expect_err("the disk refuses");
+                node.flush().expect_err("it still does");
+                disk(DiskFault::None);
+            }
+        }
+        let held = cluster.nodes.status()[0].memtable_bytes;
+        assert!(held > 30 * 300, "all of it is in memory: {held}");
+        node.flush().expect("a flush");
+        assert_eq!(cluster.nodes.status()[0].memtable_bytes, 0);
+        assert_eq!(cluster.nodes.status()[0].frozen_memtables, 0);
+        assert!(node.is_running());
+        cluster.run(&["SET", "last", &value]);
+    }
+    let cluster = Cluster::open(dir.path(), 1, &options);
+    assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(31));
+    assert_eq!(cluster.get("k:3"), text(&value));
 }
 
 #[test]
