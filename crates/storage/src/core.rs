@@ -39,6 +39,7 @@ pub(crate) use self::handler::run;
 pub(crate) use self::limits::{check_effects, effects_bytes};
 use crate::backlog::{Backlog, Batches, MetaRow};
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
+use crate::containment::contained;
 use crate::lsm::{DeadSet, Lsm};
 use crate::meta::{self, Applied};
 use crate::news::{changes_of, note_changes};
@@ -333,7 +334,11 @@ impl Core {
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
         };
-        let (result, effects) = work(&view, next_version);
+        // A view changes nothing.
+        let Some((result, effects)) = contained("evaluation", || work(&view, next_version)) else {
+            let reply = CommandError::Panicked.into();
+            return Evaluated::Answer(Answer::Done { reply, gate: None });
+        };
         let (gate, is_damaged) = (view.gate.get(), view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);

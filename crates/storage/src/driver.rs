@@ -104,6 +104,8 @@ pub(crate) struct Shared {
     /// Microseconds by which replies to writes are held back; see [`pressure_us`].
     pub(crate) pressure_us: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// Something panicked, and the node stopped therefore.
+    pub(crate) panicked: AtomicBool,
     /// The node stops to begin anew.
     pub(crate) wants_reopening: AtomicBool,
     pub(crate) work: Mutex<Work>,
@@ -159,6 +161,7 @@ impl Shared {
         let result = {
             let mut core = partition.core.lock();
             let result = step(&mut core, &mut actions);
+            self.faults.panic_if_ordered();
             core.drain(&mut actions);
             if core.is_handing_over() {
                 core.go_on_handing_over(self.clock.now());
@@ -353,7 +356,7 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         self.faults.resume();
         for partition in self.all_partitions() {
-            partition.core.lock().abandon_waits();
+            partition.core.lock_anyway().abandon_waits();
         }
         self.keeper.wake();
         self.giver.wake();
@@ -367,7 +370,8 @@ impl Shared {
     /// Memtables that wait for the end of their flush.
     pub(crate) fn frozen_memtables(&self) -> u64 {
         let partitions = self.partitions.read();
-        partitions.values().filter(|partition| partition.core.lock().has_frozen()).count() as u64
+        partitions.values().filter(|partition| partition.core.lock_anyway().has_frozen()).count()
+            as u64
     }
 
     /// All storage replicas.

@@ -28,6 +28,7 @@ mod backlog;
 mod batch;
 mod care;
 mod catalogue;
+mod containment;
 mod core;
 mod driver;
 mod faults;

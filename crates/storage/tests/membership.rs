@@ -473,6 +473,33 @@ fn a_disk_that_refuses_stops_the_node_and_the_others_go_on() {
 }
 
 #[test]
+fn a_panic_stops_one_node_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    fill(&cluster, 0..50);
+    for round in 1..3 {
+        let broken = leader(&cluster);
+        fault(&cluster, NodeFault::Panic(broken));
+        cluster.until("it stops", || {
+            // Whatever is done at this node comes by; what it answers has no known outcome.
+            cluster.evaluate_at(broken, &["SET", "meets", "it"]);
+            cluster.nodes.node(broken).is_some_and(|node| node.panicked() && !node.is_running())
+        });
+        let others = cluster.ids.iter().filter(|id| **id != broken);
+        for other in others {
+            assert!(cluster.nodes.node(*other).expect("a node").is_running(), "node {other}");
+        }
+        fill(&cluster, 50 * round..50 * (round + 1));
+        cluster.until("it is back", || {
+            let runs = cluster.nodes.node(broken).is_some_and(|node| node.is_running());
+            runs && cluster.settled() == Some((vec![1, 2, 3], vec![]))
+        });
+        transfer(&cluster, broken);
+        check(&cluster, 0..50 * (round + 1));
+    }
+}
+
+#[test]
 fn a_paused_leader_answers_nothing_old() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 3, &small());

@@ -384,6 +384,8 @@ pub enum NodeFault {
     Corrupt(NodeId, Stored, u64),
     /// Stop the node and delete its folder.
     Wipe(NodeId),
+    /// Have a thread panic in the middle of a change: the node stops, and is started again soon.
+    Panic(NodeId),
     /// Drop all frames between two nodes.
     Cut(NodeId, NodeId),
     /// Let frames pass between all nodes, and at once.

@@ -147,10 +147,15 @@ impl Shared {
         let before = self.files.rows.tree.current_version().id();
         let writing = self.files.writeback.writing();
         self.running.store(1, Ordering::Relaxed);
-        let result = self.files.rows.tree.compact(self.strategy.clone(), self.watermark());
+        let compact = || self.files.rows.tree.compact(self.strategy.clone(), self.watermark());
+        let result = crate::containment::contained("compaction", compact);
         self.running.store(0, Ordering::Relaxed);
         drop(writing);
         self.files.reader.renew();
+        let Some(result) = result else {
+            *self.error.lock() = Some("compact rows: it panicked".into());
+            return false;
+        };
         match result {
             Ok(()) => {
                 *self.error.lock() = None;
