@@ -10,7 +10,9 @@
 //!                                               whether they can do without it, and begins anew
 //! ```
 //!
-//! Where there is no spare node nothing is done about a silent one. Members change one at a time, and
+//! Where there is no spare node nothing is done about a silent one; nor about one that has the rows, if
+//! fewer than two others were left that have them: whoever is removed deletes its rows when it is back,
+//! and a last copy is one failed disk away from none. Members change one at a time, and
 //! never their number, but for what an operator orders. A spare node is in a zone that no member is in,
 //! if there is one.
 //!
@@ -44,6 +46,8 @@ const REST: Duration = Duration::from_secs(1);
 const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
 /// How long a permission to go holds, and no other is given in the group.
 const PERMISSION: Duration = Duration::from_secs(30);
+/// Members that are there and have the rows, at least, for another that has them to be given up.
+const COPIES_MIN: usize = 2;
 
 /// A change of a group's members, as an operator orders it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,6 +146,8 @@ struct MemberView {
     is_heard: bool,
     /// It said how far it is since this replica leads.
     known: u64,
+    /// It has the rows: what it lacks of them is in the log.
+    has_rows: bool,
 }
 
 impl View {
@@ -152,6 +158,7 @@ impl View {
             return None;
         }
         let config = core.replica.config().clone();
+        let truncated = core.replica.status().truncated.0;
         let view = |member: &Member| {
             let node = node_of(member.id);
             let is_me = member.id == partition.identity;
@@ -159,7 +166,8 @@ impl View {
             let is_heard = is_me || !is_silent;
             let known = core.replica.progress(member.id).map_or(0, |(_, known)| known.0);
             let known = if is_me { core.applied().index } else { known };
-            MemberView { member: *member, node, is_heard, known }
+            let has_rows = member.kind == MemberKind::Storage && known > 0 && known >= truncated;
+            MemberView { member: *member, node, is_heard, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
         Some(View { config, members })
@@ -167,6 +175,15 @@ impl View {
 
     fn has_node(&self, node: NodeId) -> bool {
         self.members.iter().any(|member| member.node == node)
+    }
+
+    /// Whether the group can do without a member that is silent.
+    fn can_give_up(&self, silent: &MemberView) -> bool {
+        let is_copy = |other: &&MemberView| {
+            other.is_heard && other.has_rows && other.member.id != silent.member.id
+        };
+        let copies = self.members.iter().filter(is_copy).count();
+        silent.member.kind == MemberKind::Log || copies >= COPIES_MIN
     }
 }
 
@@ -494,7 +511,8 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
         tell_healing(shared, partition, member, again);
         return Some(Order::new(again, gone));
     }
-    if let Some(silent) = view.members.iter().find(|member| !member.is_heard) {
+    let is_given_up = |member: &&MemberView| !member.is_heard && view.can_give_up(member);
+    if let Some(silent) = view.members.iter().find(is_given_up) {
         let spare = spare(shared, partition, view)?;
         let add = Some((spare, MemberKind::Log));
         tell_healing(shared, partition, silent, add);

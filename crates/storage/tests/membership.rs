@@ -233,6 +233,35 @@ fn a_spare_node_stands_in_and_gets_the_rows() {
 }
 
 #[test]
+fn the_last_but_one_copy_of_the_rows_is_not_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // The log replica that stands in for the first that is lost stays one until the end.
+    let options = NodeOptions { rebuild_after: Duration::from_secs(4), ..quick() };
+    let cluster = Cluster::with_spares(dir.path(), 3, 2, &options);
+    fill(&cluster, 0..400);
+    until_truncated(&cluster);
+    let lost: Vec<_> =
+        cluster.ids[..3].iter().copied().filter(|id| *id != leader(&cluster)).collect();
+    fault(&cluster, NodeFault::Stop(lost[0]));
+    cluster.until("a log replica", || cluster.replicas().iter().any(|(_, k, _)| *k == "log"));
+    fill(&cluster, 400..410);
+    fault(&cluster, NodeFault::Stop(lost[1]));
+    let until = Instant::now() + 3 * options.heal_after;
+    let mut i = 410;
+    while Instant::now() < until {
+        fill(&cluster, i..i + 1);
+        i += 1;
+        let leads = cluster.nodes.node(leader(&cluster)).expect("it leads");
+        assert!(leads.has_storage_replica(PARTITION, lost[1]), "it holds the only other copy");
+    }
+    // Once there is another copy, it is replaced; and the group is whole again.
+    cluster.until("three copies", || {
+        cluster.settled().is_some_and(|(storage, log)| storage.len() == 3 && log.is_empty())
+    });
+    check(&cluster, 0..i);
+}
+
+#[test]
 fn without_a_spare_nothing_is_done_about_a_silent_node() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 3, &quick());
