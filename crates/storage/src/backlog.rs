@@ -3,13 +3,14 @@
 //! rows are looked at when they are flushed ([`Run`]) or when the replica comes to lead.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wire::ids::PartitionId;
+use commands::rows::{self, RowKind};
+use wire::ids::Version;
 
 use crate::batch::{Batch, BatchError, Effect};
-use crate::meta;
 
 /// Applied batches with their log indexes, ascending.
 pub(crate) type Batches = Vec<(u64, Batch)>;
@@ -96,13 +97,24 @@ struct Line<'a> {
 pub(crate) type MetaRow = (Bytes, Bytes);
 
 impl<'a> Run<'a> {
-    /// Adds all rows that batches of one partition write.
+    /// Adds all rows that batches of one partition write, but for those of collections that they drop.
     ///
     /// *Errors*: a batch that was malformed all along; nothing may be flushed then.
-    pub(crate) fn add(&mut self, batches: &'a Batches) -> Result<(), BatchError> {
+    pub(crate) fn add(
+        &mut self,
+        batches: &'a Batches,
+        dropped: &HashSet<Version>,
+    ) -> Result<(), BatchError> {
+        let is_dead = |row: &[u8]| {
+            !dropped.is_empty()
+                && matches!(rows::parse(row), Some(RowKind::Data { generation, .. })
+                    if dropped.contains(&generation))
+        };
         for (_, batch) in batches {
             batch.for_each(|effect| {
-                if let Effect::Write { row, sealed } = effect {
+                if let Effect::Write { row, sealed } = effect
+                    && !is_dead(row)
+                {
                     self.add_row(row, sealed);
                 }
             })?;
@@ -126,20 +138,17 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The rows that remember the generations which batches dropped.
-pub(crate) fn dead_rows(
-    partition: PartitionId,
-    batches: &Batches,
-) -> Result<Vec<MetaRow>, BatchError> {
-    let mut rows = Vec::new();
+/// The generations which batches dropped.
+pub(crate) fn dropped(batches: &Batches) -> Result<HashSet<Version>, BatchError> {
+    let mut dropped = HashSet::new();
     for (_, batch) in batches {
         batch.for_each(|effect| {
             if let Effect::Drop(generation) = effect {
-                rows.push(meta::dead_row(partition, generation));
+                dropped.insert(generation);
             }
         })?;
     }
-    Ok(rows)
+    Ok(dropped)
 }
 
 /// The first 16 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.

@@ -196,6 +196,9 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
+    /// The newest index of which fjall may hold rows: that of a snapshot may be newer than what was
+    /// flushed.
+    rows_through: u64,
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
@@ -255,6 +258,7 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
+            rows_through: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
             elections: 0,
@@ -706,8 +710,8 @@ impl Core {
         let Core { applied, dead, range, .. } = self;
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
-            Effect::Write { .. } => {}
-            Effect::Drop(generation) => dead.add_generation(*range, generation),
+            // A generation is dead once that is in fjall: see [`DeadSet`].
+            Effect::Write { .. } | Effect::Drop(_) => {}
             Effect::Flush(fence) => {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
@@ -746,8 +750,10 @@ impl Core {
             return None;
         }
         let (batches, bytes) = self.backlog.freeze();
+        let rows_through = self.rows_through;
         let applied_row = meta::applied_row(self.partition, &self.applied);
-        Some(Frozen { batches, applied_row, through: self.applied.index, bytes })
+        let through = self.applied.index;
+        Some(Frozen { batches, applied_row, through, rows_through, bytes })
     }
 
     /// The frozen batches are durable in fjall: forget them here.
@@ -755,6 +761,7 @@ impl Core {
         self.backlog.drop_frozen();
         self.flush_epoch += 1;
         let before = std::mem::replace(&mut self.flushed_index, through);
+        self.rows_through = self.rows_through.max(through);
         if let Some(resident) = &mut self.resident {
             resident.flushed();
             if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
@@ -771,6 +778,8 @@ pub(crate) struct Frozen {
     pub(crate) batches: Arc<Batches>,
     pub(crate) applied_row: MetaRow,
     pub(crate) through: u64,
+    /// What fjall held before.
+    pub(crate) rows_through: u64,
     pub(crate) bytes: u64,
 }
 

@@ -28,15 +28,14 @@ use wire::notice::Listener;
 use wire::peer::{BODY_BYTES_MAX, Frame, Kind, Transport};
 use wire::service::Route;
 
-use crate::background;
-use crate::backlog::{self, Run};
 use crate::care;
 use crate::catalogue::Catalogue;
-use crate::core::{Actions, Core, Frozen, LogRead};
+use crate::core::{Actions, Core, LogRead};
 use crate::faults::Faults;
+use crate::flush::Sweep;
 use crate::identity::node_of;
 use crate::keeper::{self, Job};
-use crate::lsm::{DeadSet, Lsm, LsmError};
+use crate::lsm::{DeadSet, Lsm};
 use crate::message::Message;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
@@ -58,8 +57,6 @@ const EXPIRE_STEPS_MAX: usize = 16;
 const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
 /// How often a leader tells its route again to a MemDS node that may have missed it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the flush thread looks at the memtables if nobody wakes it.
-const FLUSH_CHECK: Duration = Duration::from_millis(200);
 /// Level-0 runs up to which reads do not suffer; from there on writers are slowed.
 const LEVEL0_RUNS_CALM: u64 = 8;
 /// Level-0 runs at which the delay is at its longest.
@@ -70,8 +67,6 @@ const PRESSURE_US_MAX: u64 = 10_000;
 const MEMORY_OVERRUN: u64 = 4;
 /// Bytes behind a message of consensus: who sends it and who is to get it.
 const IDENTITIES_BYTES: usize = 8;
-/// How often a flush looks whether the log has caught up with what it is to write.
-const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -117,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) flush_due: Mutex<bool>,
     /// Held by who flushes.
     pub(crate) flushing: Mutex<()>,
+    /// Tables are being rewritten without what is dead. Used by who flushes.
+    pub(crate) sweep: Mutex<Option<Sweep>>,
     pub(crate) flush_ready: Condvar,
 }
 
@@ -549,88 +546,6 @@ fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64) -> u64 {
     let budget = budget_bytes.max(1);
     let memory = share(memory_bytes, 2 * budget, 4 * budget);
     memory.max(share(level0_runs, LEVEL0_RUNS_CALM, LEVEL0_RUNS_FULL))
-}
-
-/// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
-pub(crate) fn run_flush(shared: &Shared) {
-    loop {
-        {
-            let mut due = shared.flush_due.lock();
-            while !*due && !shared.is_stopping() {
-                shared.flush_ready.wait_for(&mut due, FLUSH_CHECK);
-            }
-            *due = false;
-        }
-        shared.faults.checkpoint();
-        if shared.is_stopping() {
-            return;
-        }
-        if let Err(error) = flush(shared) {
-            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
-            shared.stop();
-            return;
-        }
-    }
-}
-
-/// Freezes all partitions' memtables and writes them to fjall as one sorted run. Whoever calls this
-/// while another flush is under way waits for it first.
-pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
-    let _one_at_a_time = shared.flushing.lock();
-    let mut frozen = Vec::new();
-    for partition in shared.all_partitions() {
-        if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
-            frozen.push((partition, part));
-        }
-    }
-    if frozen.is_empty() {
-        return Ok(());
-    }
-    if !wait_flushable(shared, &frozen) {
-        return Ok(());
-    }
-    let started = Instant::now();
-    let rows = background::run(|| ingest(&shared.lsm, &frozen))?;
-    for (partition, frozen) in &frozen {
-        shared.with(partition, |core, _| core.flushed(frozen.through));
-    }
-    let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
-    shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
-    Ok(())
-}
-
-/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
-/// the log's tail. False if the node stops first.
-fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
-    for (partition, frozen) in frozen {
-        while partition.core.lock().replica.flushable().0 < frozen.through {
-            if shared.is_stopping() {
-                return false;
-            }
-            std::thread::sleep(FLUSHABLE_CHECK);
-        }
-    }
-    true
-}
-
-/// Writes frozen batches as one sorted run, with the rows that say how far they reach. Returns the
-/// number of rows.
-fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmError> {
-    let malformed = |error: crate::BatchError| LsmError::Damaged(error.to_string());
-    let mut meta = Vec::new();
-    for (partition, frozen) in frozen {
-        meta.push(frozen.applied_row.clone());
-        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
-    }
-    let mut run = Run::default();
-    for (_, frozen) in frozen {
-        run.add(&frozen.batches).map_err(malformed)?;
-    }
-    for (row, sealed) in &meta {
-        run.add_row(row, Some(sealed));
-    }
-    lsm.ingest(run.sorted().into_iter())
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod containment;
 mod core;
 mod driver;
 mod faults;
+mod flush;
 mod functions;
 mod identity;
 mod keeper;

@@ -23,6 +23,7 @@ use crate::containment::CoreGuard;
 use crate::core::{Core, Evaluated, Kept, Now, Ticket};
 use crate::driver::{self, Counts, Item, Publish, Shared};
 use crate::faults::Faults;
+use crate::flush;
 use crate::identity::node_of;
 use crate::keeper;
 use crate::lsm::{self, Lsm};
@@ -74,6 +75,9 @@ pub struct NodeOptions {
     /// Bytes of a group's log that are kept for a member that does not flush; behind that it gets a
     /// snapshot. Default 512 MiB.
     pub log_bytes: u64,
+    /// Dead collections of which rows are on disk, from which on all tables are rewritten without them;
+    /// more where much is stored. Default 200,000.
+    pub dead_generations: u64,
     /// Bytes of a part of a snapshot. Default 256 KiB.
     pub snapshot_chunk_bytes: usize,
     /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
@@ -96,6 +100,7 @@ impl Default for NodeOptions {
             heal_after: Duration::from_secs(1),
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
+            dead_generations: 200_000,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
             scripting: Arc::default(),
@@ -178,6 +183,7 @@ impl Node {
             giver: Queue::default(),
             flush_due: Mutex::new(false),
             flushing: Mutex::new(()),
+            sweep: Mutex::new(None),
             flush_ready: Condvar::new(),
         });
         keeper::tidy_up(&shared);
@@ -500,7 +506,7 @@ impl Node {
 
     /// Writes the memtables to fjall now.
     pub fn flush(&self) -> Result<(), lsm::LsmError> {
-        driver::flush(&self.shared)
+        flush::flush(&self.shared)
     }
 }
 
@@ -640,7 +646,7 @@ fn start_threads(
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
         spawn("pulse", Box::new(crate::pulse::run))?,
         spawn("clock", Box::new(driver::run_clock))?,
-        spawn("flush", Box::new(driver::run_flush))?,
+        spawn("flush", Box::new(flush::run))?,
         spawn("keeper", Box::new(keeper::run))?,
         spawn("giver", Box::new(crate::snapshot::give::run))?,
     ])

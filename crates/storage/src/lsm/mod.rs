@@ -347,6 +347,17 @@ impl Lsm {
         self.compactor.compact_all()
     }
 
+    /// Has all tables rewritten, without what is dead now, in the background. Tells what to ask
+    /// [`Lsm::is_swept`] with.
+    pub fn begin_sweep(&self) -> u64 {
+        self.compactor.begin_sweep()
+    }
+
+    /// Whether a sweep has ended. One that failed is tried again with the next run.
+    pub fn is_swept(&self, sweep: u64) -> bool {
+        self.compactor.is_swept(sweep)
+    }
+
     /// Runs in level 0: reads look into each, so many of them must slow writers.
     pub fn level0_runs(&self) -> usize {
         self.reader.shape().level0_runs

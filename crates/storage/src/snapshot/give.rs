@@ -12,7 +12,8 @@ use wire::ids::{NodeId, PartitionId};
 use super::{Head, is_within, put_head, put_row, row_ranges};
 use crate::batch::Effect;
 use crate::core::Captured;
-use crate::driver::{self, Shared};
+use crate::driver::Shared;
+use crate::flush;
 use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
 use crate::meta;
@@ -103,7 +104,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         return None;
     }
     // What memory holds is captured too; little of it is quickly sorted.
-    if let Err(error) = driver::flush(shared) {
+    if let Err(error) = flush::flush(shared) {
         tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
         return None;
     }

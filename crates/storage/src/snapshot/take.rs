@@ -232,9 +232,7 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     if let Some(fence) = applied.flushed_through {
         shared.dead.set_fence(partition.range, fence);
     }
-    for generation in generations {
-        shared.dead.add_generation(partition.range, generation);
-    }
+    shared.dead.add_generations(partition.range, generations);
     let now = shared.clock.now();
     let dropped = shared.with(partition, |core, _| core.installed(applied, config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
