@@ -101,6 +101,7 @@ impl Log {
     }
 
     /// Slots from an index on, ascending.
+    #[cfg(test)]
     pub(crate) fn from(&self, first: Index) -> Vec<(Index, &Slot)> {
         let skipped = first.0.saturating_sub(self.first) as usize;
         let near = self.near.iter().enumerate().skip(skipped);

@@ -510,7 +510,7 @@ impl Replica {
     }
 
     /// Takes an entry into the log, in memory and on disk.
-    fn put(&mut self, entry: Entry) {
+    pub(crate) fn put(&mut self, entry: Entry) {
         self.last = self.last.max(entry.index);
         self.faulty.remove(&entry.index);
         let token = self.persist(Record::Accept(entry.clone()));

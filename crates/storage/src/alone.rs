@@ -13,7 +13,6 @@ use wire::resp::Reply;
 use wire::service::{Answer, Call, GateOutcome};
 
 use crate::driver::Shared;
-use crate::faults::Faults;
 use crate::node::{Node, NodeOptions, Surroundings};
 use crate::partition::Partition;
 use crate::recover::Assignment;
@@ -26,7 +25,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// See the module's text.
 pub(crate) struct Alone {
     pub(crate) node: Node,
-    pub(crate) faults: Arc<Faults>,
     runtime: tokio::runtime::Runtime,
     /// Goes last.
     _dir: TempDir,
@@ -36,11 +34,11 @@ impl Alone {
     /// A new node, which leads its partition.
     pub(crate) fn open(options: NodeOptions) -> Alone {
         let dir = tempfile::tempdir().expect("a folder");
-        let (faults, id) = (Arc::<Faults>::default(), NodeId(1));
+        let id = NodeId(1);
         let surroundings = Surroundings {
             transport: Arc::new(LocalTransport::default()),
             publish: Arc::new(|_| {}),
-            faults: Arc::clone(&faults),
+            faults: Arc::default(),
         };
         let range = PlacementRange::whole(TableId(0));
         let assignment = Assignment { partition: PARTITION, range, members: vec![id] };
@@ -49,7 +47,7 @@ impl Alone {
         let node = node.expect("an empty folder");
         node.campaign(PARTITION);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let alone = Alone { node, faults, runtime: runtime.expect("a runtime"), _dir: dir };
+        let alone = Alone { node, runtime: runtime.expect("a runtime"), _dir: dir };
         alone.until("it leads", || alone.node.leads(PARTITION));
         alone
     }

@@ -639,7 +639,9 @@ fn start_threads(
         let (shared, name) = (Arc::clone(shared), format!("{name}-{}", shared.id));
         std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || drop(shared.contain(&name, || run(&shared))))
+            .spawn(move || {
+                shared.contain(&name, || run(&shared));
+            })
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })
     };
     Ok(vec![
