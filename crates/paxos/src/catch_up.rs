@@ -26,7 +26,7 @@ impl Replica {
     fn ask_for_missing(&mut self, now: Instant) {
         let first = self.chosen.next();
         let Some((_, ballot)) = self.heard else { return };
-        if self.installing {
+        if self.installing || self.is_ahead_of_disk() {
             return;
         }
         let mut tries = 0;
@@ -47,6 +47,20 @@ impl Replica {
         }
         if to != self.me {
             self.send(to, Message::Need { first });
+        }
+    }
+
+    /// So much was learned that is not durable yet that no more is asked for: others send as fast as
+    /// they read.
+    fn is_ahead_of_disk(&self) -> bool {
+        self.ahead_bytes > self.options.catch_up_ahead_bytes
+    }
+
+    /// Asks on for what is missing, once what came before is durable.
+    pub(crate) fn go_on_catching_up(&mut self, now: Instant) {
+        let is_follower = matches!(self.state, State::Follower { .. });
+        if is_follower && self.chosen < self.announced {
+            self.ask_for_missing(now);
         }
     }
 

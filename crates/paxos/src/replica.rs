@@ -7,7 +7,7 @@ use crate::backing;
 use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::Log;
+use crate::log::{Log, Slot};
 use crate::message::{Message, Output, Role};
 use crate::support::{Life, Support, Supports};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
@@ -110,6 +110,8 @@ pub struct Replica {
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
     pub(crate) flushable: Index,
+    /// Bytes of the entries from `flushable` to `chosen`.
+    pub(crate) ahead_bytes: usize,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// What this replica's node supports and by whom it is supported.
@@ -194,6 +196,7 @@ impl Replica {
             droppable: Index(0),
             flushed: recovered.applied,
             flushable: recovered.applied,
+            ahead_bytes: 0,
             heard: None,
             supports,
             backed: Vec::new(),
@@ -299,6 +302,7 @@ impl Replica {
             self.release(held, now);
         }
         self.settle();
+        self.go_on_catching_up(now);
     }
 
     /// How far the host's state machine may be made durable: what is above has been handed out but
@@ -483,11 +487,18 @@ impl Replica {
             return;
         }
         let mut indexes = Vec::with_capacity(values.len());
+        let bytes_max = self.options.keep_bytes.saturating_add(self.options.held_bytes);
         for (index, value) in values {
+            // Sent again if it is not chosen without this one, fetched if it is.
+            if index > self.last && self.log.bytes() > bytes_max {
+                continue;
+            }
             indexes.push(index);
             self.accept(Entry { index, ballot, value });
         }
-        self.hold(Held::Send { to: from, message: Message::Accepted { ballot, indexes } }, now);
+        if !indexes.is_empty() {
+            self.hold(Held::Send { to: from, message: Message::Accepted { ballot, indexes } }, now);
+        }
         self.learn(chosen, now);
     }
 
@@ -553,6 +564,7 @@ impl Replica {
         let index = self.chosen.next();
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         let value = slot.value.clone();
+        self.ahead_bytes += slot.held_bytes();
         let config = match &value {
             Value::Config(bytes) => Config::decode(bytes, index),
             Value::Noop | Value::Data(_) => None,
@@ -573,6 +585,11 @@ impl Replica {
             && (self.flushable.next() != self.config.index || self.config_token <= persisted)
         {
             self.flushable = self.flushable.next();
+            let held = self.log.get(self.flushable).map_or(0, Slot::held_bytes);
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(held);
+        }
+        if self.flushable == chosen {
+            self.ahead_bytes = 0;
         }
         if mutant!(FlushPastLog) {
             self.flushable = chosen;

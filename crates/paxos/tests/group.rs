@@ -142,6 +142,69 @@ fn a_member_that_was_away_catches_up_from_memory_or_from_disk() {
     }
 }
 
+/// A follower that lacks the first entry, or whose disk stands still, does not take all that comes.
+#[test]
+fn what_a_member_holds_in_memory_is_bounded() {
+    let (value, held) = ("x".repeat(100), 2_000);
+    let value: &'static str = value.leak();
+    for disk_works in [true, false] {
+        let options = Options {
+            held_bytes: held,
+            catch_up_ahead_bytes: held,
+            catch_up_bytes: 500,
+            keep_bytes: 0,
+            ..Options::default()
+        };
+        let mut group = Group::led_by_first(options);
+        if disk_works {
+            group.cut.push((1, 3));
+            group.propose(1, "lost");
+            group.cut.clear();
+            // Nor does it get it when it asks.
+            group.cut.push((3, 1));
+        } else {
+            group.node(3).disk_works = false;
+        }
+        for _ in 0..100 {
+            group.propose(1, value);
+        }
+        let last = group.node(3).replica.status().last_index;
+        assert!(
+            last > Index(5) && last < Index(30),
+            "{last:?} with a disk that works: {disk_works}"
+        );
+        group.cut.clear();
+        group.node(3).disk_works = true;
+        group.settle();
+        group.pass(Duration::from_secs(2));
+        assert_eq!(group.committed(3), group.committed(1));
+        assert!(group.may_serve(1), "others had all they needed");
+    }
+}
+
+#[test]
+fn who_catches_up_waits_for_its_disk() {
+    let options = Options {
+        catch_up_bytes: 100,
+        catch_up_ahead_bytes: 1_000,
+        keep_bytes: 0,
+        ..Options::default()
+    };
+    let mut group = Group::led_by_first(options);
+    group.isolate(3);
+    for _ in 0..100 {
+        group.propose(1, "a value of some length");
+    }
+    group.cut.clear();
+    group.node(3).disk_works = false;
+    group.pass(Duration::from_secs(2));
+    let learned = group.committed(3).len();
+    assert!((3..30).contains(&learned), "{learned} learned");
+    group.node(3).disk_works = true;
+    group.pass(Duration::from_secs(1));
+    assert_eq!(group.committed(3), group.committed(1));
+}
+
 #[test]
 fn entries_are_dropped_once_every_state_machine_holds_them() {
     let mut group = Group::led_by_first(Options::default());

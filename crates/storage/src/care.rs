@@ -19,6 +19,7 @@
 //! Only the clock thread acts here; what messages say is noted down. No message is sent, and no core
 //! entered, with the care of a partition locked: whoever answers may come back on the same thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ const REST: Duration = Duration::from_secs(1);
 const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
 /// How long a permission to go holds, and no other is given in the group.
 const PERMISSION: Duration = Duration::from_secs(30);
+/// How long the log is kept for a replica that fetches a snapshot and is not heard of any more.
+const HOLD: Duration = Duration::from_secs(60);
 /// Members that are there and have the rows, at least, for another that has them to be given up.
 const COPIES_MIN: usize = 2;
 
@@ -84,14 +87,21 @@ pub(crate) struct Care {
     /// When the leader let this replica go.
     may_go: Option<Instant>,
     next_ask: Option<Instant>,
-    /// Somebody is about to need the log behind this index, until then.
-    held: Option<(u64, Instant)>,
+    /// Replicas that are about to need the log behind an index, until then.
+    held: BTreeMap<paxos::NodeId, (u64, Instant)>,
 }
 
 impl Care {
-    /// Keeps the log behind an index for a while.
-    pub(crate) fn hold_log(&mut self, index: u64, until: Instant) {
-        self.held = Some((index, until));
+    /// Keeps the log behind an index for a while, for a replica that fetches a snapshot.
+    pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64) {
+        self.held.insert(taker, (index, Instant::now() + HOLD));
+    }
+
+    /// The lowest index behind which somebody is about to need the log.
+    fn held(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        self.held.retain(|_, (_, until)| *until > now);
+        self.held.values().map(|(index, _)| *index).min()
     }
 }
 
@@ -291,6 +301,11 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
                 partition.care.lock().hosted = Some(identity);
             }
         }
+        Message::Fetches { identity, index } => {
+            if let Ok(partition) = find(shared, id) {
+                partition.care.lock().hold_log(identity, index);
+            }
+        }
         Message::MayDrop(identity) if may_go(shared, id, identity) => {
             shared.tell(from, id, &Message::Drop(identity));
         }
@@ -340,7 +355,8 @@ pub(crate) fn look_around(shared: &Shared) {
 
 /// Begins anew once all groups can do without this node's damaged rows.
 fn look_after_damage(shared: &Shared) {
-    let replicas = shared.all_partitions();
+    // Log replicas go with the folder, so their groups are asked too.
+    let replicas = shared.all_replicas();
     let now = shared.clock.monotonic();
     for partition in &replicas {
         {
@@ -415,11 +431,7 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
 }
 
 fn bound_log(shared: &Shared, partition: &Partition) {
-    let held = {
-        let mut care = partition.care.lock();
-        care.held.take_if(|(_, until)| *until < Instant::now());
-        care.held.map(|(index, _)| index)
-    };
+    let held = partition.care.lock().held();
     partition.core.lock().bound_log(shared.options.log_bytes, held);
 }
 

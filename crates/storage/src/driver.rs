@@ -30,7 +30,8 @@ use wire::service::Route;
 
 use crate::care;
 use crate::catalogue::Catalogue;
-use crate::core::{Actions, Core, LogRead};
+use crate::catch_up;
+use crate::core::{Actions, Core};
 use crate::faults::Faults;
 use crate::flush::Sweep;
 use crate::identity::node_of;
@@ -104,9 +105,13 @@ pub(crate) struct Shared {
     /// The node stops to begin anew.
     pub(crate) wants_reopening: AtomicBool,
     pub(crate) work: Mutex<Work>,
+    /// Bytes of records that wait for the log thread, or are being written by it.
+    pub(crate) unsynced_bytes: AtomicU64,
     pub(crate) work_ready: Condvar,
     /// What the keeper is to do.
     pub(crate) keeper: Queue<Job>,
+    /// Entries of the log that others lack.
+    pub(crate) log_reads: Queue<catch_up::Asked>,
     /// Snapshots asked for.
     pub(crate) giver: Queue<give::Asked>,
     pub(crate) flush_due: Mutex<bool>,
@@ -135,6 +140,8 @@ pub(crate) struct Counts {
     pub(crate) snapshots_given: AtomicU64,
     pub(crate) snapshots_installed: AtomicU64,
     pub(crate) snapshot_bytes: AtomicU64,
+    /// Proposals and chosen entries of peers that were not taken, since this node's disk was behind.
+    pub(crate) frames_refused: AtomicU64,
 }
 
 impl Shared {
@@ -149,7 +156,7 @@ impl Shared {
     }
 
     /// The same on a peer's thread, which does not stand still with this node.
-    fn step<R>(
+    pub(crate) fn step<R>(
         &self,
         partition: &Arc<Partition>,
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
@@ -195,6 +202,8 @@ impl Shared {
         if actions.persists.is_empty() {
             return;
         }
+        let bytes = actions.persists.iter().map(|(_, record)| record_bytes(record)).sum();
+        self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut work = self.work.lock();
         for (token, record) in actions.persists.drain(..) {
             work.push(Item::Record(Arc::clone(partition), token, record));
@@ -219,7 +228,7 @@ impl Shared {
             (self.publish)(route);
         }
         for read in actions.reads {
-            self.send_from_log(partition, &read);
+            catch_up::ask(self, partition, read);
         }
         if let Some(install) = actions.install {
             keeper::ask(self, Job::Install(Arc::clone(partition), install));
@@ -235,7 +244,7 @@ impl Shared {
     }
 
     /// Sends a message of consensus; behind it stand the identities of sender and receiver.
-    fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
+    pub(crate) fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
         let mut body = paxos::codec::encode(message);
         body.put_u32(partition.identity.0);
         body.put_u32(to.0);
@@ -252,31 +261,6 @@ impl Shared {
     pub(crate) fn tell(&self, to: NodeId, partition: PartitionId, message: &Message) {
         let frame = Frame::new(Kind::Replica, self.id, to, message.encode());
         self.transport.send(to, frame.for_group(partition));
-    }
-
-    /// Sends a lagging member what only the log on disk holds.
-    fn send_from_log(&self, partition: &Arc<Partition>, read: &LogRead) {
-        let bytes_max = self.options.paxos.catch_up_bytes;
-        match self.log.read(partition.log_group, read.first, read.last, bytes_max) {
-            Ok(found) => {
-                // What follows a gap or a damaged entry waits until a peer sends that.
-                let whole: Vec<_> = (read.first..)
-                    .zip(found.entries)
-                    .take_while(|(index, entry)| entry.index == *index)
-                    .map(|(_, entry)| crate::recover::to_entry(entry))
-                    .collect();
-                if whole.is_empty() {
-                    let first = paxos::Index(read.first);
-                    self.step(partition, |core, _| core.replica.log_unreadable(read.to, first));
-                    return;
-                }
-                self.send(partition, read.to, &paxos::Message::chosen(whole));
-            }
-            Err(error) => {
-                let (node, partition) = (self.id.0, partition.id.0);
-                tracing::warn!(node, partition, %error, "log read failed");
-            }
-        }
     }
 
     /// A frame from a peer. While the node stands still frames get lost, as they do once a socket's
@@ -308,6 +292,12 @@ impl Shared {
             return;
         };
         match paxos::codec::decode(body) {
+            // As if it had been lost: what is not taken is sent again, or fetched when there is room.
+            Ok(paxos::Message::Accept { .. } | paxos::Message::Chosen { .. })
+                if self.is_behind() =>
+            {
+                self.counts.frames_refused.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(message) => {
                 let now = self.clock.monotonic();
                 self.step(&partition, |core, _| core.replica.handle_message(from, message, now));
@@ -344,6 +334,12 @@ impl Shared {
         self.memory_bytes.load(Ordering::Relaxed) > limit
     }
 
+    /// Whether this node's disk is so far behind that it takes no more from others.
+    fn is_behind(&self) -> bool {
+        let unsynced = self.unsynced_bytes.load(Ordering::Relaxed);
+        unsynced > self.options.unsynced_bytes || self.is_overrun()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -357,6 +353,7 @@ impl Shared {
         }
         self.keeper.wake();
         self.giver.wake();
+        self.log_reads.wake();
         // Taken so that no thread is between its check and its wait.
         drop(self.work.lock());
         self.work_ready.notify_all();
@@ -401,7 +398,21 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
             shared.stop();
             return;
         }
+        let bytes = persists.iter().map(|item| match item {
+            Item::Record(_, _, record) => record_bytes(record),
+            Item::Forget(_) => 0,
+        });
+        shared.unsynced_bytes.fetch_sub(bytes.sum(), Ordering::Relaxed);
         tell_persisted(shared, persists);
+    }
+}
+
+/// What a record counts for among those that wait.
+fn record_bytes(record: &paxos::Record) -> u64 {
+    const LEAST: u64 = 64;
+    match record {
+        paxos::Record::Accept(entry) => LEAST + entry.value.len() as u64,
+        _ => LEAST,
     }
 }
 

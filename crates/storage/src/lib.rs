@@ -28,6 +28,7 @@ mod backlog;
 mod batch;
 mod care;
 mod catalogue;
+mod catch_up;
 mod containment;
 mod core;
 mod driver;

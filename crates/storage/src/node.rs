@@ -75,6 +75,9 @@ pub struct NodeOptions {
     /// Bytes of a group's log that are kept for a member that does not flush; behind that it gets a
     /// snapshot. Default 512 MiB.
     pub log_bytes: u64,
+    /// Bytes of records that wait for this node's disk, from which on it takes no proposals and no chosen
+    /// entries from others. Default 128 MiB.
+    pub unsynced_bytes: u64,
     /// Dead collections of which rows are on disk, from which on all tables are rewritten without them;
     /// more where much is stored. Default 200,000.
     pub dead_generations: u64,
@@ -100,6 +103,7 @@ impl Default for NodeOptions {
             heal_after: Duration::from_secs(1),
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
+            unsynced_bytes: 128 << 20,
             dead_generations: 200_000,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
@@ -177,9 +181,11 @@ impl Node {
             stopping: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             wants_reopening: AtomicBool::new(false),
+            unsynced_bytes: AtomicU64::new(0),
             work: Mutex::new(forgotten.into_iter().map(Item::Forget).collect()),
             work_ready: Condvar::new(),
             keeper: Queue::default(),
+            log_reads: Queue::default(),
             giver: Queue::default(),
             flush_due: Mutex::new(false),
             flushing: Mutex::new(()),
@@ -426,6 +432,8 @@ impl Node {
             zone: shared.zone.clone(),
             running: self.is_running(),
             memtable_bytes: shared.memory_bytes.load(Ordering::Relaxed),
+            unsynced_bytes: shared.unsynced_bytes.load(Ordering::Relaxed),
+            frames_refused: shared.counts.frames_refused.load(Ordering::Relaxed),
             wal_bytes: log.segment_bytes,
             wal_syncs: log.syncs,
             wal_entries: log.entries,
@@ -650,6 +658,7 @@ fn start_threads(
         spawn("clock", Box::new(driver::run_clock))?,
         spawn("flush", Box::new(flush::run))?,
         spawn("keeper", Box::new(keeper::run))?,
+        spawn("catch-up", Box::new(crate::catch_up::run))?,
         spawn("giver", Box::new(crate::snapshot::give::run))?,
     ])
 }

@@ -455,6 +455,10 @@ pub struct NodeStatus {
     pub running: bool,
     /// Bytes of effects that fjall does not hold yet.
     pub memtable_bytes: u64,
+    /// Bytes of records that wait for its disk.
+    pub unsynced_bytes: u64,
+    /// Proposals and chosen entries of peers that it did not take, since its disk was behind.
+    pub frames_refused: u64,
     /// Bytes of its log segments in use.
     pub wal_bytes: u64,
     /// fdatasync calls of its log.
@@ -491,6 +495,8 @@ impl NodeStatus {
             zone,
             running: false,
             memtable_bytes: 0,
+            unsynced_bytes: 0,
+            frames_refused: 0,
             wal_bytes: 0,
             wal_syncs: 0,
             wal_entries: 0,

@@ -249,7 +249,14 @@ impl Group {
                         node.committed.push(value);
                     }
                     Output::ReadLog { to, first, last } => {
-                        let entries = read(&node.disk[..node.durable], first, last);
+                        let mut entries = read(&node.disk[..node.durable], first, last);
+                        let (mut bytes, bytes_max) = (0, node.replica.options().catch_up_bytes);
+                        let mut fits = |entry: &Entry| {
+                            let has_room = bytes < bytes_max;
+                            bytes += entry.value.len();
+                            has_room
+                        };
+                        entries.retain(|entry| fits(entry));
                         let message = Mail::Group(Message::chosen(entries));
                         self.mail.push_back((node.id, to, message));
                     }

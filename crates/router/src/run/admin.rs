@@ -68,6 +68,8 @@ fn node_status(status: &NodeStatus) -> Reply {
         (word("replicas"), number(status.replicas.len() as u64)),
         (word("leads"), number(leads as u64)),
         (word("memtable_bytes"), number(status.memtable_bytes)),
+        (word("unsynced_bytes"), number(status.unsynced_bytes)),
+        (word("frames_refused"), number(status.frames_refused)),
         (word("frozen_memtables"), number(status.frozen_memtables)),
         (word("wal_bytes"), number(status.wal_bytes)),
         (word("wal_entries"), number(status.wal_entries)),

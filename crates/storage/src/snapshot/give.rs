@@ -43,6 +43,8 @@ struct Session {
     /// Rows that memory held, ascending: what they say counts.
     over: Vec<(Bytes, Option<Bytes>)>,
     asked: Instant,
+    /// A chunk behind the first was asked for.
+    has_begun: bool,
 }
 
 /// The thread.
@@ -60,7 +62,20 @@ pub(crate) fn run(shared: &Shared) {
         };
         let mut id = ask.session;
         if id == 0 {
-            sessions.retain(|_, session| session.taker != ask.identity);
+            // Asked again because the first answer took long: that is the same snapshot.
+            let is_same = |session: &Session| {
+                session.taker == ask.identity
+                    && session.partition.id == partition
+                    && !session.has_begun
+                    && session.head.applied.index >= ask.at_least
+            };
+            let same = sessions.iter().find(|(_, session)| is_same(session));
+            id = same.map_or(0, |(id, _)| *id);
+        }
+        if id == 0 {
+            // Replicas of several partitions on one node may have the same identity.
+            let is_old = |s: &Session| s.taker == ask.identity && s.partition.id == partition;
+            sessions.retain(|_, session| !is_old(session));
             if sessions.len() >= SESSIONS_MAX {
                 continue; // It asks again.
             }
@@ -77,8 +92,9 @@ pub(crate) fn run(shared: &Shared) {
             continue;
         };
         session.asked = Instant::now();
-        let until = session.asked + SESSION_IDLE_MAX;
-        session.partition.care.lock().hold_log(session.head.applied.index, until);
+        session.has_begun |= ask.number > 0;
+        // If this is the leader; else that is told by the other side.
+        session.partition.care.lock().hold_log(session.taker, session.head.applied.index);
         match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {
             Ok((bytes, last)) => {
                 let crc = crc32c::crc32c(&bytes);
@@ -123,7 +139,8 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         "gives a snapshot"
     );
     let asked = Instant::now();
-    Some(Session { partition, taker: ask.identity, head, captured, over, asked })
+    let taker = ask.identity;
+    Some(Session { partition, taker, head, captured, over, asked, has_begun: false })
 }
 
 /// The rows that the captured batches write, each with its newest value.

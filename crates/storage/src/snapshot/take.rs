@@ -22,6 +22,8 @@ use crate::partition::Partition;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the leader is told that a snapshot is being fetched.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
 
@@ -49,6 +51,8 @@ struct Fetch {
     /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
+    /// When the leader is next to be told which snapshot this is.
+    tell_at: Instant,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -68,7 +72,8 @@ impl Takes {
         let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
-        let fetch = Fetch { partition, install, spool, ask_at: Instant::now(), tries: 0 };
+        let now = Instant::now();
+        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, tell_at: now };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -94,6 +99,7 @@ impl Takes {
             fetch.tries += 1;
             fetch.ask_at = now + ASK_TIMEOUT;
             fetch.ask(shared);
+            fetch.tell_leader(shared, now);
         }
         for id in failed {
             self.fail(shared, id, "no answer");
@@ -167,7 +173,18 @@ impl Takes {
         if took.is_err() {
             shared.with(&fetch.partition, |core, _| core.replica.install_failed());
         }
-        took
+        match took {
+            Err(TakeError::Spool(SpoolError::Damaged)) => {
+                let (node, partition) = (shared.id.0, id.0);
+                tracing::warn!(
+                    node,
+                    partition,
+                    "a spooled snapshot is damaged: it is fetched again"
+                );
+                Ok(())
+            }
+            took => took,
+        }
     }
 }
 
@@ -182,6 +199,20 @@ impl Fetch {
             after: spool.map_or(Bytes::new(), |spool| spool.last_row.clone()),
         };
         shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
+    }
+
+    /// Has the leader, whoever it is by now, keep the log behind the snapshot.
+    fn tell_leader(&mut self, shared: &Shared, now: Instant) {
+        let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
+        let Some(index) = head.map(|head| head.applied.index).filter(|_| self.tell_at <= now)
+        else {
+            return;
+        };
+        if let Some(leader) = self.partition.core.lock().replica.status().leader {
+            self.tell_at = now + TELL_EVERY;
+            let fetches = Message::Fetches { identity: self.partition.identity, index };
+            shared.tell(node_of(leader), self.partition.id, &fetches);
+        }
     }
 
     /// Whether the chunk is the next one; begins a spool for the first.
