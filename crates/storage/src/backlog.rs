@@ -105,15 +105,10 @@ impl<'a> Run<'a> {
         batches: &'a Batches,
         dropped: &HashSet<Version>,
     ) -> Result<(), BatchError> {
-        let is_dead = |row: &[u8]| {
-            !dropped.is_empty()
-                && matches!(rows::parse(row), Some(RowKind::Data { generation, .. })
-                    if dropped.contains(&generation))
-        };
         for (_, batch) in batches {
             batch.for_each(|effect| {
                 if let Effect::Write { row, sealed } = effect
-                    && !is_dead(row)
+                    && !is_of(row, dropped)
                 {
                     self.add_row(row, sealed);
                 }
@@ -136,6 +131,13 @@ impl<'a> Run<'a> {
         self.lines.dedup_by(|later, kept| later.row == kept.row);
         self.lines.into_iter().map(|line| (line.row, line.sealed)).collect()
     }
+}
+
+/// Whether a row is one of these generations'.
+pub(crate) fn is_of(row: &[u8], generations: &HashSet<Version>) -> bool {
+    !generations.is_empty()
+        && matches!(rows::parse(row), Some(RowKind::Data { generation, .. })
+            if generations.contains(&generation))
 }
 
 /// The generations which batches dropped.

@@ -93,13 +93,12 @@ pub(crate) struct Care {
 
 impl Care {
     /// Keeps the log behind an index for a while, for a replica that fetches a snapshot.
-    pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64) {
-        self.held.insert(taker, (index, Instant::now() + HOLD));
+    pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64, now: Instant) {
+        self.held.insert(taker, (index, now + HOLD));
     }
 
     /// The lowest index behind which somebody is about to need the log.
-    fn held(&mut self) -> Option<u64> {
-        let now = Instant::now();
+    fn held(&mut self, now: Instant) -> Option<u64> {
         self.held.retain(|_, (_, until)| *until > now);
         self.held.values().map(|(index, _)| *index).min()
     }
@@ -124,9 +123,13 @@ struct Added {
 }
 
 impl Order {
-    fn new(add: Option<(NodeId, MemberKind)>, remove: Option<paxos::NodeId>) -> Order {
+    fn new(
+        now: Instant,
+        add: Option<(NodeId, MemberKind)>,
+        remove: Option<paxos::NodeId>,
+    ) -> Order {
         let add = add.map(|(node, kind)| Added { node, kind, identity: None, next_ask: None });
-        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        let deadline = now + CHANGE_TIMEOUT;
         Order { add, remove, target: None, deadline, tell: None }
     }
 
@@ -218,6 +221,7 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
     let partition = find(shared, id)?;
     let view = View::of(shared, &partition, shared.clock.monotonic());
     let view = view.ok_or(format!("node {} does not lead partition {id}", shared.id))?;
+    let now = shared.clock.instant();
     let mut order = match change {
         Change::Add { node, log } => {
             let is_known = shared.options.nodes.iter().any(|(known, _)| *known == node);
@@ -228,13 +232,13 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
                 return Err(format!("node {node} has a replica of partition {id}"));
             }
             let kind = if log { MemberKind::Log } else { MemberKind::Storage };
-            Order::new(Some((node, kind)), None)
+            Order::new(now, Some((node, kind)), None)
         }
         Change::Remove { node } => {
             let on_node = view.members.iter().filter(|member| member.node == node);
             let found = on_node.max_by_key(|member| member.member.kind);
             let found = found.ok_or(format!("node {node} has no replica of partition {id}"))?;
-            Order::new(None, Some(found.member.id))
+            Order::new(now, None, Some(found.member.id))
         }
     };
     let (tell, told) = oneshot::channel();
@@ -303,7 +307,7 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
         }
         Message::Fetches { identity, index } => {
             if let Ok(partition) = find(shared, id) {
-                partition.care.lock().hold_log(identity, index);
+                partition.care.lock().hold_log(identity, index, shared.clock.instant());
             }
         }
         Message::MayDrop(identity) if may_go(shared, id, identity) => {
@@ -311,7 +315,7 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
         }
         Message::Drop(identity) => {
             if let Some(partition) = shared.replica(id, identity) {
-                partition.care.lock().may_go = Some(Instant::now());
+                partition.care.lock().may_go = Some(shared.clock.instant());
             }
         }
         _ => {}
@@ -331,12 +335,12 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     if !known || view.config.is_joint() || shared.lsm.is_damaged() {
         return false;
     }
+    let now = shared.clock.instant();
     let mut care = partition.care.lock();
-    let is_free = care
-        .permitted
-        .is_none_or(|(permitted, at)| permitted == identity || at.elapsed() > PERMISSION);
+    let is_free =
+        care.permitted.is_none_or(|(permitted, at)| permitted == identity || now - at > PERMISSION);
     if is_free {
-        care.permitted = Some((identity, Instant::now()));
+        care.permitted = Some((identity, now));
     }
     is_free
 }
@@ -357,14 +361,14 @@ pub(crate) fn look_around(shared: &Shared) {
 fn look_after_damage(shared: &Shared) {
     // Log replicas go with the folder, so their groups are asked too.
     let replicas = shared.all_replicas();
-    let now = shared.clock.monotonic();
+    let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
     for partition in &replicas {
         {
             let mut care = partition.care.lock();
-            if care.next_ask.is_some_and(|at| at > Instant::now()) {
+            if care.next_ask.is_some_and(|at| at > instant) {
                 continue;
             }
-            care.next_ask = Some(Instant::now() + MAY_DROP_EVERY);
+            care.next_ask = Some(instant + MAY_DROP_EVERY);
         }
         let (serves, leader) = {
             let core = partition.core.lock();
@@ -381,7 +385,7 @@ fn look_after_damage(shared: &Shared) {
         }
     }
     let may_go = |partition: &Arc<Partition>| {
-        partition.care.lock().may_go.is_some_and(|at| at.elapsed() <= PERMISSION)
+        partition.care.lock().may_go.is_some_and(|at| instant - at <= PERMISSION)
     };
     if !replicas.is_empty() && replicas.iter().all(may_go) {
         tracing::error!(node = shared.id.0, "rows are damaged: the node begins anew");
@@ -394,7 +398,7 @@ fn look_after_damage(shared: &Shared) {
 pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) {
     let order = {
         let mut care = partition.care.lock();
-        let instant = Instant::now();
+        let instant = shared.clock.instant();
         if partition.is_log() || care.next_look.is_some_and(|at| at > instant) {
             return;
         }
@@ -422,7 +426,7 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
             if let Err(error) = &outcome {
                 let (node, partition) = (shared.id.0, partition.id.0);
                 tracing::info!(node, partition, error, "members were not changed");
-                care.next_look = Some(Instant::now() + REST);
+                care.next_look = Some(shared.clock.instant() + REST);
             }
             drop(care);
             order.end(outcome);
@@ -431,13 +435,13 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
 }
 
 fn bound_log(shared: &Shared, partition: &Partition) {
-    let held = partition.care.lock().held();
+    let held = partition.care.lock().held(shared.clock.instant());
     partition.core.lock().bound_log(shared.options.log_bytes, held);
 }
 
 /// Takes the next step of a change.
 fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Order) -> Next {
-    let now = Instant::now();
+    let now = shared.clock.instant();
     if now > order.deadline {
         return Next::Done(order, Err("the change did not happen in time".into()));
     }
@@ -516,19 +520,20 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
     if view.config.is_joint() || shared.options.nodes.is_empty() || shared.lsm.is_damaged() {
         return None;
     }
+    let now = shared.clock.instant();
     let gone = partition.care.lock().gone;
     if let Some(member) = view.members.iter().find(|member| Some(member.member.id) == gone) {
         let again = (member.member.kind == MemberKind::Storage)
             .then_some((member.node, MemberKind::Storage));
         tell_healing(shared, partition, member, again);
-        return Some(Order::new(again, gone));
+        return Some(Order::new(now, again, gone));
     }
     let is_given_up = |member: &&MemberView| !member.is_heard && view.can_give_up(member);
     if let Some(silent) = view.members.iter().find(is_given_up) {
         let spare = spare(shared, partition, view)?;
         let add = Some((spare, MemberKind::Log));
         tell_healing(shared, partition, silent, add);
-        return Some(Order::new(add, Some(silent.member.id)));
+        return Some(Order::new(now, add, Some(silent.member.id)));
     }
     let storage = view.members.iter().filter(|m| m.member.kind == MemberKind::Storage).count();
     let log = view.members.iter().find(|member| member.member.kind == MemberKind::Log);
@@ -537,14 +542,14 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
         partition.care.lock().stood_in = None;
         return None;
     };
-    let since = *partition.care.lock().stood_in.get_or_insert_with(Instant::now);
-    if since.elapsed() < shared.options.rebuild_after {
+    let since = *partition.care.lock().stood_in.get_or_insert(now);
+    if now - since < shared.options.rebuild_after {
         return None;
     }
     let node = spare(shared, partition, view).unwrap_or(log.node);
     let add = Some((node, MemberKind::Storage));
     tell_healing(shared, partition, log, add);
-    Some(Order::new(add, Some(log.member.id)))
+    Some(Order::new(now, add, Some(log.member.id)))
 }
 
 fn tell_healing(

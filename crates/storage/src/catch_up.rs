@@ -27,16 +27,16 @@ pub(crate) fn run(shared: &Shared) {
     while !shared.is_stopping() {
         let asked = shared.log_reads.pop(TICK);
         shared.faults.checkpoint();
-        if let Some((partition, read)) = asked
+        if let Some(asked) = asked
             && !shared.is_stopping()
         {
-            send_from_log(shared, &partition, &read);
+            answer(shared, &asked);
         }
     }
 }
 
 /// Sends a lagging member what only the log on disk holds.
-fn send_from_log(shared: &Shared, partition: &Arc<Partition>, read: &LogRead) {
+pub(crate) fn answer(shared: &Shared, (partition, read): &Asked) {
     let bytes_max = shared.options.paxos.catch_up_bytes;
     match shared.log.read(partition.log_group, read.first, read.last, bytes_max) {
         Ok(found) => {

@@ -13,7 +13,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use commands::Direction;
@@ -74,22 +74,33 @@ pub(crate) fn run(shared: &Shared) {
 /// while another flush is under way waits for it first.
 pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
     let _one_at_a_time = shared.flushing.lock();
+    let frozen = freeze(shared);
+    if frozen.is_empty() || !wait_flushable(shared, &frozen) {
+        return Ok(());
+    }
+    bring_in(shared, &frozen)
+}
+
+/// Frozen memtables, each with its partition.
+pub(crate) type FrozenParts = Vec<(Arc<Partition>, Frozen)>;
+
+/// Freezes all partitions' memtables. The caller holds `flushing` until they are brought in.
+pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     let mut frozen = Vec::new();
     for partition in shared.all_partitions() {
         if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
             frozen.push((partition, part));
         }
     }
-    if frozen.is_empty() {
-        return Ok(());
-    }
-    if !wait_flushable(shared, &frozen) {
-        return Ok(());
-    }
-    let started = Instant::now();
+    frozen
+}
+
+/// Writes what is frozen to fjall.
+pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
+    let started = shared.clock.instant();
     let swept = swept(shared);
-    let (rows, dead) = background::run(|| ingest(&shared.lsm, &frozen, &swept))?;
-    for (partition, frozen) in &frozen {
+    let (rows, dead) = background::run(|| ingest(&shared.lsm, frozen, &swept))?;
+    for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
     for (range, generations) in dead {
@@ -100,20 +111,27 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
     }
     let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
     shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
+    let took = shared.clock.instant() - started;
+    tracing::info!(node = shared.id.0, rows, bytes, ?took, "flushed");
     begin_sweep(shared)
 }
 
-/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
-/// the log's tail. False if the node stops first.
-fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
-    for (partition, frozen) in frozen {
-        while partition.core.lock().replica.flushable().0 < frozen.through {
-            if shared.is_stopping() {
-                return false;
-            }
-            std::thread::sleep(FLUSHABLE_CHECK);
+/// Whether this node's log holds durably what the frozen rows came from: fjall must not outlive the
+/// log's tail.
+pub(crate) fn is_flushable(frozen: &FrozenParts) -> bool {
+    let is_held = |(partition, frozen): &(Arc<Partition>, Frozen)| {
+        partition.core.lock().replica.flushable().0 >= frozen.through
+    };
+    frozen.iter().all(is_held) || mutant!(RowsAheadOfLog)
+}
+
+/// Waits until that is so. False if the node stops first.
+fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
+    while !is_flushable(frozen) {
+        if shared.is_stopping() {
+            return false;
         }
+        std::thread::sleep(FLUSHABLE_CHECK);
     }
     true
 }

@@ -38,6 +38,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use commands::Direction;
+use commands::rows::KEY_HASH_BITS;
+use smallvec::SmallVec;
 use wire::placement::PlacementRange;
 
 /// Bits of a scaled placement.
@@ -58,6 +60,8 @@ const SMALL_VALUE_BYTES: usize = 1024;
 const EVICT_BUCKETS: usize = 16;
 /// Rows of a tree that the hand looks at in one step.
 const EVICT_ROWS: usize = 64;
+/// Rows that are touched together without memory of their own for the list of them.
+const TOUCHED: usize = 64;
 /// Rows of the TTL index that are looked at in one step.
 const INDEX_ROWS: usize = 16;
 
@@ -314,6 +318,39 @@ impl Resident {
         Some(row)
     }
 
+    /// Touches the memory that looks at the header rows at these positions ([`commands::rows::position`])
+    /// will read. A look waits for memory four times, each time for where to look next; here each step
+    /// is taken for all rows before the next one, so that they wait together.
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        let rows = self.near(positions);
+        let mut touched = rows.iter().fold(0, |sum, row| sum ^ row.index);
+        for row in rows {
+            touched ^= u64::from(row.data.last().copied().unwrap_or_default());
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// The header rows at these positions, but for those in trees; in place of one that is not there
+    /// the next of its bucket.
+    fn near(&self, positions: &[u64]) -> SmallVec<[&Row; TOUCHED]> {
+        let mut looks: SmallVec<[(u64, &Few); TOUCHED]> = SmallVec::new();
+        for position in positions {
+            let placement = position >> KEY_HASH_BITS;
+            let scaled = scale_placement(self.first, self.shift, placement);
+            let segment = &self.segments[segment_of(scaled)];
+            if let Some(Bucket::Few(few)) = segment.buckets.get(segment.bucket_of(scaled)) {
+                looks.push((placement << 24 | position & ((1 << KEY_HASH_BITS) - 1), few));
+            }
+        }
+        let first = |(_, few): &(u64, &Few)| few.prefixes.first().copied().unwrap_or_default();
+        std::hint::black_box(looks.iter().map(first).fold(0, |sum, prefix| sum ^ prefix));
+        let mut rows = SmallVec::new();
+        for (prefix, few) in looks {
+            rows.extend(few.rows.get(few.prefixes.partition_point(|known| *known < prefix)));
+        }
+        rows
+    }
+
     /// Puts what the batch of this index makes of a row.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&Bytes>, index: u64) {
         let row = Row::new(key, value, index);
@@ -501,7 +538,10 @@ impl Resident {
 /// A placement as a number of [`SCALE_BITS`] that spreads evenly over the partition's range.
 fn scale(table: [u8; 4], first: u64, shift: u32, key: &[u8]) -> u64 {
     debug_assert!(key.starts_with(&table));
-    let placement = prefix_of(key) >> 24;
+    scale_placement(first, shift, prefix_of(key) >> 24)
+}
+
+fn scale_placement(first: u64, shift: u32, placement: u64) -> u64 {
     (placement.saturating_sub(first) << shift).min((1 << SCALE_BITS) - 1)
 }
 

@@ -3,6 +3,7 @@
 use commands::Counters;
 
 use super::Core;
+use crate::batch::Batch;
 use crate::meta::Applied;
 
 impl Core {
@@ -24,6 +25,11 @@ impl Core {
 
     pub(crate) fn expired_keys(&self) -> u64 {
         self.expired_keys
+    }
+
+    /// The batches that are applied and not flushed.
+    pub(crate) fn unflushed(&self) -> impl Iterator<Item = &(u64, Batch)> {
+        self.backlog.iter()
     }
 
     /// Campaigns and leaderships of this replica since its node started.

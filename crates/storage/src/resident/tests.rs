@@ -199,3 +199,23 @@ fn index_rows_that_fjall_holds_go_a_few_at_a_time() {
     while resident.make_room(99) {}
     assert_eq!((left(&resident), resident.bytes), (0, 0));
 }
+
+#[test]
+fn what_is_touched_is_what_will_be_looked_at() {
+    let mut resident = resident(u64::MAX);
+    let key = |n: u64| format!("key:{n}");
+    for n in 0..10_000 {
+        resident.put(
+            &rows::header_key(TABLE, key(n).as_bytes()),
+            Some(&Bytes::from_static(b"v")),
+            n,
+        );
+    }
+    let position = |n| rows::position(Placement::of_key(key(n).as_bytes()), key(n).as_bytes());
+    for n in (0..10_000).step_by(97) {
+        let near = resident.near(&[position(n), position(n + 50_000)]);
+        assert_eq!(near[0].key(), rows::header_key(TABLE, key(n).as_bytes()), "key {n}");
+        resident.touch(&[position(n), position(n + 50_000)]);
+    }
+    assert!(Resident::new(PlacementRange::whole(TABLE), RowBudget::new(1)).near(&[0]).is_empty());
+}

@@ -51,8 +51,8 @@ struct Fetch {
     /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
-    /// When the leader is next to be told which snapshot this is.
-    tell_at: Instant,
+    /// The leader that was told which snapshot this is, and when.
+    told: Option<(paxos::NodeId, Instant)>,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -64,7 +64,8 @@ pub(crate) fn spool_path(shared: &Shared, partition: &Partition) -> PathBuf {
 impl Takes {
     /// Begins to fetch a snapshot, or goes on with what a life before fetched.
     pub(crate) fn begin(&mut self, shared: &Shared, partition: Arc<Partition>, install: Install) {
-        let spool = Spool::open(&spool_path(shared, &partition)).filter(|spool| {
+        let disk = &shared.options.machine.disk;
+        let spool = Spool::open(disk, &spool_path(shared, &partition)).filter(|spool| {
             let reaches = |head: &Head| head.applied.index >= install.at_least;
             spool.source == install.from && spool.head.as_ref().is_some_and(reaches)
         });
@@ -72,8 +73,8 @@ impl Takes {
         let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
-        let now = Instant::now();
-        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, tell_at: now };
+        let now = shared.clock.instant();
+        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, told: None };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -81,14 +82,15 @@ impl Takes {
     /// Stops fetching for a replica that goes.
     pub(crate) fn forget(&mut self, shared: &Shared, partition: &Partition) {
         self.fetches.retain(|_, fetch| fetch.partition.identity != partition.identity);
-        let _ = std::fs::remove_file(spool_path(shared, partition));
+        let _ = shared.options.machine.disk.remove_file(&spool_path(shared, partition));
     }
 
     /// Asks for what is due; gives up what was asked for too often.
     pub(crate) fn tick(&mut self, shared: &Shared) {
-        let now = Instant::now();
+        let now = shared.clock.instant();
         let mut failed = Vec::new();
         for (id, fetch) in &mut self.fetches {
+            fetch.tell_leader(shared, now);
             if fetch.ask_at > now {
                 continue;
             }
@@ -99,7 +101,6 @@ impl Takes {
             fetch.tries += 1;
             fetch.ask_at = now + ASK_TIMEOUT;
             fetch.ask(shared);
-            fetch.tell_leader(shared, now);
         }
         for id in failed {
             self.fail(shared, id, "no answer");
@@ -107,8 +108,7 @@ impl Takes {
     }
 
     /// When [`Takes::tick`] next has something to do, at most so far off.
-    pub(crate) fn next_due(&self, at_most: Duration) -> Duration {
-        let now = Instant::now();
+    pub(crate) fn next_due(&self, now: Instant, at_most: Duration) -> Duration {
         let due = |fetch: &Fetch| fetch.ask_at.saturating_duration_since(now);
         self.fetches.values().map(due).fold(at_most, Duration::min)
     }
@@ -128,7 +128,7 @@ impl Takes {
             // From the beginning.
             Some(spool) => {
                 spool.remove();
-                fetch.ask_at = Instant::now();
+                fetch.ask_at = shared.clock.instant();
             }
             None if session == 0 => self.fail(shared, id, "refused"),
             None => {}
@@ -162,7 +162,7 @@ impl Takes {
         fetch.tries = 0;
         if !spool.is_whole {
             let pause = bytes as f64 / shared.options.snapshot_rate.max(1) as f64;
-            fetch.ask_at = Instant::now() + Duration::from_secs_f64(pause);
+            fetch.ask_at = shared.clock.instant() + Duration::from_secs_f64(pause);
             return Ok(());
         }
         let Some(fetch) = self.fetches.remove(&id) else { return Ok(()) };
@@ -201,15 +201,15 @@ impl Fetch {
         shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
     }
 
-    /// Has the leader, whoever it is by now, keep the log behind the snapshot.
+    /// Has the leader keep the log behind the snapshot: whoever it is by now, at once.
     fn tell_leader(&mut self, shared: &Shared, now: Instant) {
         let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
-        let Some(index) = head.map(|head| head.applied.index).filter(|_| self.tell_at <= now)
-        else {
-            return;
-        };
-        if let Some(leader) = self.partition.core.lock().replica.status().leader {
-            self.tell_at = now + TELL_EVERY;
+        let Some(index) = head.map(|head| head.applied.index) else { return };
+        let leader = self.partition.core.lock().replica.status().leader;
+        let knows =
+            |leader| self.told.is_some_and(|(told, at)| told == leader && now < at + TELL_EVERY);
+        if let Some(leader) = leader.filter(|leader| !knows(*leader)) {
+            self.told = Some((leader, now));
             let fetches = Message::Fetches { identity: self.partition.identity, index };
             shared.tell(node_of(leader), self.partition.id, &fetches);
         }
@@ -221,7 +221,8 @@ impl Fetch {
             Some(spool) => Ok(spool.session == chunk.session && spool.next == chunk.number),
             None if chunk.number == 0 => {
                 let path = spool_path(shared, &self.partition);
-                let spool = Spool::create(&path, self.install.from, chunk.session);
+                let disk = &shared.options.machine.disk;
+                let spool = Spool::create(disk, &path, self.install.from, chunk.session);
                 self.spool = Some(spool.map_err(SpoolError::from)?);
                 Ok(true)
             }
@@ -233,7 +234,7 @@ impl Fetch {
 /// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
 fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
     let Some(Head { applied, config }) = spool.head.clone() else { return Ok(()) };
-    let started = Instant::now();
+    let started = shared.clock.instant();
     // What is being flushed is older than the snapshot, and must not come after it.
     let _no_flush = shared.flushing.lock();
     if partition.core.lock().flushed_index() >= applied.index {
@@ -268,7 +269,8 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let dropped = shared.with(partition, |core, _| core.installed(applied, config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
     shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
-    let (node, index, bytes, took) = (shared.id.0, applied.index, spool.bytes(), started.elapsed());
+    let took = shared.clock.instant() - started;
+    let (node, index, bytes) = (shared.id.0, applied.index, spool.bytes());
     let partition = partition.id.0;
     tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
     Ok(())
@@ -283,6 +285,7 @@ mod tests {
     use super::super::put_head;
     use super::*;
     use crate::alone::Alone;
+    use crate::machine::Disk;
     use crate::meta::Applied;
     use crate::node::NodeOptions;
 
@@ -310,7 +313,7 @@ mod tests {
             let crc = crc32c::crc32c(&bytes);
             let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
             let path = spool_path(shared, &partition);
-            let mut spool = Spool::create(&path, identity, 1).expect("a spool");
+            let mut spool = Spool::create(&Disk::System, &path, identity, 1).expect("a spool");
             spool.push(&chunk).expect("a chunk");
             install(shared, &partition, &spool).expect("nothing is wrong with it");
             assert_eq!(shared.lsm.get(&row).expect("it can be read"), before);
