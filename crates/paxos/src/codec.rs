@@ -77,10 +77,7 @@ pub fn encode(message: &Message) -> BytesMut {
             put(&mut out, 4, &[ballot.number, chosen.0, *lease_left_us, first.0, next]);
             put_entries(&mut out, accepted);
             out.put_u32(faulty.len() as u32);
-            for (index, ballot) in faulty {
-                out.put_u64(index.0);
-                out.put_u64(ballot.number);
-            }
+            faulty.iter().for_each(|(at, ballot)| put_numbers(&mut out, &[at.0, ballot.number]));
             put_config(&mut out, config);
         }
         Message::Accept { ballot, values, chosen } => {
@@ -170,6 +167,10 @@ fn data_bytes(message: &Message) -> usize {
 
 fn put(out: &mut BytesMut, kind: u8, numbers: &[u64]) {
     out.put_u8(kind);
+    put_numbers(out, numbers);
+}
+
+fn put_numbers(out: &mut BytesMut, numbers: &[u64]) {
     numbers.iter().for_each(|number| out.put_u64(*number));
 }
 

@@ -169,9 +169,8 @@ impl Replica {
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
-        let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
+        let promised = recovered.faulty.iter().fold(promised, |ballot, (_, b)| ballot.max(*b));
         let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
-        let mark = recovered.chosen;
         let unknown_until = backing::unknown_until(promised, options.lease, now);
         let led = if promised.node() == me { promised } else { Ballot::ZERO };
         let mut replica = Replica {
@@ -190,8 +189,8 @@ impl Replica {
             faulty: BTreeMap::new(),
             last: recovered.applied,
             chosen: recovered.applied,
-            marked: mark,
-            announced: mark,
+            marked: recovered.chosen,
+            announced: recovered.chosen,
             truncated: recovered.truncated,
             droppable: Index(0),
             flushed: recovered.applied,
@@ -216,7 +215,7 @@ impl Replica {
             random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
             options,
         };
-        replica.recover_log(recovered.entries, recovered.faulty, mark);
+        replica.recover_log(recovered.entries, recovered.faulty, recovered.chosen);
         replica.patience = if promised.node() == me && promised != Ballot::ZERO {
             // The last leader's next incarnation: nobody is nearer to a lease.
             now.after(replica.options.heartbeat / 4)
