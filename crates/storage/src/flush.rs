@@ -32,6 +32,8 @@ use crate::partition::Partition;
 const FLUSH_CHECK: Duration = Duration::from_millis(200);
 /// How often a flush looks whether the log has caught up with what it is to write.
 const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
+/// How soon a flush is tried again for which there was no file descriptor.
+const EXHAUSTED_CHECK: Duration = Duration::from_millis(50);
 /// Bytes on disk for each dead generation before all is rewritten because of them: one has a kilobyte
 /// at least, so that what is rewritten is no more than sixteen times what is won.
 const BYTES_PER_DEAD: u64 = 16 << 10;
@@ -99,7 +101,7 @@ pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
 pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
     let started = shared.clock.instant();
     let swept = swept(shared);
-    let (rows, dead) = background::run(|| ingest(&shared.lsm, frozen, &swept))?;
+    let Some((rows, dead)) = ingest_patiently(shared, frozen, &swept)? else { return Ok(()) };
     for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -113,7 +115,11 @@ pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmE
     shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
     let took = shared.clock.instant() - started;
     tracing::info!(node = shared.id.0, rows, bytes, ?took, "flushed");
-    begin_sweep(shared)
+    match begin_sweep(shared) {
+        // The next flush asks again.
+        Err(LsmError::Exhausted(_)) => Ok(()),
+        begun => begun,
+    }
 }
 
 /// Whether this node's log holds durably what the frozen rows came from: fjall must not outlive the
@@ -134,6 +140,30 @@ fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
         std::thread::sleep(FLUSHABLE_CHECK);
     }
     true
+}
+
+/// Writes frozen batches, however long there is no file descriptor for their table: writers are slowed
+/// meanwhile, as by a slow disk. `None` if the node stops first.
+fn ingest_patiently(
+    shared: &Shared,
+    frozen: &FrozenParts,
+    swept: &[(PartitionId, PlacementRange, Vec<Version>)],
+) -> Result<Option<(u64, Vec<Dead>)>, LsmError> {
+    let mut is_told = false;
+    loop {
+        match background::run(|| ingest(&shared.lsm, frozen, swept)) {
+            Err(error @ LsmError::Exhausted(_)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(node = shared.id.0, %error, "a flush waits");
+                }
+                if shared.is_stopping() {
+                    return Ok(None);
+                }
+                std::thread::sleep(EXHAUSTED_CHECK);
+            }
+            done => return done.map(Some),
+        }
+    }
 }
 
 /// Generations of a partition's range.
