@@ -612,16 +612,17 @@ fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmErro
     let mut meta = Vec::new();
     for (partition, frozen) in frozen {
         meta.push(frozen.applied_row.clone());
-        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
+        meta.extend(backlog::dead_rows(partition.id, &frozen.dropped));
     }
     let mut run = Run::default();
     for (_, frozen) in frozen {
-        run.add(&frozen.batches).map_err(malformed)?;
+        run.add(&frozen.batches, &frozen.dropped).map_err(malformed)?;
     }
     for (row, sealed) in &meta {
         run.add_row(row, Some(sealed));
     }
-    lsm.ingest(run.sorted().into_iter())
+    let is_absent = |row: &[u8]| matches!(lsm.get(row), Ok(None));
+    lsm.ingest(run.sorted(is_absent).into_iter())
 }
 
 #[cfg(test)]
