@@ -20,7 +20,7 @@
 //! what the caches hold still serves, so MemDS being gone must not stop the traffic that needs it
 //! least.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -110,6 +110,41 @@ enum Waiter {
     Caller(oneshot::Sender<Option<Route>>),
 }
 
+/// A lookup under way, begun with [`MemdsClient::ask`]. Dropping it forgets the answer.
+pub struct Asked {
+    lookup: Lookup,
+    /// `None`: there is no node to ask.
+    sent: Option<Sent>,
+}
+
+/// A lookup that a caller waits for, at one node.
+struct Sent {
+    batch: u64,
+    node: NodeId,
+    answer: oneshot::Receiver<Option<Route>>,
+}
+
+impl Asked {
+    /// The route, if the first node has answered with one by now. If not, [`MemdsClient::answer`]
+    /// goes on with what this gives back.
+    ///
+    /// *Errors*: not answered, or the node knows no route.
+    pub fn take_route(mut self) -> Result<Route, Asked> {
+        let Some(sent) = &mut self.sent else { return Err(self) };
+        match sent.answer.try_recv() {
+            Ok(Some(route)) => Ok(route),
+            // Looked at again by whoever waits.
+            Ok(None) => {
+                let (sender, answer) = oneshot::channel();
+                let _ = sender.send(None);
+                sent.answer = answer;
+                Err(self)
+            }
+            Err(_) => Err(self),
+        }
+    }
+}
+
 type OnAnswer = Box<dyn Fn(&RouteRef<'_>) + Send + Sync>;
 
 /// Asks a fleet of MemDS nodes.
@@ -130,7 +165,8 @@ pub struct MemdsClient {
     /// The queue has room again.
     room: Notify,
     in_flight: Arc<Semaphore>,
-    pending: Mutex<HashMap<u64, Pending>>,
+    /// By their numbers: what was sent first is asked for again first.
+    pending: Mutex<BTreeMap<u64, Pending>>,
     counts: Counts,
 }
 
@@ -197,19 +233,29 @@ impl MemdsClient {
     /// Finds the route that serves a position; `None` if no node knows one, or none answers. This is
     /// the command's one lookup: it is not to be mirrored as well.
     ///
+    /// *Cancel safety*: dropping the future forgets the answer.
+    pub async fn lookup(&self, lookup: Lookup) -> Option<Route> {
+        self.answer(self.ask(lookup)).await
+    }
+
+    /// Begins a [`MemdsClient::lookup`]: asks the first node. If the transport brings its answer at
+    /// once, as within one process, [`Asked::take_route`] has it without a wait.
+    pub fn ask(&self, lookup: Lookup) -> Asked {
+        self.counts.foreground.fetch_add(1, Ordering::Relaxed);
+        counter!("memds_client_foreground_total").increment(1);
+        Asked { lookup, sent: self.ask_node(lookup, 0, None) }
+    }
+
+    /// Waits for the answer to what was asked, and asks other nodes where it must.
+    ///
     /// A node that does not know the position may have just started, so another one is asked too.
     ///
     /// *Cancel safety*: dropping the future forgets the answer.
-    pub async fn lookup(&self, lookup: Lookup) -> Option<Route> {
-        self.counts.foreground.fetch_add(1, Ordering::Relaxed);
-        counter!("memds_client_foreground_total").increment(1);
+    pub async fn answer(&self, asked: Asked) -> Option<Route> {
+        let Asked { lookup, mut sent } = asked;
         let mut unknown = 0;
-        let mut last = None;
-        for attempt in 0..self.options.attempts {
-            let (sender, answer) = oneshot::channel();
-            let waiter = Waiter::Caller(sender);
-            let (batch, node) = self.send(vec![lookup], waiter, attempt, last)?;
-            last = Some(node);
+        for attempt in 1.. {
+            let Sent { batch, node, answer } = sent?;
             match timeout(self.options.answer_timeout, answer).await {
                 Ok(Ok(Some(route))) => return Some(route),
                 Ok(_) => {
@@ -223,8 +269,18 @@ impl MemdsClient {
                     self.pass_over(node);
                 }
             }
+            if attempt >= self.options.attempts {
+                return None;
+            }
+            sent = self.ask_node(lookup, attempt, Some(node));
         }
         None
+    }
+
+    fn ask_node(&self, lookup: Lookup, attempt: usize, last: Option<NodeId>) -> Option<Sent> {
+        let (sender, answer) = oneshot::channel();
+        let (batch, node) = self.send(vec![lookup], Waiter::Caller(sender), attempt, last)?;
+        Some(Sent { batch, node, answer })
     }
 
     /// Mirrors lookups whose routes were cached. Returns at once unless the queue is full.
@@ -267,6 +323,7 @@ impl MemdsClient {
         loop {
             let idle = self.pending.lock().is_empty();
             tokio::select! {
+                biased;
                 () = self.work.notified() => {
                     sleep(self.options.gather).await;
                     self.send_queue().await;
@@ -365,7 +422,7 @@ impl MemdsClient {
                 Waiter::Mirror { .. } => sent.sent.elapsed() >= self.options.answer_timeout,
                 Waiter::Caller(caller) => caller.is_closed(),
             };
-            pending.extract_if(late).map(|(_, pending)| pending).collect()
+            pending.extract_if(.., late).map(|(_, pending)| pending).collect()
         };
         for Pending { node, attempts, lookups, waiter, .. } in overdue {
             if matches!(waiter, Waiter::Caller(_)) {

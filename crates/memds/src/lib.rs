@@ -20,7 +20,7 @@ mod publisher;
 mod route;
 mod service;
 
-pub use client::{ClientOptions, ClientStats, MemdsClient};
+pub use client::{Asked, ClientOptions, ClientStats, MemdsClient};
 pub use map::Installed;
 pub use message::{Lookup, MEMBERS_MAX, MessageError};
 pub use perkle::{Difference, PartSummary, Perkle, Prefix, Routes, SUMMARY_ROUTES_MAX, Summary};

@@ -16,7 +16,6 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -26,8 +25,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::CommandError;
 use commands::table::Entry;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::ReadBuf;
 use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
 use wire::service::{Gate, GateOutcome};
 
@@ -42,6 +40,7 @@ use crate::route::{Answered, Caller};
 use crate::run::transaction::copied;
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
+use crate::stream::Stream;
 
 /// A thread's read buffer, in bytes.
 const THREAD_BUFFER_BYTES: usize = 64 << 10;
@@ -70,7 +69,7 @@ pub(crate) struct Connection {
     pub(crate) caller: Caller,
     /// The end of the last command's execution: the start of the next one's.
     pub(crate) clock: Instant,
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     /// Whether `input` is a part of the thread's buffer.
     input_is_shared: bool,
@@ -91,7 +90,7 @@ impl From<io::Error> for Closed {
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, stream: TcpStream, session: Session) -> Connection {
+    pub(crate) fn new(shared: Arc<Shared>, stream: Stream, session: Session) -> Connection {
         let mut connection = Connection {
             caller: Caller::new(shared.clone(), session.client.id),
             shared,
@@ -523,7 +522,7 @@ impl Connection {
         Ok(())
     }
 
-    fn try_write(&self) -> io::Result<usize> {
+    fn try_write(&mut self) -> io::Result<usize> {
         if self.output.chunk().len() == self.output.remaining() {
             return self.stream.try_write(self.output.chunk());
         }
@@ -580,12 +579,12 @@ fn is_pushes(reply: &Reply) -> bool {
 
 /// Reads what the socket holds into a buffer's free space; 0 at the end of the stream.
 fn poll_read_into(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     cx: &mut Context<'_>,
     buffer: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
     let mut free = ReadBuf::uninit(buffer.spare_capacity_mut());
-    std::task::ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+    std::task::ready!(stream.poll_read(cx, &mut free))?;
     let read = free.filled().len();
     // SAFETY: `filled` are the first `read` bytes of the buffer's free space, now initialized.
     unsafe { buffer.advance_mut(read) };

@@ -36,6 +36,7 @@ mod session;
 mod shared;
 mod slowlog;
 mod stats;
+mod stream;
 mod tracking;
 mod users;
 

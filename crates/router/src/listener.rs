@@ -1,6 +1,7 @@
 //! Accepting connections, and the clock tick of a router.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use memds::MemdsClient;
 use parking_lot::Mutex;
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use wire::resp::Reply;
@@ -26,6 +28,7 @@ use crate::session::Session;
 use crate::shared::{Shared, Traffic};
 use crate::slowlog::Slowlog;
 use crate::stats::{Counters, Stats};
+use crate::stream::Stream;
 use crate::users::{Login, Users};
 
 /// How long accepting rests when the process is out of descriptors or memory.
@@ -34,6 +37,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Samples between looks at idle connections and updates of metrics.
 const SAMPLES_PER_SWEEP: u32 = 10;
+/// Bytes that may be under way in each direction of a connection from within the process.
+const ATTACHED_BYTES: usize = 64 << 10;
 /// How long a client may take to log in.
 const LOGIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -142,6 +147,23 @@ impl Router {
         }
         let (login, authenticated) = shared.users.welcome();
         let Ok(client) = self.client_of(&stream, &login) else { return };
+        self.start(Stream::Socket(stream), client, (login, authenticated));
+    }
+
+    /// A connection from within the process. Must be called within a runtime.
+    pub fn attach(&self) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(ATTACHED_BYTES);
+        let (login, authenticated) = self.shared.users.welcome();
+        let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+        let id = self.shared.clients.next_id();
+        let client = Client::new(id, (nowhere, nowhere), 0, login.account.clone());
+        self.start(Stream::Memory(near), client, (login, authenticated));
+        far
+    }
+
+    /// Serves a client, in a task of its own.
+    fn start(&self, stream: Stream, client: Client, (login, authenticated): (Login, bool)) {
+        let shared = &self.shared;
         let client = Arc::new(client);
         shared.stats.add(&mut Counters { connections: 1, ..Counters::default() });
         shared.clients.add(client.clone());

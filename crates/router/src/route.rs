@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::table::Entry;
 use commands::{CommandError, Run, key_positions};
-use memds::Lookup;
+use memds::{Asked, Lookup};
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::ids::TableId;
@@ -79,8 +79,8 @@ pub(crate) enum Attempt {
 /// What keeps a call from being done at once. Nothing was executed yet, except behind `Later`,
 /// where it is being done elsewhere.
 pub(crate) enum Obstacle {
-    /// The cache knows no route.
-    Unknown,
+    /// The cache knows no route; MemDS was asked, and did not answer at once.
+    Unknown(Asked),
     /// The route names no leader.
     NoLeader,
     /// The newest route the node knows, and the version of the route that led to it.
@@ -93,7 +93,7 @@ pub(crate) enum Obstacle {
 impl Obstacle {
     /// Whether it is hardly ever in the way for long.
     pub(crate) fn is_short(&self) -> bool {
-        matches!(self, Obstacle::Unknown | Obstacle::Later(..))
+        matches!(self, Obstacle::Unknown(_) | Obstacle::Later(..))
     }
 }
 
@@ -165,6 +165,10 @@ impl<'a> Routed<'a> {
         self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
     }
 
+    fn lookup(&self) -> Lookup {
+        Lookup { table: self.table, placement: self.placement }
+    }
+
     /// Whether a script is to be run: that takes as long as it takes.
     fn is_script(&self) -> bool {
         matches!(self.entry.command.run, Run::Script(_))
@@ -183,14 +187,27 @@ impl Caller {
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
     pub(crate) fn call_now(&mut self, routed: &Routed<'_>) -> Attempt {
-        let Some(target) = self.target(routed) else {
-            self.tally.routed += 1;
-            self.tally.lookups += 1;
-            self.tally.cache_misses += 1;
-            return Attempt::Blocked(Obstacle::Unknown);
-        };
+        let Some(target) = self.target(routed) else { return self.call_after_miss(routed) };
         self.count_hit(routed);
         self.call_target(routed, target)
+    }
+
+    /// Makes a call whose route is not known now, if MemDS answers at once: then a miss takes the
+    /// way of a hit.
+    fn call_after_miss(&mut self, routed: &Routed<'_>) -> Attempt {
+        self.tally.routed += 1;
+        self.tally.lookups += 1;
+        self.tally.cache_misses += 1;
+        let asked = self.shared.memds.ask(routed.lookup());
+        let route = match asked.take_route() {
+            Ok(route) => route,
+            Err(asked) => return Attempt::Blocked(Obstacle::Unknown(asked)),
+        };
+        self.shared.cache.install(routed.placement, route);
+        match self.target(routed) {
+            Some(target) => self.call_target(routed, target),
+            None => Attempt::Blocked(Obstacle::NoLeader),
+        }
     }
 
     /// Where a call is to be made, if that is known.
@@ -203,7 +220,7 @@ impl Caller {
         self.tally.routed += 1;
         self.tally.lookups += 1;
         self.tally.cache_hits += 1;
-        self.mirror.push(Lookup { table: routed.table, placement: routed.placement });
+        self.mirror.push(routed.lookup());
         if self.mirror.len() >= MIRROR_BATCH {
             self.try_send_mirror();
         }
@@ -248,17 +265,16 @@ impl Caller {
         let mut backoff = BACKOFF_MIN;
         let mut next_correction = Instant::now();
         // A call after a miss is its first one; all others here are made again.
-        let mut is_first = matches!(obstacle, Obstacle::Unknown);
-        if is_first {
-            // This is the call's one lookup.
-            self.look_up(routed, deadline).await;
-        }
+        let mut is_first = matches!(obstacle, Obstacle::Unknown(_));
         loop {
             let mut wait = Some(backoff);
             let mut correct = true;
             match obstacle {
-                // The lookup came first: if it brought a route, the call is made at once.
-                Obstacle::Unknown => (wait, correct) = (None, false),
+                // This is the call's one lookup. If it brings a route, the call is made at once.
+                Obstacle::Unknown(asked) => {
+                    self.learn(routed, self.shared.memds.answer(asked), deadline).await;
+                    (wait, correct) = (None, false);
+                }
                 // Each such step follows a newer route, so it cannot go round in circles.
                 Obstacle::NotHere(Some(route), followed)
                     if route.version > followed && route.range.table == routed.table =>
@@ -347,10 +363,18 @@ impl Caller {
     }
 
     /// Asks MemDS for the route and remembers it.
-    async fn look_up(&mut self, routed: &Routed<'_>, deadline: Instant) {
-        let lookup = Lookup { table: routed.table, placement: routed.placement };
-        let found = self.shared.memds.lookup(lookup);
-        if let Ok(Some(route)) = timeout_at(deadline, found).await {
+    async fn look_up(&self, routed: &Routed<'_>, deadline: Instant) {
+        self.learn(routed, self.shared.memds.lookup(routed.lookup()), deadline).await;
+    }
+
+    /// Remembers what MemDS answers.
+    async fn learn(
+        &self,
+        routed: &Routed<'_>,
+        answer: impl Future<Output = Option<Route>>,
+        deadline: Instant,
+    ) {
+        if let Ok(Some(route)) = timeout_at(deadline, answer).await {
             self.shared.cache.install(routed.placement, route);
         }
     }

@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::members::Chunk;
 use crate::network::Network;
 use crate::random::Random;
-use crate::strikes::Gray;
+use crate::strikes::{Betrayal, Gray};
 use crate::trace::Trace;
 use crate::{Setup, Summary};
 
@@ -108,6 +108,7 @@ pub(crate) struct Cluster<'a> {
     pub(crate) lost: u64,
     /// What stays broken when faults stop.
     pub(crate) gray: Option<Gray>,
+    pub(crate) betrayal: Option<Betrayal>,
     /// The leader whose disk turned slow before the end of faults.
     pub(crate) slow_leader: Option<usize>,
     probe: Option<(u64, u64)>,
@@ -145,6 +146,7 @@ impl<'a> Cluster<'a> {
             calm: false,
             lost: 0,
             gray: None,
+            betrayal: None,
             slow_leader: None,
             probe: None,
             steady: None,
@@ -178,7 +180,7 @@ impl<'a> Cluster<'a> {
         match self.random.below(100) {
             0..15 => self.after(self.calm_at - SLOW_BEFORE_CALM_US, Event::SlowLeader),
             15..30 => {
-                let before = self.random.skewed(1_000, 100_000);
+                let before = self.random.skewed(20_000, 400_000);
                 self.after(self.calm_at - before, Event::Betray);
             }
             _ => {}
@@ -432,6 +434,9 @@ impl<'a> Cluster<'a> {
                     return violation("durable before said", text);
                 }
                 self.send(node, to, &message);
+                if matches!(message, Message::Promise { .. }) {
+                    self.betray_at_promise(node);
+                }
             }
             Output::ConfigChanged { .. } | Output::Removed | Output::InstallSnapshot { .. } => {
                 self.member_output(node, output)?;
@@ -508,14 +513,19 @@ impl<'a> Cluster<'a> {
         let before = host.machine.applied();
         self.checks.commit(node + 1, before, index, &value)?;
         let proposed = host.proposed.remove(&index.0);
+        let mut is_own = false;
         if let Value::Data(data) = &value
             && let Some(number) = proposed
             && number_of(data) == proposed
         {
             self.checks.acknowledge(number);
             self.clients.written(number, self.now);
+            is_own = true;
         }
         host.machine.values.push(value);
+        if is_own {
+            self.betray_at_commit(node);
+        }
         Ok(())
     }
 
@@ -736,7 +746,7 @@ impl<'a> Cluster<'a> {
 }
 
 /// Limits that are small at times, so that windows fill, memory is short and catch-up takes steps.
-fn options(random: &mut Random) -> Options {
+pub(crate) fn options(random: &mut Random) -> Options {
     let defaults = Options::default();
     Options {
         window_entries: random.pick(&[1, 4, 16, 256]),

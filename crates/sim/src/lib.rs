@@ -25,7 +25,7 @@
 //! Bugs put in on purpose show that the checks see them (`hunt`), and `model` goes through every run
 //! there is within small bounds.
 //!
-//! What is left out, for now: the layers above consensus.
+//! What lies above consensus is in `whole`: the same of the whole store.
 
 mod checks;
 mod clients;
@@ -41,6 +41,7 @@ mod network;
 mod random;
 mod strikes;
 mod trace;
+pub mod whole;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,7 +49,7 @@ use std::thread;
 
 pub use checks::Violation;
 #[cfg(feature = "mutants")]
-pub use hunt::{Hunted, hunt};
+pub use hunt::{Bug, Hunted, hunt};
 pub use trace::Trace;
 
 /// What runs went through.

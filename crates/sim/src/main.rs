@@ -12,6 +12,8 @@ mod mutants;
 const USAGE: &str = "usage: sim --seed N [--trace] [--mutant NAME]
        sim --seeds A..B [--threads N]
        sim --five A..B       five nodes, every kind of fault in every run
+       sim --whole A..B [--threads N]
+       sim --whole-seed N [--trace]
        sim --mutants [NAME]
        sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES MEMBERS CHANGES]";
 const FIVE: Setup = Setup { nodes: Some(5), all_faults: true };
@@ -44,6 +46,17 @@ fn main() -> ExitCode {
         }
         ["--seeds", seeds] => {
             range(seeds).map_or_else(usage, |seeds| many(seeds, Setup::default(), 2))
+        }
+        ["--whole", seeds] => range(seeds).map_or_else(usage, |seeds| many_whole(seeds, 2)),
+        ["--whole", seeds, "--threads", threads] => match (range(seeds), threads.parse()) {
+            (Some(seeds), Ok(threads @ 1..)) => many_whole(seeds, threads),
+            _ => usage(),
+        },
+        ["--whole-seed", seed] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one_whole(seed, Trace::tail()))
+        }
+        ["--whole-seed", seed, "--trace"] => {
+            seed.parse().map_or_else(|_| usage(), |seed| one_whole(seed, Trace::print()))
         }
         ["--five", seeds] => range(seeds).map_or_else(usage, |seeds| many(seeds, FIVE, 2)),
         ["--five", "--seed", seed] => {
@@ -92,6 +105,58 @@ fn many(seeds: Range<u64>, setup: Setup, threads: u64) -> ExitCode {
     }
     println!("{} runs hold, {} failed", summary.runs, failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn one_whole(seed: u64, mut trace: Trace) -> ExitCode {
+    match sim::whole::run(seed, &mut trace) {
+        Ok(summary) => {
+            println!("seed {seed} holds");
+            print_whole(&summary);
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            trace.lines().for_each(|line| println!("{line}"));
+            println!("seed {seed} FAILED: {violation}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many_whole(seeds: Range<u64>, threads: u64) -> ExitCode {
+    let start = Instant::now();
+    let (summary, failed) = sim::whole::sweep(seeds, threads);
+    print_whole(&summary);
+    println!("{:.1} s of real time", start.elapsed().as_secs_f64());
+    for (seed, violation) in failed.iter().take(LISTED_MAX) {
+        println!("seed {seed} FAILED: {violation}");
+    }
+    println!("{} runs of the whole hold, {} failed", summary.runs, failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print_whole(summary: &sim::whole::Summary) {
+    println!(
+        "{:.1} h of virtual time, {} events, {} faults, {} crashes, {} leaderships, {} frames",
+        summary.virtual_us as f64 / 3.6e9,
+        summary.events,
+        summary.faults,
+        summary.crashes,
+        summary.leaders,
+        summary.frames,
+    );
+    println!(
+        "{} commands sent, {} answered ({} uncertain, {} refused), {} batches applied; \
+         {} nodes stopped by themselves, {} abandoned, {} wiped, {} bits and reads damaged",
+        summary.asked,
+        summary.answered,
+        summary.uncertain,
+        summary.refused,
+        summary.batches,
+        summary.stopped,
+        summary.abandoned,
+        summary.wiped,
+        summary.damaged,
+    );
 }
 
 fn model(bounds: sim::model::Bounds) -> ExitCode {

@@ -12,39 +12,38 @@ mod here {
     use std::process::ExitCode;
     use std::time::Instant;
 
-    use paxos::mutants::{Mutant, activate};
-    use sim::{Setup, Trace};
+    use sim::{Bug, Trace};
 
     /// Seeds within which a bug must be seen.
     const SEEDS_MAX: u64 = 2_000;
     const THREADS: usize = 2;
 
-    fn named(name: &str) -> Option<Mutant> {
-        let found = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == name);
+    fn named(name: &str) -> Option<Bug> {
+        let found = Bug::all().into_iter().find(|bug| bug.name() == name);
         if found.is_none() {
             eprintln!("no mutant is called {name}");
         }
-        found.copied()
+        found
     }
 
     /// Hunts the named bugs, or all.
     pub(crate) fn hunt(names: &[&str]) -> ExitCode {
-        let Some(mut mutants) = names.iter().map(|name| named(name)).collect::<Option<Vec<_>>>()
+        let Some(mut bugs) = names.iter().map(|name| named(name)).collect::<Option<Vec<_>>>()
         else {
             return ExitCode::from(2);
         };
-        if mutants.is_empty() {
-            mutants = Mutant::ALL.to_vec();
+        if bugs.is_empty() {
+            bugs = Bug::all();
         }
         let start = Instant::now();
-        let hunted = sim::hunt(&mutants, SEEDS_MAX, THREADS);
+        let hunted = sim::hunt(&bugs, SEEDS_MAX, THREADS);
         for found in &hunted {
             let by = found.seen.as_ref().map_or("NOT SEEN".to_owned(), |violation| {
                 let line = violation.detail.replace(char::is_whitespace, " ");
                 let detail: String = line.chars().take(70).collect();
                 format!("{} ({detail})", violation.check)
             });
-            println!("{:<24} {:>5} seeds  {by}", format!("{:?}", found.mutant), found.seeds);
+            println!("{:<24} {:>5} seeds  {by}", found.bug.name(), found.seeds);
         }
         let missed = hunted.iter().filter(|found| found.seen.is_none()).count();
         let seconds = start.elapsed().as_secs_f64();
@@ -54,10 +53,20 @@ mod here {
 
     /// Replays a seed with a bug.
     pub(crate) fn replay(name: &str, seed: u64) -> ExitCode {
-        let Some(mutant) = named(name) else { return ExitCode::from(2) };
-        println!("{mutant:?}: {}", mutant.text());
-        activate(Some(mutant));
-        crate::one(seed, Setup::default(), Trace::tail())
+        let Some(bug) = named(name) else { return ExitCode::from(2) };
+        println!("{name}: {}", bug.text());
+        let mut trace = Trace::tail();
+        match bug.run(seed, &mut trace) {
+            Ok(()) => {
+                println!("seed {seed} holds");
+                ExitCode::SUCCESS
+            }
+            Err(violation) => {
+                trace.lines().for_each(|line| println!("{line}"));
+                println!("seed {seed} FAILED: {violation}");
+                ExitCode::FAILURE
+            }
+        }
     }
 }
 

@@ -20,6 +20,20 @@ pub(crate) enum Gray {
     OneWay(usize, usize),
 }
 
+/// A leader that is about to go, and who follows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Betrayal {
+    leader: usize,
+    heir: usize,
+    /// They promise the heir, with the leader.
+    allies: Vec<usize>,
+    /// The leader dies once it has promised.
+    is_promised: bool,
+}
+
+/// When a leader that is about to go commits for the last time: those who start again are there.
+const BURST_AFTER_US: u64 = 5_000;
+
 impl Cluster<'_> {
     pub(crate) fn fault(&mut self) -> Result<(), Violation> {
         if self.calm {
@@ -281,29 +295,57 @@ impl Cluster<'_> {
         }
     }
 
-    /// Shortly before the faults stop for good with the leader dead, another campaigns that hears
-    /// only from the leader how much is chosen.
+    /// Shortly before the faults stop, the leader commits what the others have and do not know to be
+    /// chosen; it promises its heir, tells how much is chosen, and is never seen again.
     pub(crate) fn betray(&mut self) -> Result<(), Violation> {
         let Some(leader) = (0..self.hosts.len()).find(|node| self.may_be_asked(*node)) else {
             return Ok(());
         };
-        for _ in 0..3 {
-            self.propose(leader, 8)?;
+        let others: Vec<_> = (0..self.hosts.len()).filter(|other| *other != leader).collect();
+        let heir = self.random.pick(&others);
+        let is_damaged = |host: &Host| host.disk.is_damaged_above(Index(0));
+        if self.reforms || self.lost != 0 || self.hosts.iter().any(is_damaged) {
+            return Ok(());
         }
-        let node = self.random.below(self.hosts.len() as u64) as usize;
-        if node != leader {
-            self.lost = 1 << leader;
-            // It has to forget whom it backs.
+        self.network.join();
+        // The heir and as many as it needs besides the leader have to forget whom they back.
+        let allies: Vec<_> = others.iter().copied().filter(|other| *other != heir).collect();
+        let allies = allies[..(self.hosts.len() - 3) / 2].to_vec();
+        for node in allies.iter().copied().chain([heir]) {
             self.crash(node, 1);
-            let delay = self.random.skewed(500, 20_000);
-            self.after(delay, Event::Campaign { node });
-            for other in (0..self.hosts.len()).filter(|other| *other != leader && *other != node) {
-                if self.random.chance(700) {
-                    self.network.cut(node, other);
-                }
+        }
+        self.betrayal = Some(Betrayal { leader, heir, allies, is_promised: false });
+        self.after(BURST_AFTER_US, Event::Burst { node: leader });
+        Ok(())
+    }
+
+    /// The leader that is about to go has committed something: its heir campaigns at once, and none but
+    /// those two hear of it.
+    pub(crate) fn betray_at_commit(&mut self, node: usize) {
+        let Some(betrayal) = &mut self.betrayal else { return };
+        if self.calm || node != betrayal.leader || betrayal.is_promised {
+            return;
+        }
+        betrayal.is_promised = true;
+        let Betrayal { leader, heir, allies, .. } = betrayal.clone();
+        for other in (0..self.hosts.len()).filter(|other| *other != leader && *other != heir) {
+            self.network.cut(leader, other);
+            if !allies.contains(&other) {
+                self.network.cut(heir, other);
+                self.network.cut(other, heir);
             }
         }
-        Ok(())
+        self.after(0, Event::Campaign { node: heir });
+    }
+
+    /// That leader has said how much is chosen: nobody hears of it again.
+    pub(crate) fn betray_at_promise(&mut self, node: usize) {
+        let is_it = |betrayal: &Betrayal| betrayal.is_promised && node == betrayal.leader;
+        if self.calm || self.betrayal.take_if(|betrayal| is_it(betrayal)).is_none() {
+            return;
+        }
+        self.lost = 1 << node;
+        self.crash(node, RECOVERY_MAX_US * 2);
     }
 
     /// That leader dies as the faults stop, right after its state machine took all it may.

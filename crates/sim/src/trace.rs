@@ -41,6 +41,11 @@ impl Trace {
         self.tail.iter().map(String::as_str)
     }
 
+    /// Whether anything is kept or printed.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.mode != Mode::Silent
+    }
+
     pub(crate) fn line(&mut self, now_us: u64, text: impl FnOnce() -> String) {
         if self.mode == Mode::Silent {
             return;

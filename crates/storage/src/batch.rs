@@ -221,6 +221,11 @@ impl Batch {
         self.effects.slice_ref(part)
     }
 
+    /// A checksum of the effects.
+    pub(crate) fn sum(&self) -> u32 {
+        crc32c::crc32c(&self.effects)
+    }
+
     /// Bytes of memory that the batch keeps.
     pub(crate) fn bytes(&self) -> u64 {
         (HEAD_BYTES + self.effects.len() + CHECKSUM_BYTES) as u64

@@ -110,9 +110,13 @@ struct Added {
 }
 
 impl Order {
-    fn new(add: Option<(NodeId, MemberKind)>, remove: Option<paxos::NodeId>) -> Order {
+    fn new(
+        now: Instant,
+        add: Option<(NodeId, MemberKind)>,
+        remove: Option<paxos::NodeId>,
+    ) -> Order {
         let add = add.map(|(node, kind)| Added { node, kind, identity: None, next_ask: None });
-        let deadline = Instant::now() + CHANGE_TIMEOUT;
+        let deadline = now + CHANGE_TIMEOUT;
         Order { add, remove, target: None, deadline, tell: None }
     }
 
@@ -191,6 +195,7 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
     let partition = find(shared, id)?;
     let view = View::of(shared, &partition, shared.clock.monotonic());
     let view = view.ok_or(format!("node {} does not lead partition {id}", shared.id))?;
+    let now = shared.clock.instant();
     let mut order = match change {
         Change::Add { node, log } => {
             let is_known = shared.options.nodes.iter().any(|(known, _)| *known == node);
@@ -201,13 +206,13 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
                 return Err(format!("node {node} has a replica of partition {id}"));
             }
             let kind = if log { MemberKind::Log } else { MemberKind::Storage };
-            Order::new(Some((node, kind)), None)
+            Order::new(now, Some((node, kind)), None)
         }
         Change::Remove { node } => {
             let on_node = view.members.iter().filter(|member| member.node == node);
             let found = on_node.max_by_key(|member| member.member.kind);
             let found = found.ok_or(format!("node {node} has no replica of partition {id}"))?;
-            Order::new(None, Some(found.member.id))
+            Order::new(now, None, Some(found.member.id))
         }
     };
     let (tell, told) = oneshot::channel();
@@ -279,7 +284,7 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
         }
         Message::Drop(identity) => {
             if let Some(partition) = shared.replica(id, identity) {
-                partition.care.lock().may_go = Some(Instant::now());
+                partition.care.lock().may_go = Some(shared.clock.instant());
             }
         }
         _ => {}
@@ -299,12 +304,12 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     if !known || view.config.is_joint() || shared.lsm.is_damaged() {
         return false;
     }
+    let now = shared.clock.instant();
     let mut care = partition.care.lock();
-    let is_free = care
-        .permitted
-        .is_none_or(|(permitted, at)| permitted == identity || at.elapsed() > PERMISSION);
+    let is_free =
+        care.permitted.is_none_or(|(permitted, at)| permitted == identity || now - at > PERMISSION);
     if is_free {
-        care.permitted = Some((identity, Instant::now()));
+        care.permitted = Some((identity, now));
     }
     is_free
 }
@@ -324,14 +329,14 @@ pub(crate) fn look_around(shared: &Shared) {
 /// Begins anew once all groups can do without this node's damaged rows.
 fn look_after_damage(shared: &Shared) {
     let replicas = shared.all_partitions();
-    let now = shared.clock.monotonic();
+    let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
     for partition in &replicas {
         {
             let mut care = partition.care.lock();
-            if care.next_ask.is_some_and(|at| at > Instant::now()) {
+            if care.next_ask.is_some_and(|at| at > instant) {
                 continue;
             }
-            care.next_ask = Some(Instant::now() + MAY_DROP_EVERY);
+            care.next_ask = Some(instant + MAY_DROP_EVERY);
         }
         let (serves, leader) = {
             let core = partition.core.lock();
@@ -348,7 +353,7 @@ fn look_after_damage(shared: &Shared) {
         }
     }
     let may_go = |partition: &Arc<Partition>| {
-        partition.care.lock().may_go.is_some_and(|at| at.elapsed() <= PERMISSION)
+        partition.care.lock().may_go.is_some_and(|at| instant - at <= PERMISSION)
     };
     if !replicas.is_empty() && replicas.iter().all(may_go) {
         tracing::error!(node = shared.id.0, "rows are damaged: the node begins anew");
@@ -361,7 +366,7 @@ fn look_after_damage(shared: &Shared) {
 pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) {
     let order = {
         let mut care = partition.care.lock();
-        let instant = Instant::now();
+        let instant = shared.clock.instant();
         if partition.is_log() || care.next_look.is_some_and(|at| at > instant) {
             return;
         }
@@ -389,7 +394,7 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
             if let Err(error) = &outcome {
                 let (node, partition) = (shared.id.0, partition.id.0);
                 tracing::info!(node, partition, error, "members were not changed");
-                care.next_look = Some(Instant::now() + REST);
+                care.next_look = Some(shared.clock.instant() + REST);
             }
             drop(care);
             order.end(outcome);
@@ -398,9 +403,10 @@ pub(crate) fn look_after(shared: &Shared, partition: &Arc<Partition>, now: Now) 
 }
 
 fn bound_log(shared: &Shared, partition: &Partition) {
+    let now = shared.clock.instant();
     let held = {
         let mut care = partition.care.lock();
-        care.held.take_if(|(_, until)| *until < Instant::now());
+        care.held.take_if(|(_, until)| *until < now);
         care.held.map(|(index, _)| index)
     };
     partition.core.lock().bound_log(shared.options.log_bytes, held);
@@ -408,7 +414,7 @@ fn bound_log(shared: &Shared, partition: &Partition) {
 
 /// Takes the next step of a change.
 fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Order) -> Next {
-    let now = Instant::now();
+    let now = shared.clock.instant();
     if now > order.deadline {
         return Next::Done(order, Err("the change did not happen in time".into()));
     }
@@ -487,18 +493,19 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
     if view.config.is_joint() || shared.options.nodes.is_empty() || shared.lsm.is_damaged() {
         return None;
     }
+    let now = shared.clock.instant();
     let gone = partition.care.lock().gone;
     if let Some(member) = view.members.iter().find(|member| Some(member.member.id) == gone) {
         let again = (member.member.kind == MemberKind::Storage)
             .then_some((member.node, MemberKind::Storage));
         tell_healing(shared, partition, member, again);
-        return Some(Order::new(again, gone));
+        return Some(Order::new(now, again, gone));
     }
     if let Some(silent) = view.members.iter().find(|member| !member.is_heard) {
         let spare = spare(shared, partition, view)?;
         let add = Some((spare, MemberKind::Log));
         tell_healing(shared, partition, silent, add);
-        return Some(Order::new(add, Some(silent.member.id)));
+        return Some(Order::new(now, add, Some(silent.member.id)));
     }
     let storage = view.members.iter().filter(|m| m.member.kind == MemberKind::Storage).count();
     let log = view.members.iter().find(|member| member.member.kind == MemberKind::Log);
@@ -507,14 +514,14 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
         partition.care.lock().stood_in = None;
         return None;
     };
-    let since = *partition.care.lock().stood_in.get_or_insert_with(Instant::now);
-    if since.elapsed() < shared.options.rebuild_after {
+    let since = *partition.care.lock().stood_in.get_or_insert(now);
+    if now - since < shared.options.rebuild_after {
         return None;
     }
     let node = spare(shared, partition, view).unwrap_or(log.node);
     let add = Some((node, MemberKind::Storage));
     tell_healing(shared, partition, log, add);
-    Some(Order::new(add, Some(log.member.id)))
+    Some(Order::new(now, add, Some(log.member.id)))
 }
 
 fn tell_healing(

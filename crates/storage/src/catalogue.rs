@@ -15,13 +15,13 @@
 //! nothing until it is asked to hold a replica under a new identity.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut};
 use wire::ids::{PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange};
+
+use crate::machine::{Disk, Open};
 
 const MAGIC: &[u8; 8] = b"evenkrep";
 const VERSION: u32 = 1;
@@ -85,23 +85,25 @@ pub enum CatalogueError {
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
+    disk: Disk,
     folder: PathBuf,
     holdings: BTreeMap<PartitionId, Holding>,
 }
 
 impl Catalogue {
     /// Reads the catalogue of a node's folder; an empty one if there is none.
-    pub(crate) fn open(folder: &Path) -> Result<Catalogue, CatalogueError> {
+    pub(crate) fn open(disk: &Disk, folder: &Path) -> Result<Catalogue, CatalogueError> {
         let path = folder.join(NAME);
-        let bytes = match std::fs::read(&path) {
+        let (disk, folder) = (disk.clone(), folder.to_owned());
+        let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Catalogue { folder: folder.to_owned(), holdings: BTreeMap::new() });
+                return Ok(Catalogue { disk, folder, holdings: BTreeMap::new() });
             }
             Err(source) => return Err(CatalogueError::Io { action: "read", path, source }),
         };
         let holdings = decode(&bytes).ok_or(CatalogueError::Damaged(path))?;
-        Ok(Catalogue { folder: folder.to_owned(), holdings })
+        Ok(Catalogue { disk, folder, holdings })
     }
 
     pub(crate) fn holdings(&self) -> &BTreeMap<PartitionId, Holding> {
@@ -147,12 +149,11 @@ impl Catalogue {
             let path = path.to_owned();
             move |source| CatalogueError::Io { action, path, source }
         };
-        let mut file = File::create(&new).map_err(io("create", &new))?;
-        file.write_all(&encode(&self.holdings)).map_err(io("write", &new))?;
+        let file = self.disk.open(&new, Open::Truncate).map_err(io("create", &new))?;
+        file.write_all_at(&encode(&self.holdings), 0).map_err(io("write", &new))?;
         file.sync_all().map_err(io("sync", &new))?;
-        std::fs::rename(&new, &path).map_err(io("rename", &new))?;
-        let folder = File::open(&self.folder).map_err(io("open", &self.folder))?;
-        folder.sync_all().map_err(io("sync", &self.folder))
+        self.disk.rename(&new, &path).map_err(io("rename", &new))?;
+        self.disk.sync_folder(&self.folder).map_err(io("sync", &self.folder))
     }
 }
 
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn what_is_held_is_read_back_and_no_byte_may_change() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut catalogue = Catalogue::open(folder.path()).expect("an empty one");
+        let mut catalogue = Catalogue::open(&Disk::System, folder.path()).expect("an empty one");
         let range = PlacementRange::whole(TableId(3));
         let held = |identity| {
             let founders = vec![paxos::NodeId(1), paxos::NodeId(2)];
@@ -233,7 +234,7 @@ mod tests {
         catalogue.change(two, range, |h| h.storage = held(1025)).expect("written");
         catalogue.change(two, range, |h| h.log = held(2049)).expect("written");
         catalogue.retire(two, MemberKind::Storage).expect("written");
-        let again = Catalogue::open(folder.path()).expect("the same");
+        let again = Catalogue::open(&Disk::System, folder.path()).expect("the same");
         assert_eq!(again.holdings(), catalogue.holdings());
         let holding = &again.holdings()[&two];
         assert_eq!((holding.retired, &holding.storage), (1025, &None));
@@ -247,7 +248,7 @@ mod tests {
             let mut bad = good.clone();
             bad[at] ^= 0x20;
             std::fs::write(&path, bad).expect("written");
-            let opened = Catalogue::open(folder.path());
+            let opened = Catalogue::open(&Disk::System, folder.path());
             assert!(matches!(opened, Err(CatalogueError::Damaged(_))), "byte {at}");
         }
     }

@@ -331,7 +331,8 @@ impl Core {
         if is_write && self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX) {
             return Evaluated::Answer(Answer::Busy(FULL_BATCH_DELAY));
         }
-        self.now_ms = self.now_ms.max(now.wall_ms);
+        let before_ms = if mutant!(ExpiryByOwnClock) { 0 } else { self.now_ms };
+        self.now_ms = before_ms.max(now.wall_ms);
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
@@ -367,7 +368,11 @@ impl Core {
             }
             None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
             Some(effects) => match check_effects(&effects) {
-                Ok(()) => (result.unwrap_or_else(Reply::from), Some(self.join(effects))),
+                Ok(()) => {
+                    let gate = self.join(effects);
+                    let gate = (!mutant!(AnsweredBeforeApplied)).then_some(gate);
+                    (result.unwrap_or_else(Reply::from), gate)
+                }
                 Err(error) => (Reply::from(error), None),
             },
         }
@@ -383,7 +388,7 @@ impl Core {
 
     /// Whether this replica leads with a live lease and has applied all it inherited.
     pub(crate) fn serves(&self, now: paxos::Instant) -> bool {
-        self.replica.may_serve(now)
+        self.replica.may_serve(now) || (mutant!(AnswersWithoutLease) && self.replica.is_leader())
     }
 
     /// The answer of a replica that does not lead.
@@ -506,7 +511,7 @@ impl Core {
 
     /// The gate of a reply that depends on a proposed index.
     fn gate_at(&self, index: u64) -> Option<Gate> {
-        if index <= self.applied.index {
+        if index <= self.applied.index || mutant!(ProposedIsRead) {
             return None;
         }
         let batch = match &self.open {
@@ -652,10 +657,6 @@ impl Core {
         resident
     }
 
-    fn empty_resident(&self) -> Resident {
-        Resident::new(self.range, Arc::clone(&self.budget), self.flushed_index)
-    }
-
     fn reset_tip(&mut self) {
         self.tip = Tip {
             counters: self.applied.counters,
@@ -792,5 +793,6 @@ fn put_writes(resident: &mut Resident, index: u64, batch: &Batch) -> Result<(), 
 }
 
 fn outcome(waited_for: u64, chosen: u64) -> GateOutcome {
-    if waited_for == chosen { GateOutcome::Durable } else { GateOutcome::Lost }
+    let is_it = waited_for == chosen || mutant!(AnyBatchWillDo);
+    if is_it { GateOutcome::Durable } else { GateOutcome::Lost }
 }

@@ -56,6 +56,8 @@ const EXPIRE_KEYS_MAX: usize = 256;
 const EXPIRE_STEPS_MAX: usize = 16;
 /// How long eviction may go on in one round of a partition.
 const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
+/// Steps of eviction in one round of a partition, however little time they take.
+const EVICT_STEPS_MAX: usize = 256;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the flush thread looks at the memtables if nobody wakes it.
@@ -389,14 +391,19 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
             std::mem::take(&mut *work)
         };
         shared.faults.checkpoint();
-        if let Err(error) = write_log(&mut log, &persists) {
-            // What a failed sync left behind is unknown, so the node's word is worth nothing.
-            tracing::error!(node = shared.id.0, %error, "log failed, node stops");
-            shared.stop();
-            return;
-        }
-        tell_persisted(shared, persists);
+        persist(shared, &mut log, persists);
     }
+}
+
+/// Makes records durable and tells of it. The node stops if its log fails.
+pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Work) {
+    if let Err(error) = write_log(log, &persists) {
+        // What a failed sync left behind is unknown, so the node's word is worth nothing.
+        tracing::error!(node = shared.id.0, %error, "log failed, node stops");
+        shared.stop();
+        return;
+    }
+    tell_persisted(shared, persists);
 }
 
 fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
@@ -417,7 +424,7 @@ fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError
             Item::Forget(group) => log.append(wal::Record::Forget { group: *group })?,
         }
     }
-    if must_sync { log.sync() } else { Ok(()) }
+    if must_sync && !mutant!(ToldBeforeSynced) { log.sync() } else { Ok(()) }
 }
 
 /// A consensus record as the log keeps it.
@@ -455,16 +462,33 @@ fn tell_persisted(shared: &Shared, persists: Work) {
 
 /// The clock thread: ticks, expiry, eviction, and batches that no connection waits for.
 pub(crate) fn run_clock(shared: &Shared) {
-    let mut next_expiry = Instant::now();
-    let mut next_publish = Instant::now() + PUBLISH_INTERVAL;
+    let mut rounds = Rounds::new(shared.clock.instant());
     while !shared.is_stopping() {
         std::thread::park_timeout(TICK);
         shared.faults.checkpoint();
+        rounds.go(shared);
+    }
+}
+
+/// What the clock thread does, round after round.
+pub(crate) struct Rounds {
+    next_expiry: Instant,
+    next_publish: Instant,
+}
+
+impl Rounds {
+    /// From now on.
+    pub(crate) fn new(now: Instant) -> Rounds {
+        Rounds { next_expiry: now, next_publish: now + PUBLISH_INTERVAL }
+    }
+
+    /// One round.
+    pub(crate) fn go(&mut self, shared: &Shared) {
         pulse::tell_replicas(shared);
         let now = shared.clock.now();
-        let instant = Instant::now();
-        let expire = instant >= next_expiry;
-        let publish = instant >= next_publish;
+        let instant = shared.clock.instant();
+        let expire = instant >= self.next_expiry;
+        let publish = instant >= self.next_publish;
         care::look_around(shared);
         for partition in shared.all_replicas() {
             care::look_after(shared, &partition, now);
@@ -487,7 +511,7 @@ pub(crate) fn run_clock(shared: &Shared) {
                 core.take_discarded()
             });
             drop(discarded);
-            make_room(&partition);
+            make_room(shared, &partition);
             if expire {
                 expire_keys(shared, &partition, now);
             }
@@ -497,19 +521,23 @@ pub(crate) fn run_clock(shared: &Shared) {
         let pressure = pressure_us(memory, shared.options.memtable_bytes, level0);
         shared.pressure_us.store(pressure, Ordering::Relaxed);
         if expire {
-            next_expiry = instant + EXPIRE_INTERVAL;
+            self.next_expiry = instant + EXPIRE_INTERVAL;
         }
         if publish {
-            next_publish = instant + PUBLISH_INTERVAL;
+            self.next_publish = instant + PUBLISH_INTERVAL;
         }
     }
 }
 
 /// Evicts rows while their budget is exceeded, in steps that each hold the lock for a moment. The
 /// partition that writes evicts its own; those that do not give memory back here.
-fn make_room(partition: &Partition) {
-    let started = Instant::now();
-    while partition.core.lock().make_room() && started.elapsed() < EVICT_TIME_MAX {}
+fn make_room(shared: &Shared, partition: &Partition) {
+    let until = shared.clock.instant() + EVICT_TIME_MAX;
+    for _ in 0..EVICT_STEPS_MAX {
+        if !partition.core.lock().make_room() || shared.clock.instant() >= until {
+            return;
+        }
+    }
 }
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
@@ -568,39 +596,57 @@ pub(crate) fn run_flush(shared: &Shared) {
 /// while another flush is under way waits for it first.
 pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
     let _one_at_a_time = shared.flushing.lock();
+    let frozen = freeze(shared);
+    if frozen.is_empty() || !wait_flushable(shared, &frozen) {
+        return Ok(());
+    }
+    bring_in(shared, &frozen)
+}
+
+/// Freezes all partitions' memtables. The caller holds `flushing` until they are brought in.
+pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     let mut frozen = Vec::new();
     for partition in shared.all_partitions() {
         if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
             frozen.push((partition, part));
         }
     }
-    if frozen.is_empty() {
-        return Ok(());
-    }
-    if !wait_flushable(shared, &frozen) {
-        return Ok(());
-    }
-    let started = Instant::now();
-    let rows = background::run(|| ingest(&shared.lsm, &frozen))?;
-    for (partition, frozen) in &frozen {
+    frozen
+}
+
+/// Writes what is frozen to fjall.
+pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
+    let started = shared.clock.instant();
+    let rows = background::run(|| ingest(&shared.lsm, frozen))?;
+    for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
     let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
     shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    tracing::info!(node = shared.id.0, rows, bytes, took = ?started.elapsed(), "flushed");
+    let took = shared.clock.instant() - started;
+    tracing::info!(node = shared.id.0, rows, bytes, ?took, "flushed");
     Ok(())
 }
 
-/// Waits until this node's log holds durably what the frozen rows came from: fjall must not outlive
-/// the log's tail. False if the node stops first.
-fn wait_flushable(shared: &Shared, frozen: &[(Arc<Partition>, Frozen)]) -> bool {
-    for (partition, frozen) in frozen {
-        while partition.core.lock().replica.flushable().0 < frozen.through {
-            if shared.is_stopping() {
-                return false;
-            }
-            std::thread::sleep(FLUSHABLE_CHECK);
+/// Frozen memtables, each with its partition.
+pub(crate) type FrozenParts = Vec<(Arc<Partition>, Frozen)>;
+
+/// Whether this node's log holds durably what the frozen rows came from: fjall must not outlive the
+/// log's tail.
+pub(crate) fn is_flushable(frozen: &FrozenParts) -> bool {
+    let is_held = |(partition, frozen): &(Arc<Partition>, Frozen)| {
+        partition.core.lock().replica.flushable().0 >= frozen.through
+    };
+    frozen.iter().all(is_held) || mutant!(RowsAheadOfLog)
+}
+
+/// Waits until that is so. False if the node stops first.
+fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
+    while !is_flushable(frozen) {
+        if shared.is_stopping() {
+            return false;
         }
+        std::thread::sleep(FLUSHABLE_CHECK);
     }
     true
 }

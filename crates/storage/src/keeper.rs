@@ -96,30 +96,35 @@ pub(crate) fn tidy_up(shared: &Shared) {
 pub(crate) fn run(shared: &Shared) {
     let mut takes = Takes::default();
     while !shared.is_stopping() {
-        let job = shared.keeper.pop(takes.next_due(TICK));
+        let job = shared.keeper.pop(takes.next_due(shared.clock.instant(), TICK));
         shared.faults.checkpoint();
-        if shared.is_stopping() {
-            return;
-        }
-        if let Some(job) = job
-            && let Err(error) = work(shared, &mut takes, job)
-        {
-            let damaged = matches!(
-                &error,
-                KeepError::Lsm(LsmError::Damaged(_))
-                    | KeepError::Take(TakeError::Lsm(LsmError::Damaged(_)))
-            );
-            if damaged {
-                // Whoever looks after the rows does something about it.
-                tracing::error!(node = shared.id.0, %error, "replicas cannot be kept");
-                continue;
-            }
-            tracing::error!(node = shared.id.0, %error, "replicas cannot be kept, node stops");
-            shared.stop();
-            return;
-        }
-        takes.tick(shared);
+        round(shared, &mut takes, job);
     }
+}
+
+/// Does a job, and what is due.
+pub(crate) fn round(shared: &Shared, takes: &mut Takes, job: Option<Job>) {
+    if shared.is_stopping() {
+        return;
+    }
+    if let Some(job) = job
+        && let Err(error) = work(shared, takes, job)
+    {
+        let damaged = matches!(
+            &error,
+            KeepError::Lsm(LsmError::Damaged(_))
+                | KeepError::Take(TakeError::Lsm(LsmError::Damaged(_)))
+        );
+        if damaged {
+            // Whoever looks after the rows does something about it.
+            tracing::error!(node = shared.id.0, %error, "replicas cannot be kept");
+            return;
+        }
+        tracing::error!(node = shared.id.0, %error, "replicas cannot be kept, node stops");
+        shared.stop();
+        return;
+    }
+    takes.tick(shared);
 }
 
 fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
@@ -182,7 +187,7 @@ fn take_in(
         options: &shared.options,
         dead: &shared.dead,
         supports: shared.pulse.supports(),
-        clock: shared.clock,
+        clock: shared.clock.clone(),
         incarnation: shared.incarnation,
     };
     let replica = Arc::new(maker.new_replica((id, range), kind, held));

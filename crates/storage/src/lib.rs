@@ -14,12 +14,35 @@
 //! scripting what the nodes of a process share about scripts
 //! wal       the segmented log of all groups
 //! lsm       fjall
+//! machine   files, time and chance: the system's, or a simulation's
+//! stepped   a node without threads, for a simulation
 //! ```
 //!
 //! The backlog holds every effect that fjall does not hold yet, the log is its journal: a replica
 //! after a crash is what fjall holds at its applied index plus the log from there.
 //!
 //! This crate reads clocks and files. It never imports `router`; only it names fjall.
+
+/// Whether a bug is put in on purpose here: never, without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::is_mutated(stringify!($name))
+    };
+}
+
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+const fn is_mutated(_: &str) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:ident) => {
+        crate::mutants::is_active(crate::mutants::Mutant::$name)
+    };
+}
 
 mod background;
 mod backlog;
@@ -34,8 +57,11 @@ mod identity;
 mod keeper;
 mod local;
 pub mod lsm;
+pub mod machine;
 mod message;
 mod meta;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod news;
 mod node;
 mod partition;
@@ -49,6 +75,7 @@ mod script;
 mod scripting;
 mod slow;
 mod snapshot;
+mod stepped;
 mod transaction;
 mod view;
 pub mod wal;
@@ -62,22 +89,7 @@ pub use faults::Faults;
 pub use identity::NODE_MAX;
 pub use local::{LinkFaults, LocalNodes, NodeSeat, OpenNode};
 pub use node::{Node, NodeOptions, Surroundings};
-pub use recover::{Assignment, OpenError, abandon, damage_a_file};
+pub use recover::{Assignment, OpenError, abandon, abandon_on, damage_a_file};
 pub use resident::RowBudget;
 pub use scripting::Scripting;
-
-/// A number that differs between any two starts of nodes: 32 random bits.
-fn incarnation() -> u32 {
-    random() as u32
-}
-
-/// The name of another life of a node.
-fn life() -> paxos::Life {
-    paxos::Life(random())
-}
-
-/// 64 bits of the hasher's random keys.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
+pub use stepped::{Seen, Stepped, StoredRows, Wants};

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Told;
 use wire::peer::{Frame, FrameHandler, Transport};
+use wire::placement::Placement;
 use wire::service::{
     self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
 };
@@ -25,7 +27,8 @@ use crate::faults::Faults;
 use crate::identity::node_of;
 use crate::keeper;
 use crate::lsm::{self, Lsm};
-use crate::partition::Partition;
+use crate::machine::Machine;
+use crate::partition::{Clock, Partition};
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::recover::{self, Assignment, OpenError};
@@ -45,6 +48,8 @@ pub(crate) const FETCH_ROWS_MAX: usize = 4096;
 const GATHER_MAX: Duration = Duration::from_micros(500);
 /// When replies of calls made together add up to more bytes, they leave before others are made.
 const REPLY_BYTES_MAX: usize = 256 << 10;
+/// Calls made together whose rows are touched together before the first is evaluated.
+const TOUCH_FROM: usize = 4;
 /// How long a writer waits when the memtables are far over their budget.
 const MEMORY_DELAY: Duration = Duration::from_millis(2);
 
@@ -81,6 +86,8 @@ pub struct NodeOptions {
     pub scripting: Arc<Scripting>,
     /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
     pub listener: Told,
+    /// What the node stands on. Default: the system's files, time and chance.
+    pub machine: Machine,
 }
 
 impl Default for NodeOptions {
@@ -99,6 +106,7 @@ impl Default for NodeOptions {
             snapshot_rate: 64 << 20,
             scripting: Arc::default(),
             listener: Told::default(),
+            machine: Machine::default(),
         }
     }
 }
@@ -134,6 +142,20 @@ impl Node {
         assignments: &[Assignment],
         surroundings: Surroundings,
     ) -> Result<Node, OpenError> {
+        let (mut node, writer) = Node::build(id, zone, dir, options, assignments, surroundings)?;
+        node.threads = start_threads(&node.shared, writer, dir)?;
+        Ok(node)
+    }
+
+    /// A node that is open and has no threads yet.
+    pub(crate) fn build(
+        id: NodeId,
+        zone: Zone,
+        dir: &Path,
+        options: NodeOptions,
+        assignments: &[Assignment],
+        surroundings: Surroundings,
+    ) -> Result<(Node, wal::Writer), OpenError> {
         let Surroundings { transport, publish, faults } = surroundings;
         let opened = recover::open(id, dir, &options, assignments)?;
         let recover::Opened { clock, incarnation, damaged, pulse, .. } = opened;
@@ -146,6 +168,8 @@ impl Node {
             let replicas = replicas.into_iter().map(|replica| (replica.id, Arc::new(replica)));
             RwLock::new(replicas.collect::<BTreeMap<_, _>>())
         };
+        let peers = options.nodes.iter().map(|(node, _)| *node);
+        let peers = Peers::new(peers, id, clock.monotonic());
         let shared = Arc::new(Shared {
             id,
             zone,
@@ -162,7 +186,7 @@ impl Node {
             publish,
             faults,
             listener: options.listener.0.clone(),
-            peers: Peers::new(options.nodes.iter().map(|(node, _)| *node), id, clock.monotonic()),
+            peers,
             pulse,
             counts: Counts { damaged_entries: damaged.into(), ..Counts::default() },
             options,
@@ -179,8 +203,7 @@ impl Node {
             flush_ready: Condvar::new(),
         });
         keeper::tidy_up(&shared);
-        let threads = start_threads(&shared, writer, dir)?;
-        Ok(Node { shared, threads })
+        Ok((Node { shared, threads: Vec::new() }, writer))
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -241,14 +264,16 @@ impl Node {
         let mut cold = ColdRows::default();
         let mut reply_bytes = 0;
         let mut left = calls;
+        let positions = if calls.len() >= TOUCH_FROM { positions(calls) } else { SmallVec::new() };
         let mut core = partition.core.lock();
-        let (mut now, mut began) = (shared.clock.now(), Instant::now());
+        let (mut now, mut began) = (shared.clock.now(), shared.clock.instant());
         if shared.faults.is_paused() {
             // The process stands still here, between what it knows of its lease and what it does.
             drop(core);
             shared.faults.checkpoint();
             core = partition.core.lock();
         }
+        core.touch(&positions);
         while let Some((call, others)) = left.split_first() {
             let entry = table::entry(call.command);
             if entry.command.may_write() && shared.is_overrun() {
@@ -258,7 +283,7 @@ impl Node {
             core.serve_kept(&shared.lsm);
             match evaluated {
                 Evaluated::Answer(Answer::Done { reply, gate }) => {
-                    let ended = Instant::now();
+                    let ended = shared.clock.instant();
                     now.monotonic = shared.clock.at(ended);
                     if gate.is_none() && !core.serves(now.monotonic) {
                         return Some(Answer::NotYet);
@@ -280,6 +305,9 @@ impl Node {
                     now = shared.clock.now();
                 }
             }
+        }
+        if mutant!(RepliesSwapped) {
+            done.reverse();
         }
         None
     }
@@ -346,7 +374,7 @@ impl Node {
                 // The threads that would end the wait may be gone.
                 return Box::pin(std::future::ready(GateOutcome::Unknown));
             }
-            let waiting = core.wait(gate, Instant::now() + timeout);
+            let waiting = core.wait(gate, self.shared.clock.instant() + timeout);
             // A gate that is open now has nothing to seal.
             let may_seal = waiting.is_err() && core.may_seal();
             let sealer = if may_seal { None } else { core.take_seat(gate) };
@@ -358,7 +386,7 @@ impl Node {
         };
         let (may_seal, called) = sealing;
         let held_back = Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
-        let shared = Arc::downgrade(&self.shared);
+        let (shared, clock) = (Arc::downgrade(&self.shared), self.shared.clock.clone());
         Box::pin(async move {
             let is_called = match called {
                 // The wait may end without a call: at its deadline, or when the node stops.
@@ -370,7 +398,7 @@ impl Node {
                 None => may_seal,
             };
             if is_called {
-                gather(&partition).await;
+                gather(&partition, &clock).await;
                 if let Some(shared) = shared.upgrade() {
                     shared.seal(&partition);
                 }
@@ -452,7 +480,7 @@ impl Node {
 
     /// Ends the waits whose deadline has passed: for a node whose own clock stands still.
     pub fn end_waits(&self) {
-        let now = Instant::now();
+        let now = self.shared.clock.instant();
         for partition in self.shared.all_partitions() {
             partition.core.lock().end_waits(now);
         }
@@ -494,10 +522,10 @@ impl Drop for Node {
 /// Lets other connections' commands join the open batch, as long as each turn of the thread brings
 /// more. The replies that opened the way for this batch bring their clients' next commands: taken
 /// together they cost one round of the log instead of several. An idle server waits one turn.
-async fn gather(partition: &Partition) {
-    let started = Instant::now();
+async fn gather(partition: &Partition, clock: &Clock) {
+    let until = clock.instant() + GATHER_MAX;
     let mut known = partition.core.lock().gathered();
-    while known.is_some() && started.elapsed() < GATHER_MAX {
+    while known.is_some() && clock.instant() < until {
         tokio::task::yield_now().await;
         let gathered = partition.core.lock().gathered();
         if gathered == known {
@@ -572,6 +600,17 @@ fn hand_out(partition: &Arc<Partition>, kept: Kept) -> Answer {
         served.await.ok()
     });
     Answer::Waits(Box::new(Waiting { args, gate, timeout, claim, served }))
+}
+
+/// The positions of the keys that calls name first.
+fn positions(calls: &[Call<'_>]) -> SmallVec<[u64; 64]> {
+    let of_call = |call: &Call<'_>| {
+        let command = table::entry(call.command).command;
+        let at = *key_positions(command, call.args).ok()?.first()?;
+        let key = &call.args[at];
+        Some(rows::position(Placement::of_key(key), key))
+    };
+    calls.iter().filter_map(of_call).collect()
 }
 
 /// The header rows of the keys that calls name, up to a limit.

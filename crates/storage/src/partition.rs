@@ -1,7 +1,7 @@
 //! A partition replica on its node: the core behind its lock, and what is done about it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use wire::ids::PartitionId;
@@ -10,6 +10,7 @@ use wire::placement::PlacementRange;
 use crate::care::Care;
 use crate::core::{Core, Now};
 use crate::identity::log_group;
+use crate::machine::Time;
 
 /// See the module's text.
 pub(crate) struct Partition {
@@ -55,19 +56,25 @@ impl Partition {
 }
 
 /// The node's clocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Clock {
     origin: Instant,
+    time: Time,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Clock {
-        Clock { origin: Instant::now() }
+    pub(crate) fn new(time: Time) -> Clock {
+        Clock { origin: time.instant(), time }
+    }
+
+    /// This moment.
+    pub(crate) fn instant(&self) -> Instant {
+        self.time.instant()
     }
 
     /// The monotonic time.
     pub(crate) fn monotonic(&self) -> paxos::Instant {
-        self.at(Instant::now())
+        self.at(self.instant())
     }
 
     /// A moment as consensus counts time.
@@ -77,8 +84,6 @@ impl Clock {
 
     /// Both times.
     pub(crate) fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let wall_ms = wall.unwrap_or(Duration::ZERO).as_millis() as u64;
-        Now { monotonic: self.monotonic(), wall_ms }
+        Now { monotonic: self.monotonic(), wall_ms: self.time.wall_ms() }
     }
 }

@@ -25,8 +25,13 @@ pub(crate) struct Pulse {
 
 impl Pulse {
     /// The heartbeat of another life of a node.
-    pub(crate) fn new(id: NodeId, options: &paxos::Options, now: Instant) -> Pulse {
-        let liveness = Liveness::new(paxos::NodeId(id.0), crate::life(), options.clone(), now);
+    pub(crate) fn new(
+        id: NodeId,
+        life: paxos::Life,
+        options: &paxos::Options,
+        now: Instant,
+    ) -> Pulse {
+        let liveness = Liveness::new(paxos::NodeId(id.0), life, options.clone(), now);
         Pulse { liveness: Mutex::new(liveness), has_changed: AtomicBool::new(false) }
     }
 
@@ -58,15 +63,20 @@ pub(crate) fn receive(shared: &Shared, frame: &Frame) {
 pub(crate) fn run(shared: &Shared) {
     while !shared.is_stopping() {
         shared.faults.checkpoint();
-        let now = shared.clock.monotonic();
-        let deadline = step(shared, |liveness| {
-            if liveness.next_deadline() <= now {
-                liveness.handle_tick(now);
-            }
-            liveness.next_deadline()
-        });
-        std::thread::park_timeout(now.until(deadline).clamp(REST_MIN, REST_MAX));
+        std::thread::park_timeout(beat(shared));
     }
+}
+
+/// Does what is due, and tells how long to rest.
+pub(crate) fn beat(shared: &Shared) -> Duration {
+    let now = shared.clock.monotonic();
+    let deadline = step(shared, |liveness| {
+        if liveness.next_deadline() <= now {
+            liveness.handle_tick(now);
+        }
+        liveness.next_deadline()
+    });
+    now.until(deadline).clamp(REST_MIN, REST_MAX)
 }
 
 /// Tells all replicas that support between nodes began or ended, if it did.

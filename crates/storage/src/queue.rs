@@ -38,6 +38,16 @@ impl<T> Queue<T> {
         jobs.pop_front()
     }
 
+    /// The next job, if one waits.
+    pub(crate) fn try_pop(&self) -> Option<T> {
+        self.jobs.lock().pop_front()
+    }
+
+    /// Whether no job waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.lock().is_empty()
+    }
+
     /// Wakes the thread.
     pub(crate) fn wake(&self) {
         drop(self.jobs.lock());

@@ -28,6 +28,7 @@ use crate::catalogue::{Catalogue, CatalogueError, Held, Holding};
 use crate::core::{Core, Start};
 use crate::identity::{first, log_group};
 use crate::lsm::{self, DeadSet, Lsm, LsmError};
+use crate::machine::Disk;
 use crate::meta::{self, Applied};
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
@@ -113,13 +114,15 @@ pub(crate) fn open(
     options: &NodeOptions,
     assignments: &[Assignment],
 ) -> Result<Opened, OpenError> {
-    std::fs::create_dir_all(dir)
-        .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
-    let mut catalogue = Catalogue::open(dir)?;
+    let machine = &options.machine;
+    let made = machine.disk.create_folders(dir);
+    made.map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
+    let mut catalogue = Catalogue::open(&machine.disk, dir)?;
     begin(id, &mut catalogue, assignments)?;
     let dead = Arc::new(DeadSet::default());
     let header_version = commands::types::header::version_of;
-    let lsm = Lsm::open(&dir.join("lsm"), options.lsm, Arc::clone(&dead), header_version)?;
+    let folder = dir.join("lsm");
+    let lsm = Lsm::open_on(machine, &folder, options.lsm, Arc::clone(&dead), header_version)?;
     let held = held(&catalogue);
     let mut states = BTreeMap::new();
     for replica in held.iter().filter(|replica| replica.kind == MemberKind::Storage) {
@@ -130,10 +133,14 @@ pub(crate) fn open(
         states.insert(replica.log_group(), state);
     }
     let through = |group: u64| states.get(&group).map_or(0, |state: &Rows| state.applied.index);
-    let (writer, log, mut recovered) = wal::open(&dir.join("log"), options.log, &through)?;
+    let (writer, log, mut recovered) =
+        wal::open_on(machine, &dir.join("log"), options.log, &through)?;
     let damaged = check_damage(id, &recovered)?;
-    let (clock, incarnation) = (Clock::new(), crate::incarnation());
-    let pulse = Pulse::new(id, &options.paxos, clock.monotonic());
+    let clock = Clock::new(machine.time.clone());
+    // Differs between any two starts of nodes.
+    let incarnation = if mutant!(BatchIdsReturn) { 1 } else { machine.chance.draw() as u32 };
+    let life = paxos::Life(machine.chance.draw());
+    let pulse = Pulse::new(id, life, &options.paxos, clock.monotonic());
     let others = assignments.iter().flat_map(|assignment| assignment.members.iter());
     for node in options.nodes.iter().map(|(node, _)| node).chain(others) {
         pulse.add_peer(*node, clock.monotonic());
@@ -143,6 +150,7 @@ pub(crate) fn open(
         let group = recovered.groups.remove(&replica.log_group()).unwrap_or_default();
         let rows = states.remove(&replica.log_group()).unwrap_or_default();
         let supports = pulse.supports();
+        let clock = clock.clone();
         let maker = Maker { id, options, dead: &dead, supports, clock, incarnation };
         replicas.push(maker.recover(replica, rows, group)?);
     }
@@ -380,11 +388,21 @@ pub(crate) fn to_entry(entry: wal::Entry) -> paxos::Entry {
 ///
 /// *Errors*: the folder cannot be changed. Called again it goes on.
 pub fn abandon(id: NodeId, dir: &Path, assignments: &[Assignment]) -> Result<(), OpenError> {
-    let mut catalogue = match Catalogue::open(dir) {
+    abandon_on(&Disk::System, id, dir, assignments)
+}
+
+/// As [`abandon`], on another disk.
+pub fn abandon_on(
+    disk: &Disk,
+    id: NodeId,
+    dir: &Path,
+    assignments: &[Assignment],
+) -> Result<(), OpenError> {
+    let mut catalogue = match Catalogue::open(disk, dir) {
         Ok(catalogue) => catalogue,
         Err(CatalogueError::Damaged(path)) => {
-            std::fs::remove_file(&path).map_err(|source| OpenError::Folder { path, source })?;
-            Catalogue::open(dir)?
+            disk.remove_file(&path).map_err(|source| OpenError::Folder { path, source })?;
+            Catalogue::open(disk, dir)?
         }
         Err(error) => return Err(error.into()),
     };
@@ -393,14 +411,14 @@ pub fn abandon(id: NodeId, dir: &Path, assignments: &[Assignment]) -> Result<(),
     catalogue.retire_all()?;
     for name in ["log", "lsm", "incoming"] {
         let (from, to) = (dir.join(name), dir.join(format!("{name}.damaged")));
-        if !from.exists() {
+        if !disk.exists(&from) {
             continue;
         }
         let aside = || {
-            if to.exists() {
-                std::fs::remove_dir_all(&to)?;
+            if disk.exists(&to) {
+                disk.remove_folder(&to)?;
             }
-            std::fs::rename(&from, &to)
+            disk.rename(&from, &to)
         };
         aside().map_err(|source| OpenError::Folder { path: from.clone(), source })?;
     }

@@ -45,7 +45,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use commands::{Direction, rows};
+use commands::Direction;
+use commands::rows::{self, KEY_HASH_BITS};
+use smallvec::SmallVec;
 use wire::placement::PlacementRange;
 
 use self::few::{Few, prefix_of};
@@ -69,6 +71,8 @@ const BUCKET_ROWS: usize = 8;
 const FEW_ROWS_MAX: usize = 64;
 /// Buckets that the hand passes at most when a row comes in; the clock thread does the rest.
 const EVICT_BUCKETS: usize = 16;
+/// Rows that are touched together without memory of their own for the list of them.
+const TOUCHED: usize = 64;
 /// Rows of the TTL index that are looked at in one step.
 const INDEX_ROWS: usize = 16;
 
@@ -205,6 +209,39 @@ impl Resident {
     /// Whether that holds of all rows in `[from, to)`.
     pub(crate) fn holds_all_between(&self, from: &[u8], to: &[u8]) -> bool {
         rows::share_generation(from, to) && self.holds_all_of(from)
+    }
+
+    /// Touches the memory that looks at the header rows at these positions ([`commands::rows::position`])
+    /// will read. A look waits for memory four times, each time for where to look next; here each step
+    /// is taken for all rows before the next one, so that they wait together.
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        let rows = self.near(positions);
+        let mut touched = rows.iter().fold(0, |sum, row| sum ^ row.index);
+        for row in rows {
+            touched ^= u64::from(row.last_byte());
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// The header rows at these positions, but for those in trees; in place of one that is not there
+    /// the next of its bucket.
+    fn near(&self, positions: &[u64]) -> SmallVec<[&Row; TOUCHED]> {
+        let mut looks: SmallVec<[(u64, &Few); TOUCHED]> = SmallVec::new();
+        for position in positions {
+            let placement = position >> KEY_HASH_BITS;
+            let scaled = scale_placement(self.first, self.shift, placement);
+            let segment = &self.segments[segment_of(scaled)];
+            if let Some(Bucket::Few(few)) = segment.buckets.get(segment.bucket_of(scaled)) {
+                looks.push((placement << 24 | position & ((1 << KEY_HASH_BITS) - 1), few));
+            }
+        }
+        let first = |(_, few): &(u64, &Few)| few.first_prefix();
+        std::hint::black_box(looks.iter().map(first).fold(0, |sum, prefix| sum ^ prefix));
+        let mut rows = SmallVec::new();
+        for (prefix, few) in looks {
+            rows.extend(few.near(prefix));
+        }
+        rows
     }
 
     /// Puts what the batch of this index makes of a row.
@@ -416,7 +453,10 @@ impl Resident {
 /// A placement as a number of [`SCALE_BITS`] that spreads evenly over the partition's range.
 fn scale(table: [u8; 4], first: u64, shift: u32, key: &[u8]) -> u64 {
     debug_assert!(key.starts_with(&table));
-    let placement = prefix_of(key, TABLE_BYTES) >> 24;
+    scale_placement(first, shift, prefix_of(key, TABLE_BYTES) >> 24)
+}
+
+fn scale_placement(first: u64, shift: u32, placement: u64) -> u64 {
     (placement.saturating_sub(first) << shift).min((1 << SCALE_BITS) - 1)
 }
 

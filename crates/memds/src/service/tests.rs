@@ -220,6 +220,28 @@ async fn every_lookup_is_answered_and_spread_over_the_fleet() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_is_taken_without_a_wait_and_any_other_waited_for() {
+    let fleet = fleet();
+    fleet.publisher().announce(&contiguous(10, 1));
+    let (client, _) = fleet.client(options());
+    let at_once = client.ask(lookup(5_500)).take_route();
+    assert_eq!(at_once.map(|route| route.partition.0).ok(), Some(5));
+    // No node knows it: that is not known before each was asked.
+    let Err(unknown) = client.ask(lookup(5_000_000)).take_route() else { panic!("no such route") };
+    assert_eq!(client.answer(unknown).await, None);
+    assert_eq!(client.stats().foreground, 2);
+    assert_eq!(client.stats().retries, 2, "the other two nodes");
+
+    // The node whose turn it is does not answer.
+    FLEET.iter().for_each(|node| fleet.transport.disconnect(*node));
+    let Err(silent) = client.ask(lookup(5_500)).take_route() else { panic!("nobody can answer") };
+    fleet.transport.connect(FLEET[0]);
+    fleet.transport.connect(FLEET[1]);
+    fleet.transport.connect(FLEET[2]);
+    assert_eq!(client.answer(silent).await.map(|route| route.partition.0), Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_node_costs_a_retry_and_loses_nothing() {
     let fleet = fleet();
     fleet.publisher().announce(&contiguous(100, 1));

@@ -366,7 +366,7 @@ impl Core {
         if result.as_ref().is_ok_and(is_nothing) {
             return;
         }
-        let is_ours = call.claim.take();
+        let is_ours = call.claim.take() || mutant!(ServedUnclaimed);
         let Some(call) = self.blocked.remove(ticket) else { return };
         if is_ours {
             let before = std::mem::replace(&mut self.origin, call.origin);

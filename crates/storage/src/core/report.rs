@@ -1,10 +1,13 @@
 //! What a partition's core says of itself.
 
+use std::sync::Arc;
+
 use commands::Counters;
 
 use super::Core;
+use crate::batch::Batch;
 use crate::meta::Applied;
-use crate::resident::Horizon;
+use crate::resident::{Horizon, Resident};
 
 impl Core {
     pub(crate) fn flush_epoch(&self) -> u64 {
@@ -15,6 +18,18 @@ impl Core {
     pub(super) fn horizon(&self) -> Horizon {
         let (flushed, frozen) = (self.flushed_index, self.frozen_index);
         Horizon { flushed, frozen, applied: self.applied.index }
+    }
+
+    /// Memory for rows, before anything is put there.
+    pub(super) fn empty_resident(&self) -> Resident {
+        Resident::new(self.range, Arc::clone(&self.budget), self.flushed_index)
+    }
+
+    /// See [`Resident::touch`].
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
+            resident.touch(positions);
+        }
     }
 
     /// Whether memory knows a row.
@@ -36,6 +51,11 @@ impl Core {
 
     pub(crate) fn expired_keys(&self) -> u64 {
         self.expired_keys
+    }
+
+    /// The batches that are applied and not flushed.
+    pub(crate) fn unflushed(&self) -> impl Iterator<Item = &(u64, Batch)> {
+        self.backlog.iter()
     }
 
     /// Campaigns and leaderships of this replica since its node started.

@@ -26,6 +26,7 @@ use parking_lot::RwLock;
 use wire::ids::{TableId, Version};
 use wire::placement::{Placement, PlacementRange};
 
+use super::plain::Rows;
 use crate::row::verify_row;
 
 /// Reads the version out of the opened value of a header row.
@@ -111,6 +112,20 @@ impl DeadSet {
     }
 }
 
+impl DeadSet {
+    /// Those of some rows that compaction would keep.
+    pub(super) fn living(&self, header_version: HeaderVersion, rows: &Rows) -> Rows {
+        let dead = self.dead.read().clone();
+        let stopping = Arc::default();
+        let mut filter = Filter { dead, header_version, stopping, fence: FenceAt::default() };
+        let living = rows.iter().filter(|(key, sealed)| {
+            let value = || Ok::<_, fjall::LsmError>(&sealed[..]);
+            !filter.is_dead(key, value).is_ok_and(|is_dead| is_dead)
+        });
+        living.map(|(key, sealed)| (key.clone(), sealed.clone())).collect()
+    }
+}
+
 /// The factory of the filters of all compactions.
 pub(super) fn factory(
     dead: Arc<DeadSet>,
@@ -155,24 +170,31 @@ impl CompactionFilter for Filter {
             // The only way to end a compaction early; it leaves everything as it was.
             return Err(fjall::LsmError::Io(std::io::Error::other("the node is stopping")));
         }
-        let key = item.key();
-        let is_dead = match rows::parse(key) {
-            Some(RowKind::Data { table, placement, generation, .. }) => {
-                self.is_generation_dead(table, placement, generation)
-            }
-            Some(RowKind::Header { table, placement, .. }) => {
-                match self.fence.at(&self.dead, table, placement) {
-                    Some(fence) => self.is_header_behind(key, &item.value()?, fence),
-                    None => false,
-                }
-            }
-            Some(RowKind::Ttl { .. } | RowKind::Meta) | None => false,
-        };
+        let is_dead = self.is_dead(item.key(), || item.value())?;
         Ok(if is_dead { Verdict::Destroy } else { Verdict::Keep })
     }
 }
 
 impl Filter {
+    fn is_dead<V: AsRef<[u8]>, E>(
+        &mut self,
+        key: &[u8],
+        value: impl FnOnce() -> Result<V, E>,
+    ) -> Result<bool, E> {
+        Ok(match rows::parse(key) {
+            Some(RowKind::Data { table, placement, generation, .. }) => {
+                self.is_generation_dead(table, placement, generation)
+            }
+            Some(RowKind::Header { table, placement, .. }) => {
+                match self.fence.at(&self.dead, table, placement) {
+                    Some(fence) => self.is_header_behind(key, value()?.as_ref(), fence),
+                    None => false,
+                }
+            }
+            Some(RowKind::Ttl { .. } | RowKind::Meta) | None => false,
+        })
+    }
+
     fn is_generation_dead(
         &mut self,
         table: TableId,

@@ -20,6 +20,7 @@
 
 mod compactor;
 mod dead;
+mod plain;
 mod reader;
 mod replace;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use commands::rows::{self, RowKind};
 use commands::{Direction, ViewError};
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{AbstractTree, CompressionType, Readable};
@@ -40,8 +42,10 @@ use parking_lot::Mutex;
 pub use dead::{DeadSet, HeaderVersion};
 
 use crate::faults::Faults;
+use crate::machine::Machine;
 use crate::row::{Damaged, open_row, verify_row};
 use compactor::Compactor;
+use plain::Plain;
 use reader::Reader;
 use replace::Each;
 use writeback::{TABLES_FOLDER, Writeback};
@@ -137,17 +141,31 @@ pub type Visit<'a> = dyn FnMut(Bytes, Bytes) -> ControlFlow<()> + 'a;
 
 /// The rows on disk.
 pub struct Lsm {
+    engine: Engine,
+    /// Runs become visible in the order of the calls.
+    ingesting: Arc<Mutex<()>>,
+    /// Something that was read failed a checksum.
+    damaged: Arc<AtomicBool>,
+    faults: Arc<Faults>,
+    dead: Arc<DeadSet>,
+    header_version: HeaderVersion,
+}
+
+/// What keeps the rows.
+enum Engine {
+    Tables(Box<Tables>),
+    /// In a simulation.
+    Plain(Plain),
+}
+
+/// fjall and what works for it.
+struct Tables {
     /// Dropped first: it ends its thread.
     compactor: Compactor,
     rows: fjall::Keyspace,
     reader: Arc<Reader>,
     writeback: Arc<Writeback>,
     database: fjall::Database,
-    /// Runs become visible in the order of the calls.
-    ingesting: Arc<Mutex<()>>,
-    /// Something that was read failed a checksum.
-    damaged: Arc<AtomicBool>,
-    faults: Arc<Faults>,
 }
 
 impl std::fmt::Debug for Lsm {
@@ -167,40 +185,28 @@ impl Lsm {
         dead: Arc<DeadSet>,
         header_version: HeaderVersion,
     ) -> Result<Lsm, LsmError> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
-        let database = fjall::Database::builder(dir)
-            .cache_size(options.cache_bytes)
-            .worker_threads(FJALL_WORKERS)
-            .manual_journal_persist(true)
-            .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
-            .open()
-            .map_err(|error| match error {
-                fjall::Error::Locked => LsmError::InUse(dir.to_path_buf()),
-                error => from_fjall("open rows")(error),
-            })?;
-        let rows = database
-            .keyspace(KEYSPACE, keyspace_options)
-            .map_err(from_fjall("open the keyspace of rows"))?;
-        // fjall syncs what it creates, but not every directory it creates it in.
-        for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
-            sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        }
-        let ingesting = Arc::new(Mutex::new(()));
-        let damaged = Arc::new(AtomicBool::new(false));
-        let reader = Arc::new(Reader::new(rows.clone()));
-        let writeback = Arc::new(Writeback::start(rows.clone())?);
-        let files = compactor::Files {
-            database: database.clone(),
-            rows: rows.clone(),
-            reader: Arc::clone(&reader),
-            writeback: Arc::clone(&writeback),
-            ingesting: Arc::clone(&ingesting),
-            damaged: Arc::clone(&damaged),
+        Lsm::open_on(&Machine::default(), dir, options, dead, header_version)
+    }
+
+    /// As [`Lsm::open`], on another machine.
+    pub fn open_on(
+        machine: &Machine,
+        dir: &Path,
+        options: Options,
+        dead: Arc<DeadSet>,
+        header_version: HeaderVersion,
+    ) -> Result<Lsm, LsmError> {
+        let (ingesting, damaged) = (Arc::default(), Arc::default());
+        let engine = match machine.is_simulated() {
+            true => Engine::Plain(Plain::open(&machine.disk, dir)?),
+            false => {
+                let both = (&ingesting, &damaged);
+                let tables = Tables::open(dir, options, both, (Arc::clone(&dead), header_version));
+                Engine::Tables(Box::new(tables?))
+            }
         };
-        let compactor = Compactor::start(files, options, stopping)?;
         let faults = Arc::default();
-        Ok(Lsm { compactor, rows, reader, writeback, database, ingesting, damaged, faults })
+        Ok(Lsm { engine, ingesting, damaged, faults, dead, header_version })
     }
 
     /// Has runs fail, or take longer, as these faults say.
@@ -231,7 +237,13 @@ impl Lsm {
     /// The opened body of a row, as of the last [`Lsm::ingest`] that returned. Does not wait for one
     /// that is under way.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
-        let value = self.reader.get(key).map_err(|error| from_fjall("read a row")(error.into()));
+        let value = match &self.engine {
+            Engine::Tables(tables) => {
+                let value = tables.reader.get(key);
+                value.map_err(|error| from_fjall("read a row")(error.into())).map(from_slice)
+            }
+            Engine::Plain(plain) => Ok(plain.now().get(key).cloned()),
+        };
         self.noted(value.and_then(|value| open_value(key, value)))
     }
 
@@ -247,7 +259,7 @@ impl Lsm {
         if from >= to {
             return Ok(());
         }
-        self.noted(walk(self.rows.range(from..to), direction, true, visit))
+        self.noted(self.walk((from, to), direction, true, visit))
     }
 
     /// As [`Lsm::scan`], with the values still sealed, yet verified.
@@ -261,14 +273,32 @@ impl Lsm {
         if from >= to {
             return Ok(());
         }
-        self.noted(walk(self.rows.range(from..to), direction, false, visit))
+        self.noted(self.walk((from, to), direction, false, visit))
+    }
+
+    fn walk(
+        &self,
+        (from, to): (&[u8], &[u8]),
+        direction: Direction,
+        open: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), LsmError> {
+        match &self.engine {
+            Engine::Tables(tables) => walk(tables.rows.range(from..to), direction, open, visit),
+            Engine::Plain(plain) => plain::walk(&plain.now(), (from, to), direction, open, visit),
+        }
     }
 
     /// The state of this moment, to be read at leisure. It keeps superseded rows on disk as long
     /// as it lives.
     pub fn snapshot(&self) -> Snapshot {
-        let damaged = Arc::clone(&self.damaged);
-        Snapshot { inner: self.database.snapshot(), rows: self.rows.clone(), damaged }
+        let rows = match &self.engine {
+            Engine::Tables(tables) => {
+                Moment::Tables(tables.database.snapshot(), tables.rows.clone())
+            }
+            Engine::Plain(plain) => Moment::Plain(plain.now()),
+        };
+        Snapshot { rows, damaged: Arc::clone(&self.damaged) }
     }
 
     /// Writes a run of rows in ascending order of their keys: sealed values, `None` to delete.
@@ -300,13 +330,11 @@ impl Lsm {
         self.faults
             .disk()
             .map_err(|error| LsmError::Io { action: "begin a run", what: error.to_string() })?;
-        let _writing = self.writeback.writing();
-        let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
         let mut last = fjall::Slice::empty();
         let mut count = 0;
-        for row in rows {
+        let rows = rows.map(|row| -> Result<(fjall::Slice, Option<B>), Each<E>> {
             let (key, value) = row.map_err(Each::Row)?;
-            let key = key.into();
+            let key: fjall::Slice = key.into();
             // fjall answers both with a panic.
             if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
                 return Err(LsmError::BadKey(key.len()).into());
@@ -315,18 +343,38 @@ impl Lsm {
                 return Err(LsmError::OutOfOrder.into());
             }
             last = key.clone();
+            count += 1;
+            Ok((key, value))
+        });
+        let tables = match &self.engine {
+            Engine::Tables(tables) => tables,
+            Engine::Plain(plain) => {
+                let row = |(key, value): (fjall::Slice, Option<B>)| {
+                    (
+                        Bytes::from(key),
+                        value.map(|value| Bytes::from(Into::<fjall::Slice>::into(value))),
+                    )
+                };
+                let run = rows.collect::<Result<Vec<_>, Each<E>>>()?;
+                plain.ingest(run.into_iter().map(row))?;
+                return Ok(count);
+            }
+        };
+        let _writing = tables.writeback.writing();
+        let mut run = tables.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
+        for row in rows {
+            let (key, value) = row?;
             match value {
                 Some(value) => run.write(key, value),
                 None => run.write_tombstone(key),
             }
             .map_err(from_fjall("write a run"))?;
-            count += 1;
         }
         // Syncs the tables, their directory, the manifest and its directory.
         run.finish().map_err(from_fjall("finish a run"))?;
-        self.reader.renew();
+        tables.reader.renew();
         drop(in_order); // what compaction replaces is deleted under it
-        self.compactor.wake();
+        tables.compactor.wake();
         Ok(count)
     }
 
@@ -337,25 +385,49 @@ impl Lsm {
         if from >= to {
             return Ok(());
         }
-        let dropped = self.rows.tree.drop_range(from..to);
-        self.reader.renew();
+        // A plain file has its rows deleted one by one.
+        let Engine::Tables(tables) = &self.engine else { return Ok(()) };
+        let dropped = tables.rows.tree.drop_range(from..to);
+        tables.reader.renew();
         dropped.map_err(|error| from_fjall("drop tables")(error.into()))
     }
 
     /// Rewrites all tables, dropping what is dead or superseded. Returns when it is done.
     pub fn compact_all(&self) -> Result<(), LsmError> {
-        self.compactor.compact_all()
+        match &self.engine {
+            Engine::Tables(tables) => tables.compactor.compact_all(),
+            Engine::Plain(plain) => {
+                let _in_order = self.ingesting.lock();
+                plain.write(self.dead.living(self.header_version, &plain.now()))
+            }
+        }
     }
 
     /// Runs in level 0: reads look into each, so many of them must slow writers.
     pub fn level0_runs(&self) -> usize {
-        self.reader.shape().level0_runs
+        match &self.engine {
+            Engine::Tables(tables) => tables.reader.shape().level0_runs,
+            Engine::Plain(_) => 1,
+        }
+    }
+
+    /// Those of some rows that a reader could come to: neither dead nor about replicas themselves.
+    pub(crate) fn living(&self, rows: &plain::Rows) -> plain::Rows {
+        let mut living = self.dead.living(self.header_version, rows);
+        living.retain(|key, _| !matches!(rows::parse(key), Some(RowKind::Meta)));
+        living
+    }
+
+    /// Changes a bit of a stored row, in a simulation; false if there is none.
+    pub(crate) fn damage_row(&self, at: u64) -> bool {
+        matches!(&self.engine, Engine::Plain(plain) if plain.damage(at))
     }
 
     /// What the rows take and do now.
     pub fn stats(&self) -> Stats {
-        let (compactions_running, compactions_done, compaction_error) = self.compactor.state();
-        let shape = self.reader.shape();
+        let Engine::Tables(tables) = &self.engine else { return Stats::default() };
+        let (compactions_running, compactions_done, compaction_error) = tables.compactor.state();
+        let shape = tables.reader.shape();
         Stats {
             level0_runs: shape.level0_runs as u64,
             tables: shape.tables as u64,
@@ -363,9 +435,50 @@ impl Lsm {
             compactions_running,
             compactions_done,
             compaction_error,
-            cache_bytes: self.database.cache_size(),
-            cache_bytes_max: self.database.cache_capacity(),
+            cache_bytes: tables.database.cache_size(),
+            cache_bytes_max: tables.database.cache_capacity(),
         }
+    }
+}
+
+impl Tables {
+    fn open(
+        dir: &Path,
+        options: Options,
+        (ingesting, damaged): (&Arc<Mutex<()>>, &Arc<AtomicBool>),
+        (dead, header_version): (Arc<DeadSet>, HeaderVersion),
+    ) -> Result<Tables, LsmError> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
+        let database = fjall::Database::builder(dir)
+            .cache_size(options.cache_bytes)
+            .worker_threads(FJALL_WORKERS)
+            .manual_journal_persist(true)
+            .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => LsmError::InUse(dir.to_path_buf()),
+                error => from_fjall("open rows")(error),
+            })?;
+        let rows = database
+            .keyspace(KEYSPACE, keyspace_options)
+            .map_err(from_fjall("open the keyspace of rows"))?;
+        // fjall syncs what it creates, but not every directory it creates it in.
+        for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
+            sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        }
+        let reader = Arc::new(Reader::new(rows.clone()));
+        let writeback = Arc::new(Writeback::start(rows.clone())?);
+        let files = compactor::Files {
+            database: database.clone(),
+            rows: rows.clone(),
+            reader: Arc::clone(&reader),
+            writeback: Arc::clone(&writeback),
+            ingesting: Arc::clone(ingesting),
+            damaged: Arc::clone(damaged),
+        };
+        let compactor = Compactor::start(files, options, stopping)?;
+        Ok(Tables { compactor, rows, reader, writeback, database })
     }
 }
 
@@ -393,10 +506,14 @@ pub struct Stats {
 
 /// The rows at one moment.
 pub struct Snapshot {
-    inner: fjall::Snapshot,
-    rows: fjall::Keyspace,
+    rows: Moment,
     /// That of the LSM.
     damaged: Arc<AtomicBool>,
+}
+
+enum Moment {
+    Tables(fjall::Snapshot, fjall::Keyspace),
+    Plain(Arc<plain::Rows>),
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -408,7 +525,12 @@ impl std::fmt::Debug for Snapshot {
 impl Snapshot {
     /// The opened body of a row.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LsmError> {
-        let value = self.inner.get(&self.rows, key).map_err(from_fjall("read a row"))?;
+        let value = match &self.rows {
+            Moment::Tables(moment, rows) => {
+                from_slice(moment.get(rows, key).map_err(from_fjall("read a row"))?)
+            }
+            Moment::Plain(rows) => rows.get(key).cloned(),
+        };
         open_value(key, value)
     }
 
@@ -423,7 +545,12 @@ impl Snapshot {
         if from >= to {
             return Ok(());
         }
-        let walked = walk(self.inner.range(&self.rows, from..to), direction, false, visit);
+        let walked = match &self.rows {
+            Moment::Tables(moment, rows) => {
+                walk(moment.range(rows, from..to), direction, false, visit)
+            }
+            Moment::Plain(rows) => plain::walk(rows, (from, to), direction, false, visit),
+        };
         if matches!(walked, Err(LsmError::Damaged(_))) {
             self.damaged.store(true, Ordering::SeqCst);
         }
@@ -431,9 +558,13 @@ impl Snapshot {
     }
 }
 
-fn open_value(key: &[u8], value: Option<fjall::Slice>) -> Result<Option<Bytes>, LsmError> {
+fn from_slice(value: Option<fjall::Slice>) -> Option<Bytes> {
+    value.map(Bytes::from)
+}
+
+fn open_value(key: &[u8], value: Option<Bytes>) -> Result<Option<Bytes>, LsmError> {
     let Some(value) = value else { return Ok(None) };
-    Ok(Some(open_row(key, &Bytes::from(value))?))
+    Ok(Some(open_row(key, &value)?))
 }
 
 fn walk(

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Lsm, LsmError, from_fjall};
+use super::{Engine, Lsm, LsmError, from_fjall};
 
 /// A row of a run: key and sealed value; `None` to delete.
 pub(crate) type RunRow = (Bytes, Option<Bytes>);
@@ -31,7 +31,9 @@ impl Lsm {
             })
         });
         let old = ranges.iter().flat_map(|(from, to)| self.keys(from, to, keeps));
-        let old = old.map(|key| key.map(|key| (key, None)).map_err(E::from));
+        let old = old
+            .filter(|_| !mutant!(OldRowsStay))
+            .map(|key| key.map(|key| (key, None)).map_err(E::from));
         let new = merge(rows, says.into_iter().map(Ok));
         let done = self.ingest_each(merge(new, old));
         if let Err(error) = &done
@@ -50,12 +52,18 @@ impl Lsm {
         to: &'a [u8],
         keeps: &'a dyn Fn(&[u8]) -> bool,
     ) -> impl Iterator<Item = Result<Bytes, LsmError>> + 'a {
-        let rows = (from < to).then(|| self.rows.range(from..to));
-        let keys = rows.into_iter().flatten().map(|row| {
+        let (tables, plain) = match &self.engine {
+            Engine::Tables(tables) => ((from < to).then(|| tables.rows.range(from..to)), None),
+            Engine::Plain(plain) => (None, (from < to).then(|| plain.now())),
+        };
+        let within = |key: &Bytes| *from <= **key && **key < *to;
+        let plain = plain.map(|rows| rows.keys().filter(|key| within(key)).cloned().collect());
+        let plain = plain.into_iter().flat_map(|keys: Vec<Bytes>| keys).map(Ok);
+        let keys = tables.into_iter().flatten().map(|row| {
             let (key, _) = row.into_inner().map_err(from_fjall("scan rows to replace"))?;
             Ok(Bytes::from(key))
         });
-        keys.filter(move |key| !key.as_ref().is_ok_and(|key| keeps(key)))
+        keys.chain(plain).filter(move |key| !key.as_ref().is_ok_and(|key| keeps(key)))
     }
 }
 

@@ -184,7 +184,8 @@ fn point_reads_do_not_wait_for_a_new_version() {
     lsm.ingest([put(b"a", b"1"), put(b"b", b"1")].into_iter()).unwrap();
     lsm.ingest([put(b"a", b"2"), delete(b"b")].into_iter()).unwrap();
     // What fjall holds while it writes a version: a read that needed it would never return.
-    let writing = lsm.rows.tree.get_version_history_lock();
+    let Engine::Tables(tables) = &lsm.engine else { panic!("fjall keeps these rows") };
+    let writing = tables.rows.tree.get_version_history_lock();
     assert_eq!(lsm.get(b"a").unwrap().as_deref(), Some(&b"2"[..]));
     assert_eq!((lsm.get(b"b").unwrap(), lsm.get(b"c").unwrap()), (None, None));
     assert!(lsm.level0_runs() > 0);

@@ -47,6 +47,16 @@ impl Few {
         self.rows
     }
 
+    /// The lowest of the prefixes that the rows have, if there are any.
+    pub(super) fn first_prefix(&self) -> u64 {
+        self.prefixes.first().copied().unwrap_or_default()
+    }
+
+    /// The first row with this prefix or a higher one.
+    pub(super) fn near(&self, prefix: u64) -> Option<&Row> {
+        self.rows.get(self.prefixes.partition_point(|known| *known < prefix))
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<&Row> {
         self.find(key).ok().map(|at| &self.rows[at])
     }

@@ -65,6 +65,11 @@ impl Row {
         }
     }
 
+    /// The last byte of its key and value, if it has any.
+    pub(super) fn last_byte(&self) -> u8 {
+        self.data.last().copied().unwrap_or_default()
+    }
+
     pub(crate) fn exists(&self) -> bool {
         self.exists
     }

@@ -361,3 +361,25 @@ fn a_set_that_is_emptied_and_filled_leaves_nothing_behind() {
     let rows = 100 * 2 * (ROW_BYTES + 64);
     assert!(world.resident.bytes < rows, "{} bytes", world.resident.bytes);
 }
+
+#[test]
+fn what_is_touched_is_what_will_be_looked_at() {
+    let mut resident = resident(u64::MAX);
+    let key = |n: u64| format!("key:{n}");
+    for n in 0..10_000 {
+        resident.put(
+            &rows::header_key(TABLE, key(n).as_bytes()),
+            Some(&Bytes::from_static(b"v")),
+            n,
+        );
+    }
+    let position = |n| rows::position(Placement::of_key(key(n).as_bytes()), key(n).as_bytes());
+    for n in (0..10_000).step_by(97) {
+        let near = resident.near(&[position(n), position(n + 50_000)]);
+        assert_eq!(near[0].key(), rows::header_key(TABLE, key(n).as_bytes()), "key {n}");
+        resident.touch(&[position(n), position(n + 50_000)]);
+    }
+    assert!(
+        Resident::new(PlacementRange::whole(TABLE), RowBudget::new(1), 0).near(&[0]).is_empty()
+    );
+}

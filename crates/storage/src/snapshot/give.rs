@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use commands::Direction;
 use wire::ids::{NodeId, PartitionId};
+use wire::placement::PlacementRange;
 
 use super::{Head, is_within, put_head, put_row, row_ranges};
 use crate::batch::Effect;
@@ -17,6 +18,7 @@ use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
 use crate::meta;
 use crate::partition::Partition;
+use crate::stepped::StoredRows;
 
 /// Snapshots given at once at most: each keeps tables from being deleted.
 const SESSIONS_MAX: usize = 8;
@@ -46,13 +48,29 @@ struct Session {
 
 /// The thread.
 pub(crate) fn run(shared: &Shared) {
-    let mut sessions: HashMap<u64, Session> = HashMap::new();
-    let mut last_session = u64::from(shared.incarnation) << 32;
+    let mut giver = Giver::default();
     while !shared.is_stopping() {
         let asked = shared.giver.pop(TICK);
         shared.faults.checkpoint();
-        sessions.retain(|_, session| session.asked.elapsed() < SESSION_IDLE_MAX);
-        let Some(Asked { from, partition, ask }) = asked else { continue };
+        giver.answer(shared, asked);
+    }
+}
+
+/// The snapshots that are being given.
+#[derive(Default)]
+pub(crate) struct Giver {
+    sessions: HashMap<u64, Session>,
+    /// Sessions begun in this life.
+    begun: u32,
+}
+
+impl Giver {
+    /// Forgets sessions that nobody asks for, and answers an ask.
+    pub(crate) fn answer(&mut self, shared: &Shared, asked: Option<Asked>) {
+        let Giver { sessions, begun } = self;
+        let now = shared.clock.instant();
+        sessions.retain(|_, session| now - session.asked < SESSION_IDLE_MAX);
+        let Some(Asked { from, partition, ask }) = asked else { return };
         let refuse = |session| {
             let no = Message::NoChunk { identity: ask.identity, session };
             shared.tell(from, partition, &no);
@@ -61,21 +79,21 @@ pub(crate) fn run(shared: &Shared) {
         if id == 0 {
             sessions.retain(|_, session| session.taker != ask.identity);
             if sessions.len() >= SESSIONS_MAX {
-                continue; // It asks again.
+                return; // It asks again.
             }
             let Some(session) = begin(shared, partition, &ask) else {
                 refuse(id);
-                continue;
+                return;
             };
-            last_session += 1;
-            id = last_session;
+            *begun += 1;
+            id = u64::from(shared.incarnation) << 32 | u64::from(*begun);
             sessions.insert(id, session);
         }
         let Some(session) = sessions.get_mut(&id) else {
             refuse(id);
-            continue;
+            return;
         };
-        session.asked = Instant::now();
+        session.asked = now;
         let until = session.asked + SESSION_IDLE_MAX;
         session.partition.care.lock().hold_log(session.head.applied.index, until);
         match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {
@@ -121,7 +139,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         index,
         "gives a snapshot"
     );
-    let asked = Instant::now();
+    let asked = shared.clock.instant();
     Some(Session { partition, taker: ask.identity, head, captured, over, asked })
 }
 
@@ -143,6 +161,30 @@ fn over(partition: PartitionId, captured: &Captured) -> Vec<(Bytes, Option<Bytes
         visited.expect("it was well-formed when applied");
     }
     rows.into_iter().collect()
+}
+
+/// All rows of what was captured.
+pub(crate) fn all_rows(
+    partition: PartitionId,
+    range: PlacementRange,
+    captured: &Captured,
+) -> Result<StoredRows, LsmError> {
+    let mut rows = StoredRows::new();
+    for (from, to) in row_ranges(partition, range) {
+        captured.rows.scan_sealed(&from, &to, Direction::Forward, &mut |row, sealed| {
+            if is_within(range, &row) {
+                rows.insert(row, sealed);
+            }
+            std::ops::ControlFlow::Continue(())
+        })?;
+    }
+    for (row, sealed) in over(partition, captured) {
+        match sealed {
+            Some(sealed) => drop(rows.insert(row, sealed)),
+            None => drop(rows.remove(&row)),
+        }
+    }
+    Ok(rows)
 }
 
 impl Session {

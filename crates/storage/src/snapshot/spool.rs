@@ -7,13 +7,13 @@
 //!
 //! Nothing is synced: what a crash leaves is read again and checked, and ends where it is damaged.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
 
 use super::{Head, take_head, take_row};
+use crate::machine::{Disk, File, Open};
 use crate::message::Chunk;
 use crate::row::verify_row;
 
@@ -24,6 +24,7 @@ const CHUNK_HEAD_BYTES: usize = 4 + 1 + 4 + 4;
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Spool {
+    disk: Disk,
     path: PathBuf,
     file: File,
     pub(super) source: paxos::NodeId,
@@ -52,24 +53,29 @@ pub(crate) enum SpoolError {
 
 impl Spool {
     /// Begins a spool; what stood at the path is gone.
-    pub(super) fn create(path: &Path, source: paxos::NodeId, session: u64) -> io::Result<Spool> {
+    pub(super) fn create(
+        disk: &Disk,
+        path: &Path,
+        source: paxos::NodeId,
+        session: u64,
+    ) -> io::Result<Spool> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            disk.create_folders(folder)?;
         }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = disk.open(path, Open::Truncate)?;
         let mut head = Vec::with_capacity(HEAD_BYTES as usize);
         head.put_slice(MAGIC);
         head.put_u32(source.0);
         head.put_u64(session);
         let crc = crc32c::crc32c(&head);
         head.put_u32(crc);
-        file.write_all(&head)?;
-        Ok(Spool::new(path, file, source, session))
+        file.write_all_at(&head, 0)?;
+        Ok(Spool::new((disk, path), file, source, session))
     }
 
-    fn new(path: &Path, file: File, source: paxos::NodeId, session: u64) -> Spool {
+    fn new((disk, path): (&Disk, &Path), file: File, source: paxos::NodeId, session: u64) -> Spool {
         Spool {
+            disk: disk.clone(),
             path: path.to_owned(),
             file,
             source,
@@ -83,40 +89,39 @@ impl Spool {
     }
 
     /// Opens what a life before left at the path; `None` if that is of no use.
-    pub(super) fn open(path: &Path) -> Option<Spool> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    pub(super) fn open(disk: &Disk, path: &Path) -> Option<Spool> {
+        let file = disk.open(path, Open::Write).ok()?;
         let mut head = [0; HEAD_BYTES as usize];
-        file.read_exact(&mut head).ok()?;
+        file.read_exact_at(&mut head, 0).ok()?;
         let (body, mut crc) = head.split_at(HEAD_BYTES as usize - 4);
         if crc32c::crc32c(body) != crc.get_u32() {
             return None;
         }
         let mut rest = body.strip_prefix(MAGIC)?;
         let (source, session) = (paxos::NodeId(rest.get_u32()), rest.get_u64());
-        let mut spool = Spool::new(path, file, source, session);
+        let mut spool = Spool::new((disk, path), file, source, session);
         while !spool.is_whole {
-            let Ok(Some(chunk)) = read_chunk(&mut spool.file) else { break };
+            let Ok(Some(chunk)) = read_chunk(&spool.file, spool.end) else { break };
             if spool.check(&chunk).is_err() {
                 break;
             }
             spool.end += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
         }
-        spool.file.set_len(spool.end).ok()?;
+        spool.file.set_length(spool.end).ok()?;
         (spool.next > 0).then_some(spool)
     }
 
     /// Takes a chunk.
     pub(super) fn push(&mut self, chunk: &Chunk) -> Result<(), SpoolError> {
         self.check(chunk)?;
-        let mut head = Vec::with_capacity(CHUNK_HEAD_BYTES);
+        let mut head = Vec::with_capacity(CHUNK_HEAD_BYTES + chunk.bytes.len());
         head.put_u32(chunk.number);
         head.put_u8(u8::from(chunk.last));
         head.put_u32(chunk.bytes.len() as u32);
         head.put_u32(chunk.crc);
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(&head)?;
-        self.file.write_all(&chunk.bytes)?;
-        self.end += (head.len() + chunk.bytes.len()) as u64;
+        head.put_slice(&chunk.bytes);
+        self.file.write_all_at(&head, self.end)?;
+        self.end += head.len() as u64;
         Ok(())
     }
 
@@ -148,9 +153,8 @@ impl Spool {
 
     /// The rows, in order, each chunk read when it is come to.
     pub(super) fn rows(&self) -> io::Result<Rows> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(HEAD_BYTES))?;
-        Ok(Rows { file, rest: Bytes::new(), is_over: false })
+        let file = self.disk.open(&self.path, Open::Read)?;
+        Ok(Rows { file, at: HEAD_BYTES, rest: Bytes::new(), is_over: false })
     }
 
     /// Bytes on disk.
@@ -161,14 +165,14 @@ impl Spool {
     /// Removes the file.
     pub(super) fn remove(self) {
         // One that stays is found to be of no use.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = self.disk.remove_file(&self.path);
     }
 }
 
 /// `None` at the end.
-fn read_chunk(file: &mut File) -> io::Result<Option<Chunk>> {
+fn read_chunk(file: &File, at: u64) -> io::Result<Option<Chunk>> {
     let mut head = [0; CHUNK_HEAD_BYTES];
-    match file.read_exact(&mut head) {
+    match file.read_exact_at(&mut head, at) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
@@ -180,7 +184,7 @@ fn read_chunk(file: &mut File) -> io::Result<Option<Chunk>> {
         return Ok(None);
     }
     let mut bytes = vec![0; length];
-    file.read_exact(&mut bytes)?;
+    file.read_exact_at(&mut bytes, at + CHUNK_HEAD_BYTES as u64)?;
     let (identity, session) = (paxos::NodeId(0), 0);
     Ok(Some(Chunk { identity, session, number, last, crc, bytes: bytes.into() }))
 }
@@ -188,6 +192,7 @@ fn read_chunk(file: &mut File) -> io::Result<Option<Chunk>> {
 /// The rows of a spool.
 pub(super) struct Rows {
     file: File,
+    at: u64,
     rest: Bytes,
     is_over: bool,
 }
@@ -203,9 +208,10 @@ impl Iterator for Rows {
             if self.is_over {
                 return None;
             }
-            match read_chunk(&mut self.file) {
+            match read_chunk(&self.file, self.at) {
                 // Checked again: what is installed is what was sent.
                 Ok(Some(chunk)) if crc32c::crc32c(&chunk.bytes) == chunk.crc => {
+                    self.at += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
                     self.rest = chunk.bytes;
                     self.is_over = chunk.last;
                     if chunk.number == 0 && take_head(&mut self.rest).is_none() {
@@ -246,7 +252,8 @@ mod tests {
     fn a_spool_goes_on_where_a_crash_left_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("incoming").join("1");
-        let mut spool = Spool::create(&path, paxos::NodeId(3), 7).expect("a new spool");
+        let mut spool =
+            Spool::create(&Disk::System, &path, paxos::NodeId(3), 7).expect("a new spool");
         spool.push(&chunk(0, 0..10, false)).expect("the first");
         assert!(spool.push(&chunk(2, 20..30, true)).is_err(), "one is missing");
         let mut damaged = chunk(1, 10..20, false);
@@ -259,14 +266,14 @@ mod tests {
         // However much of the second chunk got there, the first one counts.
         for cut in [first_end, first_end + 3, whole.len() - 1] {
             std::fs::write(&path, &whole[..cut]).expect("cut");
-            let spool = Spool::open(&path).expect("the first chunk is there");
+            let spool = Spool::open(&Disk::System, &path).expect("the first chunk is there");
             assert_eq!((spool.next, spool.source.0, spool.session), (1, 3, 7));
             assert_eq!(spool.last_row, "row0009");
         }
         std::fs::write(&path, &whole[..first_end - 1]).expect("cut");
-        assert!(Spool::open(&path).is_none());
+        assert!(Spool::open(&Disk::System, &path).is_none());
         std::fs::write(&path, &whole).expect("whole");
-        let mut spool = Spool::open(&path).expect("both are there");
+        let mut spool = Spool::open(&Disk::System, &path).expect("both are there");
         spool.push(&chunk(2, 20..30, true)).expect("the last");
         assert!(spool.is_whole && spool.head.is_some());
         let rows: Vec<_> = spool.rows().expect("a file").map(|row| row.expect("sound").0).collect();

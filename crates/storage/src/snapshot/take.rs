@@ -60,7 +60,8 @@ pub(crate) fn spool_path(shared: &Shared, partition: &Partition) -> PathBuf {
 impl Takes {
     /// Begins to fetch a snapshot, or goes on with what a life before fetched.
     pub(crate) fn begin(&mut self, shared: &Shared, partition: Arc<Partition>, install: Install) {
-        let spool = Spool::open(&spool_path(shared, &partition)).filter(|spool| {
+        let disk = &shared.options.machine.disk;
+        let spool = Spool::open(disk, &spool_path(shared, &partition)).filter(|spool| {
             let reaches = |head: &Head| head.applied.index >= install.at_least;
             spool.source == install.from && spool.head.as_ref().is_some_and(reaches)
         });
@@ -68,7 +69,8 @@ impl Takes {
         let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
-        let fetch = Fetch { partition, install, spool, ask_at: Instant::now(), tries: 0 };
+        let ask_at = shared.clock.instant();
+        let fetch = Fetch { partition, install, spool, ask_at, tries: 0 };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -76,12 +78,12 @@ impl Takes {
     /// Stops fetching for a replica that goes.
     pub(crate) fn forget(&mut self, shared: &Shared, partition: &Partition) {
         self.fetches.retain(|_, fetch| fetch.partition.identity != partition.identity);
-        let _ = std::fs::remove_file(spool_path(shared, partition));
+        let _ = shared.options.machine.disk.remove_file(&spool_path(shared, partition));
     }
 
     /// Asks for what is due; gives up what was asked for too often.
     pub(crate) fn tick(&mut self, shared: &Shared) {
-        let now = Instant::now();
+        let now = shared.clock.instant();
         let mut failed = Vec::new();
         for (id, fetch) in &mut self.fetches {
             if fetch.ask_at > now {
@@ -101,8 +103,7 @@ impl Takes {
     }
 
     /// When [`Takes::tick`] next has something to do, at most so far off.
-    pub(crate) fn next_due(&self, at_most: Duration) -> Duration {
-        let now = Instant::now();
+    pub(crate) fn next_due(&self, now: Instant, at_most: Duration) -> Duration {
         let due = |fetch: &Fetch| fetch.ask_at.saturating_duration_since(now);
         self.fetches.values().map(due).fold(at_most, Duration::min)
     }
@@ -122,7 +123,7 @@ impl Takes {
             // From the beginning.
             Some(spool) => {
                 spool.remove();
-                fetch.ask_at = Instant::now();
+                fetch.ask_at = shared.clock.instant();
             }
             None if session == 0 => self.fail(shared, id, "refused"),
             None => {}
@@ -156,7 +157,7 @@ impl Takes {
         fetch.tries = 0;
         if !spool.is_whole {
             let pause = bytes as f64 / shared.options.snapshot_rate.max(1) as f64;
-            fetch.ask_at = Instant::now() + Duration::from_secs_f64(pause);
+            fetch.ask_at = shared.clock.instant() + Duration::from_secs_f64(pause);
             return Ok(());
         }
         let Some(fetch) = self.fetches.remove(&id) else { return Ok(()) };
@@ -190,7 +191,8 @@ impl Fetch {
             Some(spool) => Ok(spool.session == chunk.session && spool.next == chunk.number),
             None if chunk.number == 0 => {
                 let path = spool_path(shared, &self.partition);
-                let spool = Spool::create(&path, self.install.from, chunk.session);
+                let disk = &shared.options.machine.disk;
+                let spool = Spool::create(disk, &path, self.install.from, chunk.session);
                 self.spool = Some(spool.map_err(SpoolError::from)?);
                 Ok(true)
             }
@@ -202,7 +204,7 @@ impl Fetch {
 /// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
 fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
     let Some(Head { applied, config }) = spool.head.clone() else { return Ok(()) };
-    let started = Instant::now();
+    let started = shared.clock.instant();
     // What is being flushed is older than the snapshot, and must not come after it.
     let _no_flush = shared.flushing.lock();
     let mut generations = Vec::new();
@@ -233,7 +235,8 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let dropped = shared.with(partition, |core, _| core.installed(applied, config, now));
     shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
     shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
-    let (node, index, bytes, took) = (shared.id.0, applied.index, spool.bytes(), started.elapsed());
+    let took = shared.clock.instant() - started;
+    let (node, index, bytes) = (shared.id.0, applied.index, spool.bytes());
     let partition = partition.id.0;
     tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
     Ok(())

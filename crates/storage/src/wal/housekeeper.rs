@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
+
 use super::index::SegmentIndex;
 use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
 use super::{Options, WalError, io_error};
+use crate::machine::{Disk, Machine};
 
 enum Task {
     /// Make the blank segment of this number.
@@ -19,10 +22,19 @@ enum Task {
     Retire(Arc<Segment>),
 }
 
+/// Who does the tasks.
+enum Tasks {
+    /// A thread.
+    Sent(Sender<Task>),
+    /// The writer's own, at once: in a simulation.
+    Own(Box<Mutex<Worker>>),
+    /// Nobody: the thread is to end.
+    Over,
+}
+
 /// The writer's side of the thread.
 pub(super) struct Housekeeper {
-    /// `None` once the thread is to end.
-    tasks: Option<Sender<Task>>,
+    tasks: Tasks,
     blanks: Receiver<Result<Blank, WalError>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,6 +42,7 @@ pub(super) struct Housekeeper {
 impl Housekeeper {
     /// Starts the thread. `spares`: segment files that wait to be used again.
     pub(super) fn start(
+        machine: &Machine,
         dir: PathBuf,
         options: Options,
         spares: Vec<PathBuf>,
@@ -37,12 +50,17 @@ impl Housekeeper {
         let (tasks, task_queue) = channel();
         let (blank_queue, blanks) = channel();
         let path = dir.clone();
-        let mut worker = Worker { dir, options, spares, blanks: blank_queue };
+        let disk = machine.disk.clone();
+        let mut worker = Worker { disk, dir, options, spares, blanks: blank_queue };
+        if machine.is_simulated() {
+            let tasks = Tasks::Own(Box::new(Mutex::new(worker)));
+            return Ok(Housekeeper { tasks, blanks, thread: None });
+        }
         let thread = std::thread::Builder::new()
             .name("wal-housekeeper".into())
             .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
             .map_err(io_error("start housekeeper of", &path))?;
-        Ok(Housekeeper { tasks: Some(tasks), blanks, thread: Some(thread) })
+        Ok(Housekeeper { tasks: Tasks::Sent(tasks), blanks, thread: Some(thread) })
     }
 
     /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
@@ -66,14 +84,18 @@ impl Housekeeper {
     }
 
     fn send(&self, task: Task) {
-        // The thread ends only when this side does, or by a panic, which `take_blank` reports.
-        let _ = self.tasks.as_ref().map(|tasks| tasks.send(task));
+        match &self.tasks {
+            // The thread ends only when this side does, or by a panic, which `take_blank` reports.
+            Tasks::Sent(tasks) => drop(tasks.send(task)),
+            Tasks::Own(worker) => worker.lock().run(task),
+            Tasks::Over => {}
+        }
     }
 }
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        self.tasks = None;
+        self.tasks = Tasks::Over;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -81,6 +103,7 @@ impl Drop for Housekeeper {
 }
 
 struct Worker {
+    disk: Disk,
     dir: PathBuf,
     options: Options,
     spares: Vec<PathBuf>,
@@ -92,7 +115,7 @@ impl Worker {
         match task {
             Task::Make(seq) => {
                 let capacity = self.options.segment_bytes;
-                let blank = Blank::make(&self.dir, seq, capacity, self.spares.pop());
+                let blank = Blank::make(&self.disk, &self.dir, seq, capacity, self.spares.pop());
                 let _ = self.blanks.send(blank); // the writer may be gone
             }
             Task::Index(segment, end) => self.write_index(&segment, end),
@@ -107,7 +130,9 @@ impl Worker {
 
     fn write_index(&self, segment: &Segment, end: u32) {
         let written = match &*segment.index.read() {
-            SegmentIndex::Memory(memory) => memory.write(&self.dir, segment.seq, segment.salt, end),
+            SegmentIndex::Memory(memory) => {
+                memory.write(&self.disk, &self.dir, segment.seq, segment.salt, end)
+            }
             SegmentIndex::Disk(_) => return,
         };
         match written {
@@ -127,18 +152,18 @@ impl Worker {
             && Arc::try_unwrap(segment).is_ok();
         if reusable {
             let spare = spare_path(&self.dir, seq);
-            std::fs::rename(&path, &spare).map_err(io_error("put segment aside", &path))?;
+            self.disk.rename(&path, &spare).map_err(io_error("put segment aside", &path))?;
             self.spares.push(spare);
         } else {
-            std::fs::remove_file(&path).map_err(io_error("remove segment", &path))?;
+            self.disk.remove_file(&path).map_err(io_error("remove segment", &path))?;
         }
-        match std::fs::remove_file(index_path(&self.dir, seq)) {
+        match self.disk.remove_file(&index_path(&self.dir, seq)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_error("remove log index", &path)(error));
             }
             _ => {}
         }
         // Each removal is durable before the next, so that a crash leaves no hole in the numbers.
-        sync_dir(&self.dir)
+        sync_dir(&self.disk, &self.dir)
     }
 }

@@ -16,13 +16,12 @@
 //! Entries stand in the order of their groups, then indexes, then offsets.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::format::{Identity, Kind, u32_at, u64_at};
 use super::segment::{index_path, sync_dir};
 use super::{WalError, io_error};
+use crate::machine::{Disk, File, Open};
 
 const MAGIC: &[u8; 8] = b"evenkidx";
 const VERSION: u32 = 1;
@@ -130,6 +129,7 @@ impl MemoryIndex {
     /// Writes the index file of a segment. Durable when it returns.
     pub(super) fn write(
         &self,
+        disk: &Disk,
         dir: &Path,
         seq: u64,
         salt: u64,
@@ -137,11 +137,11 @@ impl MemoryIndex {
     ) -> Result<DiskIndex, WalError> {
         let path = index_path(dir, seq);
         let bytes = self.encode(seq, salt, end);
-        let file = File::create(&path).map_err(io_error("create log index", &path))?;
+        let file = disk.open(&path, Open::Truncate).map_err(io_error("create log index", &path))?;
         file.write_all_at(&bytes, 0).map_err(io_error("write log index", &path))?;
         file.sync_all().map_err(io_error("sync log index", &path))?;
-        sync_dir(dir)?;
-        DiskIndex::open(dir, seq)?.ok_or_else(|| {
+        sync_dir(disk, dir)?;
+        DiskIndex::open(disk, dir, seq)?.ok_or_else(|| {
             let source = std::io::Error::other("what was written does not read back");
             WalError::Io { action: "verify log index", path, source }
         })
@@ -220,9 +220,9 @@ pub(super) struct DiskIndex {
 
 impl DiskIndex {
     /// Opens the index file of a segment; `None` if there is none or it is damaged.
-    pub(super) fn open(dir: &Path, seq: u64) -> Result<Option<DiskIndex>, WalError> {
+    pub(super) fn open(disk: &Disk, dir: &Path, seq: u64) -> Result<Option<DiskIndex>, WalError> {
         let path = index_path(dir, seq);
-        match File::open(&path) {
+        match disk.open(&path, Open::Read) {
             Ok(file) => Ok(DiskIndex::read(file, seq)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("open log index", &path)(error)),
@@ -242,7 +242,7 @@ impl DiskIndex {
         let blocks = (entries as usize).div_ceil(BLOCK_SLOTS);
         let blocks_at = (HEADER_BYTES + directory_bytes) as u64;
         let length = blocks_at + entries as u64 * SLOT_BYTES as u64 + blocks as u64 * 4;
-        if file.metadata().ok()?.len() < length {
+        if file.length().ok()? < length {
             return None;
         }
         let mut directory = vec![0; directory_bytes];
@@ -343,7 +343,8 @@ mod tests {
     #[test]
     fn disk_answers_like_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = SegmentIndex::Disk(sample().write(dir.path(), 5, 77, 9000).unwrap());
+        let disk =
+            SegmentIndex::Disk(sample().write(&Disk::System, dir.path(), 5, 77, 9000).unwrap());
         let memory = SegmentIndex::Memory(sample());
         assert_eq!(disk.groups(), memory.groups());
         for group in [0, 1, 2, 9, 10] {
@@ -360,7 +361,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        sample().write(dir.path(), 5, 77, 9000).unwrap();
+        sample().write(&Disk::System, dir.path(), 5, 77, 9000).unwrap();
         let path = index_path(dir.path(), 5);
         let bytes = std::fs::read(&path).unwrap();
         let memory = SegmentIndex::Memory(sample());
@@ -368,7 +369,9 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
             std::fs::write(&path, damaged).unwrap();
-            let Some(disk) = DiskIndex::open(dir.path(), 5).unwrap() else { continue };
+            let Some(disk) = DiskIndex::open(&Disk::System, dir.path(), 5).unwrap() else {
+                continue;
+            };
             assert_eq!(disk.identities(), None, "byte {at}");
             for group in [0, 9] {
                 let slots = disk.slots(group, 0, u64::MAX);

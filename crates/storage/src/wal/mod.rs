@@ -59,7 +59,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 pub use reader::{Log, Read, Stats};
-pub use recovery::open;
+pub use recovery::{open, open_on};
 pub use writer::Writer;
 
 /// The longest value of one record, in bytes.
@@ -70,6 +70,10 @@ pub const SEGMENT_BYTES_MIN: u32 = 32 << 10;
 pub(crate) const FIRST_RECORD_AT: usize = format::RECORDS_START as usize;
 /// The most entries that one [`Log::read`] returns.
 pub const READ_ENTRIES_MAX: usize = 4096;
+
+/// Something of each group. The groups are the node's own numbers; walked through, they come in an
+/// order that is the same in every run.
+pub(crate) type ByGroup<T> = HashMap<u64, T, foldhash::fast::FixedState>;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -183,7 +187,7 @@ pub struct GroupLog {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Recovered {
     /// All groups with state in the log.
-    pub groups: HashMap<u64, GroupLog>,
+    pub groups: ByGroup<GroupLog>,
     /// Everything that failed its checksum and is not the torn tail.
     pub damage: Vec<Damage>,
     /// Bytes of the torn tail that were dropped, if there was one.

@@ -1,8 +1,6 @@
 //! Opening a log: what the segments hold, what they lost, and where writing goes on.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,8 +15,10 @@ use super::scan::{self, Scan};
 use super::segment::{Segment, parse_name, read_headers, spare_path};
 use super::writer::{Configs, Marks, Writer};
 use super::{
-    Damage, Entry, GroupLog, Options, Recovered, SEGMENT_BYTES_MIN, Value, WalError, io_error,
+    ByGroup, Damage, Entry, GroupLog, Options, Recovered, SEGMENT_BYTES_MIN, Value, WalError,
+    io_error,
 };
+use crate::machine::{Chance, Disk, File, Machine, Open};
 
 /// Values are copied out of a segment's bytes if less than this part of them is needed, lest a few
 /// entries keep a whole segment in memory.
@@ -36,13 +36,24 @@ pub fn open(
     options: Options,
     applied: &dyn Fn(u64) -> u64,
 ) -> Result<(Writer, Log, Recovered), WalError> {
+    open_on(&Machine::default(), dir, options, applied)
+}
+
+/// As [`open`], on another machine.
+pub fn open_on(
+    machine: &Machine,
+    dir: &Path,
+    options: Options,
+    applied: &dyn Fn(u64) -> u64,
+) -> Result<(Writer, Log, Recovered), WalError> {
+    let disk = &machine.disk;
     if options.segment_bytes < SEGMENT_BYTES_MIN || options.segment_bytes > 1 << 30 {
         return Err(WalError::BadOptions("segment_bytes must be from 32 KiB to 1 GiB"));
     }
-    std::fs::create_dir_all(dir).map_err(io_error("create log directory", dir))?;
-    let lock = lock(dir)?;
-    let files = Files::list(dir)?;
-    let mut recovery = Recovery::new(applied);
+    disk.create_folders(dir).map_err(io_error("create log directory", dir))?;
+    let lock = lock(disk, dir)?;
+    let files = Files::list(disk, dir)?;
+    let mut recovery = Recovery::new(disk, applied);
     let mut last_scan = None;
     let mut segments = Vec::new();
     for (position, file) in files.used.iter().enumerate() {
@@ -60,25 +71,21 @@ pub fn open(
         forgotten: RwLock::new(recovery.forgotten.clone()),
         counts: Counts::default(),
     });
-    let spares = files.spares(dir)?;
-    let housekeeper = Housekeeper::start(dir.to_path_buf(), options, spares)?;
+    let spares = files.spares(disk, dir)?;
+    let housekeeper = Housekeeper::start(machine, dir.to_path_buf(), options, spares)?;
     let state = (recovery.marks.clone(), recovery.configs.clone());
-    let writer = start_writer(&shared, lock, housekeeper, segments, last_scan, state)?;
+    let chance = machine.chance.clone();
+    let writer = start_writer(&shared, (lock, chance), housekeeper, segments, last_scan, state)?;
     Ok((writer, Log::new(shared), recovery.finish()))
 }
 
-fn lock(dir: &Path) -> Result<File, WalError> {
+fn lock(disk: &Disk, dir: &Path) -> Result<File, WalError> {
     let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(io_error("open lock file", &path))?;
+    let file = disk.open(&path, Open::Create).map_err(io_error("open lock file", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(WalError::InUse(dir.to_path_buf())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io_error("lock", &path)(error)),
+        Ok(true) => Ok(file),
+        Ok(false) => Err(WalError::InUse(dir.to_path_buf())),
+        Err(error) => Err(io_error("lock", &path)(error)),
     }
 }
 
@@ -86,11 +93,11 @@ fn lock(dir: &Path) -> Result<File, WalError> {
 /// in a new segment, so that the remains of a torn batch are never behind new records.
 fn start_writer(
     shared: &Arc<Shared>,
-    lock: File,
+    (lock, chance): (File, Chance),
     housekeeper: Housekeeper,
     mut segments: Vec<Arc<Segment>>,
     last_scan: Option<Scan>,
-    state: (HashMap<u64, Marks>, Configs),
+    state: (ByGroup<Marks>, Configs),
 ) -> Result<Writer, WalError> {
     let shared = Arc::clone(shared);
     housekeeper.make(segments.last().map_or(0, |segment| segment.seq) + 1);
@@ -99,14 +106,15 @@ fn start_writer(
         && let Some(current) = segments.pop()
     {
         write_missing_indexes(&housekeeper, &segments);
-        return Ok(Writer::new(shared, lock, housekeeper, (current, position), state));
+        return Ok(Writer::new(shared, lock, housekeeper, (current, position), state, chance));
     }
     let end = last_scan.map_or(0, |scan| scan.end);
-    let current = Arc::new(housekeeper.take_blank()?.into_used(end)?);
+    let current = Arc::new(housekeeper.take_blank()?.into_used(end, &chance)?);
     shared.segments.write().insert(current.seq, Arc::clone(&current));
     housekeeper.make(current.seq + 1);
     write_missing_indexes(&housekeeper, &segments);
-    let mut writer = Writer::new(shared, lock, housekeeper, (current, RECORDS_START), state);
+    let start = (current, RECORDS_START);
+    let mut writer = Writer::new(shared, lock, housekeeper, start, state, chance);
     writer.begin_segment()?;
     Ok(writer)
 }
@@ -140,44 +148,38 @@ struct Files {
 }
 
 impl Files {
-    fn list(dir: &Path) -> Result<Files, WalError> {
+    fn list(disk: &Disk, dir: &Path) -> Result<Files, WalError> {
         let mut files = Files { used: Vec::new(), blank: Vec::new(), spares: Vec::new() };
         let mut indexes = Vec::new();
-        let list = std::fs::read_dir(dir).map_err(io_error("list log directory", dir))?;
-        for file in list {
-            let path = file.map_err(io_error("list log directory", dir))?.path();
+        for path in disk.list(dir).map_err(io_error("list log directory", dir))? {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(seq) = parse_name(name, "wal-", ".seg") {
-                files.sort_in(seq, path)?;
+                files.sort_in(disk, seq, path)?;
             } else if let Some(seq) = parse_name(name, "wal-", ".idx") {
                 indexes.push((seq, path));
             } else if parse_name(name, "spare-", ".seg").is_some() {
                 files.spares.push(path);
             } else if parse_name(name, "making-", ".seg").is_some() {
-                std::fs::remove_file(&path).map_err(io_error("remove half a segment", &path))?;
+                disk.remove_file(&path).map_err(io_error("remove half a segment", &path))?;
             }
         }
         files.used.sort_by_key(|file| file.seq);
         for (seq, path) in indexes {
             if files.used.binary_search_by_key(&seq, |file| file.seq).is_err() {
-                std::fs::remove_file(&path).map_err(io_error("remove stale log index", &path))?;
+                disk.remove_file(&path).map_err(io_error("remove stale log index", &path))?;
             }
         }
         Ok(files)
     }
 
-    fn sort_in(&mut self, seq: u64, path: PathBuf) -> Result<(), WalError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io_error("open segment", &path))?;
+    fn sort_in(&mut self, disk: &Disk, seq: u64, path: PathBuf) -> Result<(), WalError> {
+        let file = disk.open(&path, Open::Write).map_err(io_error("open segment", &path))?;
         let headers = read_headers(&file, &path)?;
         let valid = || headers.into_iter().flatten();
         let header = valid().find(|header| header.used && header.seq == seq);
         // A blank header, or one of the segment that the file was before it was recycled. What is
         // too short for a header holds nothing.
-        let length = file.metadata().map_err(io_error("inspect segment", &path))?.len();
+        let length = file.length().map_err(io_error("inspect segment", &path))?;
         let is_blank = valid().next().is_some() || length < u64::from(RECORDS_START);
         if header.is_none() && is_blank {
             self.blank.push((seq, path));
@@ -189,11 +191,11 @@ impl Files {
 
     /// The files that wait to be used again; blank ones, which wait under a segment's name, are
     /// renamed to be among them.
-    fn spares(&self, dir: &Path) -> Result<Vec<PathBuf>, WalError> {
+    fn spares(&self, disk: &Disk, dir: &Path) -> Result<Vec<PathBuf>, WalError> {
         let mut spares = self.spares.clone();
         for (seq, blank) in &self.blank {
             let spare = spare_path(dir, *seq);
-            std::fs::rename(blank, &spare).map_err(io_error("put segment aside", blank))?;
+            disk.rename(blank, &spare).map_err(io_error("put segment aside", blank))?;
             spares.retain(|other| *other != spare);
             spares.push(spare);
         }
@@ -209,8 +211,9 @@ impl Files {
 
 /// Gathers what the segments say, oldest first.
 struct Recovery<'a> {
+    disk: &'a Disk,
     applied: &'a dyn Fn(u64) -> u64,
-    marks: HashMap<u64, Marks>,
+    marks: ByGroup<Marks>,
     configs: Configs,
     /// The newest index of a configuration of which a copy could not be read.
     lost_configs: HashMap<u64, u64>,
@@ -227,11 +230,12 @@ struct Loaded {
 }
 
 impl<'a> Recovery<'a> {
-    fn new(applied: &'a dyn Fn(u64) -> u64) -> Recovery<'a> {
+    fn new(disk: &'a Disk, applied: &'a dyn Fn(u64) -> u64) -> Recovery<'a> {
         Recovery {
+            disk,
             applied,
-            marks: HashMap::new(),
-            configs: Configs::new(),
+            marks: ByGroup::default(),
+            configs: Configs::default(),
             lost_configs: HashMap::new(),
             entries: HashMap::new(),
             forgotten: HashMap::new(),
@@ -256,9 +260,9 @@ impl<'a> Recovery<'a> {
         next: Option<&UsedFile>,
     ) -> Result<(Arc<Segment>, Option<Scan>), WalError> {
         let UsedFile { seq, path, file, header } = used;
-        let disk = DiskIndex::open(dir, *seq)?;
+        let disk = DiskIndex::open(self.disk, dir, *seq)?;
         let salt = header.map(|header| header.salt).or(disk.as_ref().map(|disk| disk.salt));
-        let length = file.metadata().map_err(io_error("inspect segment", path))?.len();
+        let length = file.length().map_err(io_error("inspect segment", path))?;
         let capacity = length.min(u32::MAX.into()) as u32;
         let segment = |salt: Option<u64>, index| {
             let file = file.try_clone().map_err(io_error("open segment", path))?;
@@ -447,11 +451,8 @@ impl Values<'_> {
     }
 }
 
-fn read_segment(mut file: &File, path: &Path, end: Option<u32>) -> Result<Bytes, WalError> {
-    let length = file.metadata().map_err(io_error("inspect segment", path))?.len();
-    let length = length.min(end.unwrap_or(u32::MAX).into());
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.seek(SeekFrom::Start(0)).map_err(io_error("read", path))?;
-    file.take(length).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+fn read_segment(file: &File, path: &Path, end: Option<u32>) -> Result<Bytes, WalError> {
+    let length = u64::from(end.unwrap_or(u32::MAX));
+    let bytes = file.read_up_to(0, length).map_err(io_error("read", path))?;
     Ok(bytes.into())
 }

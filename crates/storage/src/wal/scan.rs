@@ -95,6 +95,7 @@ pub(super) fn scan(
         });
         starts.chain(mark).max().unwrap_or(RECORDS_START)
     });
+    let synced = if mutant!(LogCutAtDamage) { RECORDS_START } else { synced };
     let torn = items
         .iter()
         .position(|item| !matches!(item, Item::Valid(..)) && item.end() > synced)

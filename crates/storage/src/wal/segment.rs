@@ -1,8 +1,5 @@
 //! A segment's file: its making, its header, its place in the directory.
 
-use std::fs::{File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
@@ -10,6 +7,7 @@ use parking_lot::RwLock;
 use super::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::SegmentIndex;
 use super::{WalError, io_error};
+use crate::machine::{Chance, Disk, File, Open};
 
 /// How much of a new segment is written at once, in bytes.
 const FILL_CHUNK_BYTES: usize = 1 << 20;
@@ -70,6 +68,7 @@ impl Blank {
     /// It gets its name when it is whole: half of one would look like a segment whose header was
     /// lost, and what that held nobody could tell.
     pub(super) fn make(
+        disk: &Disk,
         dir: &Path,
         seq: u64,
         capacity: u32,
@@ -77,26 +76,20 @@ impl Blank {
     ) -> Result<Blank, WalError> {
         let path = making_path(dir, seq);
         if let Some(spare) = &spare {
-            std::fs::rename(spare, &path).map_err(io_error("recycle segment", spare))?;
+            disk.rename(spare, &path).map_err(io_error("recycle segment", spare))?;
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io_error("create segment", &path))?;
-        let length = file.metadata().map_err(io_error("inspect segment", &path))?.len();
+        let file = disk.open(&path, Open::Create).map_err(io_error("create segment", &path))?;
+        let length = file.length().map_err(io_error("inspect segment", &path))?;
         let mut blank = Blank { seq, file, path, capacity };
         blank.fill(length.min(capacity.into()) as u32)?;
-        blank.file.set_len(capacity.into()).map_err(io_error("size segment", &blank.path))?;
+        blank.file.set_length(capacity.into()).map_err(io_error("size segment", &blank.path))?;
         let header = SegmentHeader { used: false, seq, salt: 0, previous_end: 0 };
         write_header(&blank.file, &blank.path, header)?;
         blank.file.sync_all().map_err(io_error("sync new segment", &blank.path))?;
         let name = segment_path(dir, seq);
-        std::fs::rename(&blank.path, &name).map_err(io_error("name segment", &blank.path))?;
+        disk.rename(&blank.path, &name).map_err(io_error("name segment", &blank.path))?;
         blank.path = name;
-        sync_dir(dir)?;
+        sync_dir(disk, dir)?;
         Ok(blank)
     }
 
@@ -124,19 +117,14 @@ impl Blank {
     }
 
     /// Takes the segment into use. The header becomes durable with the first batch.
-    pub(super) fn into_used(self, previous_end: u32) -> Result<Segment, WalError> {
+    pub(super) fn into_used(self, previous_end: u32, chance: &Chance) -> Result<Segment, WalError> {
         let Blank { seq, file, path, capacity } = self;
-        let salt = new_salt(seq);
+        // A salt that no segment had before.
+        let salt = chance.draw();
         write_header(&file, &path, SegmentHeader { used: true, seq, salt, previous_end })?;
         let index = RwLock::new(SegmentIndex::default());
         Ok(Segment { seq, salt, file, path, capacity, index, lost: false })
     }
-}
-
-/// A salt that no segment had before.
-fn new_salt(seq: u64) -> u64 {
-    // The standard library's hash keys are the system's randomness; a log needs no more of it.
-    RandomState::new().hash_one((seq, std::process::id()))
 }
 
 fn write_header(file: &File, path: &Path, header: SegmentHeader) -> Result<(), WalError> {
@@ -164,6 +152,6 @@ pub(super) fn read_headers(
 }
 
 /// Makes creations, renames and deletions in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), WalError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error("sync log directory", dir))
+pub(super) fn sync_dir(disk: &Disk, dir: &Path) -> Result<(), WalError> {
+    disk.sync_folder(dir).map_err(io_error("sync log directory", dir))
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::format::{Header, Kind, RECORDS_START, read_kinds};
 use super::*;
+use crate::machine::Disk;
 
 const SMALL: Options = Options { segment_bytes: SEGMENT_BYTES_MIN, recycle_segments: 2 };
 
@@ -385,7 +386,7 @@ fn a_segment_has_its_name_when_it_is_whole() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for seq in 100..130 {
-                Blank::make(dir.path(), seq, 4 << 20, None).unwrap();
+                Blank::make(&Disk::System, dir.path(), seq, 4 << 20, None).unwrap();
             }
             done.store(true, Ordering::Relaxed);
         });
@@ -393,7 +394,7 @@ fn a_segment_has_its_name_when_it_is_whole() {
             // At any moment a process may be killed: what it leaves must be readable.
             for path in segment_files(dir.path()) {
                 let file = std::fs::File::open(&path).unwrap();
-                let headers = read_headers(&file, &path).unwrap();
+                let headers = read_headers(&crate::machine::File::System(file), &path).unwrap();
                 assert!(headers.iter().any(Option::is_some), "{} has no header", path.display());
                 seen += 1;
             }

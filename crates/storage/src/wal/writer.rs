@@ -1,14 +1,12 @@
 //! The single writer: batches, group commit, the change to the next segment, truncation.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
 use crate::faults::Faults;
+use crate::machine::{Chance, File};
 
 use super::format::{
     Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
@@ -18,7 +16,7 @@ use super::housekeeper::Housekeeper;
 use super::index::{SegmentIndex, Slot};
 use super::reader::{Log, Shared};
 use super::segment::Segment;
-use super::{Record, VALUE_BYTES_MAX, WalError, io_error};
+use super::{ByGroup, Record, VALUE_BYTES_MAX, WalError, io_error};
 
 /// The copies of a promise are at least this far apart: not in one disk block.
 const COPY_DISTANCE_BYTES: usize = 4096;
@@ -36,7 +34,7 @@ pub(super) struct Marks {
 }
 
 /// For each group the newest configuration: its index and bytes.
-pub(super) type Configs = HashMap<u64, (u64, Bytes)>;
+pub(super) type Configs = ByGroup<(u64, Bytes)>;
 
 /// The log's writing end. There is one; it is not shared.
 ///
@@ -63,7 +61,7 @@ pub struct Writer {
     promises: Vec<(u64, u64)>,
     /// The configurations of the current batch, to be copied at its end.
     changes: Vec<(u64, u64, Bytes)>,
-    groups: HashMap<u64, Marks>,
+    groups: ByGroup<Marks>,
     configs: Configs,
     /// Groups forgotten in the current batch.
     forgotten: Vec<u64>,
@@ -71,6 +69,7 @@ pub struct Writer {
     truncated: bool,
     /// Whether segments that cannot be read may be removed.
     repaired: bool,
+    chance: Chance,
     /// Faults to inject.
     faults: Arc<Faults>,
     /// An error was returned: what the disk holds is not known.
@@ -94,7 +93,8 @@ impl Writer {
         lock: File,
         housekeeper: Housekeeper,
         (current, position): (Arc<Segment>, u32),
-        (groups, configs): (HashMap<u64, Marks>, Configs),
+        (groups, configs): (ByGroup<Marks>, Configs),
+        chance: Chance,
     ) -> Writer {
         Writer {
             shared,
@@ -112,6 +112,7 @@ impl Writer {
             forgotten: Vec::new(),
             truncated: false,
             repaired: false,
+            chance,
             faults: Arc::default(),
             failed: false,
         }
@@ -283,7 +284,7 @@ impl Writer {
         if u64::from(blank.capacity) < least + state as u64 {
             blank.grow((least as u32).saturating_add(blank.capacity.max(state as u32)))?;
         }
-        let segment = Arc::new(blank.into_used(self.position)?);
+        let segment = Arc::new(blank.into_used(self.position, &self.chance)?);
         let closed = std::mem::replace(&mut self.current, Arc::clone(&segment));
         let end = std::mem::replace(&mut self.position, RECORDS_START);
         self.shared.segments.write().insert(segment.seq, Arc::clone(&segment));
@@ -317,7 +318,10 @@ impl Writer {
         let (file, path) = (&self.current.file, &self.current.path);
         file.write_all_at(&self.buffer, self.position.into())
             .map_err(io_error("append to", path))?;
-        self.faults.disk().and_then(|()| file.sync_data()).map_err(io_error("sync", path))?;
+        let synced = self.faults.disk().and_then(|()| file.sync_data());
+        if !mutant!(SyncFailureIgnored) {
+            synced.map_err(io_error("sync", path))?;
+        }
         self.position += self.buffer.len() as u32;
         self.shared.counts.syncs.fetch_add(1, Relaxed);
         self.shared.counts.entries.fetch_add(self.entries.len() as u64, Relaxed);
@@ -427,7 +431,8 @@ mod tests {
         // A file that cannot be written to, as a disk that went away.
         let Segment { seq, salt, capacity, .. } = *writer.current;
         let path = writer.current.path.clone();
-        let (file, index) = (File::open(&path).unwrap(), Default::default());
+        let file = File::System(std::fs::File::open(&path).unwrap());
+        let index = Default::default();
         let broken = Arc::new(Segment { seq, salt, file, path, capacity, index, lost: false });
         let healthy = std::mem::replace(&mut writer.current, broken);
         writer.append(accept(2)).unwrap();

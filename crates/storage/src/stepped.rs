@@ -1,0 +1,248 @@
+//! A node without threads. Whoever holds it does their work, when it likes and one thing at a time: a
+//! simulation, in virtual time. What is done is what the threads do, by the same functions.
+//!
+//! What a thread would wait for is asked of [`Stepped::wants`] instead. Two things a thread waits for
+//! with a lock held are left alone until they can be had at once: what is being flushed must be in the
+//! log first, and replicas come and go, and snapshots are begun, while nothing is being flushed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use wire::ids::{NodeId, PartitionId, Zone};
+
+use crate::driver::{self, FrozenParts, Rounds, Work};
+use crate::keeper;
+use crate::lsm::LsmError;
+use crate::node::{Node, NodeOptions, Surroundings};
+use crate::partition::Partition;
+use crate::pulse;
+use crate::recover::{Assignment, OpenError};
+use crate::snapshot::give::{self, Giver};
+use crate::snapshot::take::Takes;
+use crate::wal;
+
+/// See the module's text. Dropping it stops it as a crash would.
+pub struct Stepped {
+    /// First, so that it is dropped before the log's writer.
+    node: Node,
+    log: wal::Writer,
+    /// What the log thread has taken and not made durable yet.
+    taken: Option<Work>,
+    flushing: Option<FrozenParts>,
+    rounds: Rounds,
+    takes: Takes,
+    giver: Giver,
+}
+
+/// What a node's threads would have to do.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Wants {
+    /// Records wait for the log, and none are on their way to the disk.
+    pub log: bool,
+    /// A replica is to be taken in or let go, or part of a snapshot came.
+    pub keeper: bool,
+    /// Part of a snapshot is asked for.
+    pub giver: bool,
+    /// The memtables are full.
+    pub flush: bool,
+}
+
+/// A replica, as a moment shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Who it is.
+    pub identity: u32,
+    /// Whether it has rows.
+    pub is_storage: bool,
+    /// Whether it leads, as it thinks.
+    pub leads: bool,
+    /// Whether it may answer reads.
+    pub serves: bool,
+    /// The log index it has applied.
+    pub applied: u64,
+    /// Keys there are, by its counters.
+    pub keys: u64,
+}
+
+impl Stepped {
+    /// Opens a node's folder and recovers its replicas; see [`Node::open`].
+    pub fn open(
+        id: NodeId,
+        zone: Zone,
+        dir: &Path,
+        options: NodeOptions,
+        assignments: &[Assignment],
+        surroundings: Surroundings,
+    ) -> Result<Stepped, OpenError> {
+        let (node, log) = Node::build(id, zone, dir, options, assignments, surroundings)?;
+        let rounds = Rounds::new(node.shared().clock.instant());
+        let (takes, giver) = (Takes::default(), Giver::default());
+        Ok(Stepped { node, log, taken: None, flushing: None, rounds, takes, giver })
+    }
+
+    /// The node, to be called and sent frames.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// What there is to do.
+    pub fn wants(&self) -> Wants {
+        let shared = self.node.shared();
+        Wants {
+            log: self.taken.is_none() && !shared.work.lock().is_empty(),
+            keeper: !shared.keeper.is_empty(),
+            giver: !shared.giver.is_empty(),
+            flush: *shared.flush_due.lock(),
+        }
+    }
+
+    /// The log thread takes what waits for it; [`Stepped::end_sync`] makes it durable.
+    pub fn begin_sync(&mut self) {
+        if self.taken.is_none() {
+            let work = std::mem::take(&mut *self.node.shared().work.lock());
+            self.taken = (!work.is_empty()).then_some(work);
+        }
+    }
+
+    /// The log thread writes what it has taken, syncs, and tells.
+    pub fn end_sync(&mut self) {
+        if let Some(work) = self.taken.take() {
+            driver::persist(self.node.shared(), &mut self.log, work);
+        }
+    }
+
+    /// The heartbeat's thread does what is due, and tells how long it rests.
+    pub fn beat(&mut self) -> Duration {
+        pulse::beat(self.node.shared())
+    }
+
+    /// The clock thread's round.
+    pub fn tick(&mut self) {
+        self.rounds.go(self.node.shared());
+    }
+
+    /// The flush thread: freezes, or brings in what was frozen once the log holds it.
+    pub fn flush(&mut self) {
+        let shared = self.node.shared();
+        *shared.flush_due.lock() = false;
+        let _one_at_a_time = shared.flushing.lock();
+        let frozen = self.flushing.take().unwrap_or_else(|| driver::freeze(shared));
+        if frozen.is_empty() {
+            return;
+        }
+        if !driver::is_flushable(&frozen) {
+            self.flushing = Some(frozen);
+            return;
+        }
+        if let Err(error) = driver::bring_in(shared, &frozen) {
+            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
+            shared.stop();
+        }
+    }
+
+    /// Whether something frozen waits for the log.
+    pub fn is_flushing(&self) -> bool {
+        self.flushing.is_some()
+    }
+
+    /// The keeper's thread does one thing; false if it has to wait for a flush.
+    pub fn keep(&mut self) -> bool {
+        if self.flushing.is_some() {
+            return false;
+        }
+        let shared = self.node.shared();
+        let job = shared.keeper.try_pop();
+        keeper::round(shared, &mut self.takes, job);
+        true
+    }
+
+    /// The giver's thread answers one ask; false if it has to wait for the log.
+    pub fn give(&mut self) -> bool {
+        let shared = self.node.shared();
+        let is_behind = |partition: &Arc<Partition>| {
+            let core = partition.core.lock();
+            core.replica.flushable().0 < core.applied().index
+        };
+        if self.flushing.is_some() || shared.all_partitions().iter().any(is_behind) {
+            return false;
+        }
+        let asked = shared.giver.try_pop();
+        self.giver.answer(shared, asked);
+        true
+    }
+
+    /// Drops stored rows that are dead, as compaction would.
+    ///
+    /// *Errors*: what the LSM says.
+    pub fn compact(&self) -> Result<(), LsmError> {
+        self.node.shared().lsm.compact_all()
+    }
+
+    /// Changes a bit of a stored row; false if there is none.
+    pub fn damage_row(&self, at: u64) -> bool {
+        self.node.shared().lsm.damage_row(at)
+    }
+
+    /// Its replicas, storage replicas first.
+    pub fn replicas(&self) -> Vec<Seen> {
+        let shared = self.node.shared();
+        let now = shared.clock.monotonic();
+        let seen = |partition: Arc<Partition>| {
+            let core = partition.core.lock();
+            Seen {
+                partition: partition.id,
+                identity: partition.identity.0,
+                is_storage: !partition.is_log(),
+                leads: core.replica.is_leader(),
+                serves: core.serves(now),
+                applied: core.applied().index,
+                keys: core.applied().counters.keys,
+            }
+        };
+        shared.all_replicas().into_iter().map(seen).collect()
+    }
+
+    /// The members of a partition's group, if this node leads it, may answer reads, and they are not
+    /// changing: their identities.
+    pub fn members(&self, partition: PartitionId) -> Option<Vec<u32>> {
+        let shared = self.node.shared();
+        let partition = shared.partitions.read().get(&partition).cloned()?;
+        let core = partition.core.lock();
+        let config = core.replica.config();
+        let members = config.members.iter().map(|member| member.id.0).collect();
+        (core.serves(shared.clock.monotonic()) && !config.is_joint()).then_some(members)
+    }
+
+    /// The batches that a storage replica has applied behind an index and not flushed: log index, id,
+    /// checksum of the effects.
+    pub fn applied_after(&self, partition: PartitionId, index: u64) -> Vec<(u64, u64, u32)> {
+        let found = self.node.shared().partitions.read().get(&partition).cloned();
+        let Some(partition) = found else { return Vec::new() };
+        let core = partition.core.lock();
+        let behind = core.unflushed().filter(|(at, _)| *at > index);
+        behind.map(|(at, batch)| (*at, batch.id, batch.sum())).collect()
+    }
+
+    /// The rows of a partition's storage replica that somebody could read, as they are now; `None` if
+    /// there is none here, or it is fetching them.
+    ///
+    /// *Errors*: rows that cannot be read.
+    pub fn rows(&self, partition: PartitionId) -> Option<Result<StoredRows, LsmError>> {
+        let shared = self.node.shared();
+        let partition = shared.partitions.read().get(&partition).cloned()?;
+        if partition.is_installing() {
+            return None;
+        }
+        let captured = partition.core.lock().capture(&shared.lsm);
+        let rows = give::all_rows(partition.id, partition.range, &captured);
+        Some(rows.map(|rows| shared.lsm.living(&rows)))
+    }
+}
+
+/// Rows with their sealed values.
+pub type StoredRows = BTreeMap<Bytes, Bytes>;
