@@ -478,7 +478,7 @@ impl Core {
         });
         open.news.notices.append(&mut effects.notices);
         if wants_changes {
-            note_changes(&mut open.news, &effects, self.origin);
+            note_changes(&mut open.news, &effects, self.tip.counters.keys, self.origin);
         }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
