@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use commands::rows::{self, RowKind};
+use commands::rows;
 use wire::ids::Version;
 
 use crate::batch::{Batch, BatchError, Effect};
@@ -85,8 +85,9 @@ pub(crate) struct Run<'a> {
 /// A write of a row.
 #[derive(Debug)]
 struct Line<'a> {
-    /// The first 16 bytes of the key as a number: the sort hardly ever has to look at the key.
-    prefix: u128,
+    /// The first 32 bytes of the key as numbers: the sort hardly ever has to look at the key. The rows
+    /// of one collection have 22 bytes in common.
+    prefix: [u128; 2],
     /// Later writes have higher numbers.
     order: u32,
     row: &'a [u8],
@@ -122,22 +123,33 @@ impl<'a> Run<'a> {
         self.lines.push(Line { prefix: prefix_of(row), order, row, sealed });
     }
 
-    /// The rows in ascending order of their keys, each with its newest value; `None`: deleted.
-    pub(crate) fn sorted(mut self) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
+    /// The rows in ascending order of their keys, each with its newest value; `None`: deleted. What
+    /// came to be and ceased to be within the run is left out if fjall holds nothing of it, for which
+    /// `is_absent` is asked: a deletion there would hide nothing and be stepped over by every scan.
+    pub(crate) fn sorted(
+        mut self,
+        is_absent: impl Fn(&[u8]) -> bool,
+    ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
         self.lines.sort_unstable_by(|a, b| {
             let keys = a.prefix.cmp(&b.prefix).then_with(|| a.row.cmp(b.row));
             keys.then_with(|| Reverse(a.order).cmp(&Reverse(b.order)))
         });
-        self.lines.dedup_by(|later, kept| later.row == kept.row);
-        self.lines.into_iter().map(|line| (line.row, line.sealed)).collect()
+        let mut rows = Vec::with_capacity(self.lines.len());
+        for writes in self.lines.chunk_by(|one, other| one.row == other.row) {
+            let (newest, oldest) = (&writes[0], &writes[writes.len() - 1]);
+            let is_passing = newest.sealed.is_none() && oldest.sealed.is_some();
+            if !(is_passing && is_absent(newest.row)) {
+                rows.push((newest.row, newest.sealed));
+            }
+        }
+        rows
     }
 }
 
 /// Whether a row is one of these generations'.
 pub(crate) fn is_of(row: &[u8], generations: &HashSet<Version>) -> bool {
     !generations.is_empty()
-        && matches!(rows::parse(row), Some(RowKind::Data { generation, .. })
-            if generations.contains(&generation))
+        && rows::generation(row).is_some_and(|generation| generations.contains(&generation))
 }
 
 /// The generations which batches dropped.
@@ -153,12 +165,15 @@ pub(crate) fn dropped(batches: &Batches) -> Result<HashSet<Version>, BatchError>
     Ok(dropped)
 }
 
-/// The first 16 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.
-fn prefix_of(row: &[u8]) -> u128 {
-    let mut head = [0; 16];
-    let length = row.len().min(16);
-    head[..length].copy_from_slice(&row[..length]);
-    u128::from_be_bytes(head)
+/// The first 32 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.
+fn prefix_of(row: &[u8]) -> [u128; 2] {
+    [0, 16].map(|at| {
+        let part = row.get(at..).unwrap_or_default();
+        let mut head = [0; 16];
+        let length = part.len().min(16);
+        head[..length].copy_from_slice(&part[..length]);
+        u128::from_be_bytes(head)
+    })
 }
 
 #[cfg(test)]
@@ -168,13 +183,13 @@ mod tests {
     #[test]
     fn a_run_is_sorted_and_the_newest_write_wins() {
         let mut run = Run::default();
-        let long = b"0123456789abcdefg";
+        let long = b"0123456789abcdef0123456789abcdefg";
         for (row, sealed) in [
             (&b"b"[..], Some(&b"old"[..])),
             (long, Some(b"long")),
             (b"", Some(b"empty")),
             (b"b", None),
-            (&long[..16], Some(b"shorter")),
+            (&long[..32], Some(b"shorter")),
             (b"a", None),
             (b"a", Some(b"new")),
             (b"b\0", Some(b"zero")),
@@ -183,12 +198,32 @@ mod tests {
         }
         let expected: Vec<(&[u8], Option<&[u8]>)> = vec![
             (b"", Some(b"empty")),
-            (&long[..16], Some(b"shorter")),
+            (&long[..32], Some(b"shorter")),
             (long, Some(b"long")),
             (b"a", Some(b"new")),
             (b"b", None),
             (b"b\0", Some(b"zero")),
         ];
-        assert_eq!(run.sorted(), expected);
+        assert_eq!(run.sorted(|_| false), expected);
+    }
+
+    #[test]
+    fn what_passed_within_the_run_is_left_out_if_nothing_is_below_it() {
+        let below = |row: &[u8]| row == b"below";
+        let run = || {
+            let mut run = Run::default();
+            for row in [&b"below"[..], b"new"] {
+                run.add_row(row, Some(b"value"));
+                run.add_row(row, None);
+            }
+            run.add_row(b"old", None);
+            run.add_row(b"stays", None);
+            run.add_row(b"stays", Some(b"value"));
+            run
+        };
+        let expected: Vec<(&[u8], Option<&[u8]>)> =
+            vec![(b"below", None), (b"old", None), (b"stays", Some(b"value"))];
+        assert_eq!(run().sorted(|row| !below(row)), expected);
+        assert_eq!(run().sorted(|_| false).len(), 4);
     }
 }

@@ -201,6 +201,8 @@ pub(crate) struct Core {
     /// The newest index of which fjall may hold rows: that of a snapshot may be newer than what was
     /// flushed.
     rows_through: u64,
+    /// Fjall holds what is up to here, or is being given it.
+    frozen_index: u64,
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
@@ -261,6 +263,7 @@ impl Core {
             flush_epoch: 0,
             flushed_index: start.applied.index,
             rows_through: start.applied.index,
+            frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
             elections: 0,
@@ -432,32 +435,21 @@ impl Core {
     /// Takes over rows that were read from the LSM without the lock, if no flush ended since
     /// `epoch`: only then nothing that memory has forgotten meanwhile can be newer.
     pub(crate) fn fill(&mut self, epoch: u64, rows: &[(Bytes, Option<Bytes>)]) {
+        let horizon = self.horizon();
         let Some(resident) = self.resident.as_mut().filter(|_| self.flush_epoch == epoch) else {
             return;
         };
         for (row, value) in rows {
             resident.fill(row, value.as_ref());
         }
-        resident.make_room(self.flushed_index);
-    }
-
-    /// See [`Resident::touch`].
-    pub(crate) fn touch(&self, positions: &[u64]) {
-        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
-            resident.touch(positions);
-        }
-    }
-
-    /// Whether memory knows a row.
-    pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
-        self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
+        resident.make_room(horizon);
     }
 
     /// Evicts rows while their budget is exceeded, for a bounded time. Returns whether there may be
     /// more to do.
     pub(crate) fn make_room(&mut self) -> bool {
-        let flushed = self.flushed_index;
-        self.resident.as_mut().is_some_and(|resident| resident.make_room(flushed))
+        let horizon = self.horizon();
+        self.resident.as_mut().is_some_and(|resident| resident.make_room(horizon))
     }
 
     /// The version that the next write gets.
@@ -506,9 +498,10 @@ impl Core {
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
-            let empty = Resident::new(self.range, Arc::clone(&self.budget));
+            let empty = self.empty_resident();
             self.discarded.extend(self.resident.replace(empty));
         }
+        let horizon = self.horizon();
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
@@ -516,7 +509,7 @@ impl Core {
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
-        resident.make_room(self.flushed_index);
+        resident.make_room(horizon);
         self.expired_keys += effects.expired;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
@@ -668,7 +661,7 @@ impl Core {
 
     /// The rows that fjall does not hold.
     fn recall(&self) -> Resident {
-        let mut resident = Resident::new(self.range, Arc::clone(&self.budget));
+        let mut resident = self.empty_resident();
         for (index, batch) in self.backlog.iter() {
             put_writes(&mut resident, *index, batch).expect("it was well-formed when applied");
         }

@@ -199,7 +199,8 @@ fn ingest(
     for (row, sealed) in &meta {
         run.add_row(row, Some(sealed));
     }
-    Ok((lsm.ingest(run.sorted().into_iter())?, dead))
+    let is_absent = |row: &[u8]| matches!(lsm.get(row), Ok(None));
+    Ok((lsm.ingest(run.sorted(is_absent).into_iter())?, dead))
 }
 
 /// What a sweep that has ended removed: nothing names it any more.

@@ -17,6 +17,7 @@ impl Core {
         }
         let (batches, bytes) = self.backlog.freeze();
         let rows_through = self.rows_through;
+        self.frozen_index = self.applied.index;
         let applied_row = meta::applied_row(self.partition, &self.applied);
         let through = self.applied.index;
         Some(Frozen { batches, applied_row, through, rows_through, bytes })
@@ -29,7 +30,7 @@ impl Core {
         let before = std::mem::replace(&mut self.flushed_index, through);
         self.rows_through = self.rows_through.max(through);
         if let Some(resident) = &mut self.resident {
-            resident.flushed();
+            resident.flushed(through);
             if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
                 // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
                 self.expiry = ExpiryAgenda::UNKNOWN;
