@@ -584,9 +584,7 @@ pub(crate) fn run_flush(shared: &Shared) {
         if shared.is_stopping() {
             return;
         }
-        if let Err(error) = flush(shared) {
-            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
-            shared.stop();
+        if flush(shared).is_err() {
             return;
         }
     }
@@ -614,10 +612,14 @@ pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     frozen
 }
 
-/// Writes what is frozen to fjall.
+/// Writes what is frozen to fjall. The node stops if that fails, whoever wanted it: what is frozen stays
+/// so, and nothing could be flushed any more.
 pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
     let started = shared.clock.instant();
-    let rows = background::run(|| ingest(&shared.lsm, frozen))?;
+    let rows = background::run(|| ingest(&shared.lsm, frozen)).inspect_err(|error| {
+        tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
+        shared.stop();
+    })?;
     for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
