@@ -45,6 +45,11 @@ pub trait Host: Send + Sync + 'static {
     /// Makes the log speak of more or less: `debug`, `verbose`, `notice` or `warning`.
     fn set_log_level(&self, level: &str);
 
+    /// The allocator, for INFO.
+    fn allocator(&self) -> &'static str {
+        "libc"
+    }
+
     /// Bytes the allocator has given out, if it can tell.
     fn allocated_bytes(&self) -> Option<u64>;
 }
@@ -65,6 +70,10 @@ pub struct RouterOptions {
     pub executable: String,
     /// Who is told what unasked; storage nodes may hold it, too.
     pub hub: Arc<Hub>,
+    /// Connections that the process has room for: `maxclients` can be set to no more.
+    pub clients_max: u64,
+    /// A connection is refused if its descriptor is not below this: the last ones are for storage.
+    pub sockets_below: u64,
 }
 
 impl Default for RouterOptions {
@@ -76,6 +85,8 @@ impl Default for RouterOptions {
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: String::new(),
             hub: Arc::default(),
+            clients_max: u64::MAX,
+            sockets_below: u64::MAX,
         }
     }
 }

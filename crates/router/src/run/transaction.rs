@@ -14,8 +14,11 @@
 //! read: what has not changed by then had not changed when it read.
 //!
 //! *The router's own commands* see the session as their place in the queue left it. Data commands run
-//! before them; as neither kind looks at what the other changes, but for SELECT, whose effect is
-//! worked out beforehand, no reply tells the difference.
+//! before them, and are durable before any that others notice: neither kind looks at what the other
+//! changes, but for SELECT, whose effect is worked out beforehand, and for a few that run first
+//! (`transaction/order.rs`), so no reply tells the difference.
+
+mod order;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -151,7 +154,7 @@ impl Connection {
         self.caller.tally.commands += 1;
     }
 
-    /// EXEC itself was refused (a wrong number of arguments): the transaction is over.
+    /// EXEC itself was refused (a wrong number of arguments, or the rules): the transaction is over.
     pub(crate) fn refuse_exec(&mut self, error: &CommandError) -> CommandError {
         self.session.discard();
         let text = error.to_string();
@@ -385,11 +388,17 @@ pub(crate) struct Exec {
     placements: SmallVec<[Placement; 8]>,
     whole_table: bool,
     writes: bool,
+    /// What the partition's part came to, and how long it took, once it is done.
+    done: Option<(Outcome, Duration)>,
 }
 
 /// What runs a queued command.
 enum Step {
     Router,
+    /// The router, before the partition's part.
+    Early,
+    /// It has run.
+    Ran(Reply),
     /// The partition's leader, on this table.
     Data(TableId),
     /// Nobody: it is refused.
@@ -415,6 +424,7 @@ impl Exec {
             placements: SmallVec::new(),
             whole_table: false,
             writes: false,
+            done: None,
         };
         let mut selected = now;
         for (at, Queued { entry, args }) in exec.queue.iter().enumerate() {
@@ -463,7 +473,7 @@ impl Exec {
         let of_data = self.steps.iter().filter_map(|step| match step {
             Step::Data(table) => Some(Some(*table)),
             Step::Across(_) => Some(None),
-            Step::Router | Step::Refused(_) => None,
+            Step::Router | Step::Early | Step::Ran(_) | Step::Refused(_) => None,
         });
         let of_watched = self.watched.iter().map(|watched| Some(watched.table));
         let mut tables = of_data.chain(of_watched);
@@ -553,7 +563,11 @@ impl Connection {
         }
         let tables = self.shared.databases();
         let refusals = self.denied_at_exec(&multi.queue);
-        let exec = Exec::plan(multi.queue, refusals, watched, self.session.table, tables);
+        let mut exec = Exec::plan(multi.queue, refusals, watched, self.session.table, tables);
+        if let Err(error) = exec.find_early() {
+            return Ok(Done::from(Reply::from(error)));
+        }
+        self.run_early(&mut exec);
         if exec.is_routers_alone() {
             let none =
                 Outcome { reply: Reply::Array(Vec::new()), gates: Gates::new(), wrote: None };
@@ -561,8 +575,12 @@ impl Connection {
         }
         match self.attempt_together(entry, &exec) {
             Some(Attempt::Done(answered)) => {
-                let took = self.clock.elapsed();
-                Ok(self.complete(exec, answered.into(), took))
+                let (outcome, took) = (Outcome::from(answered), self.clock.elapsed());
+                if exec.waits_for(&outcome) {
+                    exec.done = Some((outcome, took));
+                    return Err((Box::new(exec), None));
+                }
+                Ok(self.complete(exec, outcome, took))
             }
             None => Err((Box::new(exec), None)),
             Some(Attempt::Refused(error)) if is_apart(&error) => Err((Box::new(exec), None)),
@@ -599,7 +617,7 @@ impl Connection {
         Some(self.caller.call_now(&routed(entry, exec.table?, &batch)))
     }
 
-    fn track_all(&self, exec: &Exec) {
+    fn track_all(&mut self, exec: &Exec) {
         if self.session.tracked.is_some() {
             exec.queue.iter().for_each(|Queued { entry, args }| self.track(entry, args));
         }
@@ -612,6 +630,11 @@ impl Connection {
         exec: Box<Exec>,
         obstacle: Option<Obstacle>,
     ) -> Result<Done, CommandError> {
+        let mut exec = exec;
+        if let Some(done) = exec.done.take() {
+            let (outcome, took) = self.settle_exec(&exec, done).await?;
+            return Ok(self.complete(*exec, outcome, took));
+        }
         let started = Instant::now();
         // Anew: what was pushed meanwhile may have left since.
         self.track_all(&exec);
@@ -629,7 +652,8 @@ impl Connection {
             Err(error) if is_apart(&error) => self.exec_apart(entry, &exec).await?,
             Err(error) => return Err(error),
         };
-        Ok(self.complete(*exec, outcome, started.elapsed()))
+        let (outcome, took) = self.settle_exec(&exec, (outcome, started.elapsed())).await?;
+        Ok(self.complete(*exec, outcome, took))
     }
 
     /// The two cases in which several partitions can take part; see the module's text.
@@ -719,7 +743,8 @@ impl Connection {
         for (Queued { entry, args }, step) in exec.queue.iter().zip(exec.steps) {
             let started = Instant::now();
             let (reply, took) = match step {
-                Step::Router => (self.run_routers(entry, args), started.elapsed()),
+                Step::Router | Step::Early => (self.run_routers(entry, args), started.elapsed()),
+                Step::Ran(reply) => (reply, Duration::ZERO),
                 Step::Refused(error) => (error.into(), Duration::ZERO),
                 Step::Data(_) | Step::Across(_) => {
                     let lost = || CommandError::Operator("a reply is missing".to_owned()).into();
