@@ -32,6 +32,8 @@ use crate::identity::{next, node_of};
 use crate::message::{Host, Message};
 use crate::partition::Partition;
 
+/// Why an order is not carried out: another change came first.
+const CHANGED_OTHERWISE: &str = "the members changed otherwise";
 /// How often a leader looks after a group.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a node is asked to take a replica in.
@@ -429,8 +431,11 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
             && order.added().is_none_or(|added| view.config.kind(added).is_none());
         return match is_old {
             true => Next::Wait(order),
-            false => Next::Done(order, Err("the members changed otherwise".into())),
+            false => Next::Done(order, Err(CHANGED_OTHERWISE.into())),
         };
+    }
+    if order.is_overtaken(view) {
+        return Next::Done(order, Err(CHANGED_OTHERWISE.into()));
     }
     if let Some(added) = &mut order.add {
         let (hosted, refused) = {
@@ -463,6 +468,16 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
 }
 
 impl Order {
+    /// Whether the group has changed since the order was made so that it makes no sense any more: what was
+    /// proposed under an order that was given up may be chosen all the same.
+    fn is_overtaken(&self, view: &View) -> bool {
+        let is_member = |id| view.config.kind(id).is_some();
+        let others = || view.members.iter().filter(|member| Some(member.member.id) != self.remove);
+        let takes_place = |added: &Added| others().any(|member| member.node == added.node);
+        self.remove.is_some_and(|removed| !is_member(removed))
+            || self.add.as_ref().is_some_and(takes_place)
+    }
+
     fn added(&self) -> Option<paxos::NodeId> {
         self.add.as_ref().and_then(|added| added.identity)
     }
@@ -496,7 +511,11 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
     let now = shared.clock.instant();
     let gone = partition.care.lock().gone;
     if let Some(member) = view.members.iter().find(|member| Some(member.member.id) == gone) {
-        let again = (member.member.kind == MemberKind::Storage)
+        let is_other = |other: &&MemberView| other.member.id != member.member.id;
+        let others = || view.members.iter().filter(is_other);
+        // A node holds one replica of each kind.
+        let is_there = others().any(|other| other.node == member.node);
+        let again = (member.member.kind == MemberKind::Storage && !is_there)
             .then_some((member.node, MemberKind::Storage));
         tell_healing(shared, partition, member, again);
         return Some(Order::new(now, again, gone));

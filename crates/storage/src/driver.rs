@@ -586,9 +586,7 @@ pub(crate) fn run_flush(shared: &Shared) {
         if shared.is_stopping() {
             return;
         }
-        if let Err(error) = flush(shared) {
-            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
-            shared.stop();
+        if flush(shared).is_err() {
             return;
         }
     }
@@ -616,10 +614,15 @@ pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     frozen
 }
 
-/// Writes what is frozen to fjall.
+/// Writes what is frozen to fjall. The node stops if that fails, whoever wanted it: what is frozen stays
+/// so, and nothing could be flushed any more.
 pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
     let started = shared.clock.instant();
-    let Some(rows) = ingest_patiently(shared, frozen)? else { return Ok(()) };
+    let ingested = ingest_patiently(shared, frozen).inspect_err(|error| {
+        tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
+        shared.stop();
+    });
+    let Some(rows) = ingested? else { return Ok(()) };
     for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -683,16 +686,17 @@ fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmErro
     let mut meta = Vec::new();
     for (partition, frozen) in frozen {
         meta.push(frozen.applied_row.clone());
-        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
+        meta.extend(backlog::dead_rows(partition.id, &frozen.dropped));
     }
     let mut run = Run::default();
     for (_, frozen) in frozen {
-        run.add(&frozen.batches).map_err(malformed)?;
+        run.add(&frozen.batches, &frozen.dropped).map_err(malformed)?;
     }
     for (row, sealed) in &meta {
         run.add_row(row, Some(sealed));
     }
-    lsm.ingest(run.sorted().into_iter())
+    let is_absent = |row: &[u8]| matches!(lsm.get(row), Ok(None));
+    lsm.ingest(run.sorted(is_absent).into_iter())
 }
 
 #[cfg(test)]

@@ -139,10 +139,8 @@ impl Stepped {
             self.flushing = Some(frozen);
             return;
         }
-        if let Err(error) = driver::bring_in(shared, &frozen) {
-            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
-            shared.stop();
-        }
+        // An error has stopped the node.
+        let _ = driver::bring_in(shared, &frozen);
     }
 
     /// Whether something frozen waits for the log.

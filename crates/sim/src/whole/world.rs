@@ -134,6 +134,8 @@ pub(crate) struct World<'a> {
     fleet: Vec<Arc<MemdsNode>>,
     asker: Arc<MemdsClient>,
     clients: Vec<Client>,
+    /// The clients at work.
+    working: Vec<JoinHandle<()>>,
     closing: Option<JoinHandle<()>>,
     is_over: Arc<AtomicBool>,
     ledger: Arc<Mutex<Ledger>>,
@@ -197,6 +199,7 @@ impl<'a> World<'a> {
             sync_us: vec![SYNC_US; nodes],
             flipped: vec![false; nodes],
             broken: None,
+            working: Vec::new(),
             closing: None,
             watch: Watch::default(),
             wound: None,
@@ -231,7 +234,8 @@ impl<'a> World<'a> {
             self.seats.seats[first].with(|stepped| stepped.node().campaign(partition));
         }
         let last = self.clients.pop();
-        self.clients.drain(..).for_each(|client| drop(tokio::spawn(client.run())));
+        let working = self.clients.drain(..).map(|client| tokio::spawn(client.run()));
+        self.working.extend(working);
         self.clients.extend(last);
         self.after(HEAL_US, Event::Heal);
         self.after(100_000, Event::Tend);
@@ -591,6 +595,8 @@ impl<'a> World<'a> {
         self.after(PROBE_US, Event::Probe);
         let is_closed = match &self.closing {
             Some(closing) => closing.is_finished(),
+            // What is under way ends first.
+            None if !self.working.iter().all(JoinHandle::is_finished) => false,
             None => {
                 let last = self.clients.pop();
                 self.closing = last.map(|client| tokio::spawn(client.close()));

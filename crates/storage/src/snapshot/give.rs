@@ -121,8 +121,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         return None;
     }
     // What memory holds is captured too; little of it is quickly sorted.
-    if let Err(error) = driver::flush(shared) {
-        tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
+    if driver::flush(shared).is_err() {
         return None;
     }
     let captured = partition.core.lock().capture(&shared.lsm);
