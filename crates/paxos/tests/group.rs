@@ -446,6 +446,20 @@ fn a_member_is_replaced_and_an_identity_never_returns() {
 }
 
 #[test]
+fn a_leader_that_learns_of_newer_members_has_been_replaced() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    let mut config = group.node(1).replica.config().clone();
+    config.index = Index(50);
+    // The answer to a question of long ago.
+    let (first, through) = (Index(1), Index(40));
+    group.cut = vec![(1, 2), (1, 3)];
+    group.tell(2, 1, Message::Truncated { first, through, config });
+    assert_eq!(group.role(1), Role::Follower);
+    assert_eq!(group.node(1).replica.config().index, Index(50));
+}
+
+#[test]
 fn a_log_replica_votes_and_never_leads() {
     let mut group = Group::led_by_first(Options::default());
     group.join(4);

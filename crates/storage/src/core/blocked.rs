@@ -136,6 +136,11 @@ impl Blocked {
         self.calls.is_empty()
     }
 
+    /// Whether nothing is kept any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether somebody in line may be served.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
