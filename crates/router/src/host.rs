@@ -65,6 +65,9 @@ pub struct RouterOptions {
     pub executable: String,
     /// Who is told what unasked; storage nodes may hold it, too.
     pub hub: Arc<Hub>,
+    /// Whether databases may have changed tables (SWAPDB): what is in the system's own table about it is
+    /// asked for at the start, and calls wait until it is known. Default: no, for tests.
+    pub keeps_databases: bool,
 }
 
 impl Default for RouterOptions {
@@ -76,6 +79,7 @@ impl Default for RouterOptions {
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: String::new(),
             hub: Arc::default(),
+            keeps_databases: false,
         }
     }
 }

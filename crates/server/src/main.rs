@@ -76,6 +76,7 @@ fn run(config: &Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
         enable_faults: config.enable_faults,
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         hub: embedded.hub(),
+        keeps_databases: true,
         ..RouterOptions::default()
     };
     let (storage, memds, cache) = (embedded.storage(), embedded.memds(), embedded.cache());
