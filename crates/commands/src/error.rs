@@ -1,6 +1,7 @@
 //! The sole home of texts a client can see when something is refused.
 
 mod scripts;
+mod sessions;
 
 use std::borrow::Cow;
 

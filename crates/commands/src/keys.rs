@@ -46,18 +46,16 @@ pub fn key_positions(
             let count = count.ok_or(CommandError::KEYS_UNKNOWN)?;
             (at + 1..at + 1 + 2 * count).step_by(2).collect()
         }
-        Keys::AfterStreams { from, .. } => {
-            let is_word = |(_, word): &(usize, &Bytes)| word.eq_ignore_ascii_case(b"STREAMS");
-            let word = args.iter().enumerate().skip(usize::from(from)).find(is_word);
-            let first = word.ok_or(CommandError::KEYS_UNKNOWN)?.0 + 1;
+        Keys::AfterStreams { .. } => {
+            let first = streams_word(args).ok_or(CommandError::KEYS_UNKNOWN)? + 1;
             let behind = args.len() - first;
             if behind == 0 || !behind.is_multiple_of(2) {
                 return Err(CommandError::KEYS_UNKNOWN);
             }
             (first..first + behind / 2).collect()
         }
-        Keys::Sort { stores: true } => std::iter::once(1).chain(sort_target(args)).collect(),
-        Keys::Sort { stores: false } => smallvec![1],
+        Keys::Sort { stores: true } => (1..args.len().min(2)).chain(sort_target(args)).collect(),
+        Keys::Sort { stores: false } => (1..args.len().min(2)).collect(),
         Keys::AndStore { from } => (1..args.len().min(2)).chain(stored(args, from)).collect(),
         Keys::OneOrMany { at, options, .. } => {
             let at = usize::from(at);
@@ -99,6 +97,19 @@ fn sort_target(args: &[Bytes]) -> Option<usize> {
 fn counts_none(command: &Command, args: &[Bytes], at: u16) -> bool {
     command.flags.has(Flags::NO_MANDATORY_KEYS)
         && args.get(usize::from(at)).is_some_and(|count| parse_int(count) == Some(0))
+}
+
+/// Where the word STREAMS stands: not as the value of another option, like a group of that name.
+fn streams_word(args: &[Bytes]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        at += match args.get(at)?.to_ascii_uppercase().as_slice() {
+            b"STREAMS" => return Some(at),
+            b"GROUP" => 3,
+            b"COUNT" | b"BLOCK" => 2,
+            _ => 1,
+        };
+    }
 }
 
 /// The positions that a number at a position announces.
@@ -163,15 +174,25 @@ pub fn key_flags_of_line(command: &Command, nth: usize, args: &[Bytes]) -> Optio
     if flags.0 & KeyFlags::VARIABLE_FLAGS.0 == 0 {
         return Some(flags);
     }
-    let options = args.iter().skip(3);
+    let says = |from: usize, words: &[&[u8]]| {
+        let mut options = args.iter().skip(from);
+        options.any(|option| words.iter().any(|word| option.eq_ignore_ascii_case(word)))
+    };
     Some(match command.name {
-        "SET" if !options.into_iter().any(|option| option.eq_ignore_ascii_case(b"GET")) => {
+        "SET" if !says(3, &[b"GET"]) && !says(3, CONDITIONS) => {
             KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)
+        }
+        // Who may not read must not learn by trying, either.
+        "DELEX" if says(2, CONDITIONS) => {
+            KeyFlags((flags.0 & !KeyFlags::VARIABLE_FLAGS.0) | KeyFlags::ACCESS.0)
         }
         "BITFIELD" if only_reads_fields(args) => KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0),
         _ => KeyFlags(flags.0 & !KeyFlags::VARIABLE_FLAGS.0),
     })
 }
+
+/// Options that tell whether a value is the one that was expected.
+const CONDITIONS: &[&[u8]] = &[b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
 
 /// Whether all subcommands of a BITFIELD are GET; what is no subcommand counts as a write.
 fn only_reads_fields(args: &[Bytes]) -> bool {
@@ -214,6 +235,8 @@ mod tests {
         assert_eq!(positions(range(1, 1, 1), "GET"), Ok(vec![]));
         assert_eq!(positions(range(1, -2, 1), "BLPOP"), Ok(vec![]));
         assert_eq!(positions(Keys::Pair(KeyFlags::RO, KeyFlags::OW), "RENAME a"), Ok(vec![1]));
+        assert_eq!(positions(Keys::Sort { stores: true }, "SORT"), Ok(vec![]));
+        assert_eq!(positions(Keys::Sort { stores: false }, "SORT_RO"), Ok(vec![]));
     }
 
     #[test]
@@ -236,6 +259,13 @@ mod tests {
         }
         let streams = Keys::AfterStreams { from: 1, flags: KeyFlags::RO };
         assert_eq!(positions(streams, "XREAD COUNT 2 streams a b 0 0"), Ok(vec![4, 5]));
+        let grouped = Keys::AfterStreams { from: 4, flags: KeyFlags::RO };
+        assert_eq!(
+            positions(grouped, "XREADGROUP COUNT 1 GROUP STREAMS streams STREAMS k >"),
+            Ok(vec![7])
+        );
+        assert_eq!(positions(grouped, "XREADGROUP GROUP g c STREAMS a b > 0"), Ok(vec![5, 6]));
+        assert_eq!(positions(streams, "XREAD COUNT streams"), Err(CommandError::KEYS_UNKNOWN));
         for line in ["XREAD STREAMS", "XREAD STREAMS a", "XREAD a b", "XREAD STREAMS a b 0"] {
             assert_eq!(positions(streams, line), Err(CommandError::KEYS_UNKNOWN), "{line}");
         }
@@ -295,6 +325,9 @@ mod tests {
             ("SET k get", overwrites),
             ("SET k v EX 1", overwrites),
             ("SET k v NX GEt", changes),
+            ("SET k v ifeq x", changes),
+            ("DELEX k", KeyFlags(KeyFlags::RW.0 | KeyFlags::DELETE.0)),
+            ("DELEX k IFDNE x", KeyFlags(KeyFlags::RW.0 | KeyFlags::DELETE.0 | KeyFlags::ACCESS.0)),
             ("BITFIELD k", reads),
             ("BITFIELD k get u8 0 overflow wrap GET u8 8", reads),
             ("BITFIELD k GET u8 0 SET u8 0 1", changes),

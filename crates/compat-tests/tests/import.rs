@@ -250,3 +250,41 @@ fn a_damaged_file_is_refused_before_anything_is_written() {
     let output = import(&[file.to_str().unwrap(), "--to", &format!("127.0.0.1:{nobody}")]);
     assert!(said(&output).contains("connect to"), "{}", said(&output));
 }
+
+/// What the target cannot take is refused and counted, and the rest arrives.
+#[test]
+fn what_is_too_long_is_refused_and_the_rest_arrives() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let redis = Server::start(Options::redis()).expect("start Redis");
+    let mut theirs = redis.client().unwrap();
+    run(&mut theirs, &["CONFIG", "SET", "rdbcompression", "no"]);
+    for at in 0..50 {
+        run(&mut theirs, &["SET", &format!("key:{at}"), "value"]);
+    }
+    // The value fits, the payload of RESTORE does not.
+    run(&mut theirs, &["SETRANGE", "long", &((64 << 20) - 2).to_string(), "x"]);
+    run(
+        &mut theirs,
+        &["FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() end)"],
+    );
+    run(&mut theirs, &["SAVE"]);
+    let file = redis.dir().join("dump.rdb");
+    let target = Server::start(Options::evenkeel()).expect("start");
+    let mut ours = target.client().unwrap();
+    // The name of the function is taken by another library.
+    run(
+        &mut ours,
+        &["FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('f', function() end)"],
+    );
+    for source in [&[file.to_str().unwrap()][..], &["--from", &at(&redis)]] {
+        run(&mut ours, &["FLUSHALL"]);
+        let output = import(&[source, &["--to", &at(&target)]].concat());
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("50 keys written, 2 refused"), "{said}");
+        assert!(said.contains("functions are not loaded"), "{said}");
+        assert_eq!(ours.line("DBSIZE").unwrap(), Value::Int(50));
+    }
+}

@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use compat_tests::admin::leading_node;
+use compat_tests::admin::{leading_node, partitions};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::{Client, Value, encode};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// A server whose first table has a leader: who reads before that is told of the new leader.
+/// A server whose tables have leaders: who reads before that is told of the new leader.
 fn start() -> Server {
     let server = Server::start(Options::evenkeel()).expect("start");
-    assert_eq!(call(&mut server.client().expect("connect"), "EXISTS none"), "0");
+    assert_eq!(call(&mut server.client().expect("connect"), "FLUSHALL"), "OK");
     server
 }
 
@@ -214,6 +214,85 @@ fn the_table_has_an_end() {
     assert!(info.lines().any(|line| line == "tracking_total_items:0"), "{info}");
 }
 
+#[test]
+fn who_broadcasts_is_told_of_each_flush() {
+    let server = start();
+    let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));
+    assert_eq!(call(&mut client, "CLIENT TRACKING on BCAST"), "OK");
+    assert_eq!(call(&mut writer, "FLUSHALL"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate nil]");
+    for round in 0..2 {
+        assert_eq!(call(&mut writer, &format!("SET a {round}")), "OK");
+        assert_eq!(next(&mut client), ">[invalidate [a]]");
+        assert_eq!(call(&mut writer, "FLUSHALL"), "OK");
+        assert_eq!(next(&mut client), ">[invalidate nil]");
+    }
+    assert_eq!(call(&mut client, "PING"), "PONG", "once, however many tables were flushed");
+}
+
+/// What a script reads may be cached like what a command reads: the keys that it declares.
+#[test]
+fn what_scripts_read_is_tracked() {
+    let server = start();
+    let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));
+    let library = "#!lua name=lib\nredis.register_function{function_name='f', flags={'no-writes'}, \
+                   callback=function(keys) return redis.call('get', keys[1]) end}";
+    writer.call(&["FUNCTION", "LOAD", library]).expect("loaded");
+    assert_eq!(call(&mut client, "CLIENT TRACKING on"), "OK");
+    let get = "return redis.call('get', KEYS[1])";
+    let slow =
+        "for i = 1, 30000 do redis.call('get', KEYS[1]) end return redis.call('get', KEYS[2])";
+    let lines: [(&[&str], &str); 5] = [
+        (&["EVAL", get, "1", "k"], "k"),
+        (&["EVAL_RO", get, "1", "k"], "k"),
+        (&["FCALL", "f", "1", "k"], "k"),
+        (&["FCALL_RO", "f", "1", "k"], "k"),
+        // Longer than it may hold up others: it runs elsewhere.
+        (&["EVAL", slow, "2", "k", "k2"], "k2"),
+    ];
+    for (line, key) in lines {
+        assert!(!client.call(line).expect("a reply").is_error(), "{line:?}");
+        assert_eq!(call(&mut writer, &format!("SET {key} 1")), "OK");
+        assert_eq!(next(&mut client), format!(">[invalidate [{key}]]"), "{line:?}");
+    }
+    // In a transaction.
+    assert_eq!(call(&mut client, "MULTI"), "OK");
+    assert_eq!(show(&client.call(&["EVAL", get, "1", "k"]).expect("queued")), "QUEUED");
+    assert_eq!(call(&mut client, "EXEC"), "[1]");
+    assert_eq!(call(&mut writer, "SET k 2"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [k]]");
+    assert_eq!(call(&mut client, "CLIENT TRACKING off"), "OK");
+    assert_eq!(call(&mut client, "CLIENT TRACKING on OPTIN"), "OK");
+    client.call(&["EVAL", get, "1", "k"]).expect("a reply");
+    assert_eq!(call(&mut writer, "SET k 3"), "OK");
+    assert_eq!(call(&mut client, "PING"), "PONG");
+}
+
+/// A key of a stream that is waited for is one that may be cached, too.
+#[test]
+fn what_changes_while_a_command_waits_is_told_at_once() {
+    let server = start();
+    let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));
+    assert_eq!(call(&mut client, "CLIENT TRACKING on"), "OK");
+    assert_eq!(call(&mut client, "GET k"), "nil");
+    let mut bytes = Vec::new();
+    encode(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"], &mut bytes);
+    client.send_raw(&bytes).expect("send");
+    let is_blocked = || Ok(call(&mut writer, "INFO clients").contains("blocked_clients:1"));
+    wait_until("it waits", WITHIN, is_blocked).expect("in time");
+    assert_eq!(call(&mut writer, "SET k 2"), "OK");
+    assert_eq!(next(&mut client), ">[invalidate [k]]");
+    assert_eq!(call(&mut writer, "XADD s 1-1 f v"), "1-1");
+    assert_eq!(next(&mut client), "s=[[1-1 [f v]]]");
+    // The change that it was served with is one; and as pushes have left since the key was remembered, it
+    // is not relied on that others will be told.
+    let mut told = vec![call(&mut client, "PING")];
+    while told.last().is_some_and(|last| last != "PONG") {
+        told.push(next(&mut client));
+    }
+    assert!(told.len() > 1 && told[..told.len() - 1].iter().all(|t| t == ">[invalidate [s]]"));
+}
+
 /// A client that caches, as a library would do it.
 struct Cache {
     client: Client,
@@ -305,7 +384,9 @@ fn no_change_is_missed() {
     writer.join().expect("the writer");
 }
 
-/// What a node that is lost had to tell is made up for: a new leader tells that all has changed.
+/// What a node that is lost had to tell is made up for: a new leader tells that all has changed. Asked of
+/// who has read, of who has started anew since (and so has read nothing since), and of who broadcasts and
+/// never reads by the connection that is told.
 #[test]
 fn a_lost_leader_takes_no_change_along() {
     let options = Options { faults: true, ..Options::evenkeel() };
@@ -313,40 +394,46 @@ fn a_lost_leader_takes_no_change_along() {
     if server.client().expect("connect").line("ADMIN STATUS").expect("ADMIN").is_error() {
         return;
     }
-    let mut cache = Cache { client: resp3(&server), held: HashMap::new() };
-    assert_eq!(cache.run("CLIENT TRACKING on"), Value::Simple(b"OK".to_vec()));
-    let stop = Arc::new(AtomicBool::new(false));
-    let written = Arc::new(AtomicU64::new(0));
-    let writer = {
-        let mut client = server.client().expect("connect");
-        let (stop, written) = (stop.clone(), written.clone());
-        thread::spawn(move || {
-            while !stop.load(SeqCst) {
-                let next = written.load(SeqCst) + 1;
-                // Refused while the leader changes; and whether it was done may be unknown.
-                call(&mut client, &format!("SET k {next}"));
-                written.store(next, SeqCst);
-            }
-        })
-    };
     let mut judge = server.client().expect("connect");
-    for _ in 0..3 {
+    assert_eq!(call(&mut judge, "FLUSHALL"), "OK", "all tables have leaders");
+    let cache = || Cache { client: resp3(&server), held: HashMap::new() };
+    let (mut reader, mut restarted, mut broadcaster) = (cache(), cache(), cache());
+    let ok = Value::Simple(b"OK".to_vec());
+    for cache in [&mut reader, &mut restarted] {
+        assert_eq!(cache.run("CLIENT TRACKING on"), ok);
+    }
+    assert_eq!(broadcaster.run("CLIENT TRACKING on BCAST PREFIX other:"), ok);
+    for round in 0..2 {
         let is_led = || Ok(leading_node(&mut judge).is_ok());
         wait_until("a leader", WITHIN, is_led).expect("in time");
-        let leader = leading_node(&mut judge).expect("a leader");
+        assert_eq!(call(&mut judge, &format!("SET k {round}")), "OK");
+        for cache in [&mut reader, &mut restarted, &mut broadcaster] {
+            cache.run("PING");
+        }
+        reader.read(&["k"]);
+        restarted.read(&["k"]);
+        assert_eq!(restarted.run("CLIENT TRACKING on NOLOOP"), ok);
+        // As if another connection of the same process had read it.
+        broadcaster.held.insert("k".to_owned(), "anything".to_owned());
+        let leader = leader_of(&mut judge, "k");
+        // Nobody reads from here on: what is held goes by a push or not at all.
         assert_eq!(call(&mut judge, &format!("ADMIN FAULT STOP {leader}")), "OK");
-        let before = written.load(SeqCst);
-        let goes_on = || -> Result<bool> {
-            cache.read(&["k"]);
-            Ok(written.load(SeqCst) > before + 50)
-        };
-        wait_until("writes go on", WITHIN, goes_on).expect("in time");
+        let goes_on = || Ok(call(&mut judge, "GET k") == round.to_string());
+        wait_until("reads go on", WITHIN, goes_on).expect("in time");
+        for (name, cache) in
+            [("reader", &mut reader), ("restarted", &mut restarted), ("BCAST", &mut broadcaster)]
+        {
+            cache.run("PING");
+            assert!(cache.held.is_empty(), "{name} was not told in round {round}");
+        }
         assert_eq!(call(&mut judge, &format!("ADMIN FAULT START {leader}")), "OK");
     }
-    stop.store(true, SeqCst);
-    writer.join().expect("the writer");
-    cache.run("PING");
-    if let Some(held) = cache.held.get("k") {
-        assert_eq!(call(&mut judge, "GET k"), *held);
-    }
+}
+
+/// The node that leads the partition of the first table.
+fn leader_of(client: &mut Client, key: &str) -> String {
+    assert!(!call(client, &format!("EXISTS {key}")).starts_with('-'));
+    let rows = partitions(client).expect("partitions");
+    let first = rows.iter().find(|row| row.get("partition").is_some_and(|id| id == "1"));
+    first.expect("the first partition")["leader"].clone()
 }

@@ -36,8 +36,12 @@ pub(crate) struct Client {
     pub(crate) socket: i64,
     /// When it was accepted.
     pub(crate) since: Instant,
-    /// Milliseconds after `since` at which it last sent something.
-    pub(crate) active_ms: AtomicU64,
+    /// Milliseconds after `since` at which it last sent or took something.
+    active_ms: AtomicU64,
+    /// Whether it is being served: it waits, not the router.
+    pub(crate) is_served: AtomicBool,
+    /// Milliseconds after `since` at which it last became one that has to log in.
+    stranger_since_ms: AtomicU64,
     pub(crate) table: AtomicU32,
     pub(crate) protocol: AtomicU8,
     last_command: AtomicU16,
@@ -50,7 +54,7 @@ pub(crate) struct Client {
     pub(crate) watching: AtomicUsize,
     pub(crate) input_bytes: AtomicUsize,
     pub(crate) output_bytes: AtomicUsize,
-    pub(crate) authenticated: AtomicBool,
+    authenticated: AtomicBool,
     pub(crate) no_evict: AtomicBool,
     pub(crate) no_touch: AtomicBool,
     pub(crate) closing: AtomicBool,
@@ -189,6 +193,8 @@ impl Client {
             socket,
             since: Instant::now(),
             active_ms: AtomicU64::new(0),
+            is_served: AtomicBool::new(false),
+            stranger_since_ms: AtomicU64::new(0),
             table: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             last_command: AtomicU16::new(NO_COMMAND),
@@ -281,12 +287,12 @@ impl Client {
         self.is_killed() || self.is_draining()
     }
 
-    /// Resolves when an idle connection should close, or, `if_pushed`, something is to be sent to it.
+    /// Resolves when an idle connection should close, or something is to be sent to it.
     ///
     /// *Cancel safety*: dropping the future changes nothing. Only the connection's own task may wait.
-    pub(crate) fn called(&self, if_pushed: bool) -> impl Future<Output = ()> {
+    pub(crate) fn called(&self) -> impl Future<Output = ()> {
         let is_pushed = |client: &Client| client.pushes().is_some_and(Pushes::is_waiting);
-        self.wait_until(move |client| client.has_ended() || (if_pushed && is_pushed(client)))
+        self.wait_until(move |client| client.has_ended() || is_pushed(client))
     }
 
     /// The queue of what is sent to it unasked, if it has one.
@@ -334,8 +340,41 @@ impl Client {
         self.pushes().is_some_and(Pushes::subscribes)
     }
 
+    /// Whether it is shown all commands.
+    pub(crate) fn is_monitor(&self) -> bool {
+        self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed))
+    }
+
+    /// Notes that it has sent or taken something.
+    pub(crate) fn is_active(&self) {
+        self.active_ms.store(self.since.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// Since when it has sent and taken nothing.
     pub(crate) fn idle(&self) -> Duration {
         self.since.elapsed().saturating_sub(Duration::from_millis(self.active_ms.load(Relaxed)))
+    }
+
+    /// Whether it is idle of its own will: it is not one that is told things, and waits for nothing.
+    pub(crate) fn may_time_out(&self) -> bool {
+        !self.is_served.load(Relaxed)
+            && !self.is_blocked()
+            && !self.subscribes()
+            && !self.is_monitor()
+    }
+
+    /// Notes whether it has logged in, or need not.
+    pub(crate) fn set_authenticated(&self, authenticated: bool) {
+        if self.authenticated.swap(authenticated, Relaxed) && !authenticated {
+            self.stranger_since_ms.store(self.since.elapsed().as_millis() as u64, Relaxed);
+        }
+    }
+
+    /// For how long it has had to log in and not done so; `None` if it need not.
+    pub(crate) fn stranger_for(&self) -> Option<Duration> {
+        let since = Duration::from_millis(self.stranger_since_ms.load(Relaxed));
+        let is_stranger = !self.authenticated.load(Relaxed);
+        is_stranger.then(|| self.since.elapsed().saturating_sub(since))
     }
 
     /// The line of CLIENT LIST and CLIENT INFO, without its newline.
@@ -387,11 +426,10 @@ impl Client {
     }
 
     fn flags(&self) -> String {
-        let monitors = self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed));
         let tracker = self.tracker();
         let tracks = |what: fn(&Tracker) -> bool| tracker.as_ref().is_some_and(|t| what(t));
         let flags = [
-            ('O', monitors),
+            ('O', self.is_monitor()),
             ('P', self.subscribes()),
             ('x', self.queued.load(Relaxed) >= 0),
             ('b', self.is_blocked()),
@@ -517,5 +555,27 @@ impl Clients {
             return None;
         }
         (mode == PauseMode::All || may_write).then_some(until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::users::Users;
+
+    #[test]
+    fn a_stranger_is_one_since_it_has_to_log_in() {
+        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let account = Users::new("").welcome().0.account;
+        let mut client = Client::new(1, (address, address), 3, account);
+        let hour = Duration::from_secs(3600);
+        client.since = client.since.checked_sub(hour).expect("up that long");
+        client.set_authenticated(false);
+        assert!(client.stranger_for().is_some_and(|age| age >= hour));
+        client.set_authenticated(true);
+        assert_eq!(client.stranger_for(), None);
+        client.set_authenticated(false);
+        client.set_authenticated(false);
+        assert!(client.stranger_for().is_some_and(|age| age < hour / 2), "only since RESET");
     }
 }

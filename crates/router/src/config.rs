@@ -44,6 +44,8 @@ pub(crate) struct Live {
     /// Whether new users may use all channels.
     pub(crate) acl_all_channels: AtomicBool,
     pub(crate) cluster_enabled: AtomicBool,
+    /// Whether only this host is let in while the default user needs no password.
+    pub(crate) protected_mode: AtomicBool,
 }
 
 /// Connections that output limits are told apart for.
@@ -189,6 +191,7 @@ impl Live {
         self.acllog_max_len.store(natural("acllog-max-len"), Relaxed);
         self.acl_all_channels.store(text("acl-pubsub-default") == "allchannels", Relaxed);
         self.cluster_enabled.store(text("cluster-enabled") == "yes", Relaxed);
+        self.protected_mode.store(text("protected-mode") == "yes", Relaxed);
         let limits = text("client-output-buffer-limit");
         let mut numbers = limits.split(' ').map(|n| n.parse().unwrap_or(0));
         // Four words per class, its name first; replicas do not connect to routers.

@@ -22,8 +22,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use commands::CommandError;
 use commands::table::Entry;
+use commands::{CommandError, Run, Session as Command};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
@@ -111,10 +111,12 @@ impl Connection {
     /// Serves the client until the connection ends.
     pub(crate) async fn run(&mut self) {
         while self.read().await.is_ok() {
+            self.session.client.is_served.store(true, Relaxed);
             // On the heap as long as it runs: an idle connection does not keep room for it.
             if Box::pin(self.run_pipeline()).await.is_err() || self.session.closing {
                 break;
             }
+            self.session.client.is_served.store(false, Relaxed);
             if self.session.client.is_draining() {
                 break;
             }
@@ -136,7 +138,7 @@ impl Connection {
                     }
                     read
                 }) => break read?,
-                () = client.called(true) => {}
+                () = client.called() => {}
             }
             if client.has_ended() {
                 return Err(Closed);
@@ -150,7 +152,7 @@ impl Connection {
         }
         self.caller.tally.reads += 1;
         self.caller.tally.input_bytes += read as u64;
-        client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+        client.is_active();
         Ok(())
     }
 
@@ -187,7 +189,7 @@ impl Connection {
     }
 
     /// Puts what was pushed behind the replies.
-    fn put_pushes(&mut self) {
+    pub(crate) fn put_pushes(&mut self) {
         if let Some(pushes) = self.session.client.pushes()
             && pushes.is_waiting()
         {
@@ -204,17 +206,23 @@ impl Connection {
         }
     }
 
-    /// Takes in what the client sends while a command of it waits, and sends it what is pushed if
-    /// `delivers`. Resolves when the client has gone or is to go, or has sent more than may wait.
+    /// Takes in what the client sends while a command of it waits, and sends it what is pushed. Resolves
+    /// when the client has gone or is to go, or has sent more than may wait.
     ///
     /// *Cancel safety*: what was read is kept.
-    pub(crate) async fn gone(&mut self, delivers: bool) -> Closed {
+    pub(crate) async fn gone(&mut self) -> Closed {
         let client = self.session.client.clone();
         loop {
             let read = tokio::select! {
                 biased;
-                () = client.called(delivers) => {
-                    if client.has_ended() || self.send_pushes().await.is_err() {
+                () = client.called() => {
+                    if client.has_ended() {
+                        return Closed;
+                    }
+                    if let Some(tracked) = &mut self.session.tracked {
+                        tracked.told_since = true;
+                    }
+                    if self.send_pushes().await.is_err() {
                         return Closed;
                     }
                     continue;
@@ -227,7 +235,7 @@ impl Connection {
             };
             let Ok(read @ 1..) = read else { return Closed };
             self.caller.tally.input_bytes += read as u64;
-            client.active_ms.store(client.since.elapsed().as_millis() as u64, Relaxed);
+            client.is_active();
             client.input_bytes.store(self.input.len(), Relaxed);
             let limit = self.shared.config.live.query_buffer_bytes.load(Relaxed) as usize;
             if self.input.len() > limit {
@@ -363,6 +371,9 @@ impl Connection {
 
     /// Ends a command that was refused before it was executed.
     pub(crate) fn reject(&mut self, entry: Option<&'static Entry>, error: CommandError) {
+        let is_exec =
+            entry.is_some_and(|entry| matches!(entry.command.run, Run::Session(Command::Exec)));
+        let error = if is_exec { self.refuse_exec(&error) } else { error };
         if let Some(multi) = &mut self.session.multi {
             multi.fail();
         }
@@ -498,19 +509,26 @@ impl Connection {
     async fn write(&mut self) -> Result<(), Closed> {
         let total = self.output.len() as u64;
         let mut unread_since: Option<Instant> = None;
+        let mut was_served = None;
         while !self.output.is_empty() {
             match self.try_write() {
                 Ok(0) => return Err(Closed),
                 Ok(written) => {
                     self.caller.tally.writes += 1;
                     self.output.advance(written);
+                    if was_served.is_some() {
+                        self.session.client.is_active();
+                    }
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
-            self.session.client.output_bytes.store(self.output.len(), Relaxed);
+            let client = &self.session.client;
+            client.output_bytes.store(self.output.len(), Relaxed);
+            // From here on it is the client that is waited for.
+            was_served.get_or_insert_with(|| client.is_served.swap(false, Relaxed));
             let patience = self.patience(&mut unread_since)?;
             tokio::select! {
                 ready = self.stream.writable() => ready?,
@@ -518,7 +536,12 @@ impl Connection {
                 () = sleep_until(patience) => return Err(Closed),
             }
         }
-        self.session.client.output_bytes.store(0, Relaxed);
+        let client = &self.session.client;
+        client.output_bytes.store(0, Relaxed);
+        client.is_active();
+        if let Some(was_served) = was_served {
+            client.is_served.store(was_served, Relaxed);
+        }
         self.caller.tally.output_bytes += total;
         Ok(())
     }

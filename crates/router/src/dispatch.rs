@@ -86,6 +86,8 @@ impl Why {
         match self {
             Why::Blocked(obstacle) | Why::Exec(_, Some(obstacle)) => obstacle.is_short(),
             Why::Watch(looking) => looking.is_short(),
+            // Between its reads and its reply nothing that was pushed may leave.
+            Why::Exec(exec, None) => exec.is_done(),
             _ => false,
         }
     }
@@ -115,12 +117,6 @@ impl Connection {
             Found::Row(entry) => entry,
             Found::Refused(entry, error) => {
                 self.session.client.runs(entry.map(|entry| entry.id));
-                let is_exec =
-                    |entry: &Entry| matches!(entry.command.run, Run::Session(Command::Exec));
-                let error = match entry {
-                    Some(entry) if is_exec(entry) => self.refuse_exec(&error),
-                    _ => error,
-                };
                 self.reject(entry, error);
                 return Progress::Finished;
             }
@@ -216,6 +212,7 @@ impl Connection {
                 Err((exec, obstacle)) => waits(Why::Exec(exec, obstacle)),
             },
             (Run::Session(what), _) => {
+                self.settle_pushes(*what);
                 let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
                 use Command::{Punsubscribe, Sunsubscribe, Unsubscribe};
                 if matches!(what, Unsubscribe | Punsubscribe | Sunsubscribe) {
@@ -249,6 +246,17 @@ impl Connection {
         }
     }
 
+    /// What was pushed before a command that changes what can be pushed stands before its reply, in the
+    /// protocol of then; in a transaction the whole of it is behind, as its reads are.
+    fn settle_pushes(&mut self, what: Command) {
+        match what {
+            Command::Reset => self.session.end_pushes(),
+            Command::Hello => {}
+            _ => return,
+        }
+        self.put_pushes();
+    }
+
     fn run_routed(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
         let client = self.script_client(entry);
         let routed = match routed_or_waiting(entry, self.session.table, args, client) {
@@ -278,10 +286,12 @@ impl Connection {
     /// Remembers the keys of a command that is about to read them, for whoever keeps them in a cache.
     /// Nothing that was pushed may leave between this and the command's reply: a command that goes on
     /// slowly is remembered anew.
-    pub(crate) fn track(&self, entry: &Entry, args: &[Bytes]) {
-        if let Some(tracked) = &self.session.tracked {
-            let reads = entry.command.flags.has(Flags::READONLY);
-            let at = if reads {
+    pub(crate) fn track(&mut self, entry: &Entry, args: &[Bytes]) {
+        if let Some(tracked) = &mut self.session.tracked {
+            // Of a script, the keys that it declares: it may read any of them.
+            let is_script =
+                matches!(entry.command.run, Run::Script(what) if !what.is_about_functions());
+            let at = if is_script || entry.command.flags.has(Flags::READONLY) {
                 positions_or_none(entry, args).unwrap_or_default()
             } else {
                 SmallVec::new()
@@ -333,13 +343,7 @@ impl Connection {
         }
         self.clock = std::time::Instant::now();
         if matches!(why, Why::Paused) {
-            let may_write = self.may_write(entry);
-            let client = self.session.client.clone();
-            let held = client.hold();
-            self.shared.clone().clients.unpaused(may_write).await;
-            drop(held);
-            self.clock = std::time::Instant::now();
-            match self.run_entry(entry, args) {
+            match self.run_when_unpaused(entry, args).await {
                 Progress::Finished => return Ok(()),
                 Progress::Waits(next) => why = next.why,
             }
@@ -380,6 +384,24 @@ impl Connection {
         let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
         self.finish(entry, args, done);
         Ok(())
+    }
+
+    /// Runs a command that a pause holds back. All that was checked of it is checked again: the rules may
+    /// be others since.
+    async fn run_when_unpaused(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
+        loop {
+            let may_write = self.may_write(entry);
+            let client = self.session.client.clone();
+            let held = client.hold();
+            self.shared.clone().clients.unpaused(may_write).await;
+            drop(held);
+            self.clock = std::time::Instant::now();
+            match self.run_command(args) {
+                // Another pause was faster.
+                Progress::Waits(Slow { why: Why::Paused, .. }) => {}
+                progress => return progress,
+            }
+        }
     }
 
     /// Goes on with a call that met an obstacle; `None` if it has been answered.

@@ -33,16 +33,19 @@ pub(crate) async fn run(
                 Tables::Selected => selected.0..selected.0 + 1,
                 Tables::All => 0..caller.shared.databases(),
             };
-            let mut answers = Vec::new();
+            let writes = entry.command.flags.has(Flags::WRITE);
+            let mut answers: Vec<Answered> = Vec::new();
             for table in tables {
                 let routed = Routed::by_placement(entry, TableId(table), args, Placement::MIN);
-                each_partition(caller, routed, |answered| {
+                let asked = each_partition(caller, routed, |answered| {
                     answers.push(answered);
                     true
-                })
-                .await?;
+                });
+                if let Err(error) = asked.await {
+                    let wrote = writes && answers.iter().any(|answered| answered.gate.is_some());
+                    return Err(if wrote { CommandError::DONE_IN_PART } else { error });
+                }
             }
-            let writes = entry.command.flags.has(Flags::WRITE);
             Ok(joined(gather, answers, writes))
         }
     }

@@ -45,6 +45,11 @@ pub trait Host: Send + Sync + 'static {
     /// Makes the log speak of more or less: `debug`, `verbose`, `notice` or `warning`.
     fn set_log_level(&self, level: &str);
 
+    /// The allocator, for INFO.
+    fn allocator(&self) -> &'static str {
+        "libc"
+    }
+
     /// Bytes the allocator has given out, if it can tell.
     fn allocated_bytes(&self) -> Option<u64>;
 }
@@ -68,6 +73,10 @@ pub struct RouterOptions {
     /// Whether databases may have changed tables (SWAPDB): what is in the system's own table about it is
     /// asked for at the start, and calls wait until it is known. Default: no, for tests.
     pub keeps_databases: bool,
+    /// Connections that the process has room for: `maxclients` can be set to no more.
+    pub clients_max: u64,
+    /// A connection is refused if its descriptor is not below this: the last ones are for storage.
+    pub sockets_below: u64,
 }
 
 impl Default for RouterOptions {
@@ -80,6 +89,8 @@ impl Default for RouterOptions {
             executable: String::new(),
             hub: Arc::default(),
             keeps_databases: false,
+            clients_max: u64::MAX,
+            sockets_below: u64::MAX,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Listener for Hub {
         if wanted & Wanted::CHANGES.0 != 0 {
             self.tracking.changed(&news.changes);
             if news.flushed {
-                self.tracking.flushed();
+                self.tracking.flushed(news.had_keys);
             }
             if news.new_leader {
                 self.tracking.lost_track_of(table);

@@ -24,7 +24,7 @@ use crate::connection::Connection;
 use crate::databases;
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
-use crate::run;
+use crate::run::{self, wait::Applied};
 use crate::session::Session;
 use crate::shared::{Shared, Traffic};
 use crate::slowlog::Slowlog;
@@ -78,6 +78,7 @@ impl Router {
             stats: Stats::new(),
             slowlog: Mutex::new(Slowlog::default()),
             latency: Latency::default(),
+            applied: Applied::default(),
             cache,
             storage,
             host,
@@ -148,10 +149,9 @@ impl Router {
 
     fn welcome(&self, stream: TcpStream) {
         let shared = &self.shared;
-        let max = shared.config.live.maxclients.load(Relaxed);
-        if shared.clients.count() as u64 >= max {
+        if let Some(refusal) = self.refusal(&stream) {
             shared.stats.add(&mut Counters { refused_connections: 1, ..Counters::default() });
-            refuse(&stream);
+            refuse(&stream, refusal);
             return;
         }
         let (login, authenticated) = shared.users.welcome();
@@ -184,6 +184,23 @@ impl Router {
             let _registered = registered;
             connection.run().await;
         });
+    }
+
+    /// Why a connection is not taken in, if it is not.
+    fn refusal(&self, stream: &TcpStream) -> Option<CommandError> {
+        let shared = &self.shared;
+        let max = shared.config.live.maxclients.load(Relaxed);
+        let descriptor = stream.as_raw_fd().unsigned_abs();
+        let is_full = shared.clients.count() as u64 >= max
+            || u64::from(descriptor) >= shared.options.sockets_below;
+        if is_full {
+            return Some(CommandError::MAX_CLIENTS);
+        }
+        // Who has gone already learns nothing.
+        let peer = stream.peer_addr().ok()?.ip();
+        let protects = shared.config.live.protected_mode.load(Relaxed)
+            && shared.users.default_needs_no_password();
+        (protects && !peer.to_canonical().is_loopback()).then_some(CommandError::PROTECTED_MODE)
     }
 
     fn client_of(&self, stream: &TcpStream, login: &Login) -> io::Result<Client> {
@@ -249,9 +266,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Says that there are too many connections, as Redis does, and closes.
-fn refuse(stream: &TcpStream) {
-    let Reply::Error(line) = Reply::from(CommandError::MAX_CLIENTS) else { return };
+/// Says why a connection is not taken in, as Redis does, and closes.
+fn refuse(stream: &TcpStream, refusal: CommandError) {
+    let Reply::Error(line) = Reply::from(refusal) else { return };
     let line = [b"-", &line[..], b"\r\n"].concat();
     // The socket is new, so it has room; if not, the client is told by the closing alone.
     let _ = socket2::SockRef::from(stream).send(&line);
@@ -264,11 +281,11 @@ fn sweep(shared: &Shared) {
     let password_required = !shared.users.is_open();
     if timeout_s > 0 || password_required {
         for client in shared.clients.all() {
-            let idle = timeout_s > 0 && client.idle() > Duration::from_secs(timeout_s);
-            let stranger = password_required
-                && !client.authenticated.load(Relaxed)
-                && client.since.elapsed() > LOGIN_WITHIN;
-            if idle || stranger {
+            let idle = timeout_s > 0
+                && client.idle() > Duration::from_secs(timeout_s)
+                && client.may_time_out();
+            let stranger = client.stranger_for().is_some_and(|age| age > LOGIN_WITHIN);
+            if idle || (password_required && stranger) {
                 client.kill();
             }
         }

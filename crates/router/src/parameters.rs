@@ -87,6 +87,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("timeout", Integer(0, MAX_I32), "0"),
     real("tcp-keepalive", Integer(0, MAX_I32), "300"),
     real("requirepass", Text, ""),
+    real("protected-mode", Bool, "yes"),
     real("acllog-max-len", Integer(0, MAX), "128"),
     real("acl-pubsub-default", OneOf(&["allchannels", "resetchannels"]), "resetchannels"),
     at_start("aclfile", Text, ""),
@@ -98,7 +99,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("proto-max-bulk-len", Memory(1 << 20, BULK_BYTES_MAX), "67108864"),
     real("client-query-buffer-limit", Memory(1 << 20, MAX), "134217728"),
     real("client-output-buffer-limit", OutputLimits,
-         "normal 67108864 16777216 10 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
+         "normal 1073741824 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
     // What connections are told unasked.
     real("notify-keyspace-events", Events, ""),
     real("tracking-table-max-keys", Integer(0, MAX), "1000000"),
@@ -118,7 +119,6 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     at_start("logfile", Text, ""),
     at_start("pidfile", Text, ""),
     at_start("daemonize", Bool, "no"),
-    at_start("protected-mode", Bool, "yes"),
     at_start("unixsocket", Text, ""),
     at_start("tls-port", Integer(0, 65535), "0"),
     // Facts: every write is on a quorum of disks before it is answered, and nothing is evicted.

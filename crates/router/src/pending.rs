@@ -64,14 +64,17 @@ impl Connection {
         };
         let is_routed = is_data
             && !matches!(entry.command.keys, Keys::Table(_) | Keys::AllTables(_))
-            && entry.command.waits.is_none();
-        if self.session.login.account.is_restricted() && !self.session.login.allows(entry, args) {
+            && entry.command.waits.is_none()
+            && entry.command.arity.accepts(args.len());
+        if is_routed
+            && self.session.login.account.is_restricted()
+            && !self.session.login.allows(entry, args)
+        {
             // Refused, and logged, where it is run by itself.
             return false;
         }
         let session = &self.session;
         is_routed
-            && entry.command.arity.accepts(args.len())
             && (session.authenticated || entry.command.flags.has(Flags::NO_AUTH))
             && session.multi.is_none()
             && session.subscriptions.is_none()

@@ -26,6 +26,10 @@ use wire::resp::ReplyBuffer;
 use crate::config::{Live, OutputClass};
 use crate::tracking::Tracker;
 
+/// Bytes of pushes that a connection may leave unread that subscribes to nothing: invalidations and lines of
+/// MONITOR. `client-output-buffer-limit` may make it less; what it allows for `normal` connections has to
+/// be enough for the longest reply.
+const UNSUBSCRIBED_BYTES_MAX: usize = 64 << 20;
 /// What a queued push is counted with besides its bytes.
 const OVERHEAD_BYTES: usize = size_of::<Push>();
 
@@ -48,6 +52,8 @@ impl Push {
 
     fn write(&self, protocol: u8, out: &mut ReplyBuffer) {
         match self {
+            // Queued before the protocol was changed: among replies of RESP2 it would be taken for one.
+            Push::Notice(_) if protocol != 3 => {}
             Push::Message(bytes) | Push::Notice(bytes) => {
                 out.put_slice(if protocol == 3 { b">" } else { b"*" });
                 out.put_shared(bytes);
@@ -185,6 +191,9 @@ impl Pushes {
     fn is_too_much(&self, queue: &mut Queue, unsent: usize) -> bool {
         let limits = self.live.output(self.class());
         let waiting = queue.bytes + unsent;
+        if self.class() == OutputClass::Normal && queue.bytes > UNSUBSCRIBED_BYTES_MAX {
+            return true;
+        }
         if limits.hard_bytes > 0 && waiting > limits.hard_bytes {
             return true;
         }

@@ -59,7 +59,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(client: Arc<Client>, login: Login, authenticated: bool) -> Session {
-        client.authenticated.store(authenticated, Relaxed);
+        client.set_authenticated(authenticated);
         Session {
             client,
             table: TableId(0),
@@ -90,7 +90,7 @@ impl Session {
 
     pub(crate) fn set_authenticated(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
-        self.client.authenticated.store(authenticated, Relaxed);
+        self.client.set_authenticated(authenticated);
     }
 
     /// Remembers a write for WAIT.
@@ -114,12 +114,17 @@ impl Session {
         self.set_authenticated(authenticated);
     }
 
-    /// RESET: as a new connection, but for its number.
-    pub(crate) fn reset(&mut self, login: Login, authenticated: bool) {
-        self.discard();
+    /// From now on nothing is pushed to it that it has asked for.
+    pub(crate) fn end_pushes(&mut self) {
         self.subscriptions = None;
         self.monitoring = None;
         self.tracked = None;
+    }
+
+    /// RESET: as a new connection, but for its number.
+    pub(crate) fn reset(&mut self, login: Login, authenticated: bool) {
+        self.discard();
+        self.end_pushes();
         self.select(TableId(0));
         self.set_protocol(2);
         self.log_in(login, authenticated);

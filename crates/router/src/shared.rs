@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::host::{Host, RouterOptions};
 use crate::hub::Hub;
 use crate::latency::Latency;
+use crate::run::wait::Applied;
 use crate::slowlog::Slowlog;
 use crate::stats::Stats;
 use crate::users::Users;
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) slowlog: Mutex<Slowlog>,
     pub(crate) latency: Latency,
+    pub(crate) applied: Applied,
     pub(crate) cache: Arc<RouteCache>,
     pub(crate) storage: Arc<dyn StorageService>,
     pub(crate) memds: Arc<MemdsClient>,

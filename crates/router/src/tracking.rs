@@ -20,12 +20,13 @@
 //!    registration that is cleared is one whose client is still going to be told.
 //!
 //! What a leader that is lost had still to tell is made up for by the next one: whoever has read from
-//! the table is told that all has changed.
+//! the table is told that all has changed, and so is whoever broadcasts: what is cached there others may
+//! have read.
 //!
 //! Keys are tracked by their names alone, whatever table they are in, as in Redis. The table is
 //! bounded (`tracking-table-max-keys`): a row that has to go is told like a change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -81,6 +82,8 @@ pub(crate) struct Tracker {
     is_broken: AtomicBool,
     /// The tables it has read from since it was last told that all has changed, and [`FRESH`].
     read_tables: AtomicU64,
+    /// Whether the keys of the command that runs are to be remembered.
+    remembers: AtomicBool,
 }
 
 impl Tracker {
@@ -92,7 +95,8 @@ impl Tracker {
     ) -> Tracker {
         let is_broken = AtomicBool::new(false);
         let read_tables = AtomicU64::new(FRESH);
-        Tracker { client, redirect, options, prefixes, is_broken, read_tables }
+        let remembers = AtomicBool::new(false);
+        Tracker { client, redirect, options, prefixes, is_broken, read_tables, remembers }
     }
 
     /// Whether the connection that should be told was found gone.
@@ -144,8 +148,64 @@ fn broken(id: u64) -> Bytes {
     out.freeze()
 }
 
+/// Connections of a row that are looked through one by one; of more, there is a set.
+const LISTED_MAX: usize = 16;
+
 /// The connections that may hold a key: mostly one or two.
-type Ids = SmallVec<[u64; 2]>;
+#[derive(Debug)]
+enum Ids {
+    Listed(SmallVec<[u64; 2]>),
+    Set(HashSet<u64, foldhash::fast::RandomState>),
+}
+
+impl Ids {
+    fn len(&self) -> usize {
+        match self {
+            Ids::Listed(ids) => ids.len(),
+            Ids::Set(ids) => ids.len(),
+        }
+    }
+
+    /// Adds a connection; whether it was not there. Before a row grows to twice of what it was, those go
+    /// that `is_known` does not know any more.
+    fn add(&mut self, id: u64, is_known: impl Fn(u64) -> bool) -> Added {
+        let mut gone = 0;
+        match self {
+            Ids::Listed(ids) if ids.contains(&id) => return Added { new: false, gone },
+            Ids::Set(ids) if ids.contains(&id) => return Added { new: false, gone },
+            Ids::Listed(ids) if ids.len() < LISTED_MAX => {
+                ids.push(id);
+                return Added { new: true, gone };
+            }
+            Ids::Listed(ids) => *self = Ids::Set(ids.drain(..).collect()),
+            Ids::Set(_) => {}
+        }
+        if let Ids::Set(ids) = self {
+            if ids.len() == ids.capacity() || ids.len() == LISTED_MAX {
+                let before = ids.len();
+                ids.retain(|id| is_known(*id));
+                gone = before - ids.len();
+            }
+            ids.insert(id);
+        }
+        Added { new: true, gone }
+    }
+
+    fn each(self, visit: impl FnMut(u64)) {
+        match self {
+            Ids::Listed(ids) => ids.into_iter().for_each(visit),
+            Ids::Set(ids) => ids.into_iter().for_each(visit),
+        }
+    }
+}
+
+/// What became of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Added {
+    new: bool,
+    /// Connections that went.
+    gone: usize,
+}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -214,11 +274,17 @@ impl Tracking {
         {
             let mut shard = self.shards[at].lock();
             match shard.get_mut(key) {
-                Some(ids) if ids.contains(&id) => return,
-                Some(ids) => ids.push(id),
+                Some(ids) => {
+                    let Added { new, gone } = ids.add(id, |id| self.trackers.contains_key(&id));
+                    self.items.fetch_sub(gone, Relaxed);
+                    if !new {
+                        return;
+                    }
+                }
                 None => {
                     // Copied: a slice would keep the whole buffer it was read into.
-                    shard.insert(Bytes::copy_from_slice(key), SmallVec::from_slice(&[id]));
+                    let ids = Ids::Listed(SmallVec::from_slice(&[id]));
+                    shard.insert(Bytes::copy_from_slice(key), ids);
                     self.keys.fetch_add(1, Relaxed);
                 }
             }
@@ -288,15 +354,15 @@ impl Tracking {
     /// not tracked any more.
     fn tell_row(&self, key: &[u8], ids: Ids, origin: Option<u64>) {
         self.items.fetch_sub(ids.len(), Relaxed);
-        for id in ids {
+        ids.each(|id| {
             let Some(tracker) = self.trackers.get(&id).map(|tracker| tracker.clone()) else {
-                continue;
+                return;
             };
             let is_own = tracker.options.no_loop && origin == Some(id);
             if !is_own && !tracker.options.broadcast {
                 tracker.tell(Some(&[key]));
             }
-        }
+        });
     }
 
     /// Takes out all rows.
@@ -304,29 +370,34 @@ impl Tracking {
         for shard in &self.shards {
             let rows = std::mem::take(&mut *shard.lock());
             self.keys.fetch_sub(rows.len(), Relaxed);
-            self.items.fetch_sub(rows.values().map(SmallVec::len).sum(), Relaxed);
+            self.items.fetch_sub(rows.values().map(Ids::len).sum(), Relaxed);
         }
     }
 
-    /// Tells that all keys are gone.
-    pub(crate) fn flushed(&self) {
+    /// Tells that all keys of a partition are gone; `had_keys`: there were any.
+    pub(crate) fn flushed(&self, had_keys: bool) {
         self.forget();
         // FLUSHALL is heard of once for each partition: whoever has cached nothing since need not be
         // told again.
-        self.tell_readers(u64::MAX);
+        self.tell_readers(u64::MAX, had_keys);
     }
 
-    /// Tells whoever has read from a table that any key may have changed. Rows stay: they are those of
-    /// other tables, too.
+    /// Tells whoever may hold keys of a table that any of them may have changed. Rows stay: they are those
+    /// of other tables, too.
     pub(crate) fn lost_track_of(&self, table: TableId) {
-        self.tell_readers(bit_of(table));
+        if table != TableId::SYSTEM {
+            self.tell_readers(bit_of(table), true);
+        }
     }
 
-    fn tell_readers(&self, of_tables: u64) {
+    /// Tells those who have read from these tables, and those who broadcast if they are to be told: what
+    /// they hold was read by others, of whom nothing is known here.
+    fn tell_readers(&self, of_tables: u64, broadcasters: bool) {
         let trackers: Vec<_> = self.trackers.iter().map(|tracker| tracker.clone()).collect();
         for tracker in trackers {
-            let has_read = tracker.read_tables.load(SeqCst) & of_tables != 0;
-            if has_read && tracker.read_tables.swap(0, SeqCst) != 0 {
+            let has_read = tracker.read_tables.load(SeqCst) & of_tables != 0
+                && tracker.read_tables.swap(0, SeqCst) != 0;
+            if has_read || (broadcasters && tracker.options.broadcast) {
                 tracker.tell(None);
             }
         }
@@ -343,6 +414,8 @@ pub(crate) struct Tracked {
     pub(crate) tracker: Arc<Tracker>,
     /// CLIENT CACHING was given for the next command.
     pub(crate) caching: bool,
+    /// Pushes have left since the keys of the command that runs were remembered.
+    pub(crate) told_since: bool,
 }
 
 impl std::fmt::Debug for Tracked {
@@ -355,13 +428,17 @@ impl Tracked {
     /// Starts. The client must have a queue of pushes.
     pub(crate) fn start(hub: Arc<crate::Hub>, tracker: Tracker) -> Tracked {
         let tracker = Arc::new(tracker);
-        let mut tracked = Tracked { hub, tracker: tracker.clone(), caching: false };
+        let mut tracked =
+            Tracked { hub, tracker: tracker.clone(), caching: false, told_since: false };
         tracked.go_on(tracker);
         tracked
     }
 
     /// Goes on in another way; all prefixes so far are among those of `tracker`.
     pub(crate) fn change(&mut self, tracker: Tracker) {
+        // What was read before may be cached still.
+        let read = self.tracker.read_tables.load(SeqCst);
+        tracker.read_tables.fetch_or(read, SeqCst);
         self.go_on(Arc::new(tracker));
     }
 
@@ -374,7 +451,8 @@ impl Tracked {
     }
 
     /// Remembers keys that are about to be read, if they are to be tracked.
-    pub(crate) fn remember<'k>(&self, table: TableId, keys: impl Iterator<Item = &'k Bytes>) {
+    pub(crate) fn remember<'k>(&mut self, table: TableId, keys: impl Iterator<Item = &'k Bytes>) {
+        self.told_since = false;
         let options = &self.tracker.options;
         self.tracker.read_tables.fetch_or(bit_of(table), SeqCst);
         let is_wanted = match (options.opt_in, options.opt_out) {
@@ -382,8 +460,19 @@ impl Tracked {
             (_, true) => !self.caching,
             _ => !options.broadcast,
         };
+        self.tracker.remembers.store(is_wanted, Relaxed);
         if is_wanted {
             keys.for_each(|key| self.hub.tracking.register(key, self.tracker.client.id));
+        }
+    }
+
+    /// To be called behind the reply of a command that has read keys: if pushes have left while it waited,
+    /// one of them may have told of a change before the one that the reply tells of, and no other change
+    /// would be told. So the client is told to drop what it has just read.
+    pub(crate) fn make_good<'k>(&self, keys: impl Iterator<Item = &'k Bytes>) {
+        if self.told_since && self.tracker.remembers.load(Relaxed) {
+            let keys: Vec<&[u8]> = keys.map(|key| &key[..]).collect();
+            self.tracker.tell(Some(&keys));
         }
     }
 }
@@ -394,5 +483,30 @@ impl Drop for Tracked {
         if let Some(pushes) = self.tracker.client.pushes() {
             pushes.set_tracker(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_holds_each_connection_once_and_forgets_who_is_gone() {
+        let mut ids = Ids::Listed(SmallVec::from_slice(&[0]));
+        for round in 0..2 {
+            for id in 1..1_000 {
+                let added = ids.add(id, |_| true);
+                assert_eq!(added, Added { new: round == 0, gone: 0 });
+            }
+        }
+        assert_eq!(ids.len(), 1_000);
+        let mut gone = 0;
+        for id in 1_000..4_000 {
+            gone += ids.add(id, |id| id % 2 == 0).gone;
+        }
+        assert!(gone >= 500 && ids.len() == 4_000 - gone, "{gone} of {}", ids.len());
+        let mut all = Vec::new();
+        ids.each(|id| all.push(id));
+        assert!((1_000..4_000).step_by(2).all(|id| all.contains(&id)));
     }
 }

@@ -279,3 +279,43 @@ async fn client_unblock_ends_a_wait() {
     assert_eq!(operator.run("CLIENT UNBLOCK 1 maybe").await, reason);
     assert_eq!(operator.run("CLIENT GETREDIR").await, "-1");
 }
+
+/// However many connections wait, the nodes are asked as for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_wait_ask_as_one() {
+    const CLIENTS: usize = 200;
+    let running = start(&[], |_| {}).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(running.port).await;
+        assert_eq!(client.run("SET k 1").await, "OK");
+        clients.push(client);
+    }
+    let (before, started) = (running.fake.status_calls.load(SeqCst), Instant::now());
+    for client in &mut clients {
+        client.send_lines(&["WAIT 9 300"]).await;
+    }
+    for client in &mut clients {
+        assert_eq!(client.replies(1).await, ["1"]);
+    }
+    let asked = u128::from(running.fake.status_calls.load(SeqCst) - before);
+    let took_ms = started.elapsed().as_millis();
+    assert!(asked <= took_ms + 2, "{asked} times in {took_ms} ms");
+}
+
+/// Tables that are flushed when another has no leader stay so, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_is_done_in_part_says_so() {
+    let soon = Duration::from_millis(200);
+    let running = start(&[], |options| options.request_timeout = soon).await;
+    let mut client = Client::connect(running.port).await;
+    for (done, answer) in [(2, "UNCERTAIN the command was executed in some"), (0, "CLUSTERDOWN ")] {
+        assert_eq!(client.run("SET k 1").await, "OK");
+        let script = (0..done).map(|_| Scripted::Evaluated);
+        running.fake.script(script.chain((0..100_000).map(|_| Scripted::NotYet)));
+        let told = client.run("FLUSHALL").await;
+        running.fake.forget_script();
+        assert!(told.starts_with(answer), "{told}");
+        assert_eq!(client.run("GET k").await, if done > 0 { "(nil)" } else { "1" });
+    }
+}

@@ -295,3 +295,20 @@ async fn a_router_stops_when_its_connections_are_done() {
     assert_eq!(busy.replies(2).await, ["OK", "(closed)"], "it got its answer first");
     stopping.await.expect("stopped");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn descriptors_of_storage_are_not_for_connections() {
+    let running = start(&[], |options| options.clients_max = 500).await;
+    let mut client = Client::connect(running.port).await;
+    assert_eq!(client.run("CONFIG SET maxclients 500").await, "OK");
+    assert_eq!(
+        client.run("CONFIG SET maxclients 501").await,
+        "ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system \
+         is not able to handle the specified number of clients, try with 500"
+    );
+    assert_eq!(client.run("CONFIG GET maxclients").await, "[maxclients 500]");
+    // The lowest that is free is above this already.
+    let running = start(&[], |options| options.sockets_below = 3).await;
+    let mut refused = Client::connect(running.port).await;
+    assert_eq!(refused.replies(2).await, ["ERR max number of clients reached", "(closed)"]);
+}

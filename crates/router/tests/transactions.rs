@@ -334,3 +334,32 @@ async fn an_exec_is_one_routed_call_and_what_is_queued_is_bounded() {
     }
     assert_eq!(client.run(&format!("SET k {filler}")).await, "(closed)");
 }
+
+/// What the router runs in a transaction is noticed by others, so it waits until the rest is sure to stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_takes_the_routers_commands_along() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    let mut subscriber = Client::connect(running.port).await;
+    assert_eq!(subscriber.run("SUBSCRIBE ch").await, "[subscribe ch 1]");
+    let lost = "TRYAGAIN the command was not executed: the partition's leader changed";
+    let uncertain =
+        "UNCERTAIN the write may or may not have happened: its quorum did not answer in time";
+    for (gates, answer) in [(Gates::Lost, lost), (Gates::Unknown, uncertain)] {
+        running.fake.set_gates(Gates::Held);
+        let lines =
+            ["MULTI", "SELECT 0", "SET k v", "PUBLISH ch x", "CLIENT SETNAME me", "PING", "EXEC"];
+        client.send_lines(&lines).await;
+        assert!(client.is_silent_for(MOMENT).await);
+        running.fake.set_gates(gates);
+        let mut replies = client.replies(7).await;
+        assert_eq!(replies.pop().as_deref(), Some(answer));
+        running.fake.set_gates(Gates::Open);
+        assert_eq!(client.run("CLIENT GETNAME").await, "(nil)");
+    }
+    // What is durable takes them along, too; and nothing was published before.
+    client.send_lines(&["MULTI", "SET k v", "PUBLISH ch y", "CLIENT SETNAME me", "EXEC"]).await;
+    assert_eq!(client.replies(5).await[4], "[OK 1 OK]");
+    assert_eq!(client.run("CLIENT GETNAME").await, "me");
+    assert_eq!(subscriber.replies(1).await, ["[message ch y]"]);
+}

@@ -126,9 +126,9 @@ impl ScriptCache {
         self.scripts.lock().touch(&sha.to_ascii_lowercase())
     }
 
-    /// Whether a script is known by just these digits.
+    /// Whether a script is known by this SHA-1, in digits of either case.
     pub fn exists(&self, sha: &[u8]) -> bool {
-        self.scripts.lock().by_sha.contains_key(sha)
+        self.scripts.lock().by_sha.contains_key(&sha.to_ascii_lowercase()[..])
     }
 
     /// Forgets all.

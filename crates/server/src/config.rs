@@ -29,6 +29,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
+    (
+        "protected-mode",
+        "yes|no",
+        "without a password take in connections from this host alone (default yes)",
+    ),
     ("requirepass", "PASSWORD", "password of the default user (default: none)"),
     ("memory", "SIZE", "memory to use, like 512mb or 4gb (default: a quarter of the machine)"),
     ("loglevel", "LEVEL", "error, warn, info, debug, trace, or Redis's names (default info)"),
@@ -202,7 +207,9 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         },
         // Of the command line, so seen from where it was given.
         "aclfile" => config.others.push((name, absolute(std::path::Path::new(&value)))),
-        "cluster-enabled" => config.others.push((name, one_of(name, &value, &["yes", "no"])?)),
+        "cluster-enabled" | "protected-mode" => {
+            config.others.push((name, one_of(name, &value, &["yes", "no"])?))
+        }
         "enable-debug-command" => {
             config.others.push((name, one_of(name, &value, &["yes", "no", "local"])?));
         }

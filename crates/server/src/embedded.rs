@@ -18,6 +18,7 @@ use wire::placement::PlacementRange;
 use wire::service::StorageService;
 
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::folder::Folder;
 use crate::links::Links;
 use crate::memory::Division;
@@ -51,7 +52,7 @@ impl Embedded {
     ///
     /// *Errors*: a folder that cannot be used. Nodes that cannot be opened are left out if the others
     /// are more than those; one that is damaged begins anew then.
-    pub(crate) fn open(config: &Config) -> anyhow::Result<Embedded> {
+    pub(crate) fn open(config: &Config, descriptors: Descriptors) -> anyhow::Result<Embedded> {
         let mut folder = Folder::open(config)?;
         let transport = Arc::new(LocalTransport::default());
         let links = config.enable_faults.then(|| Links::start(transport.clone())).transpose()?;
@@ -74,7 +75,8 @@ impl Embedded {
             learning.learn(route);
         });
         transport.register(ROUTER, client.clone());
-        let nodes = open_nodes(config, &mut folder, (&transport, &shared), &hub)?;
+        let options = node_options(config, descriptors, &hub);
+        let nodes = open_nodes(config, &mut folder, (&transport, &shared), options)?;
         if let Some(links) = links {
             nodes.set_links(Box::new(move |fault| links.fault(fault)));
         }
@@ -130,7 +132,7 @@ fn open_nodes(
     config: &Config,
     folder: &mut Folder,
     (transport, shared): (&Arc<LocalTransport>, &Arc<dyn Transport>),
-    hub: &Arc<Hub>,
+    options: NodeOptions,
 ) -> anyhow::Result<LocalNodes> {
     let members: Vec<_> = (1..=config.replicas).map(NodeId).collect();
     let tables = (0..config.databases).chain([TableId::SYSTEM.0]);
@@ -141,7 +143,6 @@ fn open_nodes(
             members: members.clone(),
         })
         .collect();
-    let options = node_options(config, hub);
     let mut nodes = LocalNodes::new(Arc::clone(&options.scripting));
     let mut failed = Vec::new();
     for (id, zone) in options.nodes.clone() {
@@ -224,7 +225,7 @@ fn first_boot(nodes: &LocalNodes, members: &[NodeId], assignments: &[Assignment]
     }
 }
 
-fn node_options(config: &Config, hub: &Arc<Hub>) -> NodeOptions {
+fn node_options(config: &Config, descriptors: Descriptors, hub: &Arc<Hub>) -> NodeOptions {
     let division = Division::of(config.memory, config.nodes);
     let zones = ZONES.iter().cycle().map(|zone| Zone((*zone).to_owned()));
     let mut options = NodeOptions {
@@ -239,5 +240,6 @@ fn node_options(config: &Config, hub: &Arc<Hub>) -> NodeOptions {
         ..NodeOptions::default()
     };
     options.lsm.cache_bytes = division.blocks;
+    options.lsm.open_tables = descriptors.tables as usize;
     options
 }

@@ -59,6 +59,10 @@ impl Host for ServerHost {
         self.logs.set(level);
     }
 
+    fn allocator(&self) -> &'static str {
+        crate::ALLOCATOR_NAME
+    }
+
     fn allocated_bytes(&self) -> Option<u64> {
         None
     }

@@ -1,6 +1,7 @@
 //! The `evenkeel` server: reads the command line, starts the embedded cluster and serves clients.
 
 mod config;
+mod descriptors;
 mod embedded;
 mod folder;
 mod host;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use config::{Config, Invocation};
+use descriptors::Descriptors;
 use embedded::Embedded;
 use host::ServerHost;
 
@@ -26,6 +28,9 @@ use host::ServerHost;
 /// mimalloc, reads are alike (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What INFO calls it.
+const ALLOCATOR_NAME: &str = "jemalloc-5.3.0";
 
 /// How long connections may take to finish what they are doing when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -58,7 +63,7 @@ fn main() -> ExitCode {
         }
     };
     let logs = telemetry::init(&config.loglevel);
-    match run(&config, logs) {
+    match run(config, logs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -68,8 +73,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
-    let embedded = Arc::new(Embedded::open(config)?);
+fn run(mut config: Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
+    let is_default = config.maxclients == Config::default().maxclients;
+    let descriptors = Descriptors::claim(config.maxclients as u64, is_default, config.nodes)?;
+    config.maxclients = config.maxclients.min(descriptors.clients_max as usize);
+    let config = &config;
+    let embedded = Arc::new(Embedded::open(config, descriptors)?);
     let host = Arc::new(ServerHost::new(logs));
     let options = RouterOptions {
         parameters: config.parameters(),
@@ -77,6 +86,8 @@ fn run(config: &Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         hub: embedded.hub(),
         keeps_databases: true,
+        clients_max: descriptors.clients_max,
+        sockets_below: descriptors.below,
         ..RouterOptions::default()
     };
     let (storage, memds, cache) = (embedded.storage(), embedded.memds(), embedded.cache());

@@ -196,6 +196,8 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
+    /// Fjall holds what is up to here, or is being given it.
+    frozen_index: u64,
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
@@ -257,6 +259,7 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
+            frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
             changes: 0,
@@ -417,32 +420,21 @@ impl Core {
     /// Takes over rows that were read from the LSM without the lock, if no flush ended since
     /// `epoch`: only then nothing that memory has forgotten meanwhile can be newer.
     pub(crate) fn fill(&mut self, epoch: u64, rows: &[(Bytes, Option<Bytes>)]) {
+        let horizon = self.horizon();
         let Some(resident) = self.resident.as_mut().filter(|_| self.flush_epoch == epoch) else {
             return;
         };
         for (row, value) in rows {
             resident.fill(row, value.as_ref());
         }
-        resident.make_room(self.flushed_index);
-    }
-
-    /// See [`Resident::touch`].
-    pub(crate) fn touch(&self, positions: &[u64]) {
-        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
-            resident.touch(positions);
-        }
-    }
-
-    /// Whether memory knows a row.
-    pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
-        self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
+        resident.make_room(horizon);
     }
 
     /// Evicts rows while their budget is exceeded, for a bounded time. Returns whether there may be
     /// more to do.
     pub(crate) fn make_room(&mut self) -> bool {
-        let flushed = self.flushed_index;
-        self.resident.as_mut().is_some_and(|resident| resident.make_room(flushed))
+        let horizon = self.horizon();
+        self.resident.as_mut().is_some_and(|resident| resident.make_room(horizon))
     }
 
     /// The version that the next write gets.
@@ -482,7 +474,7 @@ impl Core {
         });
         open.news.notices.append(&mut effects.notices);
         if wants_changes {
-            note_changes(&mut open.news, &effects, self.origin);
+            note_changes(&mut open.news, &effects, self.tip.counters.keys, self.origin);
         }
         open.builder.push(&effects);
         open.next_version = effects.next_version;
@@ -491,9 +483,10 @@ impl Core {
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
-            let empty = Resident::new(self.range, Arc::clone(&self.budget));
+            let empty = self.empty_resident();
             self.discarded.extend(self.resident.replace(empty));
         }
+        let horizon = self.horizon();
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
@@ -501,7 +494,7 @@ impl Core {
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
-        resident.make_room(self.flushed_index);
+        resident.make_room(horizon);
         self.expired_keys += effects.expired;
         self.changes += 1;
         self.tip.counters = effects.counters;
@@ -654,7 +647,7 @@ impl Core {
 
     /// The rows that fjall does not hold.
     fn recall(&self) -> Resident {
-        let mut resident = Resident::new(self.range, Arc::clone(&self.budget));
+        let mut resident = self.empty_resident();
         for (index, batch) in self.backlog.iter() {
             put_writes(&mut resident, *index, batch).expect("it was well-formed when applied");
         }
@@ -708,10 +701,14 @@ impl Core {
         actions: &mut Actions,
     ) -> Result<(), BatchError> {
         let Core { applied, dead, range, .. } = self;
+        let mut dropped = Vec::new();
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
             Effect::Write { .. } => {}
-            Effect::Drop(generation) => dead.add_generation(*range, generation),
+            Effect::Drop(generation) => {
+                dead.add_generation(*range, generation);
+                dropped.push(generation);
+            }
             Effect::Flush(fence) => {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
@@ -735,7 +732,7 @@ impl Core {
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
         self.sizes.add(index, batch.bytes());
         self.now_ms = self.now_ms.max(batch.now_ms);
-        self.backlog.push(index, batch);
+        self.backlog.push(index, batch, &dropped);
         if self.tip.counters_index == 0 {
             // A follower, or a leader without proposals: the tip is what is applied.
             self.reset_tip();
@@ -749,9 +746,10 @@ impl Core {
         if self.is_log || self.applied.index == self.flushed_index {
             return None;
         }
-        let (batches, bytes) = self.backlog.freeze();
+        let (batches, bytes, dropped) = self.backlog.freeze();
+        self.frozen_index = self.applied.index;
         let applied_row = meta::applied_row(self.partition, &self.applied);
-        Some(Frozen { batches, applied_row, through: self.applied.index, bytes })
+        Some(Frozen { batches, dropped, applied_row, through: self.applied.index, bytes })
     }
 
     /// The frozen batches are durable in fjall: forget them here.
@@ -760,7 +758,7 @@ impl Core {
         self.flush_epoch += 1;
         let before = std::mem::replace(&mut self.flushed_index, through);
         if let Some(resident) = &mut self.resident {
-            resident.flushed();
+            resident.flushed(through);
             if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
                 // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
                 self.expiry = ExpiryAgenda::UNKNOWN;
@@ -773,6 +771,8 @@ impl Core {
 /// What a flush writes of a partition.
 pub(crate) struct Frozen {
     pub(crate) batches: Arc<Batches>,
+    /// Collections that they drop.
+    pub(crate) dropped: Vec<Version>,
     pub(crate) applied_row: MetaRow,
     pub(crate) through: u64,
     pub(crate) bytes: u64,

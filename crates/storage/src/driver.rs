@@ -74,6 +74,8 @@ const MEMORY_OVERRUN: u64 = 4;
 const IDENTITIES_BYTES: usize = 8;
 /// How often a flush looks whether the log has caught up with what it is to write.
 const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
+/// How soon a flush is tried again for which there was no file descriptor.
+const EXHAUSTED_CHECK: Duration = Duration::from_millis(50);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -617,7 +619,7 @@ pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
 /// Writes what is frozen to fjall.
 pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
     let started = shared.clock.instant();
-    let rows = background::run(|| ingest(&shared.lsm, frozen))?;
+    let Some(rows) = ingest_patiently(shared, frozen)? else { return Ok(()) };
     for (partition, frozen) in frozen {
         shared.with(partition, |core, _| core.flushed(frozen.through));
     }
@@ -651,6 +653,29 @@ fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
     true
 }
 
+/// Writes frozen batches, however long there is no file descriptor for their table: writers are slowed
+/// meanwhile, as by a slow disk. `None` if the node stops first.
+fn ingest_patiently(
+    shared: &Shared,
+    frozen: &[(Arc<Partition>, Frozen)],
+) -> Result<Option<u64>, LsmError> {
+    let mut is_told = false;
+    loop {
+        match background::run(|| ingest(&shared.lsm, frozen)) {
+            Err(error @ LsmError::Exhausted(_)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(node = shared.id.0, %error, "a flush waits");
+                }
+                if shared.is_stopping() {
+                    return Ok(None);
+                }
+                std::thread::sleep(EXHAUSTED_CHECK);
+            }
+            done => return done.map(Some),
+        }
+    }
+}
+
 /// Writes frozen batches as one sorted run, with the rows that say how far they reach. Returns the
 /// number of rows.
 fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmError> {
@@ -658,16 +683,17 @@ fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmErro
     let mut meta = Vec::new();
     for (partition, frozen) in frozen {
         meta.push(frozen.applied_row.clone());
-        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
+        meta.extend(backlog::dead_rows(partition.id, &frozen.dropped));
     }
     let mut run = Run::default();
     for (_, frozen) in frozen {
-        run.add(&frozen.batches).map_err(malformed)?;
+        run.add(&frozen.batches, &frozen.dropped).map_err(malformed)?;
     }
     for (row, sealed) in &meta {
         run.add_row(row, Some(sealed));
     }
-    lsm.ingest(run.sorted().into_iter())
+    let is_absent = |row: &[u8]| matches!(lsm.get(row), Ok(None));
+    lsm.ingest(run.sorted(is_absent).into_iter())
 }
 
 #[cfg(test)]

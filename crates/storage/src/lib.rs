@@ -93,3 +93,9 @@ pub use recover::{Assignment, OpenError, abandon, abandon_on, damage_a_file};
 pub use resident::RowBudget;
 pub use scripting::Scripting;
 pub use stepped::{Seen, Stepped, StoredRows, Wants};
+
+/// Whether an error says that the process, or the system, is out of file descriptors: it may work when
+/// others have been closed.
+pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}

@@ -344,6 +344,19 @@ impl StorageService for LocalNodes {
         self.seats.iter().map(status).collect()
     }
 
+    fn applied(&self, partition: PartitionId) -> Vec<(NodeId, u64)> {
+        let applied = |(id, seat): (&NodeId, &Seat)| {
+            let node = seat.node.read();
+            Some((*id, node.as_ref()?.applied(partition)?))
+        };
+        self.seats.iter().filter_map(applied).collect()
+    }
+
+    fn running_nodes(&self) -> usize {
+        let runs = |seat: &&Seat| seat.node.read().as_ref().is_some_and(|node| node.is_running());
+        self.seats.values().filter(runs).count()
+    }
+
     fn order(&self, order: Order) -> BoxFuture<Result<(), String>> {
         Box::pin(carry_out(Arc::clone(&self.seats), order))
     }

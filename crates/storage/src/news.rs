@@ -8,9 +8,12 @@ use wire::notice::{Change, News};
 
 use crate::batch::{Batch, BatchError, Effect};
 
-/// The keys that effects change.
-pub(crate) fn note_changes(news: &mut News, effects: &Effects, origin: u64) {
-    news.flushed |= effects.flushed_through.is_some();
+/// The keys that effects change in a partition that has so many.
+pub(crate) fn note_changes(news: &mut News, effects: &Effects, keys: u64, origin: u64) {
+    if effects.flushed_through.is_some() {
+        news.flushed = true;
+        news.had_keys |= keys > 0;
+    }
     for write in &effects.writes {
         if let Some(RowKind::Header { key, .. }) = rows::parse(&write.row) {
             let key = Bytes::copy_from_slice(key);
@@ -29,7 +32,7 @@ pub(crate) fn changes_of(batch: &Batch) -> Result<News, BatchError> {
                 news.changes.push(Change { key, origin: 0 });
             }
         }
-        Effect::Flush(_) => news.flushed = true,
+        Effect::Flush(_) => (news.flushed, news.had_keys) = (true, true),
         Effect::Drop(_) => {}
     })?;
     Ok(news)

@@ -437,6 +437,16 @@ impl Node {
         }
     }
 
+    /// The log index up to which a replica here has applied; `None` if there is none, or the node does not
+    /// run.
+    pub fn applied(&self, partition: PartitionId) -> Option<u64> {
+        let shared = &*self.shared;
+        let replica = shared.partitions.read().get(&partition).cloned();
+        let replica = replica.or_else(|| shared.logs.read().get(&partition).cloned())?;
+        let applied = replica.core.lock().applied().index;
+        self.is_running().then_some(applied)
+    }
+
     /// Whether the node stopped because its rows are to be fetched anew: open it again then, after
     /// [`crate::abandon`].
     pub fn wants_reopening(&self) -> bool {

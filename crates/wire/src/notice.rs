@@ -103,6 +103,8 @@ pub struct News {
     pub changes: Vec<Change>,
     /// All keys are gone: the table was flushed.
     pub flushed: bool,
+    /// There were keys when it was flushed, or it is not known.
+    pub had_keys: bool,
     /// A partition has a new leader, which cannot know what the one before it has told: any key of
     /// the table may have changed.
     pub new_leader: bool,

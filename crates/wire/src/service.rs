@@ -313,6 +313,20 @@ pub trait StorageService: Send + Sync + 'static {
     /// What each storage node says of itself and its partitions, for INFO and ADMIN.
     fn status(&self) -> Vec<NodeStatus>;
 
+    /// How far each replica of a partition has applied its group's log, by node: of the nodes that run.
+    fn applied(&self, partition: PartitionId) -> Vec<(NodeId, u64)> {
+        let nodes = self.status().into_iter().filter(|node| node.running);
+        let replicas = nodes
+            .flat_map(|node| node.replicas.into_iter().map(move |replica| (node.node, replica)));
+        let of_partition = replicas.filter(|(_, replica)| replica.partition == partition);
+        of_partition.map(|(node, replica)| (node, replica.applied_index)).collect()
+    }
+
+    /// How many nodes run.
+    fn running_nodes(&self) -> usize {
+        self.status().iter().filter(|node| node.running).count()
+    }
+
     /// Does what an operator wants of a group, and resolves when that is done. Errors are texts for the
     /// operator.
     fn order(&self, order: Order) -> BoxFuture<Result<(), String>>;

@@ -27,7 +27,7 @@ use wire::service::{BoxFuture, Claim, Gate, GateOutcome, Served, Waiting};
 use crate::cache::Target;
 use crate::clients::{Blocked, Unblock};
 use crate::connection::{Closed, Connection, Done, sleep_until};
-use crate::route::{Answered, Routed};
+use crate::route::{Answered, Routed, positions_or_none};
 use crate::users::Context;
 
 /// How a stand in line ended.
@@ -64,6 +64,14 @@ impl Connection {
             self.clock = std::time::Instant::now();
             let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
             self.finish(entry, args, done);
+            // Other than behind a command that does not wait, pushes have left since its keys were
+            // remembered: how that is made good stands there.
+            if let Some(tracked) = &self.session.tracked
+                && entry.command.flags.has(Flags::READONLY)
+            {
+                let keys = positions_or_none(entry, args).unwrap_or_default();
+                tracked.make_good(keys.iter().map(|at| &args[*at]));
+            }
         }
         Ok(())
     }
@@ -138,9 +146,6 @@ impl Connection {
         if filled_in.is_none() {
             wait.line = Arc::clone(&waiting.args);
         }
-        // Between the registration of keys and the reply nothing that was pushed may leave.
-        let reads = wait.entry.command.flags.has(Flags::READONLY);
-        let delivers = self.session.tracked.is_none() || !reads;
         let account = Arc::clone(&self.session.login.account);
         let mut rules = pin!(account.changed());
         let mut swaps = self.shared.hub().databases.swaps();
@@ -169,7 +174,7 @@ impl Connection {
                         wait.line = Arc::clone(&waiting.args);
                     }
                 }
-                closed = self.gone(delivers) => break Err(closed),
+                closed = self.gone() => break Err(closed),
             }
         };
         if waiting.claim.take() {

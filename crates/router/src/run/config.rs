@@ -32,6 +32,7 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
+    check_clients(connection, &args[2..])?;
     let config = &connection.shared.config;
     let level_before = config.get("loglevel");
     let sets_password = args[2..].iter().step_by(2).any(|n| n.eq_ignore_ascii_case(b"requirepass"));
@@ -48,6 +49,20 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
     // Other connections take new limits with their next pipeline.
     connection.update_limits();
     Ok(Reply::OK)
+}
+
+/// *Errors*: more connections are to be let in than there are file descriptors for.
+fn check_clients(connection: &Connection, pairs: &[Bytes]) -> Result<(), CommandError> {
+    let room = connection.shared.options.clients_max;
+    for pair in pairs.chunks_exact(2).filter(|pair| pair[0].eq_ignore_ascii_case(b"maxclients")) {
+        let wanted = std::str::from_utf8(&pair[1]).ok().and_then(|text| text.parse::<u64>().ok());
+        if wanted.is_some_and(|wanted| wanted > room) {
+            let why = "The operating system is not able to handle the specified number of clients, \
+                       try with";
+            return Err(CommandError::ConfigRefused("maxclients", format!("{why} {room}")));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn resetstat(connection: &mut Connection) -> Reply {

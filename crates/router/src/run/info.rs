@@ -241,7 +241,7 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
             ),
             ("mem_fragmentation_bytes", &(resident as i64 - used as i64)),
             ("mem_clients_normal", &buffers),
-            ("mem_allocator", &"system"),
+            ("mem_allocator", &facts.shared.host.allocator()),
         ],
     );
     MEMORY_ZEROS.iter().for_each(|name| line(out, name, 0));

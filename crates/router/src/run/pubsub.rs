@@ -1,5 +1,7 @@
 //! Publishing and subscribing, and MONITOR: the commands.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use bytes::Bytes;
 use commands::{CommandError, Session};
 use wire::resp::Reply;
@@ -81,7 +83,27 @@ fn subscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Reply
         let count = number(subscriptions.count(topic));
         Reply::Push(vec![word(told), Reply::Bulk(name.clone()), count])
     });
-    Reply::Sequence(replies.collect())
+    let replies = replies.collect();
+    leave_if_denied(connection, topic, &args[1..]);
+    Reply::Sequence(replies)
+}
+
+/// Rules that were changed between the check of a subscription and its beginning: whoever changed them did
+/// not see it, so the connection is closed here as it would have been there.
+fn leave_if_denied(connection: &mut Connection, topic: Topic, names: &[Bytes]) {
+    let session = &mut connection.session;
+    if !session.login.account.is_restricted() {
+        return;
+    }
+    let user = session.login.user();
+    let is_denied = names.iter().any(|name| match topic {
+        Topic::Pattern => !user.may_subscribe_pattern(name),
+        Topic::Channel | Topic::Shard => !user.may_subscribe(name),
+    });
+    if is_denied {
+        session.closing = true;
+        session.client.closing.store(true, Relaxed);
+    }
 }
 
 fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Reply {

@@ -14,8 +14,11 @@
 //! read: what has not changed by then had not changed when it read.
 //!
 //! *The router's own commands* see the session as their place in the queue left it. Data commands run
-//! before them; as neither kind looks at what the other changes, but for SELECT, whose effect is
-//! worked out beforehand, no reply tells the difference.
+//! before them, and are durable before any that others notice: neither kind looks at what the other
+//! changes, but for SELECT, whose effect is worked out beforehand, and for a few that run first
+//! (`transaction/order.rs`), so no reply tells the difference.
+
+mod order;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -163,7 +166,7 @@ impl Connection {
         self.caller.tally.commands += 1;
     }
 
-    /// EXEC itself was refused (a wrong number of arguments): the transaction is over.
+    /// EXEC itself was refused (a wrong number of arguments, or the rules): the transaction is over.
     pub(crate) fn refuse_exec(&mut self, error: &CommandError) -> CommandError {
         self.session.discard();
         let text = error.to_string();
@@ -326,11 +329,17 @@ pub(crate) struct Exec {
     writes: bool,
     /// Whom its scripts are run for.
     client: Option<Arc<dyn ScriptClient>>,
+    /// What the partition's part came to, and how long it took, once it is done.
+    done: Option<(Outcome, Duration)>,
 }
 
 /// What runs a queued command.
 enum Step {
     Router,
+    /// The router, before the partition's part.
+    Early,
+    /// It has run.
+    Ran(Reply),
     /// The partition's leader, on this table.
     Data(TableId),
     /// Nobody: it is refused.
@@ -357,6 +366,7 @@ impl Exec {
             whole_table: false,
             writes: false,
             client: None,
+            done: None,
         };
         let mut selected = now;
         for (at, Queued { entry, args }) in exec.queue.iter().enumerate() {
@@ -404,7 +414,7 @@ impl Exec {
         let of_data = self.steps.iter().filter_map(|step| match step {
             Step::Data(table) => Some(Some(*table)),
             Step::Across(_) => Some(None),
-            Step::Router | Step::Refused(_) => None,
+            Step::Router | Step::Early | Step::Ran(_) | Step::Refused(_) => None,
         });
         let of_watched = self.watched.iter().map(|watched| Some(watched.table));
         let mut tables = of_data.chain(of_watched);
@@ -507,6 +517,10 @@ impl Connection {
         let mut exec = Exec::plan(multi.queue, refusals, watched, self.session.table, tables);
         let script = exec.queue.iter().find(|queued| queued.is_script());
         exec.client = script.and_then(|queued| self.script_client(queued.entry));
+        if let Err(error) = exec.find_early() {
+            return Ok(Done::from(Reply::from(error)));
+        }
+        self.run_early(&mut exec);
         if exec.table == Some(TableId::SYSTEM) {
             return Err((Box::new(exec), None));
         }
@@ -517,8 +531,12 @@ impl Connection {
         }
         match self.attempt_together(entry, &exec) {
             Some(Attempt::Done(answered)) => {
-                let took = self.clock.elapsed();
-                Ok(self.complete(exec, answered.into(), took))
+                let (outcome, took) = (Outcome::from(answered), self.clock.elapsed());
+                if exec.waits_for(&outcome) {
+                    exec.done = Some((outcome, took));
+                    return Err((Box::new(exec), None));
+                }
+                Ok(self.complete(exec, outcome, took))
             }
             None => Err((Box::new(exec), None)),
             Some(Attempt::Refused(error)) if is_apart(&error) => Err((Box::new(exec), None)),
@@ -555,7 +573,7 @@ impl Connection {
         Some(self.caller.call_now(&routed_exec(entry, exec, exec.table?, &batch)))
     }
 
-    fn track_all(&self, exec: &Exec) {
+    fn track_all(&mut self, exec: &Exec) {
         if self.session.tracked.is_some() {
             exec.queue.iter().for_each(|Queued { entry, args }| self.track(entry, args));
         }
@@ -568,6 +586,11 @@ impl Connection {
         exec: Box<Exec>,
         obstacle: Option<Obstacle>,
     ) -> Result<Done, CommandError> {
+        let mut exec = exec;
+        if let Some(done) = exec.done.take() {
+            let (outcome, took) = self.settle_exec(&exec, done).await?;
+            return Ok(self.complete(*exec, outcome, took));
+        }
         let started = Instant::now();
         // Anew: what was pushed meanwhile may have left since.
         self.track_all(&exec);
@@ -587,7 +610,8 @@ impl Connection {
             Err(error) if is_apart(&error) => self.exec_apart(entry, &exec).await?,
             Err(error) => return Err(error),
         };
-        Ok(self.complete(*exec, outcome, started.elapsed()))
+        let (outcome, took) = self.settle_exec(&exec, (outcome, started.elapsed())).await?;
+        Ok(self.complete(*exec, outcome, took))
     }
 
     /// A transaction of commands about functions alone. What it changes is known everywhere before it
@@ -693,7 +717,8 @@ impl Connection {
         for (Queued { entry, args }, step) in exec.queue.iter().zip(exec.steps) {
             let started = Instant::now();
             let (reply, took) = match step {
-                Step::Router => (self.run_routers(entry, args), started.elapsed()),
+                Step::Router | Step::Early => (self.run_routers(entry, args), started.elapsed()),
+                Step::Ran(reply) => (reply, Duration::ZERO),
                 Step::Refused(error) => (error.into(), Duration::ZERO),
                 Step::Data(_) | Step::Across(_) => {
                     let lost = || CommandError::Operator("a reply is missing".to_owned()).into();

@@ -5,15 +5,19 @@
 //! until that many replicas *applied* the newest write of each partition, which the storage nodes tell,
 //! or until the timeout. As in Redis the answer is how many there are then, enough or not.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use commands::{CommandError, parse_int};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
+use wire::ids::{NodeId, PartitionId};
 use wire::resp::Reply;
 use wire::service::{Gate, StorageService};
 
+use crate::Shared;
 use crate::clients::Unblock;
 use crate::connection::{Closed, Connection};
 
@@ -32,8 +36,7 @@ fn parse(args: &[Bytes]) -> Result<(i64, u64), CommandError> {
 /// WAIT inside a transaction: how many there are now.
 pub(super) fn now(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     parse(args)?;
-    let written = &connection.session.written;
-    Ok(Reply::Integer(replicas_holding(&*connection.shared.storage, written)))
+    Ok(Reply::Integer(replicas_holding(&connection.shared, &connection.session.written)))
 }
 
 /// How many replicas WAITAOF wants. What a replica holds of a write is on its disk, and what was
@@ -54,8 +57,7 @@ fn parse_aof(args: &[Bytes]) -> Result<(i64, u64), CommandError> {
 /// WAITAOF inside a transaction.
 pub(super) fn aof_now(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     parse_aof(args)?;
-    let written = &connection.session.written;
-    let held = replicas_holding(&*connection.shared.storage, written);
+    let held = replicas_holding(&connection.shared, &connection.session.written);
     Ok(Reply::Array(vec![Reply::Integer(1), Reply::Integer(held)]))
 }
 
@@ -99,7 +101,7 @@ async fn wait_for(
     let mut is_over = false;
     let mut every = ASK_EVERY_MIN;
     loop {
-        let held = replicas_holding(&*connection.shared.storage, &connection.session.written);
+        let held = replicas_holding(&connection.shared, &connection.session.written);
         is_over |= deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if held >= wanted || is_over {
             return Ok(Ok(held));
@@ -111,7 +113,7 @@ async fn wait_for(
                 Unblock::Timeout => is_over = true,
                 Unblock::Error => return Ok(Err(CommandError::UNBLOCKED)),
             },
-            closed = connection.gone(true) => return Err(closed),
+            closed = connection.gone() => return Err(closed),
         }
         every = (every * 2).min(ASK_EVERY_MAX);
     }
@@ -119,18 +121,39 @@ async fn wait_for(
 
 /// The replicas besides the leader that hold all these writes: the fewest over the partitions. A
 /// connection that wrote nothing asks about nothing: then it is the fewest that any partition has.
-fn replicas_holding(storage: &dyn StorageService, written: &[(Gate, usize)]) -> i64 {
-    let nodes = storage.status();
+fn replicas_holding(shared: &Shared, written: &[(Gate, usize)]) -> i64 {
     if written.is_empty() {
-        let others = nodes.iter().filter(|node| node.running).count().saturating_sub(1);
-        return others as i64;
+        return shared.storage.running_nodes().saturating_sub(1) as i64;
     }
     let holding = written.iter().map(|(gate, sure)| {
-        let replicas = nodes.iter().filter(|node| node.running && node.node != gate.node);
-        let applied = replicas.flat_map(|node| &node.replicas).filter(|replica| {
-            replica.partition == gate.partition && replica.applied_index >= gate.index
-        });
-        applied.count().max(*sure)
+        let applied = shared.applied.of(&*shared.storage, gate.partition);
+        let holds = |(node, index): &&(NodeId, u64)| *node != gate.node && *index >= gate.index;
+        applied.iter().filter(holds).count().max(*sure)
     });
     holding.min().unwrap_or(0) as i64
+}
+
+/// How far replicas have applied, as storage nodes told last: however many connections wait for the same
+/// partitions, the nodes are asked as seldom as for one.
+#[derive(Default)]
+pub(crate) struct Applied(Mutex<HashMap<PartitionId, Told>>);
+
+/// What was told, and when.
+type Told = (Instant, Arc<[(NodeId, u64)]>);
+
+impl Applied {
+    fn of(&self, storage: &dyn StorageService, partition: PartitionId) -> Arc<[(NodeId, u64)]> {
+        let mut known = self.0.lock();
+        let now = Instant::now();
+        if let Some((at, told)) = known.get(&partition)
+            && now - *at < ASK_EVERY_MIN
+        {
+            return Arc::clone(told);
+        }
+        // Partitions that nobody waits for any more.
+        known.retain(|_, (at, _)| now - *at < ASK_EVERY_MAX);
+        let told: Arc<[_]> = storage.applied(partition).into();
+        known.insert(partition, (now, Arc::clone(&told)));
+        told
+    }
 }

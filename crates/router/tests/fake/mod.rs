@@ -34,6 +34,8 @@ const ROUTER: NodeId = NodeId(21);
 /// What a call is answered instead of being evaluated.
 #[derive(Clone, Debug)]
 pub enum Scripted {
+    /// It is evaluated, as if nothing was scripted.
+    Evaluated,
     NotHere,
     NotYet,
     Busy(Duration),
@@ -81,6 +83,8 @@ pub struct Fake {
     transport: Arc<LocalTransport>,
     /// Calls received, evaluated or not.
     pub calls: AtomicU64,
+    /// Times that nodes were asked for their status.
+    pub status_calls: AtomicU64,
     /// Whether nodes tell the newest route when they are asked in error.
     pub tells_route: AtomicBool,
 }
@@ -112,6 +116,7 @@ impl Fake {
             memds,
             transport,
             calls: AtomicU64::new(0),
+            status_calls: AtomicU64::new(0),
             tells_route: AtomicBool::new(true),
         };
         for table in 0..16 {
@@ -185,6 +190,10 @@ impl Fake {
         self.state.lock().script.extend(answers);
     }
 
+    pub fn forget_script(&self) {
+        self.state.lock().script.clear();
+    }
+
     pub fn script_left(&self) -> usize {
         self.state.lock().script.len()
     }
@@ -253,7 +262,7 @@ impl Fake {
         self.calls.fetch_add(1, SeqCst);
         let scripted = self.state.lock().script.pop_front();
         match scripted {
-            None => evaluate(),
+            None | Some(Scripted::Evaluated) => evaluate(),
             Some(Scripted::NotHere) => Answer::NotHere(None),
             Some(Scripted::NotYet) => Answer::NotYet,
             Some(Scripted::Busy(wait)) => Answer::Busy(wait),
@@ -444,6 +453,7 @@ impl StorageService for Fake {
     }
 
     fn status(&self) -> Vec<NodeStatus> {
+        self.status_calls.fetch_add(1, SeqCst);
         let state = self.state.lock();
         let first = state.partitions.first().map(|partition| partition.route.partition);
         let replica = |node: NodeId, partition: &Partition| {

@@ -61,7 +61,7 @@ fn copy_functions(source: &mut Client, writer: &mut Writer) -> Result<()> {
     let policy: &[u8] = if writer.replace { b"REPLACE" } else { b"APPEND" };
     let reply = writer.call(&[b"FUNCTION", b"RESTORE", &libraries, policy])?;
     if matches!(reply, Reply::Error(_)) {
-        eprintln!("functions are not copied: {}", text(&reply));
+        writer.refuse_functions(&reply);
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ fn copy_keys(source: &mut Client, db: u32, keys: &[Bytes], writer: &mut Writer) 
             // It is gone since.
             Reply::Null => continue,
             other => {
-                writer.refuse(key, &format!("DUMP at the source: {}", text(&other)));
+                writer.refuse((db, key), &format!("DUMP at the source: {}", text(&other)));
                 continue;
             }
         };

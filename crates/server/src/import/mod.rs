@@ -22,13 +22,15 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use wire::resp::Reply;
 
-use client::Client;
+use client::{Client, text};
 use progress::Progress;
 
 /// Keys written or read in one pipeline, at most.
 const PIPELINE_KEYS: usize = 256;
 /// Bytes written in one pipeline, about: a pipeline ends with the value that reaches it.
 const PIPELINE_BYTES: usize = 4 << 20;
+/// The longest value as RESTORE takes it: an argument of the target (`proto-max-bulk-len`), in bytes.
+const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// Refusals that are told in full; the others are only counted.
 const REFUSALS_TOLD_MAX: u64 = 20;
 
@@ -174,6 +176,12 @@ impl Writer {
 
     /// Puts a key into the pipeline.
     fn put(&mut self, entry: Entry) -> Result<()> {
+        let bytes = entry.payload.len().max(entry.key.len());
+        if bytes > PAYLOAD_BYTES_MAX {
+            let why = format!("{bytes} bytes are more than an argument may have");
+            self.refuse((entry.db, &entry.key), &why);
+            return Ok(());
+        }
         if entry.db != self.db {
             self.flush()?;
             let index = entry.db.to_string();
@@ -204,7 +212,7 @@ impl Writer {
         self.waiting_bytes = 0;
         for key in std::mem::take(&mut self.waiting) {
             match self.target.reply().context("read the target's answer")? {
-                Reply::Error(why) => self.refuse(&key, &String::from_utf8_lossy(&why)),
+                Reply::Error(why) => self.refuse((self.db, &key), &String::from_utf8_lossy(&why)),
                 _ => self.written += 1,
             }
         }
@@ -212,11 +220,17 @@ impl Writer {
     }
 
     /// Tells that a key was not written.
-    fn refuse(&mut self, key: &[u8], why: &str) {
+    fn refuse(&mut self, (db, key): (u32, &[u8]), why: &str) {
         self.refused += 1;
         if self.refused <= REFUSALS_TOLD_MAX {
-            eprintln!("\ndatabase {}, key '{}': {why}", self.db, key.escape_ascii());
+            eprintln!("\ndatabase {db}, key '{}': {why}", key.escape_ascii());
         }
+    }
+
+    /// Tells that libraries of functions were not loaded, which counts like a key.
+    fn refuse_functions(&mut self, why: &Reply) {
+        self.refused += 1;
+        eprintln!("\nfunctions are not loaded: {}", text(why));
     }
 
     /// Has the target run a line that is no key's; its answer.

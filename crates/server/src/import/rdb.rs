@@ -23,16 +23,13 @@ use bytes::Bytes;
 use commands::rdb_checksum;
 use wire::resp::Reply;
 
-use super::client::text;
 use super::progress::Progress;
-use super::{Entry, Writer};
+use super::{Entry, PAYLOAD_BYTES_MAX, Writer};
 
 /// The newest version of the format that is read: Redis 8's.
 const VERSION_MAX: u16 = 12;
 /// The first with a checksum.
 const VERSION_CHECKSUM: u16 = 5;
-/// Longest value that is sent: RESTORE takes no longer argument.
-const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -106,7 +103,7 @@ pub(super) fn import(
                             let payload = sealed(kind, &value, footer);
                             writer.put(Entry { db, key, ttl_ms, is_absolute: true, payload })?;
                         }
-                        None => writer.refuse(&key, "the value is longer than 64 MiB"),
+                        None => writer.refuse((db, &key), "the value is longer than 64 MiB"),
                     }
                 }
                 progress.show(file.position, total, writer.written);
@@ -172,7 +169,7 @@ fn load_function(writer: &mut Writer, code: &[u8]) -> Result<()> {
     line.push(code);
     let reply = writer.call(&line)?;
     if matches!(reply, Reply::Error(_)) {
-        eprintln!("a function library is not loaded: {}", text(&reply));
+        writer.refuse_functions(&reply);
     }
     Ok(())
 }

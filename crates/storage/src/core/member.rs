@@ -185,6 +185,7 @@ impl Core {
             self.sizes = LogSizes::default();
             self.applied = applied;
             self.flushed_index = applied.index;
+            self.frozen_index = applied.index;
             self.flush_epoch += 1;
             self.now_ms = self.now_ms.max(applied.now_ms);
             self.recent.clear();

@@ -69,11 +69,13 @@ pub struct Options {
     pub level0_runs: u8,
     /// Size of a table below level 0, in bytes.
     pub table_bytes: u64,
+    /// Tables that are kept open for reading, each a file descriptor; at least 10.
+    pub open_tables: usize,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 256 << 20, level0_runs: 4, table_bytes: 64 << 20 }
+        Options { cache_bytes: 256 << 20, level0_runs: 4, table_bytes: 64 << 20, open_tables: 256 }
     }
 }
 
@@ -91,6 +93,9 @@ pub enum LsmError {
         /// What the system said.
         what: String,
     },
+    /// There was no file descriptor for it: nothing has changed, and it may work later.
+    #[error("{0}: the process is out of file descriptors")]
+    Exhausted(&'static str),
     /// Another process has the rows open.
     #[error("the rows in {0} are in use by another process")]
     InUse(PathBuf),
@@ -126,6 +131,9 @@ fn from_fjall(action: &'static str) -> impl FnOnce(fjall::Error) -> LsmError {
             fjall::Error::Poisoned => return LsmError::Io { action, what },
             _ => return LsmError::Damaged(what),
         };
+        if crate::is_exhausted(io) {
+            return LsmError::Exhausted(action);
+        }
         // A file that ends too early, or holds what cannot be parsed, was changed under us.
         match io.kind() {
             std::io::ErrorKind::UnexpectedEof
@@ -452,6 +460,7 @@ impl Tables {
         let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
         let database = fjall::Database::builder(dir)
             .cache_size(options.cache_bytes)
+            .max_cached_files(Some(options.open_tables))
             .worker_threads(FJALL_WORKERS)
             .manual_journal_persist(true)
             .with_compaction_filter_factories(Arc::new(move |_| Some(factory.clone())))

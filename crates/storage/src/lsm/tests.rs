@@ -13,7 +13,8 @@ use wire::placement::{Placement, PlacementRange};
 use super::*;
 use crate::row::seal_row;
 
-const OPTIONS: Options = Options { cache_bytes: 1 << 20, level0_runs: 4, table_bytes: 1 << 20 };
+const OPTIONS: Options =
+    Options { cache_bytes: 1 << 20, level0_runs: 4, table_bytes: 1 << 20, open_tables: 64 };
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;

@@ -1,10 +1,15 @@
 //! The thread that keeps slow file work off the commit path: it makes the next segment ahead of
 //! need, writes the index of a closed one, and puts truncated ones aside to be used again.
+//!
+//! A process that is out of file descriptors, for connections most likely, gets some back sooner or
+//! later: until then the next segment is waited for. Any other error stops the node.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -12,6 +17,9 @@ use super::index::SegmentIndex;
 use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
 use super::{Options, WalError, io_error};
 use crate::machine::{Disk, Machine};
+
+/// How soon a segment is tried again for which there was no file descriptor.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 enum Task {
     /// Make the blank segment of this number.
@@ -36,6 +44,7 @@ enum Tasks {
 pub(super) struct Housekeeper {
     tasks: Tasks,
     blanks: Receiver<Result<Blank, WalError>>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,17 +59,19 @@ impl Housekeeper {
         let (tasks, task_queue) = channel();
         let (blank_queue, blanks) = channel();
         let path = dir.clone();
-        let disk = machine.disk.clone();
-        let mut worker = Worker { disk, dir, options, spares, blanks: blank_queue };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (disk, until) = (machine.disk.clone(), Arc::clone(&stopping));
+        let mut worker =
+            Worker { disk, dir, options, spares, blanks: blank_queue, stopping: until };
         if machine.is_simulated() {
             let tasks = Tasks::Own(Box::new(Mutex::new(worker)));
-            return Ok(Housekeeper { tasks, blanks, thread: None });
+            return Ok(Housekeeper { tasks, blanks, stopping, thread: None });
         }
         let thread = std::thread::Builder::new()
             .name("wal-housekeeper".into())
             .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
             .map_err(io_error("start housekeeper of", &path))?;
-        Ok(Housekeeper { tasks: Tasks::Sent(tasks), blanks, thread: Some(thread) })
+        Ok(Housekeeper { tasks: Tasks::Sent(tasks), blanks, stopping, thread: Some(thread) })
     }
 
     /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
@@ -95,6 +106,7 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
+        self.stopping.store(true, Relaxed);
         self.tasks = Tasks::Over;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -108,14 +120,14 @@ struct Worker {
     options: Options,
     spares: Vec<PathBuf>,
     blanks: Sender<Result<Blank, WalError>>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Worker {
     fn run(&mut self, task: Task) {
         match task {
             Task::Make(seq) => {
-                let capacity = self.options.segment_bytes;
-                let blank = Blank::make(&self.disk, &self.dir, seq, capacity, self.spares.pop());
+                let blank = self.make(seq);
                 let _ = self.blanks.send(blank); // the writer may be gone
             }
             Task::Index(segment, end) => self.write_index(&segment, end),
@@ -124,6 +136,24 @@ impl Worker {
                     // The disk is fuller than it should be; nothing that counts is lost.
                     tracing::warn!(%error, "cannot remove a truncated log segment");
                 }
+            }
+        }
+    }
+
+    fn make(&mut self, seq: u64) -> Result<Blank, WalError> {
+        let capacity = self.options.segment_bytes;
+        // Once begun with it is found under the new name.
+        let mut spare = self.spares.pop();
+        let mut is_told = false;
+        loop {
+            match Blank::make(&self.disk, &self.dir, seq, capacity, spare.take()) {
+                Err(error) if error.is_exhausted() && !self.stopping.load(Relaxed) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(%error, "the next log segment waits for a file descriptor");
+                    }
+                    std::thread::sleep(RETRY_AFTER);
+                }
+                made => return made,
             }
         }
     }

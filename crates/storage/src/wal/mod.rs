@@ -245,6 +245,13 @@ pub enum WalError {
     BadOptions(&'static str),
 }
 
+impl WalError {
+    /// Whether there was no file descriptor for it. Nothing else is wrong then.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, WalError::Io { source, .. } if crate::is_exhausted(source))
+    }
+}
+
 /// Turns an I/O error into a [`WalError`] that says what was tried.
 fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> WalError {
     let path = path.to_path_buf();
