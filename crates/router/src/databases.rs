@@ -170,7 +170,7 @@ async fn swap_in_turn(
         return Err(CommandError::NOT_EXECUTED);
     }
     databases.install(tables);
-    shared.hub().tracking.flushed();
+    shared.hub().tracking.flushed(true);
     Ok(())
 }
 
