@@ -2,13 +2,14 @@
 //! all of them. A command joins what is pending if nothing but its partition has a say in it; any
 //! other waits until the pending calls are made, so replies and effects keep the pipeline's order.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use commands::table::{self, Entry};
 use commands::{Flags, Keys, Run};
 use wire::ids::TableId;
 use wire::resp::Arguments;
-use wire::service::{Call, Evaluated};
+use wire::service::{Call, Evaluated, ScriptClient};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection};
@@ -48,7 +49,7 @@ impl Connection {
             Some(_) => {}
             None => self.pending.target = Some((table, target)),
         }
-        self.caller.count_hit(&routed);
+        self.caller.count_hit(target.range.table, &routed);
         self.session.client.runs(Some(entry.id));
         self.pending.commands.push((entry, args));
         None
@@ -108,19 +109,24 @@ impl Connection {
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
         let origin = self.session.client.id;
+        let client = commands.iter().find_map(|(entry, _)| self.script_client(entry));
+        let from = (origin, client.as_ref());
+        let databases = self.shared.hub().databases.read();
+        if databases.known_table(table) != Some(target.range.table) {
+            // The database is another table since.
+            drop(databases);
+            (self.pending.commands, self.pending.done) = (commands, done);
+            return Err(Obstacle::NotYet);
+        }
         let stopped = match &commands[..] {
             [] => None,
-            [one] => self.shared.storage.call_all(
-                leader,
-                &[call(one, table, &target, origin)],
-                &mut done,
-            ),
+            [one] => self.shared.storage.call_all(leader, &[call(one, &target, from)], &mut done),
             all => {
-                let calls: Vec<_> =
-                    all.iter().map(|one| call(one, table, &target, origin)).collect();
+                let calls: Vec<_> = all.iter().map(|one| call(one, &target, from)).collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
+        drop(databases);
         for ((entry, args), Evaluated { reply, gate, took }) in
             commands.drain(..done.len()).zip(done.drain(..))
         {
@@ -139,18 +145,18 @@ impl Connection {
 
 fn call<'a>(
     (entry, args): &'a (&'static Entry, Arguments),
-    table: TableId,
     target: &Target,
-    origin: u64,
+    (origin, client): (u64, Option<&'a Arc<dyn ScriptClient>>),
 ) -> Call<'a> {
     Call {
         command: entry.id,
-        table,
+        table: target.range.table,
         partition: target.partition,
         epoch: target.version.epoch,
         args,
         origin,
         waited: None,
+        client,
     }
 }
 

@@ -27,11 +27,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
-use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion, Waiting};
+use wire::service::{Answer, BoxFuture, Call, Gate, Route, RouteVersion, ScriptClient, Waiting};
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
-use crate::run::transaction::Batch;
+use crate::run::batch::Batch;
 use crate::stats::Counters;
 
 /// First wait before a call is made again.
@@ -46,6 +46,7 @@ const MIRROR_BATCH: usize = 256;
 /// A command and the placement that decides which partition gets it.
 pub(crate) struct Routed<'a> {
     pub(crate) entry: &'static Entry,
+    /// The database, or the system's table; see `databases.rs`.
     pub(crate) table: TableId,
     pub(crate) args: &'a [Bytes],
     pub(crate) placement: Placement,
@@ -55,6 +56,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) waited: Option<Duration>,
     /// What is called for instead of the one command: a transaction or a look at watched keys.
     pub(crate) batch: Option<&'a Batch<'a>>,
+    /// Whom a script is run for.
+    pub(crate) client: Option<Arc<dyn ScriptClient>>,
 }
 
 /// A partition's answer.
@@ -139,7 +142,16 @@ impl<'a> Routed<'a> {
         } else {
             others.remove(0);
         }
-        Ok(Routed { entry, table, args, placement, others, waited: None, batch: None })
+        Ok(Routed {
+            entry,
+            table,
+            args,
+            placement,
+            others,
+            waited: None,
+            batch: None,
+            client: None,
+        })
     }
 
     /// Routes by a placement.
@@ -150,7 +162,7 @@ impl<'a> Routed<'a> {
         placement: Placement,
     ) -> Routed<'a> {
         let others = SmallVec::new();
-        Routed { entry, table, args, placement, others, waited: None, batch: None }
+        Routed { entry, table, args, placement, others, waited: None, batch: None, client: None }
     }
 
     /// Whether the partition holds all keys.
@@ -163,10 +175,6 @@ impl<'a> Routed<'a> {
             return true;
         }
         self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
-    }
-
-    fn lookup(&self) -> Lookup {
-        Lookup { table: self.table, placement: self.placement }
     }
 
     /// Whether a script is to be run: that takes as long as it takes.
@@ -187,9 +195,22 @@ impl Caller {
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
     pub(crate) fn call_now(&mut self, routed: &Routed<'_>) -> Attempt {
-        let Some(target) = self.target(routed) else { return self.call_after_miss(routed) };
-        self.count_hit(routed);
-        self.call_target(routed, target)
+        match self.try_call(routed) {
+            Some((table, attempt)) => {
+                self.count_hit(table, routed);
+                attempt
+            }
+            None => self.call_after_miss(routed),
+        }
+    }
+
+    /// Makes a call if its route is known, on the table that its database is now.
+    fn try_call(&mut self, routed: &Routed<'_>) -> Option<(TableId, Attempt)> {
+        let Caller { shared, memo, origin, .. } = self;
+        let databases = shared.hub().databases.read();
+        let table = databases.known_table(routed.table)?;
+        let target = shared.cache.get(table, routed.placement, memo)?;
+        Some((table, call_target(shared, *origin, routed, target)))
     }
 
     /// Makes a call whose route is not known now, if MemDS answers at once: then a miss takes the
@@ -198,32 +219,42 @@ impl Caller {
         self.tally.routed += 1;
         self.tally.lookups += 1;
         self.tally.cache_misses += 1;
-        let asked = self.shared.memds.ask(routed.lookup());
+        let asked = self.shared.memds.ask(self.lookup(routed));
         let route = match asked.take_route() {
             Ok(route) => route,
             Err(asked) => return Attempt::Blocked(Obstacle::Unknown(asked)),
         };
         self.shared.cache.install(routed.placement, route);
-        match self.target(routed) {
-            Some(target) => self.call_target(routed, target),
+        match self.try_call(routed) {
+            Some((_, attempt)) => attempt,
             None => Attempt::Blocked(Obstacle::NoLeader),
         }
     }
 
-    /// Where a call is to be made, if that is known.
+    /// Where a call is to be made, if that is known. Its table may be another by the time of the call.
     pub(crate) fn target(&mut self, routed: &Routed<'_>) -> Option<Target> {
-        self.shared.cache.get(routed.table, routed.placement, &mut self.memo)
+        let table = self.shared.hub().databases.read().known_table(routed.table)?;
+        self.shared.cache.get(table, routed.placement, &mut self.memo)
     }
 
     /// Counts a call whose target was known and puts its lookup on the way.
-    pub(crate) fn count_hit(&mut self, routed: &Routed<'_>) {
+    pub(crate) fn count_hit(&mut self, table: TableId, routed: &Routed<'_>) {
         self.tally.routed += 1;
         self.tally.lookups += 1;
         self.tally.cache_hits += 1;
-        self.mirror.push(routed.lookup());
+        self.mirror.push(Lookup { table, placement: routed.placement });
         if self.mirror.len() >= MIRROR_BATCH {
             self.try_send_mirror();
         }
+    }
+
+    fn table(&self, routed: &Routed<'_>) -> TableId {
+        self.shared.hub().databases.table(routed.table)
+    }
+
+    /// What MemDS is asked about a call.
+    fn lookup(&self, routed: &Routed<'_>) -> Lookup {
+        Lookup { table: self.table(routed), placement: routed.placement }
     }
 
     /// Makes a call, waiting for whatever is in the way, until the request's deadline.
@@ -277,7 +308,7 @@ impl Caller {
                 }
                 // Each such step follows a newer route, so it cannot go round in circles.
                 Obstacle::NotHere(Some(route), followed)
-                    if route.version > followed && route.range.table == routed.table =>
+                    if route.version > followed && route.range.table == self.table(routed) =>
                 {
                     self.shared.cache.install(routed.placement, route);
                     (wait, correct) = (None, false);
@@ -309,35 +340,13 @@ impl Caller {
             }
             self.tally.retries += u64::from(wait.is_some() || !is_first);
             is_first = false;
-            let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
-            obstacle = match known.map(|target| self.call_target(routed, target)) {
+            obstacle = match self.try_call(routed) {
                 None => Obstacle::NoLeader,
-                Some(Attempt::Done(answered)) => return Ok(answered),
-                Some(Attempt::Refused(error)) => return Err(error),
-                Some(Attempt::Blocked(next)) => next,
+                Some((_, Attempt::Done(answered))) => return Ok(answered),
+                Some((_, Attempt::Refused(error))) => return Err(error),
+                Some((_, Attempt::Blocked(next))) => next,
             };
         }
-    }
-
-    fn call_target(&mut self, routed: &Routed<'_>, target: Target) -> Attempt {
-        if !routed.is_within(&target) {
-            return Attempt::Refused(CommandError::CROSS_PARTITION);
-        }
-        let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
-        if let Some(batch) = routed.batch {
-            let transaction = batch.transaction(routed.table, &target, self.origin);
-            return attempt(self.shared.storage.transact(leader, transaction), target);
-        }
-        let call = Call {
-            command: routed.entry.id,
-            table: routed.table,
-            partition: target.partition,
-            epoch: target.version.epoch,
-            args: routed.args,
-            origin: self.origin,
-            waited: routed.waited,
-        };
-        attempt(self.shared.storage.call(leader, call), target)
     }
 
     /// Waits for a call that travels. Out of time, a write may have happened.
@@ -364,7 +373,7 @@ impl Caller {
 
     /// Asks MemDS for the route and remembers it.
     async fn look_up(&self, routed: &Routed<'_>, deadline: Instant) {
-        self.learn(routed, self.shared.memds.lookup(routed.lookup()), deadline).await;
+        self.learn(routed, self.shared.memds.lookup(self.lookup(routed)), deadline).await;
     }
 
     /// Remembers what MemDS answers.
@@ -405,6 +414,34 @@ impl Caller {
     pub(crate) fn release(&mut self) {
         self.mirror = Vec::new();
     }
+}
+
+/// Makes a call at a target; whoever calls holds the map of databases by which it is the target.
+fn call_target(shared: &Shared, origin: u64, routed: &Routed<'_>, target: Target) -> Attempt {
+    if !routed.is_within(&target) {
+        return Attempt::Refused(CommandError::CROSS_PARTITION);
+    }
+    let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
+    let table = target.range.table;
+    if let Some(batch) = routed.batch {
+        if batch.watched_elsewhere(table) {
+            let (reply, gate, waits) = (Reply::NullArray, None, None);
+            return Attempt::Done(Answered { reply, gate, target, waits });
+        }
+        let transaction = batch.transaction(routed, &target, origin);
+        return attempt(shared.storage.transact(leader, transaction), target);
+    }
+    let call = Call {
+        command: routed.entry.id,
+        table,
+        partition: target.partition,
+        epoch: target.version.epoch,
+        args: routed.args,
+        origin,
+        waited: routed.waited,
+        client: routed.client.as_ref(),
+    };
+    attempt(shared.storage.call(leader, call), target)
 }
 
 /// What an answer means for the call.

@@ -67,7 +67,16 @@ impl Alone {
             words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
         let command = table::lookup(&args[0]).expect("a command").id;
         let (table, partition, args) = (TableId(0), PARTITION, &args[..]);
-        let call = Call { command, table, partition, epoch: 1, args, waited: None, origin: 0 };
+        let call = Call {
+            command,
+            table,
+            partition,
+            epoch: 1,
+            args,
+            waited: None,
+            origin: 0,
+            client: None,
+        };
         let Answer::Done { reply, gate } = self.node.call(call) else { return None };
         let Some(gate) = gate else { return Some(reply) };
         let outcome = self.runtime.block_on(self.node.wait(gate, PATIENCE));

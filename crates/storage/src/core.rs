@@ -14,6 +14,7 @@ mod handler;
 mod limits;
 mod member;
 mod report;
+mod telling;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -29,7 +30,7 @@ use commands::{CommandError, Counters, Effects, Run, rows};
 use paxos::{Output, ProposeError, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, TableId, Version};
-use wire::notice::{Listener, News, Notice, Wanted};
+use wire::notice::{Listener, News, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome};
@@ -206,6 +207,8 @@ pub(crate) struct Core {
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Evaluations that changed something since its node started.
+    changes: u64,
     /// Campaigns of this replica, and leaderships, since its node started.
     elections: u64,
     leaderships: u64,
@@ -266,6 +269,7 @@ impl Core {
             frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
+            changes: 0,
             elections: 0,
             leaderships: 0,
             random: Cell::new(seed),
@@ -373,8 +377,8 @@ impl Core {
     ) -> (Reply, Option<Gate>) {
         match effects {
             Some(effects) if effects.is_empty() => {
-                // What changed nothing can only have missed something.
-                self.tell(effects.notices);
+                // What changed nothing has missed something, or is a script that publishes.
+                self.tell_after(read, effects.notices);
                 (result.unwrap_or_else(Reply::from), self.gate_at(read))
             }
             None => (result.unwrap_or_else(Reply::from), self.gate_at(read)),
@@ -386,14 +390,6 @@ impl Core {
                 }
                 Err(error) => (Reply::from(error), None),
             },
-        }
-    }
-
-    /// Tells of what no batch waits for.
-    pub(crate) fn tell(&self, notices: Vec<Notice>) {
-        if !notices.is_empty() {
-            let news = News { notices, ..News::default() };
-            self.listener.hear(self.range.table, &news);
         }
     }
 
@@ -511,6 +507,7 @@ impl Core {
         }
         resident.make_room(horizon);
         self.expired_keys += effects.expired;
+        self.changes += 1;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {

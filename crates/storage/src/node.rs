@@ -735,6 +735,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        changes: core.changes(),
         elections,
         leaderships,
         awaited_keys,

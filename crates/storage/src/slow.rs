@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use wire::ids::{CommandId, TableId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, Transaction, Watched, Work};
+use wire::service::{Answer, Call, ScriptClient, Transaction, Watched, Work};
 
 use crate::containment::{CoreGuard, contained};
 use crate::core::{About, Core, Evaluated, Now};
@@ -47,6 +47,7 @@ const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 pub(crate) struct Job {
     work: Task,
     origin: u64,
+    client: Option<Arc<dyn ScriptClient>>,
 }
 
 /// A call or a transaction, on its own memory.
@@ -62,7 +63,8 @@ enum Task {
 
 impl From<&Call<'_>> for Job {
     fn from(call: &Call<'_>) -> Job {
-        Job { work: Task::Call(call.command, call.args.to_vec()), origin: call.origin }
+        let work = Task::Call(call.command, call.args.to_vec());
+        Job { work, origin: call.origin, client: call.client.cloned() }
     }
 }
 
@@ -76,7 +78,7 @@ impl From<&Transaction<'_>> for Job {
         };
         let watched = transaction.work.watched().to_vec();
         let work = Task::Transaction { watched, commands, looked_at };
-        Job { work, origin: transaction.origin }
+        Job { work, origin: transaction.origin, client: transaction.client.cloned() }
     }
 }
 
@@ -111,7 +113,11 @@ impl Job {
     ) -> (Reply, Option<Effects>) {
         match &self.work {
             Task::Call(id, args) => match table::entry(*id).command.run {
-                Run::Script(what) => script::run(stage, (view, view), next_version, (what, args)),
+                Run::Script(what) => {
+                    let done = script::run(stage, (view, view), next_version, (what, args));
+                    stage.settle(view);
+                    done
+                }
                 _ => unreachable!("only scripts are slow"),
             },
             Task::Transaction { watched, commands, looked_at } => {
@@ -172,9 +178,10 @@ impl Core {
         let is_write = !what.is_read_only();
         let about = About { is_write, epoch: call.epoch, origin: call.origin };
         self.evaluate_work(about, now, from, |view, next_version| {
-            let stage = Stage::quick(&scripting);
+            let stage = Stage::quick(&scripting, call.client);
             let what = (what, call.args);
             let (reply, effects) = script::run(&stage, (view, view), next_version, what);
+            stage.settle(view);
             (Ok(reply), effects)
         })
     }
@@ -220,10 +227,9 @@ impl Held {
     fn run(&self, job: &Job) -> Answer {
         let Some((view, next_version)) = self.view() else { return Answer::NotYet };
         let stops = || self.shared.is_stopping();
-        let stage = Stage {
-            scripting: &self.shared.options.scripting,
-            pace: Pace::Slow(&self.running, &stops),
-        };
+        let scripting = &self.shared.options.scripting;
+        let pace = Pace::Slow(&self.running, &stops);
+        let stage = Stage::new(scripting, pace, job.client.as_ref());
         let Some((reply, effects)) = contained("script", || job.run(&stage, &view, next_version))
         else {
             return Answer::Done { reply: CommandError::Panicked.into(), gate: None };

@@ -207,13 +207,15 @@ impl Stepped {
         let now = shared.clock.monotonic();
         let seen = |partition: Arc<Partition>| {
             let core = partition.core.lock();
+            // A log replica begins where the group's log does: nothing before is handed out to it.
+            let begins = if partition.is_log() { core.replica.status().truncated.0 } else { 0 };
             Seen {
                 partition: partition.id,
                 identity: partition.identity.0,
                 is_storage: !partition.is_log(),
                 leads: core.replica.is_leader(),
                 serves: core.serves(now),
-                applied: core.applied().index,
+                applied: core.applied().index.max(begins),
                 keys: core.applied().counters.keys,
             }
         };

@@ -131,6 +131,7 @@ fn readers_wait_only_for_what_they_read_and_too_much_is_refused() {
             epoch: 1,
             work: Work::Run { watched: &[], commands: &commands },
             origin: 0,
+            client: None,
         };
         match cluster.nodes.transact(leader, transaction) {
             Answer::Done { gate, reply } => (gate.is_some(), reply),

@@ -478,6 +478,7 @@ impl StorageService for Fake {
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
                 expired_keys: if counts { state.expired_keys } else { 0 },
+                changes: 0,
                 elections: 0,
                 leaderships: u64::from(leads),
                 awaited_keys: 0,

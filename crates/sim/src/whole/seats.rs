@@ -16,7 +16,7 @@ use wire::peer::{Frame, FrameHandler, Transport};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order,
-    ScriptControl, ScriptCounts, StorageService, Transaction,
+    ScriptClient, ScriptControl, ScriptCounts, StorageService, Transaction,
 };
 
 use super::MEMDS;
@@ -188,6 +188,7 @@ struct Travelling {
     args: Vec<Bytes>,
     origin: u64,
     waited: Option<Duration>,
+    client: Option<Arc<dyn ScriptClient>>,
 }
 
 impl Seats {
@@ -237,8 +238,10 @@ impl Reach {
             return std::future::pending().await;
         }
         let answer = {
-            let Travelling { command, table, partition, epoch, ref args, origin, waited } = call;
-            let call = Call { command, table, partition, epoch, args, origin, waited };
+            let Travelling { command, table, partition, epoch, ref args, origin, waited, .. } =
+                call;
+            let client = call.client.as_ref();
+            let call = Call { command, table, partition, epoch, args, origin, waited, client };
             self.seats.on(node, |stepped| stepped.node().call(call)).unwrap_or_else(|no| no)
         };
         if !self.travel(node, false).await {
@@ -272,9 +275,9 @@ impl StorageService for Reach {
                 .on(node, |stepped| stepped.node().call(call))
                 .unwrap_or_else(|no| no);
         }
-        let Call { command, table, partition, epoch, args, origin, waited } = call;
-        let args = args.to_vec();
-        let call = Travelling { command, table, partition, epoch, args, origin, waited };
+        let Call { command, table, partition, epoch, args, origin, waited, client } = call;
+        let (args, client) = (args.to_vec(), client.cloned());
+        let call = Travelling { command, table, partition, epoch, args, origin, waited, client };
         Answer::Later(Box::pin(self.clone().call_far(node, call)))
     }
 

@@ -53,6 +53,10 @@ impl Core {
         self.expired_keys
     }
 
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// The batches that are applied and not flushed.
     pub(crate) fn unflushed(&self) -> impl Iterator<Item = &(u64, Batch)> {
         self.backlog.iter()

@@ -214,8 +214,14 @@ impl Cluster {
 
     fn transact(&self, work: Work<'_>) -> Reply {
         self.until_taken("transaction", |node| {
-            let transaction =
-                Transaction { table: TableId(0), partition: PARTITION, epoch: 1, work, origin: 0 };
+            let transaction = Transaction {
+                table: TableId(0),
+                partition: PARTITION,
+                epoch: 1,
+                work,
+                origin: 0,
+                client: None,
+            };
             self.nodes.transact(node, transaction)
         })
     }
@@ -259,7 +265,16 @@ pub fn command_of(args: &[Bytes]) -> CommandId {
 
 /// A call of the partition.
 pub fn call<'a>(command: CommandId, args: &'a [Bytes], waited: Option<Duration>) -> Call<'a> {
-    Call { command, table: TableId(0), partition: PARTITION, epoch: 1, args, waited, origin: 0 }
+    Call {
+        command,
+        table: TableId(0),
+        partition: PARTITION,
+        epoch: 1,
+        args,
+        waited,
+        origin: 0,
+        client: None,
+    }
 }
 
 /// A command line.
