@@ -29,6 +29,9 @@ pub enum CommandError {
     /// Too few or too many arguments for the command of this lower-case name.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(Cow<'static, str>),
+    /// The command ran into an assertion: nothing of it was done.
+    #[error("ERR internal error: the command was given up, and nothing was changed; see the log")]
+    Panicked,
     /// The key of RENAME and its like does not exist.
     #[error("ERR no such key")]
     NoSuchKey,

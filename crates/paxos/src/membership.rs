@@ -286,6 +286,7 @@ impl Replica {
         self.last = self.last.max(index);
         self.flushed = self.flushed.max(index);
         self.flushable = self.flushable.max(index);
+        self.ahead_bytes = 0;
         self.truncated = index;
         self.need_sent = None;
         self.persist(Record::Truncate(index));

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use commands::rows;
-use wire::ids::{PartitionId, Version};
+use wire::ids::Version;
 
 use crate::batch::{Batch, BatchError, Effect};
-use crate::meta;
 
 /// Applied batches with their log indexes, ascending.
 pub(crate) type Batches = Vec<(u64, Batch)>;
@@ -21,18 +20,15 @@ pub(crate) type Batches = Vec<(u64, Batch)>;
 pub(crate) struct Backlog {
     active: Batches,
     active_bytes: u64,
-    /// Collections that they drop.
-    active_dropped: Vec<Version>,
-    /// What a flush is writing to fjall.
+    /// What a flush is writing to fjall, or could not write.
     frozen: Option<Arc<Batches>>,
+    frozen_bytes: u64,
 }
 
 impl Backlog {
-    /// Adds a batch; `dropped` are the collections that it drops.
-    pub(crate) fn push(&mut self, index: u64, batch: Batch, dropped: &[Version]) {
+    pub(crate) fn push(&mut self, index: u64, batch: Batch) {
         self.active_bytes += batch.bytes();
         self.active.push((index, batch));
-        self.active_dropped.extend_from_slice(dropped);
     }
 
     /// All batches, oldest first.
@@ -40,27 +36,33 @@ impl Backlog {
         self.frozen.iter().flat_map(|frozen| frozen.iter()).chain(&self.active)
     }
 
-    /// Freezes the active batches, and tells their bytes and the collections that they drop. Only one
-    /// frozen part exists at a time.
-    pub(crate) fn freeze(&mut self) -> (Arc<Batches>, u64, Vec<Version>) {
-        assert!(self.frozen.is_none(), "a flush ends before the next begins");
-        let frozen = Arc::new(std::mem::take(&mut self.active));
+    /// Freezes all batches, and tells their bytes: the active ones, and those that a flush before froze
+    /// and could not write. No flush may be under way.
+    pub(crate) fn freeze(&mut self) -> (Arc<Batches>, u64) {
+        let active = std::mem::take(&mut self.active);
+        let frozen = match self.frozen.take() {
+            None => active,
+            Some(left) => left.iter().cloned().chain(active).collect(),
+        };
+        let frozen = Arc::new(frozen);
         self.frozen = Some(Arc::clone(&frozen));
-        let dropped = std::mem::take(&mut self.active_dropped);
-        (frozen, std::mem::take(&mut self.active_bytes), dropped)
+        self.frozen_bytes += std::mem::take(&mut self.active_bytes);
+        (frozen, self.frozen_bytes)
     }
 
     /// Drops the frozen batches: fjall holds them now.
     pub(crate) fn drop_frozen(&mut self) {
         self.frozen = None;
+        self.frozen_bytes = 0;
     }
 
-    /// Drops all batches, and tells the bytes of those that no flush counts.
+    /// Drops all batches, and tells their bytes. No flush may be under way.
     pub(crate) fn clear(&mut self) -> u64 {
-        assert!(self.frozen.is_none(), "no flush is under way");
-        self.active.clear();
-        self.active_dropped.clear();
-        std::mem::take(&mut self.active_bytes)
+        std::mem::take(self).bytes()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.active_bytes + self.frozen_bytes
     }
 
     /// All batches as they are, sharing their bytes.
@@ -96,23 +98,21 @@ struct Line<'a> {
 pub(crate) type MetaRow = (Bytes, Bytes);
 
 impl<'a> Run<'a> {
-    /// Adds all rows that batches of one partition write, but for those of collections that the same
-    /// batches drop: nobody reads them any more.
+    /// Adds all rows that batches of one partition write, but for those of collections that they drop.
     ///
     /// *Errors*: a batch that was malformed all along; nothing may be flushed then.
     pub(crate) fn add(
         &mut self,
         batches: &'a Batches,
-        dropped: &[Version],
+        dropped: &HashSet<Version>,
     ) -> Result<(), BatchError> {
-        let dropped: HashSet<Version> = dropped.iter().copied().collect();
-        let is_dead = |row: &[u8]| {
-            !dropped.is_empty() && rows::generation(row).is_some_and(|one| dropped.contains(&one))
-        };
         for (_, batch) in batches {
-            batch.for_each(|effect| match effect {
-                Effect::Write { row, sealed } if !is_dead(row) => self.add_row(row, sealed),
-                _ => {}
+            batch.for_each(|effect| {
+                if let Effect::Write { row, sealed } = effect
+                    && !is_of(row, dropped)
+                {
+                    self.add_row(row, sealed);
+                }
             })?;
         }
         Ok(())
@@ -146,9 +146,23 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The rows that remember the generations which batches dropped.
-pub(crate) fn dead_rows(partition: PartitionId, dropped: &[Version]) -> Vec<MetaRow> {
-    dropped.iter().map(|generation| meta::dead_row(partition, *generation)).collect()
+/// Whether a row is one of these generations'.
+pub(crate) fn is_of(row: &[u8], generations: &HashSet<Version>) -> bool {
+    !generations.is_empty()
+        && rows::generation(row).is_some_and(|generation| generations.contains(&generation))
+}
+
+/// The generations which batches dropped.
+pub(crate) fn dropped(batches: &Batches) -> Result<HashSet<Version>, BatchError> {
+    let mut dropped = HashSet::new();
+    for (_, batch) in batches {
+        batch.for_each(|effect| {
+            if let Effect::Drop(generation) = effect {
+                dropped.insert(generation);
+            }
+        })?;
+    }
+    Ok(dropped)
 }
 
 /// The first 32 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.

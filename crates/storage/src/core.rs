@@ -9,6 +9,7 @@
 
 mod blocked;
 mod expiry;
+mod flushing;
 mod handler;
 mod limits;
 mod member;
@@ -35,12 +36,14 @@ use wire::service::{Answer, Call, Gate, GateOutcome};
 
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
+pub(crate) use self::flushing::Frozen;
 pub(crate) use self::handler::run;
 pub(crate) use self::limits::{check_effects, effects_bytes};
-use crate::backlog::{Backlog, Batches, MetaRow};
+use crate::backlog::Backlog;
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
+use crate::containment::contained;
 use crate::lsm::{DeadSet, Lsm};
-use crate::meta::{self, Applied};
+use crate::meta::Applied;
 use crate::news::{changes_of, note_changes};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
@@ -195,6 +198,9 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
+    /// The newest index of which fjall may hold rows: that of a snapshot may be newer than what was
+    /// flushed.
+    rows_through: u64,
     /// Fjall holds what is up to here, or is being given it.
     frozen_index: u64,
     expiry: ExpiryAgenda,
@@ -256,6 +262,7 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
+            rows_through: start.applied.index,
             frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
@@ -337,7 +344,11 @@ impl Core {
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
         };
-        let (result, effects) = work(&view, next_version);
+        // A view changes nothing.
+        let Some((result, effects)) = contained("evaluation", || work(&view, next_version)) else {
+            let reply = CommandError::Panicked.into();
+            return Evaluated::Answer(Answer::Done { reply, gate: None });
+        };
         let (gate, is_damaged) = (view.gate.get(), view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
@@ -704,14 +715,10 @@ impl Core {
         actions: &mut Actions,
     ) -> Result<(), BatchError> {
         let Core { applied, dead, range, .. } = self;
-        let mut dropped = Vec::new();
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
-            Effect::Write { .. } => {}
-            Effect::Drop(generation) => {
-                dead.add_generation(*range, generation);
-                dropped.push(generation);
-            }
+            // A generation is dead once that is in fjall: see [`DeadSet`].
+            Effect::Write { .. } | Effect::Drop(_) => {}
             Effect::Flush(fence) => {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
@@ -735,50 +742,13 @@ impl Core {
         self.applied.now_ms = self.applied.now_ms.max(batch.now_ms);
         self.sizes.add(index, batch.bytes());
         self.now_ms = self.now_ms.max(batch.now_ms);
-        self.backlog.push(index, batch, &dropped);
+        self.backlog.push(index, batch);
         if self.tip.counters_index == 0 {
             // A follower, or a leader without proposals: the tip is what is applied.
             self.reset_tip();
         }
         Ok(())
     }
-
-    /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
-    /// if nothing was applied since the last one.
-    pub(crate) fn freeze(&mut self) -> Option<Frozen> {
-        if self.is_log || self.applied.index == self.flushed_index {
-            return None;
-        }
-        let (batches, bytes, dropped) = self.backlog.freeze();
-        self.frozen_index = self.applied.index;
-        let applied_row = meta::applied_row(self.partition, &self.applied);
-        Some(Frozen { batches, dropped, applied_row, through: self.applied.index, bytes })
-    }
-
-    /// The frozen batches are durable in fjall: forget them here.
-    pub(crate) fn flushed(&mut self, through: u64) {
-        self.backlog.drop_frozen();
-        self.flush_epoch += 1;
-        let before = std::mem::replace(&mut self.flushed_index, through);
-        if let Some(resident) = &mut self.resident {
-            resident.flushed(through);
-            if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
-                // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
-                self.expiry = ExpiryAgenda::UNKNOWN;
-            }
-        }
-        self.replica.set_flushed(paxos::Index(through));
-    }
-}
-
-/// What a flush writes of a partition.
-pub(crate) struct Frozen {
-    pub(crate) batches: Arc<Batches>,
-    /// Collections that they drop.
-    pub(crate) dropped: Vec<Version>,
-    pub(crate) applied_row: MetaRow,
-    pub(crate) through: u64,
-    pub(crate) bytes: u64,
 }
 
 /// Puts the rows a batch writes into memory, opened and as copies: a small row must not keep the

@@ -44,14 +44,19 @@ macro_rules! mutant {
     };
 }
 
+#[cfg(test)]
+mod alone;
 mod background;
 mod backlog;
 mod batch;
 mod care;
 mod catalogue;
+mod catch_up;
+mod containment;
 mod core;
 mod driver;
 mod faults;
+mod flush;
 mod functions;
 mod identity;
 mod keeper;

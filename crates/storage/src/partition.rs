@@ -8,6 +8,7 @@ use wire::ids::PartitionId;
 use wire::placement::PlacementRange;
 
 use crate::care::Care;
+use crate::containment::CoreLock;
 use crate::core::{Core, Now};
 use crate::identity::log_group;
 use crate::machine::Time;
@@ -22,7 +23,7 @@ pub(crate) struct Partition {
     pub(crate) founders: Vec<paxos::NodeId>,
     /// Its group in the node's log.
     pub(crate) log_group: u64,
-    pub(crate) core: Mutex<Core>,
+    pub(crate) core: CoreLock,
     pub(crate) care: Mutex<Care>,
     installing: AtomicBool,
 }
@@ -35,7 +36,7 @@ impl Partition {
         core: Core,
     ) -> Partition {
         let log_group = log_group(id, identity);
-        let (core, care) = (Mutex::new(core), Mutex::default());
+        let (core, care) = (CoreLock::new(core), Mutex::default());
         let installing = AtomicBool::new(false);
         Partition { id, range, identity, kind, founders, log_group, core, care, installing }
     }

@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::notes::Notes;
 use commands::table;
-use commands::{Counters, Direction, Effects, Run, View, ViewError};
-use parking_lot::MutexGuard;
+use commands::{CommandError, Counters, Direction, Effects, Run, View, ViewError};
 use tokio::sync::oneshot;
 use wire::ids::{CommandId, TableId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Transaction, Watched, Work};
 
+use crate::containment::{CoreGuard, contained};
 use crate::core::{About, Core, Evaluated, Now};
 use crate::driver::Shared;
 use crate::lsm::Lsm;
@@ -132,7 +133,7 @@ impl Node {
     pub(crate) fn run_slowly(
         &self,
         partition: &Arc<Partition>,
-        mut core: MutexGuard<'_, Core>,
+        mut core: CoreGuard<'_>,
         job: Job,
     ) -> Answer {
         let running = Arc::new(job.running());
@@ -143,7 +144,8 @@ impl Node {
         let work = move || {
             let held = Held { shared, partition, running };
             held.shared.options.scripting.began(&held.running);
-            let answer = held.run(&job);
+            let answer = held.shared.contain("script", || held.run(&job));
+            let answer = answer.unwrap_or(Answer::NotYet);
             // First the partition is free, then its caller hears of it.
             drop(held);
             // Whoever waits for it may have gone.
@@ -222,7 +224,10 @@ impl Held {
             scripting: &self.shared.options.scripting,
             pace: Pace::Slow(&self.running, &stops),
         };
-        let (reply, effects) = job.run(&stage, &view, next_version);
+        let Some((reply, effects)) = contained("script", || job.run(&stage, &view, next_version))
+        else {
+            return Answer::Done { reply: CommandError::Panicked.into(), gate: None };
+        };
         let mut core = self.partition.core.lock();
         let is_held = core.is_held_by(&self.running) && !core.is_handing_over();
         let is_lost = view.is_cold() || !is_held;
@@ -256,7 +261,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.partition.core.lock().release(&self.running);
+        self.partition.core.lock_anyway().release(&self.running);
         self.shared.options.scripting.ended(&self.running);
     }
 }
@@ -286,7 +291,16 @@ impl SlowView<'_> {
             self.lost.set(true);
             return Err(Missing::Error(ViewError::Cold));
         };
-        let looked = look(&view);
+        let looked = catch_unwind(AssertUnwindSafe(|| look(&view)));
+        let looked = match looked {
+            Ok(looked) => looked,
+            Err(panic) => {
+                // A look changes nothing: the script ends, and the partition is as it was.
+                drop(view);
+                drop(core);
+                resume_unwind(panic);
+            }
+        };
         self.gate.set(self.gate.get().max(view.gate.get()));
         match (looked, view.cold.take()) {
             (_, Some(Cold::Row(row))) => Err(Missing::Row(row, core.flush_epoch())),

@@ -398,6 +398,8 @@ pub enum NodeFault {
     Corrupt(NodeId, Stored, u64),
     /// Stop the node and delete its folder.
     Wipe(NodeId),
+    /// Have a thread panic in the middle of a change: the node stops, and is started again soon.
+    Panic(NodeId),
     /// Drop all frames between two nodes.
     Cut(NodeId, NodeId),
     /// Let frames pass between all nodes, and at once.
@@ -467,6 +469,10 @@ pub struct NodeStatus {
     pub running: bool,
     /// Bytes of effects that fjall does not hold yet.
     pub memtable_bytes: u64,
+    /// Bytes of records that wait for its disk.
+    pub unsynced_bytes: u64,
+    /// Proposals and chosen entries of peers that it did not take, since its disk was behind.
+    pub frames_refused: u64,
     /// Bytes of its log segments in use.
     pub wal_bytes: u64,
     /// fdatasync calls of its log.
@@ -503,6 +509,8 @@ impl NodeStatus {
             zone,
             running: false,
             memtable_bytes: 0,
+            unsynced_bytes: 0,
+            frames_refused: 0,
             wal_bytes: 0,
             wal_syncs: 0,
             wal_entries: 0,

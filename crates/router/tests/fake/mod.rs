@@ -489,6 +489,8 @@ impl StorageService for Fake {
             zone: Zone(["a", "b", "c"][id as usize - 1].to_owned()),
             running: !state.stopped.contains(&NodeId(id)),
             memtable_bytes: 0,
+            unsynced_bytes: 0,
+            frames_refused: 0,
             wal_bytes: 0,
             wal_syncs: 0,
             wal_entries: 0,

@@ -180,6 +180,7 @@ impl Core {
     /// batches were dropped. No flush may be under way.
     pub(crate) fn installed(&mut self, applied: Applied, config: Config, now: Now) -> u64 {
         let mut dropped = 0;
+        self.rows_through = self.rows_through.max(applied.index);
         if applied.index > self.applied.index {
             dropped = self.backlog.clear();
             self.sizes = LogSizes::default();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use commands::table;
 use storage::{Assignment, Faults, LocalNodes, Node, NodeOptions, NodeSeat, Surroundings};
 use wire::ids::{CommandId, NodeId, PartitionId, TableId, Version, Zone};
-use wire::peer::{LocalTransport, Transport};
+use wire::peer::{Frame, Kind, LocalTransport, Transport};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{
@@ -31,6 +32,27 @@ pub struct Cluster {
     pub transport: Arc<LocalTransport>,
     /// The epochs of the routes that were published, in order.
     pub epochs: Arc<Mutex<Vec<u64>>>,
+    /// Threads that sent chosen entries, and how many messages.
+    pub chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// Notes who sends what.
+struct Noting {
+    inner: Arc<LocalTransport>,
+    chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Transport for Noting {
+    fn send(&self, to: NodeId, frame: Frame) {
+        /// The number of a message with chosen entries.
+        const CHOSEN: u8 = 11;
+        if frame.kind == Kind::Paxos && frame.body()[1] == CHOSEN {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("?").to_owned();
+            *self.chosen_sent_by.lock().unwrap().entry(name).or_default() += 1;
+        }
+        self.inner.send(to, frame);
+    }
 }
 
 impl Cluster {
@@ -57,6 +79,11 @@ impl Cluster {
             members: ids[..replicas as usize].to_vec(),
         }]);
         let epochs = Arc::new(Mutex::new(Vec::new()));
+        let chosen_sent_by = Arc::default();
+        let noting = Arc::new(Noting {
+            inner: transport.clone(),
+            chosen_sent_by: Arc::clone(&chosen_sent_by),
+        });
         let mut nodes = LocalNodes::default();
         for id in ids.clone() {
             let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
@@ -65,10 +92,11 @@ impl Cluster {
                 let (zone, folder, faults) = (zone.clone(), folder.clone(), faults.clone());
                 let (transport, options, epochs) =
                     (transport.clone(), options.clone(), epochs.clone());
+                let noting = noting.clone();
                 move |assignments: &[Assignment]| {
                     let epochs = epochs.clone();
                     let surroundings = Surroundings {
-                        transport: transport.clone() as Arc<dyn Transport>,
+                        transport: noting.clone() as Arc<dyn Transport>,
                         publish: Arc::new(move |route| {
                             epochs.lock().unwrap().push(route.version.epoch);
                         }),
@@ -93,7 +121,7 @@ impl Cluster {
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
-        Cluster { nodes, ids, runtime, leader, transport, epochs }
+        Cluster { nodes, ids, runtime, leader, transport, epochs, chosen_sent_by }
     }
 
     /// Does what an operator wants, and waits until that is done.
