@@ -444,7 +444,7 @@ impl<'a> World<'a> {
             self.broken = Some(Violation { check: "no damage but what was done", detail });
         }
         let life = seat.life();
-        self.agendas[node] = Agenda::default();
+        let lost_sync = std::mem::take(&mut self.agendas[node]).lost_sync;
         match opened {
             Ok(damage) => {
                 self.summary.abandoned += u64::from(damage.is_some());
@@ -455,7 +455,8 @@ impl<'a> World<'a> {
             }
             Err(error) => {
                 self.note(|| format!("{} cannot start: {error}", node + 1));
-                seat.kill(false);
+                // What a failed sync lost is in memory only, as after a crash.
+                seat.kill(lost_sync);
                 self.after(REOPEN_US, Event::Restart { node });
             }
         }
