@@ -86,6 +86,11 @@ const TESTS: &[Test] = &[
         what: What::Words(&["XADD", "stream", "*", "f", "__value__"]),
     },
     Test {
+        name: "EVAL of GET",
+        needs: "EVAL",
+        what: What::Words(&["EVAL", "return redis.call('GET', KEYS[1])", "1", "key:__rand_int__"]),
+    },
+    Test {
         name: "EVAL of SET",
         needs: "EVAL",
         what: What::Words(&[
@@ -141,7 +146,8 @@ impl Plan {
     }
 
     fn wants(&self, test: &Test) -> bool {
-        self.only.is_empty() || self.only.split(',').any(|name| name == test.name)
+        self.only.is_empty()
+            || self.only.split(',').any(|name| name == test.name || name == test.needs)
     }
 
     /// The same path with little work.

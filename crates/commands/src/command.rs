@@ -178,6 +178,16 @@ pub enum Keys {
     Table(Gather),
     /// None, and every partition of every table is asked.
     AllTables(Gather),
+    /// One at `at`, unless that is empty: then all behind the word KEYS, options that begin at `options`
+    /// before it (MIGRATE).
+    OneOrMany {
+        /// Position of the one.
+        at: u16,
+        /// Where options begin.
+        options: u16,
+        /// What is done with the keys.
+        flags: KeyFlags,
+    },
     /// A function finds the positions.
     Find(fn(&[Bytes]) -> Vec<usize>, KeyFlags),
 }
@@ -344,6 +354,7 @@ pub enum Session {
     Unwatch,
     Shutdown,
     Swapdb,
+    Migrate,
     Monitor,
     Subscribe,
     Unsubscribe,
@@ -376,6 +387,8 @@ pub enum Session {
     ClientTrackinginfo,
     ClientNoEvict,
     ClientNoTouch,
+    ClientCapa,
+    ClientMaintNotifications,
     ClientHelp,
     Info,
     CommandAll,

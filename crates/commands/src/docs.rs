@@ -80,8 +80,7 @@ pub fn categories(entry: &Entry) -> Vec<&'static str> {
     let flags = entry.command.flags;
     let family = family_category(entry.command, entry);
     let of_flags = [
-        // SWAPDB changes nothing here; a rule about writes means it all the same.
-        ("write", flags.has(Flags::WRITE) || entry.command.name == "SWAPDB"),
+        ("write", flags.has(Flags::WRITE)),
         // A script that only reads may read anything.
         ("read", flags.has(Flags::READONLY) && family != Some("scripting")),
         ("pubsub", flags.has(Flags::PUBSUB)),
@@ -396,6 +395,7 @@ const GENERIC: &[Doc] = &[
     doc("EXPIREAT", "1.2.0", "O(1)", "key unix-time-seconds [NX | XX | GT | LT]", "Sets the second at which a key expires."),
     doc("EXPIRETIME", "7.0.0", "O(1)", "key", "Returns the second at which a key expires."),
     doc("KEYS", "1.0.0", "O(N) where N is the number of keys in the table", "pattern", "Returns the keys that match a pattern."),
+    doc("MIGRATE", "2.6.0", "O(N) where N is the number of stored rows", "host:string port:integer key destination-db:integer timeout:integer [COPY] [REPLACE] [AUTH password:string | AUTH2 username:string password:string] [KEYS keys:key...]", "Moves keys to another server."),
     doc("MOVE", "1.0.0", "O(N) where N is the number of stored rows", "key db:integer", "Moves a key to another table."),
     doc("OBJECT", "2.2.3", BY_SUBCOMMAND, "", "Looks at how values are stored."),
     doc("OBJECT|ENCODING", "2.2.3", "O(1)", "key", "Returns the encoding of a value."),
@@ -484,6 +484,7 @@ const CONNECTION: &[Doc] = &[
     doc("AUTH", "1.0.0", "O(1)", "[username] password", "Authenticates the connection."),
     doc("CLIENT", "2.4.0", BY_SUBCOMMAND, "", "Looks at connections and changes them."),
     doc("CLIENT|CACHING", "6.0.0", "O(1)", "<YES | NO>", "Has the keys of the next command tracked, or not."),
+    doc("CLIENT|CAPA", "7.4.0", "O(1)", "capability:string...", "Takes note of what the client can do; nothing here depends on it."),
     doc("CLIENT|GETNAME", "2.6.9", "O(1)", "", "Returns the name of the connection."),
     doc("CLIENT|GETREDIR", "6.0.0", "O(1)", "", "Returns the connection that is told of keys that change."),
     doc("CLIENT|HELP", "5.0.0", "O(1)", "", HELP),
@@ -491,6 +492,7 @@ const CONNECTION: &[Doc] = &[
     doc("CLIENT|INFO", "6.2.0", "O(1)", "", "Describes the connection."),
     doc("CLIENT|KILL", "2.4.0", "O(N) where N is the number of connections", "<old-format:string | new-format:string...>", "Closes connections."),
     doc("CLIENT|LIST", "2.4.0", "O(N) where N is the number of connections", "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", "Describes connections."),
+    doc("CLIENT|MAINT_NOTIFICATIONS", "8.2.0", "O(1)", "<ON | OFF> [option:string...]", "Is accepted: there is no maintenance that a client has to be told of."),
     doc("CLIENT|NO-EVICT", "7.0.0", "O(1)", "<ON | OFF>", "Protects the connection from being closed for its memory."),
     doc("CLIENT|NO-TOUCH", "7.2.0", "O(1)", "<ON | OFF>", "Keeps the connection's reads from marking keys as used."),
     doc("CLIENT|PAUSE", "2.9.50", "O(1)", "timeout:integer [WRITE | ALL]", "Holds back the commands of all connections."),
@@ -561,7 +563,7 @@ const SERVER: &[Doc] = &[
     doc("SLOWLOG|HELP", "6.2.0", "O(1)", "", HELP),
     doc("SLOWLOG|LEN", "2.2.12", "O(1)", "", "Returns the number of slow commands kept."),
     doc("SLOWLOG|RESET", "2.2.12", "O(N) where N is the number of entries", "", "Forgets slow commands."),
-    doc("SWAPDB", "4.0.0", "O(1)", "index1:integer index2:integer", "Refuses to swap two databases."),
+    doc("SWAPDB", "4.0.0", "O(1)", "index1:integer index2:integer", "Swaps two databases."),
     doc("TIME", "2.6.0", "O(1)", "", "Returns the time of the server."),
 ];
 
@@ -700,6 +702,7 @@ static TIPS: &[(&str, &[&str])] = &[
     ("MEMORY|PURGE", ALL_SHARDS_OK),
     ("MEMORY|STATS", EACH_SHARD),
     ("MODULE|LIST", UNORDERED),
+    ("MIGRATE", CHANGES),
     ("MGET", &["request_policy:multi_shard"]),
     ("MSET", &["request_policy:multi_shard", "response_policy:all_succeeded"]),
     ("MSETNX", &["request_policy:multi_shard", "response_policy:agg_min"]),

@@ -29,6 +29,9 @@ pub enum CommandError {
     /// Too few or too many arguments for the command of this lower-case name.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Arity(Cow<'static, str>),
+    /// The command ran into an assertion: nothing of it was done.
+    #[error("ERR internal error: the command was given up, and nothing was changed; see the log")]
+    Panicked,
     /// The key of RENAME and its like does not exist.
     #[error("ERR no such key")]
     NoSuchKey,
@@ -138,6 +141,9 @@ pub enum CommandError {
     /// PFSELFTEST found something wrong.
     #[error("ERR TESTFAILED {0}")]
     SelfTestFailed(String),
+    /// MIGRATE: the other server refused something, in these words.
+    #[error("ERR Target instance replied with error: {0}")]
+    MigrateRefused(Echo),
     /// A user may not run the command of this name.
     #[error("NOPERM this user has no permissions to run the '{0}' command")]
     NoPermission(String),
@@ -648,9 +654,23 @@ impl CommandError {
     pub const MOVE_CHANGING: CommandError = CommandError::text(
         "TRYAGAIN the key was not moved: it was changed again and again meanwhile",
     );
-    pub const SWAPDB: CommandError = CommandError::text(
-        "ERR SWAPDB is not supported: databases are tables of their own, which cannot change places \
-         at one moment",
+    pub const MIGRATE_KEY_AND_KEYS: CommandError = CommandError::text(
+        "ERR When using MIGRATE KEYS option, the key argument must be set to the empty string",
+    );
+    pub const MIGRATE_CONNECT: CommandError =
+        CommandError::text("IOERR error or timeout connecting to the client");
+    pub const MIGRATE_WRITE: CommandError =
+        CommandError::text("IOERR error or timeout writing to target instance");
+    pub const MIGRATE_READ: CommandError =
+        CommandError::text("IOERR error or timeout reading to target instance");
+    pub const MIGRATE_CHANGING: CommandError = CommandError::text(
+        "TRYAGAIN the key was copied and not deleted: it was changed again and again meanwhile",
+    );
+    pub const MIGRATE_IN_MULTI: CommandError = CommandError::text(
+        "ERR MIGRATE isn't allowed in a transaction: it waits for another server",
+    );
+    pub const SWAPDB_IN_MULTI: CommandError = CommandError::text(
+        "ERR SWAPDB isn't allowed in a transaction: it is one of its own, and on all databases",
     );
     pub const SWAPDB_FIRST: CommandError = CommandError::text("ERR invalid first DB index");
     pub const SWAPDB_SECOND: CommandError = CommandError::text("ERR invalid second DB index");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use crate::args::parse_int;
-use crate::command::{Command, KeyFlags, Keys};
+use crate::command::{Command, Flags, KeyFlags, Keys};
 use crate::error::CommandError;
 
 /// The positions of the keys among `args` (name at position 0), in ascending order for all but
@@ -34,6 +34,7 @@ pub fn key_positions(
         }
         Keys::Into { target, .. } => (usize::from(target)..args.len()).collect(),
         Keys::Pair(..) => (1..args.len().min(3)).collect(),
+        Keys::Counted { at, .. } if counts_none(command, args, at) => SmallVec::new(),
         Keys::Counted { at, .. } => counted(args, at)?.collect(),
         Keys::CountedInto { target, at, .. } => {
             std::iter::once(usize::from(target)).chain(counted(args, at)?).collect()
@@ -56,6 +57,13 @@ pub fn key_positions(
         Keys::Sort { stores: true } => (1..args.len().min(2)).chain(sort_target(args)).collect(),
         Keys::Sort { stores: false } => (1..args.len().min(2)).collect(),
         Keys::AndStore { from } => (1..args.len().min(2)).chain(stored(args, from)).collect(),
+        Keys::OneOrMany { at, options, .. } => {
+            let at = usize::from(at);
+            match args.get(at) {
+                Some(one) if one.is_empty() => behind_keys(args, at, options),
+                _ => (at..args.len().min(at + 1)).collect(),
+            }
+        }
         Keys::Find(find, _) => {
             let found = find(args);
             if found.iter().any(|at| *at >= args.len()) {
@@ -85,6 +93,12 @@ fn sort_target(args: &[Bytes]) -> Option<usize> {
     target
 }
 
+/// Whether a command that needs no keys (EVAL) says that it has none.
+fn counts_none(command: &Command, args: &[Bytes], at: u16) -> bool {
+    command.flags.has(Flags::NO_MANDATORY_KEYS)
+        && args.get(usize::from(at)).is_some_and(|count| parse_int(count) == Some(0))
+}
+
 /// Where the word STREAMS stands: not as the value of another option, like a group of that name.
 fn streams_word(args: &[Bytes]) -> Option<usize> {
     let mut at = 1;
@@ -107,6 +121,20 @@ fn counted(args: &[Bytes], at: u16) -> Result<std::ops::Range<usize>, CommandErr
     Ok(at + 1..at + 1 + count)
 }
 
+/// The positions behind the word KEYS of a MIGRATE, or that of the empty key if the word is not there.
+fn behind_keys(args: &[Bytes], one: usize, options: u16) -> SmallVec<[usize; 4]> {
+    let mut at = usize::from(options);
+    while let Some(option) = args.get(at) {
+        at += match option.to_ascii_uppercase().as_slice() {
+            b"KEYS" => return (at + 1..args.len()).collect(),
+            b"AUTH" => 2,
+            b"AUTH2" => 3,
+            _ => 1,
+        };
+    }
+    smallvec![one]
+}
+
 /// The position behind the last STORE or STOREDIST.
 fn stored(args: &[Bytes], from: u16) -> Option<usize> {
     let (mut at, mut found) = (usize::from(from), None);
@@ -125,7 +153,9 @@ pub fn key_flags(command: &Command, nth: usize) -> Option<KeyFlags> {
         Keys::Range { flags, .. } | Keys::Counted { flags, .. } | Keys::Find(_, flags) => {
             Some(flags)
         }
-        Keys::CountedPairs { flags, .. } | Keys::AfterStreams { flags, .. } => Some(flags),
+        Keys::CountedPairs { flags, .. }
+        | Keys::AfterStreams { flags, .. }
+        | Keys::OneOrMany { flags, .. } => Some(flags),
         Keys::Sort { .. } if nth == 0 => Some(KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0)),
         Keys::Sort { .. } => Some(KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0)),
         Keys::Into { into, from, .. } | Keys::CountedInto { into, from, .. } => {
@@ -180,7 +210,7 @@ fn only_reads_fields(args: &[Bytes]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Arity, Flags, Run};
+    use crate::command::{Arity, Run};
 
     fn positions(keys: Keys, line: &str) -> Result<Vec<usize>, CommandError> {
         let args: Vec<Bytes> =
@@ -263,6 +293,20 @@ mod tests {
         assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m STORE store x"), Ok(vec![1, 7]));
         assert_eq!(positions(keys, "GEORADIUS k 1 2 3 m STORE"), Ok(vec![1]));
         assert_eq!(positions(keys, "GEORADIUS"), Ok(vec![]));
+    }
+
+    #[test]
+    fn of_one_or_many() {
+        let keys = Keys::OneOrMany { at: 3, options: 6, flags: KeyFlags::RW };
+        assert_eq!(positions(keys, "MIGRATE h 1 k 0 9 COPY KEYS"), Ok(vec![3]));
+        assert_eq!(positions(keys, "MIGRATE h 1  0 9 AUTH keys KEYS a b"), Ok(vec![9, 10]));
+        assert_eq!(
+            positions(keys, "MIGRATE h 1  0 9 AUTH2 keys keys REPLACE keys a"),
+            Ok(vec![11])
+        );
+        assert_eq!(positions(keys, "MIGRATE h 1  0 9 COPY"), Ok(vec![3]));
+        assert_eq!(positions(keys, "MIGRATE h 1  0 9 KEYS"), Ok(vec![]));
+        assert_eq!(positions(keys, "MIGRATE"), Ok(vec![]));
     }
 
     #[test]

@@ -38,7 +38,14 @@ impl Notes {
     #[cold]
     fn add(&self, class: Wanted, event: &'static str, key: &[u8]) {
         let key = Bytes::copy_from_slice(key);
-        self.notices.borrow_mut().push(Notice { class, event, key });
+        self.notices.borrow_mut().push(Notice::Event { class, event, key });
+    }
+
+    /// Has a message published, whoever wants events.
+    pub fn publish(&self, sharded: bool, channel: &[u8], text: &[u8]) {
+        // Copied: slices would keep the buffers they were read into.
+        let (channel, text) = (Bytes::copy_from_slice(channel), Bytes::copy_from_slice(text));
+        self.notices.borrow_mut().push(Notice::Message { sharded, channel, text });
     }
 
     /// Adds what was noted elsewhere.

@@ -29,6 +29,8 @@ pub const KEY_HASH_BITS: u32 = 13;
 
 /// Bytes of a header row's key before the client's key.
 pub(crate) const HEADER_PREFIX_BYTES: usize = 12;
+/// Bytes of a data row's key before its generation.
+const GENERATION_AT: usize = 10;
 const CLASS_HEADER: u8 = 0;
 const CLASS_DATA: u8 = 1;
 
@@ -122,6 +124,24 @@ pub fn generation_range(
         None => Version { index: generation.index.saturating_add(1), ordinal: 0 },
     };
     (data_key(table, placement, generation, b""), data_key(table, placement, next, b""))
+}
+
+/// The generation that a data row belongs to; `None` if it is no data row.
+pub fn generation(row: &[u8]) -> Option<Version> {
+    let (head, rest) = row.split_first_chunk::<GENERATION_AT>()?;
+    let space = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+    if space & TTL_SPACE != 0 || head[GENERATION_AT - 1] != CLASS_DATA {
+        return None;
+    }
+    let (index, rest) = rest.split_first_chunk::<8>()?;
+    let ordinal = rest.first_chunk::<4>()?;
+    Some(Version { index: u64::from_be_bytes(*index), ordinal: u32::from_be_bytes(*ordinal) })
+}
+
+/// Whether two row keys, the first of them a data row's, begin with the same generation.
+pub fn share_generation(one: &[u8], other: &[u8]) -> bool {
+    let generation = |row: &[u8]| row.first_chunk::<{ GENERATION_AT + 12 }>().copied();
+    generation(one).is_some() && generation(one) == generation(other)
 }
 
 /// The key of the TTL index row of a key.
@@ -281,7 +301,11 @@ mod tests {
             let last = data_key(TABLE, Placement::MIN, one, &[0xff; 50]);
             assert!(start <= last && last < end);
             assert!(end <= data_key(TABLE, Placement::MIN, next, b""));
+            assert_eq!(generation(&last), Some(one));
+            assert!(share_generation(&start, &last) && !share_generation(&last, &end));
         }
+        let others = [header_key(TABLE, &[1; 30]), ttl_key(TABLE, 1, &[1; 30]), Bytes::new()];
+        assert!(others.iter().all(|row| generation(row).is_none()));
         assert!(ttl_space_end(MAX_TABLE)[..] <= META_SPACE.to_be_bytes()[..]);
         let row = ttl_key(TABLE, 5, b"k");
         assert!(ttl_key_at(TABLE, 5) <= row && row < ttl_key_at(TABLE, 6));

@@ -152,6 +152,11 @@ impl<'a> Txn<'a> {
         self.notes.note(class, event, key);
     }
 
+    /// Has a message published with what the transaction leaves.
+    pub fn publish(&self, sharded: bool, channel: &[u8], text: &[u8]) {
+        self.notes.publish(sharded, channel, text);
+    }
+
     /// A version of its own for a header write or a new collection.
     pub fn new_version(&mut self) -> Version {
         let version = self.next_version;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use commands::notes::{Notes, Wanted};
+use commands::notes::{Notes, Notice, Wanted};
 use support::{START_MS, Session};
 
 /// Runs commands, and compares what each notes: `event key` joined by commas.
@@ -24,7 +24,8 @@ fn check(lines: &[(&str, &str)]) {
         let noted = session.take_notices();
         let noted: Vec<String> = noted
             .iter()
-            .map(|notice| format!("{} {}", notice.event, notice.key.escape_ascii()))
+            .filter_map(Notice::event)
+            .map(|(event, key)| format!("{event} {}", key.escape_ascii()))
             .collect();
         assert_eq!(noted.join(", "), *events, "{line}");
     }
@@ -163,6 +164,7 @@ fn nothing_is_noted_that_nobody_wants() {
     for line in ["SET a 1 EX 10", "GET none", "DEL a"] {
         session.run_line(line);
     }
-    let noted: Vec<_> = session.take_notices().into_iter().map(|notice| notice.event).collect();
+    let noted: Vec<_> =
+        session.take_notices().iter().filter_map(Notice::event).map(|(event, _)| event).collect();
     assert_eq!(noted, ["expire", "del"]);
 }

@@ -433,3 +433,171 @@ fn subscriptions_end_when_their_channels_are_taken_away() {
         kept.read().unwrap().expect("the message");
     }
 }
+
+/// A script of a user with rules, and another one that looks at what `redis.pcall` answers.
+fn by_script(words: &str, calls: &str) -> String {
+    let quoted: Vec<String> = words.split(' ').map(|word| format!("'{word}'")).collect();
+    let call = format!("redis.{calls}({})", quoted.join(","));
+    let script = match calls {
+        "pcall" => format!("local r = {call} return type(r) == 'table' and r.err or r"),
+        "acl_check_cmd" => format!("return tostring({call})"),
+        _ => format!("return {call}"),
+    };
+    format!("|EVAL|{script}|0")
+}
+
+/// What a user with rules has scripts run.
+const IN_SCRIPTS: &[&str] = &[
+    "SET k1 v",
+    "GET k1",
+    "GET r1",
+    "SET r1 v",
+    "SET w1 v",
+    "GET w1",
+    "APPEND w1 v",
+    "GET x",
+    "MGET k1 x",
+    "MGET k1 r1",
+    "COPY r1 k2",
+    "COPY k1 r2",
+    "DEL k2",
+    "DEL x",
+    "EXISTS x",
+    "TYPE k1",
+    "RENAME k1 k3",
+    "RENAME k3 x",
+    "INCR k1",
+    "HSET k4 f v",
+    "HGETALL k4",
+    "HDEL k4 f",
+    "LPUSH x 1",
+    "SORT k5 BY w_* GET x_*",
+    "SORT r1 BY nosort",
+    "ZUNIONSTORE k6 1 x",
+    "ZUNIONSTORE x 1 k6",
+    "PUBLISH ch1 m",
+    "PUBLISH other m",
+    "SPUBLISH ch1 m",
+    "SPUBLISH other m",
+    "PING",
+    "ECHO x",
+    "CONFIG GET x",
+    "OBJECT ENCODING k1",
+    "OBJECT ENCODING x",
+    "SELECT 0",
+    "SELECT 1",
+    "DBSIZE",
+    "FLUSHALL",
+    "KEYS *",
+    "nosuch k1",
+    "GET",
+    "DEBUG x",
+    "ACL WHOAMI",
+];
+
+#[test]
+fn what_scripts_run_is_checked() {
+    let servers = both();
+    let mut admin = clients(&servers);
+    same(
+        &mut admin,
+        &[
+            "ACL SETUSER u on nopass +@all -@dangerous -hdel -select +select|0 ~k* %R~r* %W~w* &ch*",
+            "ACL SETUSER two on nopass (+eval +get ~a*) (+eval +set ~b*)",
+            "ACL SETUSER none on nopass +@all -@scripting ~* &*",
+            "ACL SETUSER few on nopass +eval +fcall +eval_ro",
+            "|FUNCTION|LOAD|#!lua name=l\nredis.register_function('f', function(keys, args) return redis.call(unpack(args)) end)",
+        ],
+    );
+    for protocol in ["HELLO 2", "HELLO 3"] {
+        let mut user = clients(&servers);
+        answers(&mut user, protocol);
+        same(&mut user, &["AUTH u x"]);
+        for words in IN_SCRIPTS {
+            for calls in ["call", "pcall", "acl_check_cmd"] {
+                same(&mut user, &[&by_script(words, calls)]);
+            }
+        }
+        // Declared keys are checked before anything runs; functions and transactions are no way around.
+        same(
+            &mut user,
+            &[
+                "|EVAL|return 1|1|x",
+                "|EVAL|return 1|-1|x",
+                "|EVAL|return 1|3|x|x",
+                "|EVAL|return 1|x|x",
+                "|EVAL|return 1|1|r1",
+                "|EVAL_RO|return redis.call('get', KEYS[1])|1|r1",
+                "|EVAL_RO|return redis.call('get', KEYS[1])|1|w1",
+                "|FCALL|f|0|set|k1|v",
+                "|FCALL|f|0|set|x|v",
+                "|FCALL|f|0|hdel|k1|v",
+                "MULTI",
+                "SET k1 a",
+                "|EVAL|return redis.pcall('get', 'x')|0",
+                "|EVAL|redis.call('set', 'k1', 'b') return redis.call('set', 'x', 'b')|0",
+                "GET k1",
+                "EXEC",
+            ],
+        );
+        same(&mut user, &["AUTH two x"]);
+        for words in ["GET a", "SET a 1", "GET b", "SET b 1", "EVAL x 0"] {
+            same(&mut user, &[&by_script(words, "call"), &by_script(words, "acl_check_cmd")]);
+        }
+        same(&mut user, &["AUTH none x", "|EVAL|return 1|0", "FCALL f 0 ping", "SCRIPT EXISTS x"]);
+        same(
+            &mut user,
+            &["AUTH few x", "|EVAL|return redis.call('ping')|0", "|EVAL_RO|return 1|0"],
+        );
+        same(&mut user, &["|FCALL|f|0|ping"]);
+    }
+}
+
+#[test]
+fn what_slow_scripts_run_is_checked() {
+    let servers = both();
+    let (mut admin, mut user) = (clients(&servers), clients(&servers));
+    same(&mut admin, &["ACL SETUSER u on nopass +@all ~k* &*"]);
+    let slow = "|EVAL|for i = 1, 20000 do redis.call('incr', 'k') end return redis.call('get', ARGV[1])|0|";
+    let in_user = ["AUTH u x".to_owned(), format!("{slow}k"), format!("{slow}x")];
+    for line in &in_user {
+        same(&mut user, &[line]);
+    }
+    same(&mut admin, &["GET k"]);
+    // The rules are those of the call.
+    same(&mut admin, &["ACL SETUSER u resetkeys ~x"]);
+    same(&mut user, &[&in_user[1], &in_user[2]]);
+}
+
+#[test]
+fn what_scripts_were_denied_is_logged() {
+    let servers = both();
+    let mut logs = Vec::new();
+    for server in &servers {
+        let (mut admin, mut user) = (server.client().unwrap(), server.client().unwrap());
+        admin.line("ACL SETUSER u on nopass +@all -lpush ~k* &ch").unwrap();
+        admin.line("ACL LOG RESET").unwrap();
+        user.line("AUTH u x").unwrap();
+        let script = "redis.pcall('get', 'x') redis.pcall('get', 'x') redis.pcall('lpush', 'k', 'v') \
+                      redis.pcall('publish', 'other', 'm') redis.acl_check_cmd('get', 'y') return 1";
+        assert_eq!(user.call(&["EVAL", script, "0"]).unwrap(), Value::Int(1));
+        for line in [&["MULTI"][..], &["EVAL", script, "0"], &["EXEC"]] {
+            assert!(!user.call(line).unwrap().is_error());
+        }
+        let log = admin.line("ACL LOG").unwrap();
+        let told = log.items().expect("entries").iter().map(|entry| {
+            let pairs = entry.pairs().unwrap_or_default();
+            let of = |wanted: &str| {
+                let found = pairs.iter().find(|(name, _)| name.to_text() == wanted);
+                found.map_or(String::new(), |(_, value)| match value {
+                    Value::Int(number) => number.to_string(),
+                    other => other.to_text(),
+                })
+            };
+            ["count", "reason", "context", "object", "username"].map(of).join(" ")
+        });
+        logs.push(told.collect::<Vec<_>>());
+    }
+    assert_eq!(logs[0], logs[1]);
+    assert!(logs[1].iter().any(|entry| entry == "4 key lua x u"), "{logs:?}");
+}

@@ -14,7 +14,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
     del unlink exists type ttl pttl expiretime pexpiretime expire pexpire expireat pexpireat persist \
     rename renamenx copy move swapdb keys scan randomkey touch object object|encoding object|refcount object|freq \
-    object|idletime object|help dump restore restore-asking sort sort_ro delex digest msetex \
+    object|idletime object|help dump restore restore-asking migrate sort sort_ro delex digest msetex \
     multi exec discard watch unwatch \
     eval eval_ro evalsha evalsha_ro fcall fcall_ro script script|debug script|exists script|flush script|help \
     script|kill script|load function function|delete function|dump function|flush function|help function|kill \
@@ -38,7 +38,7 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     geosearchstore \
     hello auth select ping echo quit reset client client|id client|info client|list client|setname \
     client|getname client|setinfo client|kill client|reply client|pause client|unpause client|unblock client|getredir client|no-evict \
-    client|no-touch client|help client|tracking client|caching client|trackinginfo monitor \
+    client|no-touch client|capa client|maint_notifications client|help client|tracking client|caching client|trackinginfo monitor \
     subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish spublish pubsub \
     pubsub|channels pubsub|numsub pubsub|numpat pubsub|shardchannels pubsub|shardnumsub pubsub|help \
     info command command|count command|docs command|info command|list command|getkeys \

@@ -340,3 +340,226 @@ fn memory_of_scripts_has_a_limit() {
     );
     server.check_log().unwrap();
 }
+
+/// A script that tells whether a command is allowed in scripts: a refusal that says so, or anything else.
+const MAY: &str = "local r = redis.pcall(unpack(ARGV)) \
+                   if type(r) == 'table' and r.err and string.find(r.err, 'not allowed from script') \
+                   then return 'refused' else return 'allowed' end";
+
+/// Commands that scripts may use here and not in Redis 7.0, or the other way round, and why.
+const ALLOWED_OTHERWISE: &[(&str, &str)] = &[
+    ("blmove", "in scripts since 7.2: it does not wait there"),
+    ("blpop", "the same"),
+    ("brpop", "the same"),
+    ("brpoplpush", "the same"),
+    ("bzpopmax", "the same"),
+    ("bzpopmin", "the same"),
+    ("migrate", "it would hold the partition up for as long as another server takes"),
+];
+
+#[test]
+fn scripts_may_use_what_they_may_use_on_redis() {
+    let redis = Server::start(Options::redis()).expect("start Redis");
+    let target = Server::start(Options::evenkeel()).expect("start the server under test");
+    let (mut theirs, mut ours) = (redis.client().unwrap(), target.client().unwrap());
+    let listed = theirs.line("COMMAND LIST").unwrap();
+    let names: Vec<String> = listed.items().expect("names").iter().map(Value::to_text).collect();
+    assert!(names.len() > 300, "{}", names.len());
+    let mut different = Vec::new();
+    for name in &names {
+        let info = theirs.call(&["COMMAND", "INFO", name]).unwrap();
+        let Some(Value::Int(arity)) =
+            info.items().and_then(|rows| rows[0].items()?.get(1).cloned())
+        else {
+            panic!("{name}: {info:?}");
+        };
+        let mut line = vec!["EVAL", MAY, "0"];
+        line.extend(name.split('|'));
+        let wanted = 3 + usize::try_from(arity.abs()).expect("an arity");
+        // More than the least, so that a group with a wrong subcommand is told from one without.
+        line.resize(wanted.max(line.len()), "x");
+        let [expected, answered] = [&mut theirs, &mut ours].map(|c| c.call(&line).unwrap());
+        let is_listed = ALLOWED_OTHERWISE.iter().any(|(listed, _)| listed == name);
+        if (expected == answered) == is_listed && !Options::evenkeel().is_redis() {
+            different.push(format!("{name}: {expected:?} {answered:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+}
+
+#[test]
+fn scripts_ask_the_router() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.line("SET k v").unwrap();
+    client.call(&["FUNCTION", "LOAD", LIBRARY]).unwrap();
+    let asked = |client: &mut Client, script: &str| client.call(&["EVAL", script, "0"]).unwrap();
+    let info = asked(&mut client, "redis.call('set', 'k2', 'v') return redis.call('info')");
+    for field in ["redis_version:", "db0:keys=1", "number_of_functions:2"] {
+        assert!(info.to_text().contains(field), "{field}: {}", info.to_text());
+    }
+    for (script, part) in [
+        ("return redis.call('memory', 'doctor')", "memory"),
+        ("return redis.call('command', 'info', 'get')[1][1]", "get"),
+        ("return #redis.call('command') > 200 and 'many' or 'few'", "many"),
+        ("return tostring(redis.call('slowlog', 'len') >= 0)", "true"),
+        ("return tostring(redis.call('lastsave') > 0)", "true"),
+        ("return redis.call('lolwut')", "Redis ver."),
+    ] {
+        let answered = asked(&mut client, script).to_text();
+        assert!(answered.contains(part), "{script}: {answered}");
+    }
+    // As a part of a transaction, whose locks are the same.
+    client.line("MULTI").unwrap();
+    client.line("SET k 2").unwrap();
+    client.call(&["EVAL", "return redis.call('info', 'keyspace')", "0"]).unwrap();
+    let replies = client.line("EXEC").unwrap();
+    let told = replies.items().expect("replies")[1].to_text();
+    assert!(told.contains("db0:keys="), "{told}");
+    server.check_log().unwrap();
+}
+
+#[test]
+fn what_a_script_publishes_comes_with_what_it_writes() {
+    for options in [Options::redis(), Options::evenkeel()] {
+        let server = Server::start(options).expect("start");
+        let (mut client, mut subscriber) = (server.client().unwrap(), server.client().unwrap());
+        for line in ["SUBSCRIBE ch", "PSUBSCRIBE c*", "SSUBSCRIBE shard"] {
+            subscriber.line(line).unwrap();
+        }
+        let mut heard = |count: usize| -> Vec<String> {
+            let told = |_| {
+                let message = subscriber.read().unwrap().expect("a message").value;
+                message.items().unwrap().iter().map(Value::to_text).collect::<Vec<_>>().join(" ")
+            };
+            (0..count).map(told).collect()
+        };
+        let publishes = "redis.call('set', 'k', 'v') local n = redis.call('publish', 'ch', 'one') \
+                         local m = redis.call('spublish', 'shard', 'two') \
+                         return {n, m, redis.call('publish', 'none', 'x')}";
+        let counts = client.call(&["EVAL", publishes, "0"]).unwrap();
+        assert_eq!(counts, Value::Array(vec![Value::Int(2), Value::Int(1), Value::Int(0)]));
+        let told = ["message ch one", "pmessage c* ch one", "smessage shard two"];
+        assert_eq!(heard(3), told);
+        // Without a write; and in a transaction, with what others of it publish.
+        client.call(&["EVAL", "return redis.call('publish', 'ch', 'alone')", "0"]).unwrap();
+        assert_eq!(heard(2), ["message ch alone", "pmessage c* ch alone"]);
+        for line in [
+            &["MULTI"][..],
+            &["EVAL", "redis.call('publish', 'ch', 'a') return redis.call('incr', 'n')", "0"],
+            &["EVAL", "redis.call('publish', 'ch', 'b') return redis.call('nosuch')", "0"],
+            &["EXEC"],
+        ] {
+            client.call(line).unwrap();
+        }
+        let (a, b) = ("message ch a", "message ch b");
+        assert_eq!(heard(4), [a, "pmessage c* ch a", b, "pmessage c* ch b"]);
+        // A script that only reads may not.
+        let refused = client.call(&["EVAL_RO", "return redis.call('publish', 'ch', 'x')", "0"]);
+        assert!(refused.unwrap().error_text().contains("Write commands are not allowed"));
+    }
+}
+
+#[test]
+fn a_killed_script_publishes_nothing() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let (mut client, mut subscriber) = (server.client().unwrap(), server.client().unwrap());
+    client.line("CONFIG SET lua-time-limit 50").unwrap();
+    subscriber.line("SUBSCRIBE ch").unwrap();
+    let endless = ["EVAL", "redis.call('publish', 'ch', 'lost') while true do end", "0"];
+    let running = in_background(&server, &endless);
+    wait_until("the script to be busy", Duration::from_secs(20), || {
+        Ok(client.line("GET k")?.is_error())
+    })
+    .unwrap();
+    assert_eq!(client.line("SCRIPT KILL").unwrap(), Value::Simple(b"OK".to_vec()));
+    assert!(running.join().expect("a thread that ends").is_error());
+    assert_eq!(client.line("PUBLISH ch kept").unwrap(), Value::Int(1));
+    let message = subscriber.read().unwrap().expect("a message").value;
+    assert_eq!(message.items().unwrap()[2].to_text(), "kept");
+}
+
+#[test]
+fn functions_change_in_a_transaction() {
+    for options in [Options::redis(), Options::evenkeel()] {
+        let is_redis = options.is_redis();
+        let server = Server::start(options).expect("start");
+        let mut client = server.client().unwrap();
+        for line in [
+            &["MULTI"][..],
+            &["FUNCTION", "LOAD", LIBRARY],
+            &["FUNCTION", "LOAD", LIBRARY],
+            &["PING"],
+            &["FUNCTION", "LIST", "LIBRARYNAME", "l*"],
+        ] {
+            assert!(!client.call(line).unwrap().is_error(), "{line:?}");
+        }
+        let replies = client.line("EXEC").unwrap();
+        let items = replies.items().expect("replies");
+        assert_eq!(items[0].to_text(), "lib");
+        assert!(items[1].error_text().contains("already exists"), "{replies:?}");
+        assert_eq!(items[3].items().map(<[Value]>::len), Some(1), "{replies:?}");
+        // Known before the pipeline goes on.
+        let line = b"MULTI\r\nFUNCTION FLUSH\r\nEXEC\r\nFCALL add 1 k 5\r\n";
+        client.send_raw(line).unwrap();
+        let raw: Vec<_> = (0..4).map(|_| client.read().unwrap().unwrap().value).collect();
+        assert!(raw[3].error_text().contains("Function not found"), "{raw:?}");
+        if !is_redis {
+            // Together with data they would be two partitions' work.
+            for line in ["MULTI", "SET k v", "FUNCTION FLUSH"] {
+                assert!(!client.line(line).unwrap().is_error());
+            }
+            assert!(client.line("EXEC").unwrap().is_error());
+            assert_eq!(client.line("GET k").unwrap(), Value::Nil);
+        }
+    }
+}
+
+#[test]
+fn what_scripts_run_is_counted_and_shown() {
+    let mut told = Vec::new();
+    for options in [Options::redis(), Options::evenkeel()] {
+        let server = Server::start(options).expect("start");
+        let (mut client, mut monitor) = (server.client().unwrap(), server.client().unwrap());
+        monitor.line("MONITOR").unwrap();
+        client.line("CONFIG RESETSTAT").unwrap();
+        let script = "redis.call('set', KEYS[1], 0) redis.pcall('incr', KEYS[1], 'x') \
+                      redis.call('incr', KEYS[1]) redis.pcall('lpush', KEYS[1], 1) \
+                      redis.pcall('select', 'x') return redis.call('lpush', KEYS[1], 1)";
+        assert!(client.call(&["EVAL", script, "1", "k"]).unwrap().is_error());
+        let stats = client.line("INFO commandstats errorstats").unwrap().to_text();
+        let mut counts: Vec<String> = stats
+            .lines()
+            .filter(|line| line.starts_with("cmdstat_") || line.starts_with("errorstat_"))
+            .filter(|line| !line.contains("config") && !line.contains("cmdstat_info"))
+            .map(|line| {
+                let timed = |field: &&str| !field.starts_with("usec");
+                line.split(',').filter(timed).collect::<Vec<_>>().join(",")
+            })
+            .map(|line| line.split("usec=").next().unwrap_or_default().to_owned())
+            .collect();
+        counts.sort();
+        let mut lines = Vec::new();
+        while lines.len() < 6 {
+            let line = monitor.read().unwrap().expect("a line").value.to_text();
+            let shown = line.split_once('[').map_or("", |(_, rest)| rest).to_owned();
+            if !shown.contains("\"CONFIG\"") {
+                lines.push(shown.replace(|c: char| c.is_ascii_digit(), "#"));
+            }
+        }
+        told.push((counts, lines));
+    }
+    assert_eq!(told[0].0, told[1].0);
+    // Where a client comes from differs; that commands are a script's does not.
+    let of_scripts = |lines: &[String]| {
+        lines.iter().filter(|line| line.contains("# lua]")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of_scripts(&told[0].1), of_scripts(&told[1].1));
+    assert_eq!(told[0].1.len(), told[1].1.len());
+}

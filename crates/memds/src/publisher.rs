@@ -41,14 +41,14 @@ impl Publisher {
         self.announce_again();
     }
 
-    /// Tells all MemDS nodes of new routes: a leader was elected, a range or membership changed.
-    /// Older ones than already announced are not sent.
+    /// Tells all MemDS nodes of routes: a leader was elected, a range or membership changed, or a push may
+    /// have been lost. Older ones than already announced are not sent.
     pub fn announce(&self, routes: &[Route]) {
         let mut state = self.state.lock();
         let mut newer = Vec::with_capacity(routes.len());
         for route in routes {
             let known = state.current.get(&route.partition);
-            if known.is_none_or(|known| known.version < route.version) {
+            if known.is_none_or(|known| known.version <= route.version) {
                 state.current.insert(route.partition, route.clone());
                 newer.push(RouteRef::from(route));
             }
@@ -83,6 +83,41 @@ impl Publisher {
             for node in fleet {
                 self.transport.send(*node, frame.to_node(*node));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::ids::TableId;
+    use wire::placement::PlacementRange;
+    use wire::service::RouteVersion;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<NodeId>>);
+
+    impl Transport for Sent {
+        fn send(&self, to: NodeId, _: Frame) {
+            self.0.lock().push(to);
+        }
+    }
+
+    #[test]
+    fn a_route_that_may_have_been_lost_is_told_again_and_an_older_one_is_not() {
+        let sent = Arc::new(Sent::default());
+        let publisher = Publisher::new(NodeId(1), vec![NodeId(7), NodeId(8)], sent.clone());
+        let route = |ballot| Route {
+            partition: PartitionId(1),
+            range: PlacementRange::whole(TableId(0)),
+            version: RouteVersion { epoch: 1, ballot },
+            leader: Some(NodeId(1)),
+            members: vec![NodeId(1)],
+        };
+        for (ballot, frames) in [(5, 2), (5, 4), (4, 4), (6, 6), (5, 6)] {
+            publisher.announce(&[route(ballot)]);
+            assert_eq!(sent.0.lock().len(), frames, "after ballot {ballot}");
         }
     }
 }

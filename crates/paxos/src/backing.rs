@@ -45,9 +45,11 @@ impl Replica {
         if !support.is_live(now) {
             return None;
         }
-        // Others stay: who leads by now may have been elected by those who forgot them.
+        // Others stay: who leads by now may have been elected by those who forgot them. What has ended
+        // is withdrawn as it is forgotten: a heartbeat that was read before could extend it still, and
+        // its leader count on who does not back it any more.
         self.backed
-            .retain(|(holder, support)| holder.node() != ballot.node() && support.until() > now);
+            .retain(|(holder, support)| holder.node() != ballot.node() && !support.withdraw(now));
         self.backed.push((ballot, support));
         self.was_supported = true;
         Some(epoch)
@@ -95,5 +97,30 @@ impl Replica {
             Some(to) => self.send(to, Message::Release { ballot }),
             None => self.send_all(Message::Release { ballot }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::Supports;
+    use crate::types::{Options, Recovered};
+
+    #[test]
+    fn support_that_is_forgotten_is_never_extended() {
+        let supports = Supports::new(Life(1));
+        let epoch = |count| Epoch { supporter: Life(1), count };
+        let old = Support::new(Instant(1_000));
+        supports.give(Life(2), epoch(1), old.clone());
+        let members = [1, 2, 3].map(NodeId);
+        let (options, recovered) = (Options::default(), Recovered::default());
+        let mut replica =
+            Replica::new(NodeId(1), &members, options, recovered, supports.clone(), Instant(1), 7);
+        let (first, second) = (Ballot::new(1, NodeId(2)), Ballot::new(2, NodeId(3)));
+        assert_eq!(replica.back(first, Life(2), Instant(500)), Some(epoch(1)));
+        supports.give(Life(3), epoch(2), Support::new(Instant(9_000)));
+        assert_eq!(replica.back(second, Life(3), Instant(2_000)), Some(epoch(2)));
+        assert!(!old.extend(Instant(9_000)), "a late heartbeat comes for nothing");
+        assert!(!replica.backed.iter().any(|(holder, _)| *holder == first));
     }
 }

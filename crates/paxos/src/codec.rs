@@ -1,11 +1,11 @@
 //! Messages as bytes.
 //!
 //! ```text
-//! message = version:u8 (3) kind:u8 body
+//! message = version:u8 (4) kind:u8 body
 //! kind 1 Ask          question:u64 config:u64
 //!      2 Answer       question:u64 leader_alive:u8
-//!      3 Prepare      ballot:u64 handed:u64 config:u64
-//!      4 Promise      ballot:u64 chosen:u64 lease_left_us:u64 count:u32 entry*
+//!      3 Prepare      ballot:u64 handed:u64 config:u64 first:u64
+//!      4 Promise      ballot:u64 chosen:u64 lease_left_us:u64 first:u64 next:u64 (0: that is all) count:u32 entry*
 //!                     count:u32 (index:u64 ballot:u64)* config
 //!      5 Accept       ballot:u64 chosen:u64 count:u32 (index:u64 value)*
 //!      6 Accepted     ballot:u64 count:u32 index:u64*
@@ -22,7 +22,7 @@
 //! value = 0:u8 (no-op) | 1:u8 length:u32 bytes | 2:u8 length:u32 bytes (a configuration)
 //! config = index:u64 length:u32 bytes
 //!
-//! beat  = version:u8 (3) life:u64 sent:u64 (0:u8 | 1:u8 life:u64 sent:u64)
+//! beat  = version:u8 (4) life:u64 sent:u64 (0:u8 | 1:u8 life:u64 sent:u64)
 //!         (0:u8 | 1:u8 epoch:u64 sent:u64)                  heard; supports
 //! ```
 //!
@@ -37,7 +37,7 @@ use crate::message::Message;
 use crate::support::{Epoch, Life};
 use crate::types::{Ballot, Entry, Index, Instant, Value};
 
-const FORMAT_VERSION: u8 = 3;
+const FORMAT_VERSION: u8 = 4;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -60,17 +60,24 @@ pub fn encode(message: &Message) -> BytesMut {
             put(&mut out, 2, &[*question]);
             out.put_u8(u8::from(*leader_alive));
         }
-        Message::Prepare { ballot, handed, config } => {
-            put(&mut out, 3, &[ballot.number, handed.number, config.0]);
+        Message::Prepare { ballot, handed, config, first } => {
+            put(&mut out, 3, &[ballot.number, handed.number, config.0, first.0]);
         }
-        Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
-            put(&mut out, 4, &[ballot.number, chosen.0, *lease_left_us]);
+        Message::Promise {
+            ballot,
+            chosen,
+            first,
+            accepted,
+            faulty,
+            next,
+            lease_left_us,
+            config,
+        } => {
+            let next = next.unwrap_or_default().0;
+            put(&mut out, 4, &[ballot.number, chosen.0, *lease_left_us, first.0, next]);
             put_entries(&mut out, accepted);
             out.put_u32(faulty.len() as u32);
-            for (index, ballot) in faulty {
-                out.put_u64(index.0);
-                out.put_u64(ballot.number);
-            }
+            faulty.iter().for_each(|(at, ballot)| put_numbers(&mut out, &[at.0, ballot.number]));
             put_config(&mut out, config);
         }
         Message::Accept { ballot, values, chosen } => {
@@ -160,6 +167,10 @@ fn data_bytes(message: &Message) -> usize {
 
 fn put(out: &mut BytesMut, kind: u8, numbers: &[u64]) {
     out.put_u8(kind);
+    put_numbers(out, numbers);
+}
+
+fn put_numbers(out: &mut BytesMut, numbers: &[u64]) {
     numbers.iter().for_each(|number| out.put_u64(*number));
 }
 
@@ -213,15 +224,29 @@ fn take_message(rest: &mut Bytes) -> Option<Message> {
     Some(match rest.try_get_u8().ok()? {
         1 => Message::Ask { question: number(rest)?, config: index(rest)? },
         2 => Message::Answer { question: number(rest)?, leader_alive: flag(rest)? },
-        3 => {
-            Message::Prepare { ballot: ballot(rest)?, handed: ballot(rest)?, config: index(rest)? }
-        }
+        3 => Message::Prepare {
+            ballot: ballot(rest)?,
+            handed: ballot(rest)?,
+            config: index(rest)?,
+            first: index(rest)?,
+        },
         4 => {
             let (ballot, chosen) = (ballot(rest)?, index(rest)?);
-            let (lease_left_us, accepted) = (number(rest)?, entries(rest)?);
+            let (lease_left_us, first, next) = (number(rest)?, index(rest)?, index(rest)?);
+            let next = Some(next).filter(|next| *next > Index(0));
+            let accepted = entries(rest)?;
             let faulty = list(rest, 16, |rest| Some((index(rest)?, self::ballot(rest)?)))?;
             let config = config(rest)?;
-            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config }
+            Message::Promise {
+                ballot,
+                chosen,
+                first,
+                accepted,
+                faulty,
+                next,
+                lease_left_us,
+                config,
+            }
         }
         5 => {
             let (ballot, chosen) = (ballot(rest)?, index(rest)?);
@@ -351,12 +376,19 @@ mod tests {
         vec![
             Message::Ask { question: 1, config: Index(6) },
             Message::Answer { question: 1, leader_alive: true },
-            Message::Prepare { ballot, handed: Ballot::new(6, NodeId(1)), config: Index(6) },
+            Message::Prepare {
+                ballot,
+                handed: Ballot::new(6, NodeId(1)),
+                config: Index(6),
+                first: Index(13),
+            },
             Message::Promise {
                 ballot,
                 chosen,
+                first: Index(0),
                 accepted: vec![entry.clone(), gap.clone()],
                 faulty: vec![(Index(12), ballot)],
+                next: Some(Index(13)),
                 lease_left_us: 5,
                 config: config.clone(),
             },

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::log::Slot;
 use crate::message::{Message, Output, Role};
 use crate::replica::{Held, Replica, State};
 use crate::types::{Ballot, Entry, Index, Instant, NEVER, NodeId, Value};
 
 /// A follower asks half as often each time that it asked in vain, at most so many times.
 const UNHEEDED_MAX: u32 = 4;
+
+/// Bytes of an entry in a message besides its value, no fewer than it takes.
+const ENTRY_BYTES: usize = 24;
 
 /// A follower that misses the leader asks the others before it campaigns: a broken link to the
 /// leader is no reason to depose it.
@@ -27,6 +29,8 @@ pub(crate) struct Asking {
 pub(crate) struct Candidacy {
     pub(crate) ballot: Ballot,
     promised_by: u64,
+    /// By position: members that have told a part of what they accepted, and where the next begins.
+    told: BTreeMap<usize, Index>,
     /// When to ask again those that did not promise; never before the own promise is durable.
     repeat: Option<Instant>,
     /// The furthest that a promise said is chosen, and who has it.
@@ -41,13 +45,17 @@ pub(crate) struct Candidacy {
     pub(crate) commit_from: Instant,
 }
 
-/// What an acceptor holds, as it tells a candidate.
+/// What an acceptor holds, or a part of it, as it tells a candidate.
 #[derive(Debug)]
 pub(crate) struct Reported {
     /// Everything up to here is chosen.
     pub(crate) chosen: Index,
+    /// Where the part begins.
+    pub(crate) first: Index,
     pub(crate) accepted: Vec<Entry>,
     pub(crate) faulty: Vec<(Index, Ballot)>,
+    /// Where the next part begins.
+    pub(crate) next: Option<Index>,
 }
 
 impl Replica {
@@ -71,6 +79,7 @@ impl Replica {
         self.state = State::Candidate(Candidacy {
             ballot,
             promised_by: 0,
+            told: BTreeMap::new(),
             repeat: None,
             chosen: (self.chosen, self.me),
             accepted: BTreeMap::new(),
@@ -131,13 +140,20 @@ impl Replica {
             State::Candidate(candidacy) if candidacy.repeat.is_some_and(|at| at <= now) => {
                 candidacy.repeat = Some(again);
                 let Candidacy { ballot, handed, .. } = *candidacy;
-                (Message::Prepare { ballot, handed, config }, candidacy.promised_by)
+                let first = Index(0);
+                (Message::Prepare { ballot, handed, config, first }, candidacy.promised_by)
             }
             _ => return,
         };
         for position in 0..self.members.len() {
             if answered & 1 << position == 0 {
-                self.send(self.members[position], message.clone());
+                let mut message = message.clone();
+                if let (Message::Prepare { first, .. }, State::Candidate(candidacy)) =
+                    (&mut message, &self.state)
+                {
+                    *first = candidacy.told.get(&position).copied().unwrap_or_default();
+                }
+                self.send(self.members[position], message);
             }
         }
     }
@@ -207,14 +223,63 @@ impl Replica {
             _ => return,
         };
         let config = self.config.index;
-        self.send_all(Message::Prepare { ballot, handed, config });
+        self.send_all(Message::Prepare { ballot, handed, config, first: Index(0) });
         // A group of one grants leases to nobody else.
         let lease_left = match self.members.len() {
             1 => Duration::ZERO,
             _ => self.lease_left(now),
         };
         self.end_leases(handed);
-        self.handle_promise(self.me, ballot, self.held_above_chosen(), lease_left, now);
+        let held = self.held_above_chosen(Index(0), usize::MAX);
+        self.handle_promise(self.me, ballot, held, lease_left, now);
+    }
+
+    /// A candidate asks for a promise, or for the next part of one.
+    pub(crate) fn handle_prepare(
+        &mut self,
+        from: NodeId,
+        ballot: Ballot,
+        (handed, first): (Ballot, Index),
+        now: Instant,
+    ) {
+        if ballot.node() != from {
+            return;
+        }
+        self.seen = self.seen.max(ballot);
+        if ballot < self.promised && !mutant!(PromiseLowered) {
+            self.send(from, Message::Reject { promised: self.promised });
+            return;
+        }
+        if ballot != self.promised {
+            // A leader that gave its lease up and was not heard is not to be waited for.
+            self.release_again(None);
+            if self.refuses(from, handed, now) {
+                return;
+            }
+            self.promise(ballot, now);
+        }
+        let lease_left_us = self.lease_left(now).as_micros() as u64;
+        self.end_leases(handed);
+        let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
+        if first > Index(0) {
+            // It gets on with it.
+            self.patience = self.next_patience(now);
+        }
+        let bytes_max = self.options.catch_up_bytes;
+        let Reported { chosen, first, accepted, faulty, next } =
+            self.held_above_chosen(first, bytes_max);
+        let config = self.config.clone();
+        let message = Message::Promise {
+            ballot,
+            chosen,
+            first,
+            accepted,
+            faulty,
+            next,
+            lease_left_us,
+            config,
+        };
+        self.hold(Held::Send { to: from, message }, now);
     }
 
     pub(crate) fn handle_promise(
@@ -226,12 +291,11 @@ impl Replica {
         now: Instant,
     ) {
         let Some(position) = self.position(from) else { return };
-        let Reported { chosen, accepted, faulty } = reported;
+        let Reported { chosen, first, accepted, faulty, next } = reported;
         let State::Candidate(candidacy) = &mut self.state else { return };
         if candidacy.ballot != ballot {
             return;
         }
-        candidacy.promised_by |= 1 << position;
         candidacy.commit_from = candidacy.commit_from.max(now.after(lease_left));
         if chosen > candidacy.chosen.0 {
             candidacy.chosen = (chosen, from);
@@ -246,6 +310,24 @@ impl Replica {
         for (index, ballot) in faulty {
             candidacy.faulty.entry(index.0).or_default().push((position, ballot));
         }
+        let told = candidacy.told.entry(position).or_default();
+        if first > *told {
+            // A part between is missing, and asked for again.
+            return;
+        }
+        if let Some(next) = next
+            && !mutant!(PromiseInPart)
+        {
+            // A part that came twice is not asked on from twice.
+            if next > *told {
+                *told = next;
+                let (handed, config) = (candidacy.handed, self.config.index);
+                self.patience = self.next_patience(now);
+                self.send(from, Message::Prepare { ballot, handed, config, first: next });
+            }
+            return;
+        }
+        candidacy.promised_by |= 1 << position;
         if self.knows_enough() {
             let State::Candidate(candidacy) =
                 std::mem::replace(&mut self.state, State::Follower { asking: None })
@@ -305,17 +387,27 @@ impl Replica {
         }
     }
 
-    /// What this acceptor tells a candidate.
-    pub(crate) fn held_above_chosen(&self) -> Reported {
+    /// What this acceptor tells a candidate: all it holds from an index on, or as much of it as fits.
+    ///
+    /// Parts that are told one after the other, with the same promise, make a whole: what is accepted
+    /// meanwhile was chosen, and is behind the `chosen` of a later part.
+    pub(crate) fn held_above_chosen(&self, first: Index, bytes_max: usize) -> Reported {
         let chosen = self.chosen;
-        let entry = |(index, slot): (Index, &Slot)| Entry {
-            index,
-            ballot: slot.ballot,
-            value: slot.value.clone(),
-        };
-        let accepted = self.log.from(chosen.next()).into_iter().map(entry).collect();
-        let faulty = self.faulty.iter().map(|(index, ballot)| (*index, *ballot)).collect();
-        Reported { chosen, accepted, faulty }
+        let from = first.max(chosen.next());
+        let (mut accepted, mut bytes) = (Vec::new(), 0);
+        let mut next = self.log.first_from(from);
+        while let Some(index) = next
+            && (bytes < bytes_max || accepted.is_empty())
+            && let Some(slot) = self.log.get(index)
+        {
+            let (ballot, value) = (slot.ballot, slot.value.clone());
+            bytes += ENTRY_BYTES + value.len();
+            accepted.push(Entry { index, ballot, value });
+            next = self.log.first_from(index.next());
+        }
+        let faulty = self.faulty.range(from..next.unwrap_or(Index(u64::MAX)));
+        let faulty = faulty.map(|(index, ballot)| (*index, *ballot)).collect();
+        Reported { chosen, first, accepted, faulty, next }
     }
 
     /// A random moment one to two suspicion times from now.

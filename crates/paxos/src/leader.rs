@@ -590,7 +590,10 @@ impl Replica {
             };
             let values: Vec<_> = old.iter().filter_map(missing).collect();
             let to = self.members[position];
-            if to != self.me && !values.is_empty() {
+            if to == self.me {
+                continue;
+            }
+            for values in in_parts(values, self.options.catch_up_bytes) {
                 self.send(to, Message::Accept { ballot, values, chosen });
             }
         }
@@ -633,4 +636,22 @@ impl Replica {
         }
         self.advance(now);
     }
+}
+
+/// Values for several messages: each has as many bytes as one may, and what made it so many.
+fn in_parts(values: Vec<(Index, Value)>, bytes_max: usize) -> Vec<Vec<(Index, Value)>> {
+    let mut parts = Vec::new();
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    for (index, value) in values {
+        bytes += value.len();
+        part.push((index, value));
+        if bytes >= bytes_max {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
 }

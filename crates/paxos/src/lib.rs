@@ -89,6 +89,7 @@ macro_rules! mutant {
 }
 
 mod backing;
+mod catch_up;
 pub mod codec;
 mod config;
 mod election;

@@ -32,7 +32,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Bytes that count against memory limits: a small value is not free.
-    fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         size_of::<Slot>() + self.value.len()
     }
 }
@@ -101,6 +101,7 @@ impl Log {
     }
 
     /// Slots from an index on, ascending.
+    #[cfg(test)]
     pub(crate) fn from(&self, first: Index) -> Vec<(Index, &Slot)> {
         let skipped = first.0.saturating_sub(self.first) as usize;
         let near = self.near.iter().enumerate().skip(skipped);
@@ -109,6 +110,11 @@ impl Log {
         let mut slots: Vec<_> = near.chain(far).map(|(index, slot)| (Index(index), slot)).collect();
         slots.sort_unstable_by_key(|(index, _)| *index);
         slots
+    }
+
+    /// Bytes of all entries held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The first index held from this one on.

@@ -245,6 +245,10 @@ impl Replica {
         config: Config,
     ) {
         let from_kind = config.kind(from);
+        if config.index > self.config.index {
+            // A leader that learns it from another has been replaced.
+            self.step_down(self.now);
+        }
         self.adopt(config);
         // An answer to what was asked long ago says nothing of what is lacking now.
         if through <= self.chosen || first <= self.chosen {
@@ -286,6 +290,7 @@ impl Replica {
         self.last = self.last.max(index);
         self.flushed = self.flushed.max(index);
         self.flushable = self.flushable.max(index);
+        self.ahead_bytes = 0;
         self.truncated = index;
         self.need_sent = None;
         self.persist(Record::Truncate(index));

@@ -30,17 +30,24 @@ pub enum Message {
         handed: Ballot,
         /// Where the newest configuration stands that the candidate knows.
         config: Index,
+        /// What was accepted below this index was told before; zero: nothing was.
+        first: Index,
     },
-    /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent.
+    /// Phase 1b: no lower ballot will be obeyed. Durable before it is sent. One that has much to tell
+    /// does it in parts, each asked for by a [`Message::Prepare`]; it counts with the last of them.
     Promise {
         /// The candidate's ballot.
         ballot: Ballot,
         /// Everything up to here is chosen, and the sender has it.
         chosen: Index,
-        /// What it accepted above that.
+        /// Where this part begins, as the candidate asked.
+        first: Index,
+        /// What it accepted above `chosen`, from `first` to before `next`.
         accepted: Vec<Entry>,
-        /// Where above that it accepted something newer that it cannot read any more.
+        /// Where there it accepted something newer that it cannot read any more.
         faulty: Vec<(Index, Ballot)>,
+        /// Where the next part begins; `None` if this is the last.
+        next: Option<Index>,
         /// Microseconds for which a leader that the sender has forgotten may still hold a lease from
         /// it.
         lease_left_us: u64,

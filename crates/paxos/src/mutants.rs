@@ -33,6 +33,7 @@ mutants! {
     PromiseBeforeDurable: "a promise is sent before it is durable",
     AcceptedBeforeDurable: "an acceptance is sent before it is durable",
     OwnVoteBeforeDurable: "a leader counts its own acceptance before it is durable",
+    PromiseInPart: "a candidate counts a promise before it has all of it",
     CompletionByIndex: "acceptances are matched by index, whatever their ballot",
     CommitOutOfOrder: "what is chosen is committed past a gap",
     CommitWithoutQuorum: "one acceptance is a quorum",

@@ -7,7 +7,7 @@ use crate::backing;
 use crate::config::{Config, MEMBERS_MAX, Quorums};
 use crate::election::{Asking, Candidacy, Reported};
 use crate::leader::Leadership;
-use crate::log::Log;
+use crate::log::{Log, Slot};
 use crate::message::{Message, Output, Role};
 use crate::support::{Life, Support, Supports};
 use crate::types::{Ballot, Entry, Index, Instant, NodeId, Options, Record, Recovered, Value};
@@ -103,13 +103,15 @@ pub struct Replica {
     /// The newest chosen mark given to the host's log.
     marked: Index,
     /// What the leader of `promised` says is chosen.
-    announced: Index,
+    pub(crate) announced: Index,
     pub(crate) truncated: Index,
     /// The host lets entries up to here go, whoever lacks them.
     pub(crate) droppable: Index,
     pub(crate) flushed: Index,
     /// Everything up to here is handed out and durable in this node's log.
     pub(crate) flushable: Index,
+    /// Bytes of the entries from `flushable` to `chosen`.
+    pub(crate) ahead_bytes: usize,
     /// The last time a leader was heard; the ballot it leads in.
     pub(crate) heard: Option<(Instant, Ballot)>,
     /// What this replica's node supports and by whom it is supported.
@@ -167,9 +169,8 @@ impl Replica {
         assert!((20..100).contains(&options.drift_margin_percent));
         let promised =
             recovered.entries.iter().map(|e| e.ballot).fold(recovered.promised, Ballot::max);
-        let promised = recovered.faulty.iter().map(|(_, b)| *b).fold(promised, Ballot::max);
+        let promised = recovered.faulty.iter().fold(promised, |ballot, (_, b)| ballot.max(*b));
         let promised = if mutant!(RestartForgetsPromise) { Ballot::ZERO } else { promised };
-        let mark = recovered.chosen;
         let unknown_until = backing::unknown_until(promised, options.lease, now);
         let led = if promised.node() == me { promised } else { Ballot::ZERO };
         let mut replica = Replica {
@@ -188,12 +189,13 @@ impl Replica {
             faulty: BTreeMap::new(),
             last: recovered.applied,
             chosen: recovered.applied,
-            marked: mark,
-            announced: mark,
+            marked: recovered.chosen,
+            announced: recovered.chosen,
             truncated: recovered.truncated,
             droppable: Index(0),
             flushed: recovered.applied,
             flushable: recovered.applied,
+            ahead_bytes: 0,
             heard: None,
             supports,
             backed: Vec::new(),
@@ -213,7 +215,7 @@ impl Replica {
             random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
             options,
         };
-        replica.recover_log(recovered.entries, recovered.faulty, mark);
+        replica.recover_log(recovered.entries, recovered.faulty, recovered.chosen);
         replica.patience = if promised.node() == me && promised != Ballot::ZERO {
             // The last leader's next incarnation: nobody is nearer to a lease.
             now.after(replica.options.heartbeat / 4)
@@ -299,6 +301,7 @@ impl Replica {
             self.release(held, now);
         }
         self.settle();
+        self.go_on_catching_up(now);
     }
 
     /// How far the host's state machine may be made durable: what is above has been handed out but
@@ -343,17 +346,26 @@ impl Replica {
             Message::Answer { question, leader_alive } => {
                 self.handle_answer(from, question, leader_alive, now);
             }
-            Message::Prepare { ballot, handed, .. } => {
-                self.handle_prepare(from, ballot, handed, now)
+            Message::Prepare { ballot, handed, first, .. } => {
+                self.handle_prepare(from, ballot, (handed, first), now);
             }
-            Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config } => {
+            Message::Promise {
+                ballot,
+                chosen,
+                first,
+                accepted,
+                faulty,
+                next,
+                lease_left_us,
+                config,
+            } => {
                 if config.index > self.config.index && !mutant!(PromiseHidesConfig) {
                     // Promises of these members are not what it takes.
                     self.adopt(config);
                     return;
                 }
                 let lease_left = Duration::from_micros(lease_left_us);
-                let reported = Reported { chosen, accepted, faulty };
+                let reported = Reported { chosen, first, accepted, faulty, next };
                 self.handle_promise(from, ballot, reported, lease_left, now);
             }
             Message::Accept { ballot, values, chosen } => {
@@ -417,32 +429,6 @@ impl Replica {
 
     // The acceptor.
 
-    fn handle_prepare(&mut self, from: NodeId, ballot: Ballot, handed: Ballot, now: Instant) {
-        if ballot.node() != from {
-            return;
-        }
-        self.seen = self.seen.max(ballot);
-        if ballot < self.promised && !mutant!(PromiseLowered) {
-            self.send(from, Message::Reject { promised: self.promised });
-            return;
-        }
-        if ballot != self.promised {
-            // A leader that gave its lease up and was not heard is not to be waited for.
-            self.release_again(None);
-            if self.refuses(from, handed, now) {
-                return;
-            }
-            self.promise(ballot, now);
-        }
-        let lease_left_us = self.lease_left(now).as_micros() as u64;
-        self.end_leases(handed);
-        let lease_left_us = if mutant!(LeaseHidden) { 0 } else { lease_left_us };
-        let Reported { chosen, accepted, faulty } = self.held_above_chosen();
-        let config = self.config.clone();
-        let message = Message::Promise { ballot, chosen, accepted, faulty, lease_left_us, config };
-        self.hold(Held::Send { to: from, message }, now);
-    }
-
     /// Promises a higher ballot, to another node or to itself.
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
         let broken = mutant!(PromiseLowered) || mutant!(SameBallotAgain);
@@ -500,11 +486,18 @@ impl Replica {
             return;
         }
         let mut indexes = Vec::with_capacity(values.len());
+        let bytes_max = self.options.keep_bytes.saturating_add(self.options.held_bytes);
         for (index, value) in values {
+            // Sent again if it is not chosen without this one, fetched if it is.
+            if index > self.last && self.log.bytes() > bytes_max {
+                continue;
+            }
             indexes.push(index);
             self.accept(Entry { index, ballot, value });
         }
-        self.hold(Held::Send { to: from, message: Message::Accepted { ballot, indexes } }, now);
+        if !indexes.is_empty() {
+            self.hold(Held::Send { to: from, message: Message::Accepted { ballot, indexes } }, now);
+        }
         self.learn(chosen, now);
     }
 
@@ -527,7 +520,7 @@ impl Replica {
     }
 
     /// Takes an entry into the log, in memory and on disk.
-    fn put(&mut self, entry: Entry) {
+    pub(crate) fn put(&mut self, entry: Entry) {
         self.last = self.last.max(entry.index);
         self.faulty.remove(&entry.index);
         let token = self.persist(Record::Accept(entry.clone()));
@@ -563,126 +556,14 @@ impl Replica {
         }
     }
 
-    // The learner.
-
-    /// The leader of the promised ballot says that everything up to `chosen` is.
-    pub(crate) fn learn(&mut self, chosen: Index, now: Instant) {
-        self.announced = self.announced.max(chosen);
-        while self.chosen < chosen
-            && self
-                .log
-                .get(self.chosen.next())
-                .is_some_and(|slot| slot.ballot == self.promised || mutant!(LearnAnyBallot))
-        {
-            self.hand_out_next();
-        }
-        self.settle();
-        if self.chosen < self.announced {
-            self.ask_for_missing(now);
-        }
-    }
-
-    /// Asks the leader for the first entry missing, unless it was just asked for.
-    fn ask_for_missing(&mut self, now: Instant) {
-        let first = self.chosen.next();
-        let Some((_, ballot)) = self.heard else { return };
-        if self.installing {
-            return;
-        }
-        let mut tries = 0;
-        if let Some((at, index, before)) = self.need_sent
-            && index == first
-        {
-            if at.until(now) < self.options.resend || mutant!(CatchUpOnce) {
-                return;
-            }
-            tries = before + 1;
-        }
-        self.need_sent = Some((now, first, tries));
-        // The leader's own log may be damaged there: every other time another one is asked.
-        let leader = self.members.iter().position(|member| *member == ballot.node());
-        let mut to = self.members[(leader.unwrap_or(0) + tries.div_ceil(2)) % self.members.len()];
-        if to == self.me || tries % 2 == 0 {
-            to = ballot.node();
-        }
-        if to != self.me {
-            self.send(to, Message::Need { first });
-        }
-    }
-
-    fn handle_need(&mut self, from: NodeId, first: Index) {
-        if first > self.chosen {
-            return;
-        }
-        if first <= self.truncated {
-            self.send_truncated(from, first);
-            return;
-        }
-        if self.log.get(first).is_none() {
-            let held = self.log.first_from(first);
-            let end = held.map_or(self.chosen, |index| Index(index.0 - 1));
-            let last = self.chosen.min(end);
-            self.outputs.push_back(Output::ReadLog { to: from, first, last });
-            return;
-        }
-        let mut entries = Vec::new();
-        let (mut index, mut bytes) = (first, 0);
-        while index <= self.chosen
-            && bytes <= self.options.catch_up_bytes
-            && let Some(slot) = self.log.get(index)
-        {
-            bytes += slot.value.len();
-            entries.push(Entry { index, ballot: slot.ballot, value: slot.value.clone() });
-            index = index.next();
-        }
-        self.send(from, Message::Chosen { entries });
-    }
-
-    fn handle_chosen(&mut self, from: NodeId, entries: Vec<Entry>, now: Instant) {
-        let before = self.chosen;
-        for mut entry in entries {
-            let known = self.log.get(entry.index);
-            if entry.index <= self.chosen {
-                let same = known.is_none_or(|slot| slot.value == entry.value);
-                assert!(same, "a chosen value never changes");
-                continue;
-            }
-            if entry.index != self.chosen.next() || self.proposes_at(entry.index) {
-                break;
-            }
-            let faulty = self.faulty.get(&entry.index).copied();
-            match known {
-                Some(slot) if slot.ballot >= entry.ballot && faulty.is_none() => {
-                    assert!(slot.value == entry.value, "a chosen value never changes");
-                }
-                // Another value of an older ballot, which was not chosen; or this one, but then
-                // with its newer ballot: a chosen entry is always passed on with a ballot as high
-                // as one it was chosen in, so that it replaces what other members hold instead.
-                // What was accepted here in a newer ballot and lost had this same value.
-                _ => {
-                    entry.ballot = faulty.unwrap_or_default().max(entry.ballot);
-                    self.put(entry);
-                }
-            }
-            self.hand_out_next();
-        }
-        self.settle();
-        if self.chosen == before {
-            // An answer that came twice: asking again at once would double the conversation.
-            return;
-        }
-        if matches!(self.state, State::Leader(_)) {
-            self.after_catch_up(from, now);
-        } else {
-            self.learn(self.announced, now);
-        }
-    }
+    // The learner; see `catch_up` too.
 
     /// Hands out the entry after `chosen`, which is known to be chosen and held.
     pub(crate) fn hand_out_next(&mut self) {
         let index = self.chosen.next();
         let slot = self.log.get(index).expect("a chosen entry is held when it is handed out");
         let value = slot.value.clone();
+        self.ahead_bytes += slot.held_bytes();
         let config = match &value {
             Value::Config(bytes) => Config::decode(bytes, index),
             Value::Noop | Value::Data(_) => None,
@@ -703,6 +584,11 @@ impl Replica {
             && (self.flushable.next() != self.config.index || self.config_token <= persisted)
         {
             self.flushable = self.flushable.next();
+            let held = self.log.get(self.flushable).map_or(0, Slot::held_bytes);
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(held);
+        }
+        if self.flushable == chosen {
+            self.ahead_bytes = 0;
         }
         if mutant!(FlushPastLog) {
             self.flushable = chosen;

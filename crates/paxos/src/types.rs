@@ -210,6 +210,12 @@ pub struct Options {
     pub keep_bytes: usize,
     /// Bytes of entries in one message: what is more goes in several. Default 1 MiB.
     pub catch_up_bytes: usize,
+    /// Bytes of entries that were handed out and are not durable yet, from which on no more are fetched
+    /// from others. Default 16 MiB.
+    pub catch_up_ahead_bytes: usize,
+    /// Bytes of entries held in memory besides those that are kept, from which on a follower accepts none that is newer than all it
+    /// has: it lacks older ones, or its disk does not keep up. Default 256 MiB.
+    pub held_bytes: usize,
 }
 
 impl Default for Options {
@@ -224,6 +230,8 @@ impl Default for Options {
             window_bytes: 32 << 20,
             keep_bytes: 8 << 20,
             catch_up_bytes: 1 << 20,
+            catch_up_ahead_bytes: 16 << 20,
+            held_bytes: 256 << 20,
         }
     }
 }

@@ -117,7 +117,11 @@ fn a_restarted_member_keeps_its_promise_and_what_it_accepted() {
     assert_eq!(group.committed(2), ["noop", "a"]);
     let low = Ballot::new(0, NodeId(3));
     group.cut = vec![(2, 3)];
-    group.tell(3, 2, Message::Prepare { ballot: low, handed: Ballot::ZERO, config: Index(0) });
+    group.tell(
+        3,
+        2,
+        Message::Prepare { ballot: low, handed: Ballot::ZERO, config: Index(0), first: Index(0) },
+    );
     assert_eq!(group.node(2).replica.status().promised, Ballot::new(1, NodeId(1)));
     group.cut.clear();
     group.heartbeat();
@@ -136,6 +140,69 @@ fn a_member_that_was_away_catches_up_from_memory_or_from_disk() {
         group.heartbeat();
         assert_eq!(group.committed(3), ["noop", "a", "b", "c"], "keeping {keep_bytes}");
     }
+}
+
+/// A follower that lacks the first entry, or whose disk stands still, does not take all that comes.
+#[test]
+fn what_a_member_holds_in_memory_is_bounded() {
+    let (value, held) = ("x".repeat(100), 2_000);
+    let value: &'static str = value.leak();
+    for disk_works in [true, false] {
+        let options = Options {
+            held_bytes: held,
+            catch_up_ahead_bytes: held,
+            catch_up_bytes: 500,
+            keep_bytes: 0,
+            ..Options::default()
+        };
+        let mut group = Group::led_by_first(options);
+        if disk_works {
+            group.cut.push((1, 3));
+            group.propose(1, "lost");
+            group.cut.clear();
+            // Nor does it get it when it asks.
+            group.cut.push((3, 1));
+        } else {
+            group.node(3).disk_works = false;
+        }
+        for _ in 0..100 {
+            group.propose(1, value);
+        }
+        let last = group.node(3).replica.status().last_index;
+        assert!(
+            last > Index(5) && last < Index(30),
+            "{last:?} with a disk that works: {disk_works}"
+        );
+        group.cut.clear();
+        group.node(3).disk_works = true;
+        group.settle();
+        group.pass(Duration::from_secs(2));
+        assert_eq!(group.committed(3), group.committed(1));
+        assert!(group.may_serve(1), "others had all they needed");
+    }
+}
+
+#[test]
+fn who_catches_up_waits_for_its_disk() {
+    let options = Options {
+        catch_up_bytes: 100,
+        catch_up_ahead_bytes: 1_000,
+        keep_bytes: 0,
+        ..Options::default()
+    };
+    let mut group = Group::led_by_first(options);
+    group.isolate(3);
+    for _ in 0..100 {
+        group.propose(1, "a value of some length");
+    }
+    group.cut.clear();
+    group.node(3).disk_works = false;
+    group.pass(Duration::from_secs(2));
+    let learned = group.committed(3).len();
+    assert!((3..30).contains(&learned), "{learned} learned");
+    group.node(3).disk_works = true;
+    group.pass(Duration::from_secs(1));
+    assert_eq!(group.committed(3), group.committed(1));
 }
 
 #[test]
@@ -186,6 +253,54 @@ fn a_full_window_refuses_and_moves_on() {
     group.isolate(1);
     group.propose(1, "c");
     assert_eq!(group.node(1).replica.may_propose(100), Err(ProposeError::WindowFull));
+}
+
+/// One that has handed out nothing of what it accepted has much to tell.
+#[test]
+fn a_promise_comes_in_parts_and_counts_with_the_last() {
+    let mut group = Group::led_by_first(Options { catch_up_bytes: 100, ..Options::default() });
+    let values = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"].map(|value| value.repeat(40));
+    // What node 2 accepts is all there is; it lacks the first entry, and so hands out nothing.
+    group.isolate(3);
+    group.cut.push((1, 2));
+    group.propose(1, "lost");
+    group.cut.retain(|link| *link != (1, 2));
+    group.cut.push((2, 1));
+    let now = group.now;
+    for value in &values {
+        let data = Bytes::copy_from_slice(value.as_bytes());
+        group.node(1).replica.propose(data, now).expect("leads, and has room");
+        group.settle();
+    }
+    group.cut.clear();
+    group.isolate(1);
+    group.cut.extend([(2, 3), (3, 2)]);
+    // Nobody backs node 1 any more, and nobody else leads.
+    group.pass(Duration::from_millis(1_200));
+    group.cut.retain(|link| *link != (2, 3) && *link != (3, 2));
+    group.promised.clear();
+    let now = group.now;
+    group.node(3).replica.campaign(now);
+    while group.promised.len() < 2 {
+        assert!(group.deliver_one());
+    }
+    assert_eq!(group.role(3), Role::Candidate, "there is more to tell");
+    // One part is lost, and asked for again.
+    group.cut.push((2, 3));
+    while group.promised.len() < 3 {
+        assert!(group.deliver_one());
+    }
+    group.settle();
+    group.cut.retain(|link| *link != (2, 3));
+    group.pass(Duration::from_millis(700));
+    assert_eq!(group.role(3), Role::Leader);
+    // Three values make 100 bytes.
+    assert!(group.promised.iter().all(|entries| *entries <= 3), "{:?}", group.promised);
+    assert!(group.promised.iter().sum::<usize>() >= values.len());
+    group.heartbeat();
+    for node in [2, 3] {
+        assert_eq!(group.committed(node)[2..12], values, "node {node}");
+    }
 }
 
 /// Members hold what came to nothing, or what is chosen now but of a ballot in which it was not: the
@@ -328,6 +443,20 @@ fn a_member_is_replaced_and_an_identity_never_returns() {
     assert!(matches!(back, Err(ChangeError::Invalid(_))), "{back:?}");
     let on_follower = group.node(2).replica.change_members(&members(&[1, 2, 5], &[]), now);
     assert_eq!(on_follower, Err(ChangeError::NotLeader));
+}
+
+#[test]
+fn a_leader_that_learns_of_newer_members_has_been_replaced() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    let mut config = group.node(1).replica.config().clone();
+    config.index = Index(50);
+    // The answer to a question of long ago.
+    let (first, through) = (Index(1), Index(40));
+    group.cut = vec![(1, 2), (1, 3)];
+    group.tell(2, 1, Message::Truncated { first, through, config });
+    assert_eq!(group.role(1), Role::Follower);
+    assert_eq!(group.node(1).replica.config().index, Index(50));
 }
 
 #[test]

@@ -38,7 +38,11 @@ fn who_backs_a_leader_promises_nobody_else() {
     group.campaign(2);
     assert_eq!(group.role(2), Role::Follower, "it backs node 1 itself");
     let other = Ballot::new(9, NodeId(3));
-    group.tell(3, 2, Message::Prepare { ballot: other, handed: Ballot::ZERO, config: Index(0) });
+    group.tell(
+        3,
+        2,
+        Message::Prepare { ballot: other, handed: Ballot::ZERO, config: Index(0), first: Index(0) },
+    );
     assert_eq!(group.node(2).replica.status().promised, ballot);
     // The leader's own node may, and then nobody backs the old ballot any more.
     group.campaign(1);

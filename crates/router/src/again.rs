@@ -265,7 +265,8 @@ impl Connection {
         let (mut backoff, mut from, mut newest) = (BACKOFF_MIN, first.index, None);
         loop {
             self.caller.tally.repeated += 1;
-            routed.request = again.request.map(|id| Request { id, again: Some(from) });
+            let name = again.request.map(|id| Request { id, again: Some(from) });
+            routed.request = name.map(|name| (name, first.partition));
             let client = self.session.client.clone();
             let answered = tokio::select! {
                 answered = self.caller.call_by(&routed, deadline) => answered,
@@ -274,6 +275,9 @@ impl Connection {
             let answered = match answered {
                 Ok(answered) => answered,
                 Err(CommandError::NoLeader(_)) => return Ok(Some(in_vain(again, last).into())),
+                Err(error) if error == CommandError::NOT_EXECUTED => {
+                    return Ok(Some(in_vain(again, last).into()));
+                }
                 Err(error) => return Ok(Some(error.into())),
             };
             if !answered.done_before {

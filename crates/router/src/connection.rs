@@ -359,7 +359,8 @@ impl Connection {
         let monitors = &self.shared.hub().monitors;
         if monitors.any() {
             let (client, table) = (&self.session.client, self.session.table.0);
-            let origin = Origin { at_us: self.shared.now_us(), table, peer: client.peer };
+            let peer = Some(client.peer);
+            let origin = Origin { at_us: self.shared.now_us(), table, peer };
             monitors.show(entry, args, &origin);
         }
     }

@@ -1,6 +1,7 @@
 //! From a command line to whoever runs it: the table, its checks in Redis's order, and the two ways a
 //! command is run: at once, which nearly all are, or slowly, when it has to wait for something.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command}
 use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
-use wire::service::Waiting;
+use wire::service::{ScriptClient, Waiting};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
@@ -38,7 +39,7 @@ impl Slow {
 
     /// Whether the wait may be long: the command line is then to be kept in memory of its own.
     pub(crate) fn is_long(&self) -> bool {
-        matches!(self.why, Why::Paused | Why::Data(..))
+        matches!(self.why, Why::Paused | Why::Data(..) | Why::Migrate)
     }
 }
 
@@ -59,6 +60,10 @@ enum Why {
     Gather(Gather, Tables),
     /// COPY or MOVE to another table.
     CopyAcross,
+    /// MIGRATE.
+    Migrate,
+    /// SWAPDB.
+    Swapdb,
     /// WAIT or WAITAOF.
     Wait,
     /// FUNCTION LOAD and its kin.
@@ -187,6 +192,8 @@ impl Connection {
             (Run::Session(Command::Wait | Command::Waitaof), _) => waits(Why::Wait),
             (Run::Session(Command::AdminReplica | Command::AdminTransfer), _) => waits(Why::Order),
             (Run::Session(Command::Debug), _) => waits(Why::Debug),
+            (Run::Session(Command::Migrate), _) => waits(Why::Migrate),
+            (Run::Session(Command::Swapdb), _) => waits(Why::Swapdb),
             (Run::Session(Command::ClusterCountkeysinslot | Command::ClusterGetkeysinslot), _) => {
                 waits(Why::KeysInSlot)
             }
@@ -251,7 +258,8 @@ impl Connection {
     }
 
     fn run_routed(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
-        let routed = match routed_or_waiting(entry, self.session.table, args) {
+        let client = self.script_client(entry);
+        let routed = match routed_or_waiting(entry, self.session.table, args, client) {
             Ok(routed) => routed,
             Err(error) => {
                 self.reject(Some(entry), error);
@@ -293,7 +301,8 @@ impl Connection {
             } else {
                 SmallVec::new()
             };
-            tracked.remember(self.session.table, at.iter().map(|at| &args[*at]));
+            let table = self.shared.hub().databases.table(self.session.table);
+            tracked.remember(table, at.iter().map(|at| &args[*at]));
         }
     }
 
@@ -357,6 +366,8 @@ impl Connection {
                 };
                 done?.map(Done::from)
             }
+            Why::Migrate => run::migrate::run(&mut self.caller, entry, table, args).await,
+            Why::Swapdb => run::swapdb(&self.shared, args).await.map(Done::from),
             Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
@@ -408,7 +419,8 @@ impl Connection {
         obstacle: Obstacle,
     ) -> Result<Option<Result<Done, CommandError>>, Closed> {
         self.track(entry, args);
-        let answered = match routed_or_waiting(entry, self.session.table, args) {
+        let client = self.script_client(entry);
+        let answered = match routed_or_waiting(entry, self.session.table, args, client) {
             Ok(routed) => self.caller.call_until(&routed, obstacle).await,
             Err(error) => Err(error),
         };
@@ -427,9 +439,11 @@ fn routed_or_waiting<'a>(
     entry: &'static Entry,
     table: TableId,
     args: &'a [Bytes],
+    client: Option<Arc<dyn ScriptClient>>,
 ) -> Result<Routed<'a>, CommandError> {
     let mut routed = Routed::by_keys(entry, table, args)?;
     routed.waited = entry.command.waits.map(|_| Duration::ZERO);
+    routed.client = client;
     Ok(routed)
 }
 

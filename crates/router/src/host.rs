@@ -73,6 +73,9 @@ pub struct RouterOptions {
     pub executable: String,
     /// Who is told what unasked; storage nodes may hold it, too.
     pub hub: Arc<Hub>,
+    /// Whether databases may have changed tables (SWAPDB): what is in the system's own table about it is
+    /// asked for at the start, and calls wait until it is known. Default: no, for tests.
+    pub keeps_databases: bool,
     /// Connections that the process has room for: `maxclients` can be set to no more.
     pub clients_max: u64,
     /// A connection is refused if its descriptor is not below this: the last ones are for storage.
@@ -89,6 +92,7 @@ impl Default for RouterOptions {
             evenkeel_version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: String::new(),
             hub: Arc::default(),
+            keeps_databases: false,
             clients_max: u64::MAX,
             sockets_below: u64::MAX,
         }

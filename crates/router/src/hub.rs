@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use wire::ids::TableId;
 use wire::notice::{Listener, News, Notice, Wanted};
 
+use crate::databases::Databases;
 use crate::monitors::Monitors;
 use crate::pubsub::{PubSub, Topic};
 use crate::tracking::{Tracker, Tracking};
@@ -26,6 +27,8 @@ pub struct Hub {
     pub(crate) pubsub: PubSub,
     pub(crate) monitors: Monitors,
     pub(crate) tracking: Tracking,
+    /// Which table each database is: events name databases.
+    pub(crate) databases: Databases,
     /// Bits of [`Wanted`] and the two above; changed under `changing`.
     wanted: AtomicU32,
     changing: Mutex<()>,
@@ -58,14 +61,14 @@ impl Hub {
         }
     }
 
-    fn publish(&self, table: TableId, notice: &Notice, wanted: u32) {
-        let (event, key) = (notice.event.as_bytes(), &notice.key[..]);
+    fn publish(&self, table: TableId, event: &[u8], key: &[u8], wanted: u32) {
+        let database = self.databases.database(table).0;
         if wanted & KEYSPACE != 0 {
-            let channel = [format!("__keyspace@{}__:", table.0).as_bytes(), key].concat();
+            let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
             self.pubsub.publish(Topic::Channel, &channel, event);
         }
         if wanted & KEYEVENT != 0 {
-            let channel = [format!("__keyevent@{}__:", table.0).as_bytes(), event].concat();
+            let channel = [format!("__keyevent@{database}__:").as_bytes(), event].concat();
             self.pubsub.publish(Topic::Channel, &channel, key);
         }
     }
@@ -77,10 +80,20 @@ impl Listener for Hub {
     }
 
     fn hear(&self, table: TableId, news: &News) {
+        if table == TableId::SYSTEM {
+            // Its keys are no client's.
+            return;
+        }
         let wanted = self.wanted.load(Relaxed);
         for notice in &news.notices {
-            if wanted & notice.class.0 != 0 {
-                self.publish(table, notice, wanted);
+            match notice {
+                Notice::Event { class, event, key } if wanted & class.0 != 0 => {
+                    self.publish(table, event.as_bytes(), key, wanted);
+                }
+                Notice::Event { .. } => {}
+                Notice::Message { sharded, channel, text } => {
+                    self.pubsub.publish(Topic::of_message(*sharded), channel, text);
+                }
             }
         }
         if wanted & Wanted::CHANGES.0 != 0 {

@@ -21,6 +21,7 @@ use crate::cache::RouteCache;
 use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::databases;
 use crate::host::{Host, RouterOptions};
 use crate::latency::Latency;
 use crate::run::{self, wait::Applied};
@@ -48,6 +49,8 @@ pub struct Router {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     ticking: Arc<AtomicBool>,
+    /// The map of databases is being asked for, or was.
+    loading: Arc<AtomicBool>,
 }
 
 impl Router {
@@ -84,15 +87,21 @@ impl Router {
         });
         shared.limit_scripts();
         shared.configure_hub();
+        if shared.options.keeps_databases {
+            shared.hub().databases.forget();
+        }
         run::acl::load_at_start(&shared)?;
         let stop = watch::Sender::new(false);
-        Ok(Router { shared, stop, ticking: Arc::default() })
+        Ok(Router { shared, stop, ticking: Arc::default(), loading: Arc::default() })
     }
 
     /// Accepts and serves connections until [`Router::stop`]. May be called for several listeners
     /// at once.
     pub async fn serve(&self, listener: TcpListener) {
         self.start_ticking();
+        if self.shared.options.keeps_databases && !self.loading.swap(true, Relaxed) {
+            tokio::spawn(databases::load(Arc::clone(&self.shared)));
+        }
         let mut stopped = self.stop.subscribe();
         loop {
             let accepted = tokio::select! {

@@ -27,7 +27,8 @@ pub(crate) struct Origin {
     /// Microseconds since the epoch.
     pub(crate) at_us: u64,
     pub(crate) table: u32,
-    pub(crate) peer: SocketAddr,
+    /// Where from; `None`: from a script.
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 impl Monitors {
@@ -39,8 +40,14 @@ impl Monitors {
 
     /// Shows a command to all that monitor, unless it is one of an administrator's.
     pub(crate) fn show(&self, entry: &Entry, args: &[Bytes], origin: &Origin) {
-        let flags = entry.command.flags;
-        if flags.has(Flags::ADMIN) || flags.has(Flags::SKIP_MONITOR) {
+        if !entry.command.flags.has(Flags::SKIP_MONITOR) {
+            self.show_of_script(entry, args, origin);
+        }
+    }
+
+    /// Shows a script, or a command of one: a script is shown when what it did is.
+    pub(crate) fn show_of_script(&self, entry: &Entry, args: &[Bytes], origin: &Origin) {
+        if entry.command.flags.has(Flags::ADMIN) {
             return;
         }
         let line = line(entry, args, origin);
@@ -64,7 +71,8 @@ impl Monitors {
 fn line(entry: &Entry, args: &[Bytes], origin: &Origin) -> Bytes {
     let mut out = BytesMut::with_capacity(64 + args.iter().map(|arg| arg.len() + 3).sum::<usize>());
     let (seconds, micros) = (origin.at_us / 1_000_000, origin.at_us % 1_000_000);
-    let head = format!("+{seconds}.{micros:06} [{} {}]", origin.table, origin.peer);
+    let peer = origin.peer.map_or("lua".to_owned(), |peer| peer.to_string());
+    let head = format!("+{seconds}.{micros:06} [{} {peer}]", origin.table);
     out.put_slice(head.as_bytes());
     for (at, arg) in args.iter().enumerate() {
         out.put_slice(b" \"");
@@ -138,7 +146,7 @@ mod tests {
         let show = |args: &[&'static [u8]]| {
             let args: Vec<Bytes> = args.iter().map(|arg| Bytes::from_static(arg)).collect();
             let entry = table::lookup(&args[0]).expect("a command");
-            let peer = "127.0.0.1:60866".parse().expect("an address");
+            let peer = Some("127.0.0.1:60866".parse().expect("an address"));
             let origin = Origin { at_us: 1_339_518_083_007_412, table: 3, peer };
             String::from_utf8(line(entry, &args, &origin).to_vec()).expect("text")
         };

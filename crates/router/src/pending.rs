@@ -2,6 +2,7 @@
 //! all of them. A command joins what is pending if nothing but its partition has a say in it; any
 //! other waits until the pending calls are made, so replies and effects keep the pipeline's order.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use commands::table::{self, Entry};
@@ -9,7 +10,7 @@ use commands::{Flags, Keys, Run};
 use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::Arguments;
-use wire::service::{Call, Evaluated, Request, RequestId};
+use wire::service::{Call, Evaluated, Request, RequestId, ScriptClient};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection};
@@ -55,7 +56,7 @@ impl Connection {
             Some(_) => {}
             None => self.pending.target = Some((table, target)),
         }
-        self.caller.count_hit(&routed);
+        self.caller.count_hit(target.range.table, &routed);
         self.session.client.runs(Some(entry.id));
         self.pending.commands.push((entry, args));
         None
@@ -115,6 +116,15 @@ impl Connection {
         let mut done = std::mem::take(&mut self.pending.done);
         let leader = target.leader.expect("only calls to leaders are pending");
         let origin = self.session.client.id;
+        let client = commands.iter().find_map(|(entry, _)| self.script_client(entry));
+        let client = client.as_ref();
+        let databases = self.shared.hub().databases.read();
+        if databases.known_table(table) != Some(target.range.table) {
+            // The database is another table since.
+            drop(databases);
+            (self.pending.commands, self.pending.done) = (commands, done);
+            return Err(Obstacle::NotYet);
+        }
         let mut names: Names = SmallVec::new();
         for (entry, _) in &commands {
             names.push(entry.command.may_write().then(|| self.caller.next_request()));
@@ -123,18 +133,17 @@ impl Connection {
             [] => None,
             [one] => self.shared.storage.call_all(
                 leader,
-                &[call(one, table, &target, (origin, names[0]))],
+                &[call(one, &target, (origin, names[0], client))],
                 &mut done,
             ),
             all => {
-                let calls = all
-                    .iter()
-                    .zip(&names)
-                    .map(|(one, id)| call(one, table, &target, (origin, *id)));
+                let calls = all.iter().zip(&names);
+                let calls = calls.map(|(one, id)| call(one, &target, (origin, *id, client)));
                 let calls: Vec<_> = calls.collect();
                 self.shared.storage.call_all(leader, &calls, &mut done)
             }
         };
+        drop(databases);
         // The answer that stopped them belongs to the next.
         let next = names.get(done.len()).copied().flatten();
         for (((entry, args), Evaluated { reply, gate, took }), request) in
@@ -156,19 +165,19 @@ impl Connection {
 
 fn call<'a>(
     (entry, args): &'a (&'static Entry, Arguments),
-    table: TableId,
     target: &Target,
-    (origin, id): (u64, Option<RequestId>),
+    (origin, id, client): (u64, Option<RequestId>, Option<&'a Arc<dyn ScriptClient>>),
 ) -> Call<'a> {
     Call {
         command: entry.id,
-        table,
+        table: target.range.table,
         partition: target.partition,
         epoch: target.version.epoch,
         args,
         origin,
         request: id.map(|id| Request { id, again: None }),
         waited: None,
+        client,
     }
 }
 

@@ -30,6 +30,13 @@ pub(crate) enum Topic {
     Shard,
 }
 
+impl Topic {
+    /// What PUBLISH or SPUBLISH sends to.
+    pub(crate) fn of_message(sharded: bool) -> Topic {
+        if sharded { Topic::Shard } else { Topic::Channel }
+    }
+}
+
 /// Receivers by their numbers.
 type Receivers = HashMap<u64, Arc<Client>>;
 
@@ -103,6 +110,17 @@ impl PubSub {
             }
         }
         receivers
+    }
+
+    /// How often a message would be sent now.
+    pub(crate) fn receivers(&self, topic: Topic, channel: &[u8]) -> usize {
+        let direct = self.subscribers(topic, channel);
+        if topic == Topic::Shard || self.pattern_count.load(Relaxed) == 0 {
+            return direct;
+        }
+        let patterns = self.patterns.read();
+        let matching = patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
+        direct + matching.map(|(_, subscribed)| subscribed.len()).sum::<usize>()
     }
 
     /// Channels of a topic that have subscribers and match, in no order.

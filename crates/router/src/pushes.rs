@@ -275,6 +275,11 @@ mod tests {
         assert_eq!(text(out), ">1\r\n$1\r\nn\r\n");
         assert!(!pushes.is_waiting());
         assert_eq!(pushes.waiting(), (0, 0));
+        // Queued in RESP3, taken in RESP2: no client could tell it from a reply.
+        assert_eq!(pushes.add(Push::Notice(push(b"n")), 0), Added::First);
+        let mut out = ReplyBuffer::new();
+        pushes.take(2, &mut out);
+        assert_eq!(text(out), "");
         assert_eq!(pushes.add(Push::Line(Bytes::from_static(b"+x\r\n")), 0), Added::First);
     }
 

@@ -24,16 +24,16 @@ use commands::{CommandError, Run, key_positions};
 use memds::{Asked, Lookup};
 use smallvec::SmallVec;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use wire::ids::TableId;
+use wire::ids::{PartitionId, TableId};
 use wire::placement::Placement;
 use wire::resp::Reply;
 use wire::service::{
-    Answer, BoxFuture, Call, Gate, Request, RequestId, Route, RouteVersion, Waiting,
+    Answer, BoxFuture, Call, Gate, Request, RequestId, Route, RouteVersion, ScriptClient, Waiting,
 };
 
 use crate::Shared;
 use crate::cache::{Memo, Target};
-use crate::run::transaction::Batch;
+use crate::run::batch::Batch;
 use crate::stats::Counters;
 
 /// First wait before a call is made again.
@@ -48,6 +48,7 @@ const MIRROR_BATCH: usize = 256;
 /// A command and the placement that decides which partition gets it.
 pub(crate) struct Routed<'a> {
     pub(crate) entry: &'static Entry,
+    /// The database, or the system's table; see `databases.rs`.
     pub(crate) table: TableId,
     pub(crate) args: &'a [Bytes],
     pub(crate) placement: Placement,
@@ -57,8 +58,10 @@ pub(crate) struct Routed<'a> {
     pub(crate) waited: Option<Duration>,
     /// What is called for instead of the one command: a transaction or a look at watched keys.
     pub(crate) batch: Option<&'a Batch<'a>>,
-    /// The name of an attempt of before, if it is made again.
-    pub(crate) request: Option<Request>,
+    /// The name of an attempt of before, if it is made again, and the partition that knows of that.
+    pub(crate) request: Option<(Request, PartitionId)>,
+    /// Whom a script is run for.
+    pub(crate) client: Option<Arc<dyn ScriptClient>>,
 }
 
 /// A partition's answer.
@@ -167,6 +170,7 @@ impl<'a> Routed<'a> {
             waited: None,
             batch: None,
             request: None,
+            client: None,
         })
     }
 
@@ -178,7 +182,17 @@ impl<'a> Routed<'a> {
         placement: Placement,
     ) -> Routed<'a> {
         let others = SmallVec::new();
-        Routed { entry, table, args, placement, others, waited: None, batch: None, request: None }
+        Routed {
+            entry,
+            table,
+            args,
+            placement,
+            others,
+            waited: None,
+            batch: None,
+            request: None,
+            client: None,
+        }
     }
 
     /// Whether the partition holds all keys.
@@ -191,10 +205,6 @@ impl<'a> Routed<'a> {
             return true;
         }
         self.others.iter().all(|at| range.contains(Placement::of_key(&self.args[*at])))
-    }
-
-    fn lookup(&self) -> Lookup {
-        Lookup { table: self.table, placement: self.placement }
     }
 
     /// Whether a script is to be run: that takes as long as it takes.
@@ -216,17 +226,38 @@ impl Caller {
 
     /// The name of the next request that writes.
     pub(crate) fn next_request(&mut self) -> RequestId {
-        let (router, connection) = (self.shared.options.life, self.origin);
-        let id = RequestId { router, connection, sequence: self.sequence };
-        self.sequence += 1;
-        id
+        next_name((self.shared.options.life, self.origin), &mut self.sequence)
     }
 
     /// Makes a call now if its route is known; counts it and puts its lookup on the way.
     pub(crate) fn call_now(&mut self, routed: &Routed<'_>) -> Attempt {
-        let Some(target) = self.target(routed) else { return self.call_after_miss(routed) };
-        self.count_hit(routed);
-        self.call_target(routed, target)
+        match self.try_call(routed) {
+            Some((table, attempt)) => {
+                self.count_hit(table, routed);
+                attempt
+            }
+            None => self.call_after_miss(routed),
+        }
+    }
+
+    /// Makes a call if its route is known, on the table that its database is now.
+    fn try_call(&mut self, routed: &Routed<'_>) -> Option<(TableId, Attempt)> {
+        let Caller { shared, memo, origin, sequence, .. } = self;
+        let databases = shared.hub().databases.read();
+        let table = databases.known_table(routed.table)?;
+        let target = shared.cache.get(table, routed.placement, memo)?;
+        let request = match routed.request {
+            // The database is another table since: there it would be done once more.
+            Some((_, at)) if at != target.partition => {
+                return Some((table, Attempt::Refused(CommandError::NOT_EXECUTED)));
+            }
+            Some((request, _)) => Some(request),
+            None => routed.writes().then(|| {
+                let id = next_name((shared.options.life, *origin), sequence);
+                Request { id, again: None }
+            }),
+        };
+        Some((table, call_target(shared, (*origin, request), routed, target)))
     }
 
     /// Makes a call whose route is not known now, if MemDS answers at once: then a miss takes the
@@ -235,32 +266,42 @@ impl Caller {
         self.tally.routed += 1;
         self.tally.lookups += 1;
         self.tally.cache_misses += 1;
-        let asked = self.shared.memds.ask(routed.lookup());
+        let asked = self.shared.memds.ask(self.lookup(routed));
         let route = match asked.take_route() {
             Ok(route) => route,
             Err(asked) => return Attempt::Blocked(Obstacle::Unknown(asked)),
         };
         self.shared.cache.install(routed.placement, route);
-        match self.target(routed) {
-            Some(target) => self.call_target(routed, target),
+        match self.try_call(routed) {
+            Some((_, attempt)) => attempt,
             None => Attempt::Blocked(Obstacle::NoLeader),
         }
     }
 
-    /// Where a call is to be made, if that is known.
+    /// Where a call is to be made, if that is known. Its table may be another by the time of the call.
     pub(crate) fn target(&mut self, routed: &Routed<'_>) -> Option<Target> {
-        self.shared.cache.get(routed.table, routed.placement, &mut self.memo)
+        let table = self.shared.hub().databases.read().known_table(routed.table)?;
+        self.shared.cache.get(table, routed.placement, &mut self.memo)
     }
 
     /// Counts a call whose target was known and puts its lookup on the way.
-    pub(crate) fn count_hit(&mut self, routed: &Routed<'_>) {
+    pub(crate) fn count_hit(&mut self, table: TableId, routed: &Routed<'_>) {
         self.tally.routed += 1;
         self.tally.lookups += 1;
         self.tally.cache_hits += 1;
-        self.mirror.push(routed.lookup());
+        self.mirror.push(Lookup { table, placement: routed.placement });
         if self.mirror.len() >= MIRROR_BATCH {
             self.try_send_mirror();
         }
+    }
+
+    fn table(&self, routed: &Routed<'_>) -> TableId {
+        self.shared.hub().databases.table(routed.table)
+    }
+
+    /// What MemDS is asked about a call.
+    fn lookup(&self, routed: &Routed<'_>) -> Lookup {
+        Lookup { table: self.table(routed), placement: routed.placement }
     }
 
     /// Makes a call, waiting for whatever is in the way, until the request's deadline.
@@ -315,7 +356,7 @@ impl Caller {
                 Obstacle::Moved => (wait, correct) = (None, false),
                 // Each such step follows a newer route, so it cannot go round in circles.
                 Obstacle::NotHere(Some(route), followed)
-                    if route.version > followed && route.range.table == routed.table =>
+                    if route.version > followed && route.range.table == self.table(routed) =>
                 {
                     self.shared.cache.install(routed.placement, route);
                     (wait, correct) = (None, false);
@@ -347,41 +388,13 @@ impl Caller {
             }
             self.tally.retries += u64::from(wait.is_some() || !is_first);
             is_first = false;
-            let known = self.shared.cache.get(routed.table, routed.placement, &mut self.memo);
-            obstacle = match known.map(|target| self.call_target(routed, target)) {
+            obstacle = match self.try_call(routed) {
                 None => Obstacle::NoLeader,
-                Some(Attempt::Done(answered)) => return Ok(answered),
-                Some(Attempt::Refused(error)) => return Err(error),
-                Some(Attempt::Blocked(next)) => next,
+                Some((_, Attempt::Done(answered))) => return Ok(answered),
+                Some((_, Attempt::Refused(error))) => return Err(error),
+                Some((_, Attempt::Blocked(next))) => next,
             };
         }
-    }
-
-    fn call_target(&mut self, routed: &Routed<'_>, target: Target) -> Attempt {
-        if !routed.is_within(&target) {
-            return Attempt::Refused(CommandError::CROSS_PARTITION);
-        }
-        let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
-        let request = routed.request.or_else(|| {
-            let id = routed.writes().then(|| self.next_request())?;
-            Some(Request { id, again: None })
-        });
-        let id = request.map(|request| request.id);
-        if let Some(batch) = routed.batch {
-            let transaction = batch.transaction(routed.table, &target, self.origin, request);
-            return attempt((self.shared.storage.transact(leader, transaction), id), target);
-        }
-        let call = Call {
-            command: routed.entry.id,
-            table: routed.table,
-            partition: target.partition,
-            epoch: target.version.epoch,
-            args: routed.args,
-            origin: self.origin,
-            request,
-            waited: routed.waited,
-        };
-        attempt((self.shared.storage.call(leader, call), id), target)
     }
 
     /// Waits for a call that travels. Out of time, a write may have happened.
@@ -408,7 +421,7 @@ impl Caller {
 
     /// Asks MemDS for the route and remembers it.
     async fn look_up(&self, routed: &Routed<'_>, deadline: Instant) {
-        self.learn(routed, self.shared.memds.lookup(routed.lookup()), deadline).await;
+        self.learn(routed, self.shared.memds.lookup(self.lookup(routed)), deadline).await;
     }
 
     /// Remembers what MemDS answers.
@@ -449,6 +462,46 @@ impl Caller {
     pub(crate) fn release(&mut self) {
         self.mirror = Vec::new();
     }
+}
+
+fn next_name((router, connection): (u64, u64), next: &mut u64) -> RequestId {
+    let sequence = *next;
+    *next += 1;
+    RequestId { router, connection, sequence }
+}
+
+/// Makes a call at a target; whoever calls holds the map of databases by which it is the target.
+fn call_target(
+    shared: &Shared,
+    (origin, request): (u64, Option<Request>),
+    routed: &Routed<'_>,
+    target: Target,
+) -> Attempt {
+    if !routed.is_within(&target) {
+        return Attempt::Refused(CommandError::CROSS_PARTITION);
+    }
+    let Some(leader) = target.leader else { return Attempt::Blocked(Obstacle::NoLeader) };
+    let id = request.map(|request| request.id);
+    let table = target.range.table;
+    if let Some(batch) = routed.batch {
+        if batch.watched_elsewhere(table) {
+            return Attempt::Done(Answered::done(Reply::NullArray, None, target));
+        }
+        let transaction = batch.transaction(routed, &target, (origin, request));
+        return attempt((shared.storage.transact(leader, transaction), id), target);
+    }
+    let call = Call {
+        command: routed.entry.id,
+        table,
+        partition: target.partition,
+        epoch: target.version.epoch,
+        args: routed.args,
+        origin,
+        request,
+        waited: routed.waited,
+        client: routed.client.as_ref(),
+    };
+    attempt((shared.storage.call(leader, call), id), target)
 }
 
 /// What an answer means for the call; `request` names it.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use commands::acl::User;
 use wire::ids::TableId;
-use wire::service::Gate;
+use wire::service::{Gate, ScriptClient};
 
 use crate::clients::Client;
 use crate::monitors::Monitoring;
@@ -52,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) monitoring: Option<Box<Monitoring>>,
     /// Set while it is told of keys that change.
     pub(crate) tracked: Option<Box<Tracked>>,
+    /// Whom its scripts are run for, and the rules that were so.
+    pub(crate) script_client: Option<(Arc<User>, Arc<dyn ScriptClient>)>,
 }
 
 impl Session {
@@ -71,6 +74,7 @@ impl Session {
             subscriptions: None,
             monitoring: None,
             tracked: None,
+            script_client: None,
         }
     }
 

@@ -102,6 +102,11 @@ pub(crate) fn is_secret(entry: &Entry, args: &[Bytes], at: usize) -> bool {
             let is_auth = |at: usize| at >= 2 && args[at].eq_ignore_ascii_case(b"AUTH");
             (at >= 3 && is_auth(at - 1)) || (at >= 4 && is_auth(at - 2))
         }
+        Run::Session(Session::Migrate) => {
+            let is =
+                |at: usize, word: &str| at >= 6 && args[at].eq_ignore_ascii_case(word.as_bytes());
+            at >= 7 && (is(at - 1, "AUTH") || is(at - 1, "AUTH2") || is(at - 2, "AUTH2"))
+        }
         Run::Session(Session::ConfigSet) => at >= 3,
         Run::Session(Session::AclSetuser | Session::AclDeluser | Session::AclGetuser) => at >= 2,
         _ => false,

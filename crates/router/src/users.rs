@@ -18,7 +18,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::clients::Clients;
+use crate::Shared;
+use crate::clients::{Client, Clients};
 
 /// Denials that are alike count as one entry of ACL LOG if no more than this lies between them.
 const GROUPING_MS: u64 = 60_000;
@@ -101,6 +102,12 @@ impl Login {
         }
         &self.user
     }
+
+    /// The same, to keep.
+    pub(crate) fn rules(&mut self) -> Arc<User> {
+        self.user();
+        Arc::clone(&self.user)
+    }
 }
 
 impl Login {
@@ -122,7 +129,6 @@ pub(crate) enum Denial {
 
 /// Where something was denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(dead_code, reason = "scripts log their denials as `Lua`")]
 pub(crate) enum Context {
     Toplevel,
     Multi,
@@ -392,29 +398,38 @@ impl crate::connection::Connection {
     ) {
         let object = denied.object(entry, args);
         let user = self.session.login.account.name().clone();
-        self.log_denial(Denial::Rules(denied.reason), context, &object, &user);
+        let about = (Denial::Rules(denied.reason), context);
+        log_denial(&self.shared, &self.session.client, about, &object, &user);
     }
 
     /// Puts a log-in that failed into ACL LOG; `word` is the command's name as it came.
     pub(crate) fn log_failed_login(&mut self, word: &[u8], user: &[u8]) {
         let context = if self.session.multi.is_some() { Context::Multi } else { Context::Toplevel };
-        self.log_denial(Denial::Auth, context, word, user);
+        let about = (Denial::Auth, context);
+        log_denial(&self.shared, &self.session.client, about, word, user);
     }
+}
 
-    fn log_denial(&mut self, denial: Denial, context: Context, object: &[u8], user: &[u8]) {
-        let now_ms = self.shared.now_us() / 1000;
-        let entry = LogEntry {
-            id: 0,
-            count: 1,
-            denial,
-            context,
-            object: logged(object),
-            user: logged(user),
-            client: self.session.client.describe(),
-            created_ms: now_ms,
-            updated_ms: now_ms,
-        };
-        let length_max = self.shared.config.live.acllog_max_len.load(Relaxed) as usize;
-        self.shared.users.denied(entry, length_max);
-    }
+/// Puts a denial into ACL LOG.
+pub(crate) fn log_denial(
+    shared: &Shared,
+    client: &Client,
+    (denial, context): (Denial, Context),
+    object: &[u8],
+    user: &[u8],
+) {
+    let now_ms = shared.now_us() / 1000;
+    let entry = LogEntry {
+        id: 0,
+        count: 1,
+        denial,
+        context,
+        object: logged(object),
+        user: logged(user),
+        client: client.describe(),
+        created_ms: now_ms,
+        updated_ms: now_ms,
+    };
+    let length_max = shared.config.live.acllog_max_len.load(Relaxed) as usize;
+    shared.users.denied(entry, length_max);
 }

@@ -210,6 +210,10 @@ mod tests {
     #[test]
     fn digits_are_those_of_redis() {
         assert_eq!(sha1_hex(b"return 1"), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        let cache = ScriptCache::default();
+        cache.load(b"return 1").expect("a script");
+        let upper = b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB";
+        assert!(cache.exists(upper) && cache.find(upper).is_some());
     }
 
     #[test]

@@ -106,6 +106,12 @@ const ANSWERS: &[(&str, &str)] = &[
     ("error({err='My err'})", "-My err, on @user_script:1."),
     ("error({})", "-ERR unknown error, on @user_script:1."),
     ("local function f() error('in') end f()", "-ERR user_script:1: in, on @user_script:1."),
+    // A finalizer would run in the script of another client.
+    (
+        "return {pcall(function() return newproxy(true) end)}",
+        "[null, \"user_script:1: Script \
+         attempted to access nonexistent global variable 'newproxy'\"]",
+    ),
     (
         "return foo",
         "-ERR user_script:1: Script attempted to access nonexistent global variable 'foo', on \

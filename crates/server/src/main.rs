@@ -85,6 +85,7 @@ fn run(mut config: Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
         enable_faults: config.enable_faults,
         executable: std::env::current_exe().unwrap_or_default().display().to_string(),
         hub: embedded.hub(),
+        keeps_databases: true,
         clients_max: descriptors.clients_max,
         sockets_below: descriptors.below,
         ..RouterOptions::default()

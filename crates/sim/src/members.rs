@@ -275,6 +275,7 @@ impl Cluster<'_> {
         if !self.checks.is_prefix(&values) {
             return violation("snapshot", format!("node {} gets another state", node + 1));
         }
+        // The store asks whether its rows on disk are as new; what memory holds comes over the snapshot's.
         if index > host.machine.applied() {
             host.machine.values = values;
             host.machine.flushed = index;

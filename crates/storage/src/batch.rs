@@ -103,6 +103,11 @@ impl BatchBuilder {
         &mut self.requests
     }
 
+    /// Bytes of the batch if it were closed now.
+    pub(crate) fn closed_len(&self) -> usize {
+        self.len() + CHECKSUM_BYTES
+    }
+
     /// Adds what a transaction left.
     pub(crate) fn push(&mut self, effects: &Effects) {
         if effects.flushed_through.is_some() {

@@ -10,7 +10,9 @@
 //!                                               whether they can do without it, and begins anew
 //! ```
 //!
-//! Where there is no spare node nothing is done about a silent one. Members change one at a time, and
+//! Where there is no spare node nothing is done about a silent one; nor about one that has the rows, if
+//! fewer than two others were left that have them: whoever is removed deletes its rows when it is back,
+//! and a last copy is one failed disk away from none. Members change one at a time, and
 //! never their number, but for what an operator orders. A spare node is in a zone that no member is in,
 //! if there is one.
 //!
@@ -18,6 +20,7 @@
 //! ([`crate::agenda`]). No message is sent, and no core
 //! entered, with the care of a partition locked: whoever answers may come back on the same thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -33,6 +36,8 @@ use crate::identity::{next, node_of};
 use crate::message::{Host, Message};
 use crate::partition::Partition;
 
+/// Why an order is not carried out: another change came first.
+const CHANGED_OTHERWISE: &str = "the members changed otherwise";
 /// How often a leader looks after a group.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a node is asked to take a replica in.
@@ -45,6 +50,10 @@ const REST: Duration = Duration::from_secs(1);
 const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
 /// How long a permission to go holds, and no other is given in the group.
 const PERMISSION: Duration = Duration::from_secs(30);
+/// How long the log is kept for a replica that fetches a snapshot and is not heard of any more.
+const HOLD: Duration = Duration::from_secs(60);
+/// Members that are there and have the rows, at least, for another that has them to be given up.
+const COPIES_MIN: usize = 2;
 
 /// A change of a group's members, as an operator orders it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,14 +90,23 @@ pub(crate) struct Care {
     /// When the leader let this replica go.
     may_go: Option<Instant>,
     next_ask: Option<Instant>,
-    /// Somebody is about to need the log behind this index, until then.
-    held: Option<(u64, Instant)>,
+    /// Replicas that are about to need the log behind an index, until then.
+    held: BTreeMap<paxos::NodeId, (u64, Instant)>,
 }
 
 impl Care {
-    /// Keeps the log behind an index for a while.
-    pub(crate) fn hold_log(&mut self, index: u64, until: Instant) {
-        self.held = Some((index, until));
+    /// Keeps the log behind an index for a while, for a replica that fetches a snapshot.
+    pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64, now: Instant) {
+        self.held.insert(taker, (index, now + HOLD));
+    }
+
+    /// The lowest index behind which somebody is about to need the log, and when the first of those
+    /// who are ceases to.
+    fn held(&mut self, now: Instant) -> Option<(u64, Instant)> {
+        self.held.retain(|_, (_, until)| *until > now);
+        let index = self.held.values().map(|(index, _)| *index).min()?;
+        let until = self.held.values().map(|(_, until)| *until).min()?;
+        Some((index, until))
     }
 }
 
@@ -147,6 +165,8 @@ struct MemberView {
     is_heard: bool,
     /// It said how far it is since this replica leads.
     known: u64,
+    /// It has the rows: what it lacks of them is in the log.
+    has_rows: bool,
 }
 
 impl View {
@@ -157,6 +177,7 @@ impl View {
             return None;
         }
         let config = core.replica.config().clone();
+        let truncated = core.replica.status().truncated.0;
         let view = |member: &Member| {
             let node = node_of(member.id);
             let is_me = member.id == partition.identity;
@@ -164,7 +185,8 @@ impl View {
             let is_heard = is_me || !is_silent;
             let known = core.replica.progress(member.id).map_or(0, |(_, known)| known.0);
             let known = if is_me { core.applied().index } else { known };
-            MemberView { member: *member, node, is_heard, known }
+            let has_rows = member.kind == MemberKind::Storage && known > 0 && known >= truncated;
+            MemberView { member: *member, node, is_heard, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
         Some(View { config, members })
@@ -172,6 +194,15 @@ impl View {
 
     fn has_node(&self, node: NodeId) -> bool {
         self.members.iter().any(|member| member.node == node)
+    }
+
+    /// Whether the group can do without a member that is silent.
+    fn can_give_up(&self, silent: &MemberView) -> bool {
+        let is_copy = |other: &&MemberView| {
+            other.is_heard && other.has_rows && other.member.id != silent.member.id
+        };
+        let copies = self.members.iter().filter(is_copy).count();
+        silent.member.kind == MemberKind::Log || copies >= COPIES_MIN
     }
 }
 
@@ -285,6 +316,12 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
                 partition.wake();
             }
         }
+        Message::Fetches { identity, index } => {
+            if let Ok(partition) = find(shared, id) {
+                partition.care.lock().hold_log(identity, index, shared.clock.instant());
+                partition.wake();
+            }
+        }
         Message::MayDrop(identity) if may_go(shared, id, identity) => {
             shared.tell(from, id, &Message::Drop(identity));
         }
@@ -338,7 +375,8 @@ pub(crate) fn look_around(shared: &Shared) {
 
 /// Begins anew once all groups can do without this node's damaged rows.
 fn look_after_damage(shared: &Shared) {
-    let replicas = shared.all_partitions();
+    // Log replicas go with the folder, so their groups are asked too.
+    let replicas = shared.all_replicas();
     let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
     for partition in &replicas {
         {
@@ -429,14 +467,9 @@ pub(crate) fn look_after(
 /// Returns in how long somebody ceases to need the log, if anybody does.
 fn bound_log(shared: &Shared, partition: &Partition) -> Option<Duration> {
     let now = shared.clock.instant();
-    let held = {
-        let mut care = partition.care.lock();
-        care.held.take_if(|(_, until)| *until < now);
-        care.held
-    };
-    let index = held.map(|(index, _)| index);
+    let (index, until) = partition.care.lock().held(now).unzip();
     partition.look().bound_log(shared.options.log_bytes, index);
-    held.map(|(_, until)| until.saturating_duration_since(now))
+    until.map(|until| until.saturating_duration_since(now))
 }
 
 /// In how long a storage replica is to be built in place of a log replica that stands in for one.
@@ -463,8 +496,11 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
             && order.added().is_none_or(|added| view.config.kind(added).is_none());
         return match is_old {
             true => Next::Wait(order),
-            false => Next::Done(order, Err("the members changed otherwise".into())),
+            false => Next::Done(order, Err(CHANGED_OTHERWISE.into())),
         };
+    }
+    if order.is_overtaken(view) {
+        return Next::Done(order, Err(CHANGED_OTHERWISE.into()));
     }
     if let Some(added) = &mut order.add {
         let (hosted, refused) = {
@@ -497,6 +533,16 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
 }
 
 impl Order {
+    /// Whether the group has changed since the order was made so that it makes no sense any more: what was
+    /// proposed under an order that was given up may be chosen all the same.
+    fn is_overtaken(&self, view: &View) -> bool {
+        let is_member = |id| view.config.kind(id).is_some();
+        let others = || view.members.iter().filter(|member| Some(member.member.id) != self.remove);
+        let takes_place = |added: &Added| others().any(|member| member.node == added.node);
+        self.remove.is_some_and(|removed| !is_member(removed))
+            || self.add.as_ref().is_some_and(takes_place)
+    }
+
     fn added(&self) -> Option<paxos::NodeId> {
         self.add.as_ref().and_then(|added| added.identity)
     }
@@ -530,12 +576,17 @@ fn heal(shared: &Shared, partition: &Partition, view: &View) -> Option<Order> {
     let now = shared.clock.instant();
     let gone = partition.care.lock().gone;
     if let Some(member) = view.members.iter().find(|member| Some(member.member.id) == gone) {
-        let again = (member.member.kind == MemberKind::Storage)
+        let is_other = |other: &&MemberView| other.member.id != member.member.id;
+        let others = || view.members.iter().filter(is_other);
+        // A node holds one replica of each kind.
+        let is_there = others().any(|other| other.node == member.node);
+        let again = (member.member.kind == MemberKind::Storage && !is_there)
             .then_some((member.node, MemberKind::Storage));
         tell_healing(shared, partition, member, again);
         return Some(Order::new(now, again, gone));
     }
-    if let Some(silent) = view.members.iter().find(|member| !member.is_heard) {
+    let is_given_up = |member: &&MemberView| !member.is_heard && view.can_give_up(member);
+    if let Some(silent) = view.members.iter().find(is_given_up) {
         let spare = spare(shared, partition, view)?;
         let add = Some((spare, MemberKind::Log));
         tell_healing(shared, partition, silent, add);

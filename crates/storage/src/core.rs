@@ -10,6 +10,7 @@
 mod blocked;
 mod due;
 mod expiry;
+mod flushing;
 mod gates;
 mod handler;
 mod limits;
@@ -17,6 +18,7 @@ mod member;
 mod report;
 mod requests;
 mod seal;
+mod telling;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -32,19 +34,21 @@ use commands::{CommandError, Counters, Effects, Run, rows};
 use paxos::{Output, Replica, Value};
 use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId, TableId, Version};
-use wire::notice::{Listener, News, Notice, Wanted};
+use wire::notice::{Listener, News, Wanted};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Gate, GateOutcome, Request, RequestId};
 
 use self::blocked::Blocked;
 pub(crate) use self::blocked::{Kept, Ticket};
+pub(crate) use self::flushing::Frozen;
 pub(crate) use self::handler::run;
 pub(crate) use self::limits::{check_effects, effects_bytes};
-use crate::backlog::{Backlog, Batches, MetaRow};
+use crate::backlog::Backlog;
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
+use crate::containment::contained;
 use crate::lsm::{DeadSet, Lsm};
-use crate::meta::{self, Applied};
+use crate::meta::Applied;
 use crate::news::{changes_of, note_changes};
 use crate::requests::{DedupLimits, Requests};
 use crate::resident::{Resident, RowBudget};
@@ -219,9 +223,16 @@ pub(crate) struct Core {
     now_ms: u64,
     flush_epoch: u64,
     flushed_index: u64,
+    /// The newest index of which fjall may hold rows: that of a snapshot may be newer than what was
+    /// flushed.
+    rows_through: u64,
+    /// Fjall holds what is up to here, or is being given it.
+    frozen_index: u64,
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Evaluations that changed something since its node started.
+    changes: u64,
     /// Campaigns of this replica, and leaderships, since its node started.
     elections: u64,
     leaderships: u64,
@@ -282,8 +293,11 @@ impl Core {
             now_ms: start.applied.now_ms,
             flush_epoch: 0,
             flushed_index: start.applied.index,
+            rows_through: start.applied.index,
+            frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
+            changes: 0,
             elections: 0,
             leaderships: 0,
             random: Cell::new(seed),
@@ -374,7 +388,11 @@ impl Core {
         let Some(view) = self.view(lsm, may_block) else {
             return Evaluated::Answer(self.elsewhere());
         };
-        let (result, effects) = work(&view, next_version);
+        // A view changes nothing.
+        let Some((result, effects)) = contained("evaluation", || work(&view, next_version)) else {
+            let reply = CommandError::Panicked.into();
+            return Evaluated::Answer(Answer::Done { reply, gate: None });
+        };
         let (seen, is_damaged) = (Seen { unleased, ..view.seen() }, view.damaged.get());
         if let Some(cold) = view.cold.take() {
             return Evaluated::Cold(cold);
@@ -403,9 +421,10 @@ impl Core {
     ) -> (Reply, Option<Gate>) {
         match effects {
             Some(effects) if effects.is_empty() => {
-                // What changed nothing can only have missed something.
-                self.tell(effects.notices);
-                (result.unwrap_or_else(Reply::from), self.gate_of(seen))
+                // What changed nothing has missed something, or is a script that publishes.
+                let gate = self.gate_of(seen);
+                self.tell_after(gate, effects.notices);
+                (result.unwrap_or_else(Reply::from), gate)
             }
             None => (result.unwrap_or_else(Reply::from), self.gate_of(seen)),
             Some(effects) => match check_effects(&effects) {
@@ -417,14 +436,6 @@ impl Core {
                 }
                 Err(error) => (Reply::from(error), None),
             },
-        }
-    }
-
-    /// Tells of what no batch waits for.
-    pub(crate) fn tell(&self, notices: Vec<Notice>) {
-        if !notices.is_empty() {
-            let news = News { notices, ..News::default() };
-            self.listener.hear(self.range.table, &news);
         }
     }
 
@@ -473,32 +484,21 @@ impl Core {
     /// Takes over rows that were read from the LSM without the lock, if no flush ended since
     /// `epoch`: only then nothing that memory has forgotten meanwhile can be newer.
     pub(crate) fn fill(&mut self, epoch: u64, rows: &[(Bytes, Option<Bytes>)]) {
+        let horizon = self.horizon();
         let Some(resident) = self.resident.as_mut().filter(|_| self.flush_epoch == epoch) else {
             return;
         };
         for (row, value) in rows {
             resident.fill(row, value.as_ref());
         }
-        resident.make_room(self.flushed_index);
-    }
-
-    /// See [`Resident::touch`].
-    pub(crate) fn touch(&self, positions: &[u64]) {
-        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
-            resident.touch(positions);
-        }
-    }
-
-    /// Whether memory knows a row.
-    pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
-        self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
+        resident.make_room(horizon);
     }
 
     /// Evicts rows while their budget is exceeded, for a bounded time. Returns whether there may be
     /// more to do.
     pub(crate) fn make_room(&mut self) -> bool {
-        let flushed = self.flushed_index;
-        self.resident.as_mut().is_some_and(|resident| resident.make_room(flushed))
+        let horizon = self.horizon();
+        self.resident.as_mut().is_some_and(|resident| resident.make_room(horizon))
     }
 
     /// The version that the next write gets.
@@ -538,9 +538,10 @@ impl Core {
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
-            let empty = Resident::new(self.range, Arc::clone(&self.budget));
+            let empty = self.empty_resident();
             self.discarded.extend(self.resident.replace(empty));
         }
+        let horizon = self.horizon();
         let resident = self.resident.as_mut().expect("only a leader evaluates");
         for write in effects.writes {
             if let (Some(due), Some(_)) = (rows::ttl_due_ms(&write.row), &write.value) {
@@ -548,8 +549,9 @@ impl Core {
             }
             resident.put(&write.row, write.value.as_ref(), index);
         }
-        resident.make_room(self.flushed_index);
+        resident.make_room(horizon);
         self.expired_keys += effects.expired;
+        self.changes += 1;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {
@@ -614,7 +616,7 @@ impl Core {
 
     /// The rows that fjall does not hold.
     fn recall(&self) -> Resident {
-        let mut resident = Resident::new(self.range, Arc::clone(&self.budget));
+        let mut resident = self.empty_resident();
         for (index, batch) in self.backlog.iter() {
             put_writes(&mut resident, *index, batch).expect("it was well-formed when applied");
         }
@@ -676,8 +678,8 @@ impl Core {
         let Core { applied, dead, range, requests, dedup, .. } = self;
         // Each effect is looked at, so that a malformed batch is found here and not by a flush.
         batch.for_each(|effect| match effect {
-            Effect::Write { .. } => {}
-            Effect::Drop(generation) => dead.add_generation(*range, generation),
+            // A generation is dead once that is in fjall: see [`DeadSet`].
+            Effect::Write { .. } | Effect::Drop(_) => {}
             Effect::Flush(fence) => {
                 dead.set_fence(*range, fence);
                 applied.flushed_through = Some(fence);
@@ -710,45 +712,6 @@ impl Core {
         }
         Ok(())
     }
-
-    /// Freezes the applied batches for a flush, with the row that says how far they reach. `None`
-    /// if nothing was applied since the last one.
-    pub(crate) fn freeze(&mut self) -> Option<Frozen> {
-        if self.is_log || self.applied.index == self.flushed_index {
-            return None;
-        }
-        let (batches, bytes) = self.backlog.freeze();
-        let mut about = vec![meta::applied_row(self.partition, &self.applied)];
-        self.requests.forget(self.now_ms, self.dedup);
-        if !self.requests.is_empty() {
-            about.push(meta::requests_row(self.partition, &self.requests));
-        }
-        Some(Frozen { batches, about, through: self.applied.index, bytes })
-    }
-
-    /// The frozen batches are durable in fjall: forget them here.
-    pub(crate) fn flushed(&mut self, through: u64) {
-        self.backlog.drop_frozen();
-        self.flush_epoch += 1;
-        let before = std::mem::replace(&mut self.flushed_index, through);
-        if let Some(resident) = &mut self.resident {
-            resident.flushed();
-            if self.applied.flushed_through.is_some_and(|fence| fence.index > before) {
-                // Rows of the TTL index that a FLUSHDB hid in memory can be met again.
-                self.expiry = ExpiryAgenda::UNKNOWN;
-            }
-        }
-        self.replica.set_flushed(paxos::Index(through));
-    }
-}
-
-/// What a flush writes of a partition.
-pub(crate) struct Frozen {
-    pub(crate) batches: Arc<Batches>,
-    /// Rows about the replica itself.
-    pub(crate) about: Vec<MetaRow>,
-    pub(crate) through: u64,
-    pub(crate) bytes: u64,
 }
 
 /// Puts the rows a batch writes into memory, opened and as copies: a small row must not keep the

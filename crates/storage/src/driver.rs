@@ -19,24 +19,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Listener;
-use wire::peer::{Frame, Kind, Transport};
+use wire::peer::{BODY_BYTES_MAX, Frame, Kind, Transport};
 use wire::service::Route;
 
 use crate::agenda::Agenda;
-use crate::background;
-use crate::backlog::{self, Run};
 use crate::catalogue::Catalogue;
-use crate::core::{Actions, Core, Frozen, LogRead, Now};
+use crate::catch_up;
+use crate::containment::CoreGuard;
+use crate::core::{Actions, Core, Now};
 use crate::faults::Faults;
+use crate::flush::Sweep;
 use crate::identity::node_of;
 use crate::keeper::{self, Job};
-use crate::lsm::{DeadSet, Lsm, LsmError};
+use crate::lsm::{DeadSet, Lsm};
 use crate::message::Message;
 use crate::node::NodeOptions;
 use crate::partition::{Clock, Partition};
@@ -46,8 +46,6 @@ use crate::queue::Queue;
 use crate::snapshot::give;
 use crate::wal;
 
-/// How often the flush thread looks at the memtables if nobody wakes it.
-const FLUSH_CHECK: Duration = Duration::from_millis(200);
 /// Level-0 runs up to which reads do not suffer; from there on writers are slowed.
 const LEVEL0_RUNS_CALM: u64 = 8;
 /// Level-0 runs at which the delay is at its longest.
@@ -58,10 +56,6 @@ const PRESSURE_US_MAX: u64 = 10_000;
 const MEMORY_OVERRUN: u64 = 4;
 /// Bytes behind a message of consensus: who sends it and who is to get it.
 const IDENTITIES_BYTES: usize = 8;
-/// How often a flush looks whether the log has caught up with what it is to write.
-const FLUSHABLE_CHECK: Duration = Duration::from_millis(1);
-/// How soon a flush is tried again for which there was no file descriptor.
-const EXHAUSTED_CHECK: Duration = Duration::from_millis(50);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -96,17 +90,25 @@ pub(crate) struct Shared {
     /// Microseconds by which replies to writes are held back; see [`pressure_us`].
     pub(crate) pressure_us: AtomicU64,
     pub(crate) stopping: AtomicBool,
+    /// Something panicked, and the node stopped therefore.
+    pub(crate) panicked: AtomicBool,
     /// The node stops to begin anew.
     pub(crate) wants_reopening: AtomicBool,
     pub(crate) work: Mutex<Work>,
+    /// Bytes of records that wait for the log thread, or are being written by it.
+    pub(crate) unsynced_bytes: AtomicU64,
     pub(crate) work_ready: Condvar,
     /// What the keeper is to do.
     pub(crate) keeper: Queue<Job>,
+    /// Entries of the log that others lack.
+    pub(crate) log_reads: Queue<catch_up::Asked>,
     /// Snapshots asked for.
     pub(crate) giver: Queue<give::Asked>,
     pub(crate) flush_due: Mutex<bool>,
     /// Held by who flushes.
     pub(crate) flushing: Mutex<()>,
+    /// Tables are being rewritten without what is dead. Used by who flushes.
+    pub(crate) sweep: Mutex<Option<Sweep>>,
     pub(crate) flush_ready: Condvar,
 }
 
@@ -129,6 +131,8 @@ pub(crate) struct Counts {
     pub(crate) snapshots_installed: AtomicU64,
     pub(crate) snapshot_bytes: AtomicU64,
     pub(crate) frames_sent: AtomicU64,
+    /// Proposals and chosen entries of peers that were not taken, since this node's disk was behind.
+    pub(crate) frames_refused: AtomicU64,
 }
 
 impl Shared {
@@ -149,7 +153,7 @@ impl Shared {
     }
 
     /// The same on a peer's thread, which does not stand still with this node.
-    fn step<R>(
+    pub(crate) fn step<R>(
         &self,
         partition: &Arc<Partition>,
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
@@ -161,12 +165,13 @@ impl Shared {
     pub(crate) fn step_in<R>(
         &self,
         partition: &Arc<Partition>,
-        mut core: MutexGuard<'_, Core>,
+        mut core: CoreGuard<'_>,
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
     ) -> R {
         let mut actions = Actions::default();
         let result = {
             let result = step(&mut core, &mut actions);
+            self.faults.panic_if_ordered();
             core.drain(&mut actions);
             if core.is_handing_over() {
                 core.go_on_handing_over(self.now());
@@ -204,6 +209,8 @@ impl Shared {
         if actions.persists.is_empty() {
             return;
         }
+        let bytes = actions.persists.iter().map(|(_, record)| record_bytes(record)).sum();
+        self.unsynced_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut work = self.work.lock();
         for (token, record) in actions.persists.drain(..) {
             work.push(Item::Record(Arc::clone(partition), token, record));
@@ -228,7 +235,7 @@ impl Shared {
             (self.publish)(route);
         }
         for read in actions.reads {
-            self.send_from_log(partition, &read);
+            catch_up::ask(self, partition, read);
         }
         if let Some(install) = actions.install {
             keeper::ask(self, Job::Install(Arc::clone(partition), install));
@@ -244,10 +251,15 @@ impl Shared {
     }
 
     /// Sends a message of consensus; behind it stand the identities of sender and receiver.
-    fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
+    pub(crate) fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
         let mut body = paxos::codec::encode(message);
         body.put_u32(partition.identity.0);
         body.put_u32(to.0);
+        if body.len() > BODY_BYTES_MAX {
+            let (node, partition, bytes) = (self.id.0, partition.id.0, body.len());
+            tracing::error!(node, partition, bytes, "a message is too long to be sent");
+            return;
+        }
         let frame = Frame::new(Kind::Paxos, self.id, node_of(to), body.freeze());
         self.send_frame(frame.for_group(partition.id));
     }
@@ -262,31 +274,6 @@ impl Shared {
     pub(crate) fn send_frame(&self, frame: Frame) {
         self.counts.frames_sent.fetch_add(1, Ordering::Relaxed);
         self.transport.send(frame.to, frame);
-    }
-
-    /// Sends a lagging member what only the log on disk holds.
-    fn send_from_log(&self, partition: &Arc<Partition>, read: &LogRead) {
-        let bytes_max = self.options.paxos.catch_up_bytes;
-        match self.log.read(partition.log_group, read.first, read.last, bytes_max) {
-            Ok(found) => {
-                // What follows a gap or a damaged entry waits until a peer sends that.
-                let whole: Vec<_> = (read.first..)
-                    .zip(found.entries)
-                    .take_while(|(index, entry)| entry.index == *index)
-                    .map(|(_, entry)| crate::recover::to_entry(entry))
-                    .collect();
-                if whole.is_empty() {
-                    let first = paxos::Index(read.first);
-                    self.step(partition, |core, _| core.replica.log_unreadable(read.to, first));
-                    return;
-                }
-                self.send(partition, read.to, &paxos::Message::chosen(whole));
-            }
-            Err(error) => {
-                let (node, partition) = (self.id.0, partition.id.0);
-                tracing::warn!(node, partition, %error, "log read failed");
-            }
-        }
     }
 
     /// A frame from a peer. While the node stands still frames get lost, as they do once a socket's
@@ -318,6 +305,12 @@ impl Shared {
             return;
         };
         match paxos::codec::decode(body) {
+            // As if it had been lost: what is not taken is sent again, or fetched when there is room.
+            Ok(paxos::Message::Accept { .. } | paxos::Message::Chosen { .. })
+                if self.is_behind() =>
+            {
+                self.counts.frames_refused.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(message) => {
                 let now = self.clock.monotonic();
                 self.step(&partition, |core, _| core.replica.handle_message(from, message, now));
@@ -354,6 +347,12 @@ impl Shared {
         self.memory_bytes.load(Ordering::Relaxed) > limit
     }
 
+    /// Whether this node's disk is so far behind that it takes no more from others.
+    fn is_behind(&self) -> bool {
+        let unsynced = self.unsynced_bytes.load(Ordering::Relaxed);
+        unsynced > self.options.unsynced_bytes || self.is_overrun()
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -363,10 +362,11 @@ impl Shared {
         self.stopping.store(true, Ordering::Release);
         self.faults.resume();
         for partition in self.all_partitions() {
-            partition.lock().abandon_waits();
+            partition.look_anyway().abandon_waits();
         }
         self.keeper.wake();
         self.giver.wake();
+        self.log_reads.wake();
         // Taken so that no thread is between its check and its wait.
         drop(self.work.lock());
         self.work_ready.notify_all();
@@ -378,7 +378,7 @@ impl Shared {
     /// Memtables that wait for the end of their flush.
     pub(crate) fn frozen_memtables(&self) -> u64 {
         let partitions = self.partitions.read();
-        partitions.values().filter(|partition| partition.look().has_frozen()).count() as u64
+        partitions.values().filter(|partition| partition.look_anyway().has_frozen()).count() as u64
     }
 
     /// All storage replicas.
@@ -417,7 +417,21 @@ pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Work) {
         shared.stop();
         return;
     }
+    let bytes = persists.iter().map(|item| match item {
+        Item::Record(_, _, record) => record_bytes(record),
+        Item::Forget(_) => 0,
+    });
+    shared.unsynced_bytes.fetch_sub(bytes.sum(), Ordering::Relaxed);
     tell_persisted(shared, persists);
+}
+
+/// What a record counts for among those that wait.
+fn record_bytes(record: &paxos::Record) -> u64 {
+    const LEAST: u64 = 64;
+    match record {
+        paxos::Record::Accept(entry) => LEAST + entry.value.len() as u64,
+        _ => LEAST,
+    }
 }
 
 fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
@@ -485,129 +499,6 @@ pub(crate) fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64
     let budget = budget_bytes.max(1);
     let memory = share(memory_bytes, 2 * budget, 4 * budget);
     memory.max(share(level0_runs, LEVEL0_RUNS_CALM, LEVEL0_RUNS_FULL))
-}
-
-/// The flush thread: writes frozen rows to fjall when the memtables reach their budget.
-pub(crate) fn run_flush(shared: &Shared) {
-    loop {
-        {
-            let mut due = shared.flush_due.lock();
-            while !*due && !shared.is_stopping() {
-                shared.flush_ready.wait_for(&mut due, FLUSH_CHECK);
-            }
-            *due = false;
-        }
-        shared.faults.checkpoint();
-        if shared.is_stopping() {
-            return;
-        }
-        if let Err(error) = flush(shared) {
-            tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
-            shared.stop();
-            return;
-        }
-    }
-}
-
-/// Freezes all partitions' memtables and writes them to fjall as one sorted run. Whoever calls this
-/// while another flush is under way waits for it first.
-pub(crate) fn flush(shared: &Shared) -> Result<(), LsmError> {
-    let _one_at_a_time = shared.flushing.lock();
-    let frozen = freeze(shared);
-    if frozen.is_empty() || !wait_flushable(shared, &frozen) {
-        return Ok(());
-    }
-    bring_in(shared, &frozen)
-}
-
-/// Freezes all partitions' memtables. The caller holds `flushing` until they are brought in.
-pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
-    let mut frozen = Vec::new();
-    for partition in shared.all_partitions() {
-        if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
-            frozen.push((partition, part));
-        }
-    }
-    frozen
-}
-
-/// Writes what is frozen to fjall.
-pub(crate) fn bring_in(shared: &Shared, frozen: &FrozenParts) -> Result<(), LsmError> {
-    let started = shared.clock.instant();
-    let Some(rows) = ingest_patiently(shared, frozen)? else { return Ok(()) };
-    for (partition, frozen) in frozen {
-        shared.with(partition, |core, _| core.flushed(frozen.through));
-    }
-    let bytes = frozen.iter().map(|(_, frozen)| frozen.bytes).sum();
-    shared.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    let took = shared.clock.instant() - started;
-    tracing::info!(node = shared.id.0, rows, bytes, ?took, "flushed");
-    Ok(())
-}
-
-/// Frozen memtables, each with its partition.
-pub(crate) type FrozenParts = Vec<(Arc<Partition>, Frozen)>;
-
-/// Whether this node's log holds durably what the frozen rows came from: fjall must not outlive the
-/// log's tail.
-pub(crate) fn is_flushable(frozen: &FrozenParts) -> bool {
-    let is_held = |(partition, frozen): &(Arc<Partition>, Frozen)| {
-        partition.look().replica.flushable().0 >= frozen.through
-    };
-    frozen.iter().all(is_held) || mutant!(RowsAheadOfLog)
-}
-
-/// Waits until that is so. False if the node stops first.
-fn wait_flushable(shared: &Shared, frozen: &FrozenParts) -> bool {
-    while !is_flushable(frozen) {
-        if shared.is_stopping() {
-            return false;
-        }
-        std::thread::sleep(FLUSHABLE_CHECK);
-    }
-    true
-}
-
-/// Writes frozen batches, however long there is no file descriptor for their table: writers are slowed
-/// meanwhile, as by a slow disk. `None` if the node stops first.
-fn ingest_patiently(
-    shared: &Shared,
-    frozen: &[(Arc<Partition>, Frozen)],
-) -> Result<Option<u64>, LsmError> {
-    let mut is_told = false;
-    loop {
-        match background::run(|| ingest(&shared.lsm, frozen)) {
-            Err(error @ LsmError::Exhausted(_)) => {
-                if !std::mem::replace(&mut is_told, true) {
-                    tracing::warn!(node = shared.id.0, %error, "a flush waits");
-                }
-                if shared.is_stopping() {
-                    return Ok(None);
-                }
-                std::thread::sleep(EXHAUSTED_CHECK);
-            }
-            done => return done.map(Some),
-        }
-    }
-}
-
-/// Writes frozen batches as one sorted run, with the rows that say how far they reach. Returns the
-/// number of rows.
-fn ingest(lsm: &Lsm, frozen: &[(Arc<Partition>, Frozen)]) -> Result<u64, LsmError> {
-    let malformed = |error: crate::BatchError| LsmError::Damaged(error.to_string());
-    let mut meta = Vec::new();
-    for (partition, frozen) in frozen {
-        meta.extend(frozen.about.iter().cloned());
-        meta.extend(backlog::dead_rows(partition.id, &frozen.batches).map_err(malformed)?);
-    }
-    let mut run = Run::default();
-    for (_, frozen) in frozen {
-        run.add(&frozen.batches).map_err(malformed)?;
-    }
-    for (row, sealed) in &meta {
-        run.add_row(row, Some(sealed));
-    }
-    lsm.ingest(run.sorted().into_iter())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Faults of a node, injected on purpose (`ADMIN FAULT`, tests): a process that stands still, a disk
-//! that refuses, is full or is slow, a wall clock that is wrong. Whoever works for the node comes by here; as long as there is no
+//! that refuses, is full or is slow, a wall clock that is wrong, a panic. Whoever works for the node comes by here; as long as there is no
 //! fault that is one relaxed load of a flag.
 
 use std::io;
@@ -23,6 +23,8 @@ pub struct Faults {
     slow_us: AtomicU64,
     /// By how much the wall clock is ahead.
     ahead_ms: AtomicI64,
+    /// Who next changes something panics.
+    panics: AtomicBool,
     lock: Mutex<()>,
     resumed: Condvar,
 }
@@ -55,6 +57,17 @@ impl Faults {
     /// Whether the node stands still.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Has whoever next changes something of the node panic.
+    pub fn panic_once(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn panic_if_ordered(&self) {
+        if self.panics.load(Ordering::Relaxed) && self.panics.swap(false, Ordering::SeqCst) {
+            panic!("as ordered");
+        }
     }
 
     /// Sets what the disk does.

@@ -76,7 +76,11 @@ pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId),
             shared.keeper.push(Job::NoChunk(partition, session), MESSAGES_MAX);
         }
         Message::Ask(ask) => shared.giver.push(Asked { from, partition, ask }, ASKS_MAX),
-        Message::Hosted(_) | Message::Gone(_) | Message::MayDrop(_) | Message::Drop(_) => {
+        Message::Hosted(_)
+        | Message::Gone(_)
+        | Message::MayDrop(_)
+        | Message::Drop(_)
+        | Message::Fetches { .. } => {
             care::receive(shared, (from, partition), &message);
         }
     }

@@ -47,15 +47,20 @@ macro_rules! mutant {
 }
 
 mod agenda;
+#[cfg(test)]
+mod alone;
 mod background;
 mod backlog;
 mod batch;
 mod care;
 mod catalogue;
+mod catch_up;
 mod clock;
+mod containment;
 mod core;
 mod driver;
 mod faults;
+mod flush;
 mod functions;
 mod identity;
 mod keeper;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::resp::Reply;
 use wire::service::{
@@ -24,6 +24,12 @@ use crate::scripting::Scripting;
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether leadership has moved.
 const LEADER_POLL: Duration = Duration::from_millis(5);
+/// A node that a panic stopped is opened again after this, and after twice as long each time more.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// The longest time after which it is.
+const REOPEN_AFTER_MAX: Duration = Duration::from_secs(300);
+/// A node that has run for so long since its last panic has none behind it.
+const PANIC_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// How often the waits of a node that stands still are looked at.
 const PAUSED_POLL: Duration = Duration::from_millis(20);
 
@@ -52,6 +58,37 @@ struct Seat {
     /// The node was open in this process.
     begun: AtomicBool,
     node: RwLock<Option<Arc<Node>>>,
+    panics: Mutex<Panics>,
+}
+
+/// When a node is opened again after a panic.
+#[derive(Default)]
+struct Panics {
+    /// How often in a row it was.
+    reopened: u32,
+    last: Option<Instant>,
+    due: Option<Instant>,
+}
+
+impl Panics {
+    /// Whether it is time; sets the time when asked first.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let Some(due) = self.due else {
+            if self.last.is_some_and(|last| now - last > PANIC_FORGOTTEN_AFTER) {
+                self.reopened = 0;
+            }
+            let after = REOPEN_AFTER.saturating_mul(1 << self.reopened.min(16));
+            self.due = Some(now + after.min(REOPEN_AFTER_MAX));
+            self.last = Some(now);
+            self.reopened += 1;
+            return false;
+        };
+        let is_due = now >= due;
+        if is_due {
+            self.due = None;
+        }
+        is_due
+    }
 }
 
 impl Seat {
@@ -94,7 +131,8 @@ impl LocalNodes {
     ///
     /// *Panics* once an order is under way.
     pub fn add(&mut self, id: NodeId, seat: NodeSeat) -> Result<(), OpenError> {
-        let seat = Seat { seat, begun: AtomicBool::new(false), node: RwLock::new(None) };
+        let (begun, node, panics) = (AtomicBool::new(false), RwLock::new(None), Mutex::default());
+        let seat = Seat { seat, begun, node, panics };
         let (node, outcome) = match seat.open() {
             Ok(node) => (Some(Arc::new(node)), Ok(())),
             Err(error) => (None, Err(error)),
@@ -154,10 +192,18 @@ impl LocalNodes {
         running * 2 > self.seats.len()
     }
 
-    /// Opens nodes again that stopped to begin anew, since their rows were damaged. To be called
-    /// now and then.
+    /// Opens nodes again that stopped to begin anew, since their rows were damaged, or because of a
+    /// panic. To be called now and then.
     pub fn tend(&self) {
         for (id, seat) in self.seats.iter() {
+            let panicked = |node: &Arc<Node>| !node.is_running() && node.panicked();
+            let panicked = seat.node.read().as_ref().is_some_and(panicked);
+            if panicked && seat.panics.lock().is_due(Instant::now()) {
+                match self.start(*id) {
+                    Ok(()) => tracing::info!(node = id.0, "opened again after a panic"),
+                    Err(error) => tracing::error!(node = id.0, error, "node cannot be opened"),
+                }
+            }
             let wants = |node: &Arc<Node>| !node.is_running() && node.wants_reopening();
             if !seat.node.read().as_ref().is_some_and(wants) {
                 continue;
@@ -394,6 +440,11 @@ impl StorageService for LocalNodes {
                 Ok(())
             }
             NodeFault::Wipe(id) => blocking(|| self.wipe(id)),
+            NodeFault::Panic(id) => {
+                self.node(id).ok_or_else(|| format!("node {id} is stopped"))?;
+                self.seat(id)?.seat.faults.panic_once();
+                Ok(())
+            }
             NodeFault::Cut(..) | NodeFault::Join | NodeFault::Delay(_) => {
                 let links = self.links.get().ok_or("links of this process have no faults")?;
                 links(fault)

@@ -12,6 +12,7 @@
 //!      7 Ask      identity:u32 at_least:u64 session:u64 number:u32 length:u32 row
 //!      8 Chunk    identity:u32 session:u64 number:u32 last:u8 crc:u32 length:u32 bytes
 //!      9 NoChunk  identity:u32 session:u64
+//!     10 Fetches  identity:u32 index:u64
 //! config = index:u64 length:u32 bytes
 //! ```
 //!
@@ -49,6 +50,13 @@ pub(crate) enum Message {
         identity: paxos::NodeId,
         /// Which one.
         session: u64,
+    },
+    /// "I fetch a snapshot as of this log index": to the leader, who keeps the log behind it.
+    Fetches {
+        /// Who fetches.
+        identity: paxos::NodeId,
+        /// Of which index.
+        index: u64,
     },
 }
 
@@ -128,6 +136,10 @@ impl Message {
                 simple(&mut out, 9, identity);
                 out.put_u64(*session);
             }
+            Message::Fetches { identity, index } => {
+                simple(&mut out, 10, identity);
+                out.put_u64(*index);
+            }
         }
         out.freeze()
     }
@@ -164,6 +176,9 @@ impl Message {
                 identity: identity(&mut rest)?,
                 session: rest.try_get_u64().ok()?,
             },
+            10 => {
+                Message::Fetches { identity: identity(&mut rest)?, index: rest.try_get_u64().ok()? }
+            }
             _ => return None,
         };
         rest.is_empty().then_some(message)
@@ -257,6 +272,7 @@ mod tests {
             Message::Ask(ask),
             Message::Chunk(chunk),
             Message::NoChunk { identity: id, session: 6 },
+            Message::Fetches { identity: id, index: 7 },
         ] {
             let bytes = message.encode();
             assert_eq!(Message::decode(bytes.clone()), Some(message));

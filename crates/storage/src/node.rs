@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::table;
 use commands::{key_positions, rows};
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Told;
@@ -21,9 +21,11 @@ use wire::service::{
 };
 
 use crate::care;
+use crate::containment::CoreGuard;
 use crate::core::{Core, Evaluated, Kept, Now, Ticket};
 use crate::driver::{self, Counts, Item, Publish, Shared};
 use crate::faults::Faults;
+use crate::flush;
 use crate::identity::node_of;
 use crate::keeper;
 use crate::lsm::{self, Lsm};
@@ -79,6 +81,12 @@ pub struct NodeOptions {
     /// Bytes of a group's log that are kept for a member that does not flush; behind that it gets a
     /// snapshot. Default 512 MiB.
     pub log_bytes: u64,
+    /// Bytes of records that wait for this node's disk, from which on it takes no proposals and no chosen
+    /// entries from others. Default 128 MiB.
+    pub unsynced_bytes: u64,
+    /// Dead collections of which rows are on disk, from which on all tables are rewritten without them;
+    /// more where much is stored. Default 200,000.
+    pub dead_generations: u64,
     /// Bytes of a part of a snapshot. Default 256 KiB.
     pub snapshot_chunk_bytes: usize,
     /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
@@ -105,6 +113,8 @@ impl Default for NodeOptions {
             heal_after: Duration::from_secs(1),
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
+            unsynced_bytes: 128 << 20,
+            dead_generations: 200_000,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
             dedup: DedupLimits::default(),
@@ -198,13 +208,17 @@ impl Node {
             memory_bytes: AtomicU64::new(0),
             pressure_us: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
             wants_reopening: AtomicBool::new(false),
+            unsynced_bytes: AtomicU64::new(0),
             work: Mutex::new(forgotten.into_iter().map(Item::Forget).collect()),
             work_ready: Condvar::new(),
             keeper: Queue::default(),
+            log_reads: Queue::default(),
             giver: Queue::default(),
             flush_due: Mutex::new(false),
             flushing: Mutex::new(()),
+            sweep: Mutex::new(None),
             flush_ready: Condvar::new(),
         });
         keeper::tidy_up(&shared);
@@ -236,13 +250,18 @@ impl Node {
     pub fn is_blank(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
         found.is_some_and(|partition| {
-            partition.look().replica.status().promised == paxos::Ballot::ZERO
+            partition.look_anyway().replica.status().promised == paxos::Ballot::ZERO
         })
     }
 
     /// False once the node stopped by itself (a failed disk) or was asked to stop.
     pub fn is_running(&self) -> bool {
         !self.shared.is_stopping()
+    }
+
+    /// Whether it stopped because something panicked: it may be opened again.
+    pub fn panicked(&self) -> bool {
+        self.shared.panicked.load(Ordering::Acquire)
     }
 
     /// Evaluates a command; see [`wire::service::StorageService::call`].
@@ -262,6 +281,11 @@ impl Node {
         calls: &[Call<'_>],
         done: &mut Vec<service::Evaluated>,
     ) -> Option<Answer> {
+        let done = self.shared.contain("call", || self.take_calls(calls, done));
+        done.unwrap_or(Some(Answer::NotHere(None)))
+    }
+
+    fn take_calls(&self, calls: &[Call<'_>], done: &mut Vec<service::Evaluated>) -> Option<Answer> {
         let partition = match self.partition(calls.first()?.partition) {
             Ok(partition) => partition,
             Err(answer) => return Some(answer),
@@ -325,6 +349,19 @@ impl Node {
         &self,
         partition: PartitionId,
         is_write: bool,
+        work: impl FnMut(&mut Core, Now, (&Lsm, bool)) -> Evaluated,
+        otherwise: (impl Fn() -> Vec<Bytes>, impl FnOnce() -> Job),
+    ) -> Answer {
+        let done = self.shared.contain("evaluation", || {
+            self.evaluate_until_warm(partition, is_write, work, otherwise)
+        });
+        done.unwrap_or(Answer::NotHere(None))
+    }
+
+    fn evaluate_until_warm(
+        &self,
+        partition: PartitionId,
+        is_write: bool,
         mut work: impl FnMut(&mut Core, Now, (&Lsm, bool)) -> Evaluated,
         (rows, job): (impl Fn() -> Vec<Bytes>, impl FnOnce() -> Job),
     ) -> Answer {
@@ -374,11 +411,11 @@ impl Node {
         let Some(partition) = found else {
             return Box::pin(std::future::ready(GateOutcome::Unknown));
         };
-        let (waiting, sealing) = {
+        let begin = || {
             let mut core = partition.lock();
             if self.shared.is_stopping() {
                 // The threads that would end the wait may be gone.
-                return Box::pin(std::future::ready(GateOutcome::Unknown));
+                return (Ok(GateOutcome::Unknown), (false, None));
             }
             let waiting = core.wait(gate, self.shared.clock.instant() + timeout);
             // A gate that is open now has nothing to seal.
@@ -386,6 +423,8 @@ impl Node {
             let sealer = if may_seal { None } else { core.take_seat(gate) };
             (waiting, (may_seal, sealer))
         };
+        let begun = self.shared.contain("wait", begin);
+        let (waiting, sealing) = begun.unwrap_or((Ok(GateOutcome::Unknown), (false, None)));
         let mut receiver = match waiting {
             Ok(outcome) => return Box::pin(std::future::ready(outcome)),
             Err(receiver) => receiver,
@@ -406,7 +445,7 @@ impl Node {
             if is_called {
                 gather(&partition, &clock).await;
                 if let Some(shared) = shared.upgrade() {
-                    shared.seal(&partition);
+                    shared.contain("seal", || shared.seal(&partition));
                 }
             }
             let outcome = receiver.await.unwrap_or(GateOutcome::Unknown);
@@ -434,6 +473,8 @@ impl Node {
             zone: shared.zone.clone(),
             running: self.is_running(),
             memtable_bytes: shared.memory_bytes.load(Ordering::Relaxed),
+            unsynced_bytes: shared.unsynced_bytes.load(Ordering::Relaxed),
+            frames_refused: shared.counts.frames_refused.load(Ordering::Relaxed),
             wal_bytes: log.segment_bytes,
             wal_syncs: log.syncs,
             wal_entries: log.entries,
@@ -481,7 +522,8 @@ impl Node {
     pub fn leads(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
         let now = self.shared.clock.monotonic();
-        found.is_some_and(|partition| partition.look().serves(now))
+        !self.shared.is_stopping()
+            && found.is_some_and(|partition| partition.look_anyway().serves(now))
     }
 
     /// The nodes with a storage replica of a partition that this node leads, itself left out: the one
@@ -493,20 +535,20 @@ impl Node {
     /// Whether this node hands the leadership of a partition over.
     pub fn is_handing_over(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
-        found.is_some_and(|partition| partition.look().is_handing_over())
+        found.is_some_and(|partition| partition.look_anyway().is_handing_over())
     }
 
     /// Whether another node has a storage replica of a partition, as far as this node knows.
     pub fn has_storage_replica(&self, partition: PartitionId, node: NodeId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();
-        found.is_some_and(|partition| partition.look().route().members.contains(&node))
+        found.is_some_and(|p| p.look_anyway().route().members.contains(&node))
     }
 
     /// Ends the waits whose deadline has passed: for a node whose own clock stands still.
     pub fn end_waits(&self) {
         let now = self.shared.clock.instant();
         for partition in self.shared.all_partitions() {
-            partition.look().end_waits(now);
+            partition.look_anyway().end_waits(now);
         }
     }
 
@@ -524,7 +566,7 @@ impl Node {
 
     /// Writes the memtables to fjall now.
     pub fn flush(&self) -> Result<(), lsm::LsmError> {
-        driver::flush(&self.shared)
+        flush::flush(&self.shared)
     }
 }
 
@@ -548,10 +590,10 @@ impl Drop for Node {
 /// together they cost one round of the log instead of several. An idle server waits one turn.
 async fn gather(partition: &Partition, clock: &Clock) {
     let until = clock.instant() + GATHER_MAX;
-    let mut known = partition.look().gathered();
+    let mut known = partition.look_anyway().gathered();
     while known.is_some() && clock.instant() < until {
         tokio::task::yield_now().await;
-        let gathered = partition.look().gathered();
+        let gathered = partition.look_anyway().gathered();
         if gathered == known {
             break;
         }
@@ -574,9 +616,9 @@ impl ColdRows {
         &mut self,
         lsm: &Lsm,
         partition: &'p Arc<Partition>,
-        (core, cold): (MutexGuard<'p, Core>, Cold),
+        (core, cold): (CoreGuard<'p>, Cold),
         rows: impl Fn() -> Vec<Bytes>,
-    ) -> MutexGuard<'p, Core> {
+    ) -> CoreGuard<'p> {
         assert!(!self.may_block, "a view that may block is never cold");
         let Cold::Row(row) = cold else {
             self.may_block = true;
@@ -610,7 +652,7 @@ struct InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(partition) = self.partition.upgrade() {
-            partition.look().forget_kept(self.ticket);
+            partition.look_anyway().forget_kept(self.ticket);
         }
     }
 }
@@ -653,7 +695,8 @@ struct Receiver(Weak<Shared>);
 impl FrameHandler for Receiver {
     fn handle(&self, _from: NodeId, frame: Frame) {
         if let Some(shared) = self.0.upgrade() {
-            shared.take_frame(frame);
+            // On a thread of the sender, or of whoever gave that a frame.
+            shared.contain("frame", || shared.take_frame(frame));
         }
     }
 }
@@ -664,24 +707,27 @@ fn start_threads(
     dir: &Path,
 ) -> Result<Vec<JoinHandle<()>>, OpenError> {
     let spawn = |name: &str, run: Box<dyn FnOnce(&Shared) + Send>| {
-        let shared = Arc::clone(shared);
+        let (shared, name) = (Arc::clone(shared), format!("{name}-{}", shared.id));
         std::thread::Builder::new()
-            .name(format!("{name}-{}", shared.id))
-            .spawn(move || run(&shared))
+            .name(name.clone())
+            .spawn(move || {
+                shared.contain(&name, || run(&shared));
+            })
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })
     };
     Ok(vec![
         spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
         spawn("pulse", Box::new(crate::pulse::run))?,
         spawn("clock", Box::new(crate::clock::run))?,
-        spawn("flush", Box::new(driver::run_flush))?,
+        spawn("flush", Box::new(flush::run))?,
         spawn("keeper", Box::new(keeper::run))?,
+        spawn("catch-up", Box::new(crate::catch_up::run))?,
         spawn("giver", Box::new(crate::snapshot::give::run))?,
     ])
 }
 
 fn replica_status(partition: &Partition) -> ReplicaStatus {
-    let core = partition.look();
+    let core = partition.look_anyway();
     let status = core.replica.status();
     let counters = core.tip_counters();
     let (elections, leaderships) = core.elections();
@@ -703,6 +749,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        changes: core.changes(),
         elections,
         leaderships,
         awaited_keys,

@@ -10,6 +10,7 @@ use wire::placement::PlacementRange;
 
 use crate::agenda::{Agenda, Attention};
 use crate::care::Care;
+use crate::containment::{CoreGuard, CoreLock};
 use crate::core::{Core, Now};
 use crate::identity::log_group;
 use crate::machine::Time;
@@ -24,7 +25,7 @@ pub(crate) struct Partition {
     pub(crate) founders: Vec<paxos::NodeId>,
     /// Its group in the node's log.
     pub(crate) log_group: u64,
-    core: Mutex<Core>,
+    core: CoreLock,
     pub(crate) attention: Attention,
     agenda: Arc<Agenda>,
     pub(crate) care: Mutex<Care>,
@@ -39,7 +40,7 @@ impl Partition {
         (core, agenda): (Core, Arc<Agenda>),
     ) -> Partition {
         let log_group = log_group(id, identity);
-        let (core, care) = (Mutex::new(core), Mutex::default());
+        let (core, care) = (CoreLock::new(core), Mutex::default());
         let installing = AtomicBool::new(false);
         let attention = Attention::asleep();
         Partition {
@@ -58,17 +59,37 @@ impl Partition {
     }
 
     /// Locks the core to change something: the clock thread looks at the replica afterwards.
-    pub(crate) fn lock(self: &Arc<Self>) -> MutexGuard<'_, Core> {
+    ///
+    /// *Panics* if a panic left the core half changed; so does [`Partition::look`].
+    pub(crate) fn lock(self: &Arc<Self>) -> CoreGuard<'_> {
         let core = self.core.lock();
-        if self.attention.touch() {
-            self.agenda.add(Arc::downgrade(self));
-        }
+        self.touch();
         core
     }
 
     /// Locks the core to look at it, or to change what makes nothing due.
-    pub(crate) fn look(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn look(&self) -> CoreGuard<'_> {
         self.core.lock()
+    }
+
+    /// The same as [`Partition::lock`], whatever a panic left: for what only ends something.
+    pub(crate) fn lock_anyway(self: &Arc<Self>) -> MutexGuard<'_, Core> {
+        let core = self.core.lock_anyway();
+        self.touch();
+        core
+    }
+
+    /// The same as [`Partition::look`], whatever a panic left: for what only ends something, or tells
+    /// an operator.
+    pub(crate) fn look_anyway(&self) -> MutexGuard<'_, Core> {
+        self.core.lock_anyway()
+    }
+
+    /// Called under the core's lock.
+    fn touch(self: &Arc<Self>) {
+        if self.attention.touch() {
+            self.agenda.add(Arc::downgrade(self));
+        }
     }
 
     /// Has the clock thread look at the replica, because of what was just noted in its care.

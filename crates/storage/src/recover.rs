@@ -252,12 +252,14 @@ fn recover_rows(lsm: &Lsm, dead: &DeadSet, replica: &Replica) -> Result<Rows, Op
         dead.set_fence(range, fence);
     }
     let (from, to) = meta::dead_range(partition);
+    let mut generations = Vec::new();
     lsm.scan(&from, &to, commands::Direction::Forward, &mut |row, _| {
-        if let Some(generation) = meta::decode_dead(&row) {
-            dead.add_generation(range, generation);
-        }
+        generations.extend(meta::decode_dead(&row));
         std::ops::ControlFlow::Continue(())
     })?;
+    generations
+        .retain(|generation| applied.flushed_through.is_none_or(|fence| *generation > fence));
+    dead.add_generations(range, generations);
     Ok(Rows { applied, requests, config })
 }
 

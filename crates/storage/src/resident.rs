@@ -22,15 +22,23 @@
 //! tree of all rows in its place took some 20 comparisons and 6 cache misses a look.
 //!
 //! What a look costs is the memory it has to wait for. So the prefixes that tell a bucket's rows
-//! apart lie side by side, and key and value are one allocation; a small value is copied out, since
-//! counting references to it would touch one place more.
+//! apart lie side by side (few.rs), in a tree's leaves too (tree.rs), and key and value are one
+//! allocation; a small value is copied out, since counting references to it would touch one place
+//! more.
+//!
+//! Of a collection that was made since this replica leads memory holds every row, until one of its
+//! rows or of a younger collection is evicted. What memory does not know of it is not there: no look
+//! goes to the LSM ([`Resident::holds_all_of`]).
 //!
 //! Eviction goes round the buckets like a clock's hand: a clean row that was not read since the
-//! hand last passed goes. Only leaders have residents; followers keep batches ([`crate::backlog`]).
+//! hand last passed goes. Deleted rows of collections go when they hide nothing (graves.rs). Only
+//! leaders have residents; followers keep batches ([`crate::backlog`]).
 
-use std::borrow::Borrow;
-use std::cell::Cell;
-use std::cmp::Ordering as Order;
+mod few;
+mod graves;
+mod row;
+mod tree;
+
 use std::collections::{BTreeSet, btree_set};
 use std::ops::Bound;
 use std::slice;
@@ -39,9 +47,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use commands::Direction;
-use commands::rows::KEY_HASH_BITS;
+use commands::rows::{self, KEY_HASH_BITS};
 use smallvec::SmallVec;
 use wire::placement::PlacementRange;
+
+use self::few::{Few, prefix_of};
+use self::graves::Graves;
+pub(crate) use self::graves::Horizon;
+pub(crate) use self::row::Row;
+use self::row::SMALL_VALUE_BYTES;
+use self::tree::{Separator, Tree, TreeScan};
+
+/// Bytes of a row key that name its table.
+const TABLE_BYTES: usize = 4;
 
 /// Bits of a scaled placement.
 const SCALE_BITS: u32 = 40;
@@ -54,15 +72,8 @@ const SINGLE_ROWS_MAX: usize = 256;
 const BUCKET_ROWS: usize = 8;
 /// A bucket with more rows becomes a tree.
 const FEW_ROWS_MAX: usize = 64;
-/// What a row costs beside its bytes, about: its entry, its share of a bucket's free space, and
-/// what the allocator adds.
-const ROW_BYTES: u64 = 96;
-/// A value of more bytes is shared with whoever reads it; a smaller one is copied.
-const SMALL_VALUE_BYTES: usize = 1024;
 /// Buckets that the hand passes at most when a row comes in; the clock thread does the rest.
 const EVICT_BUCKETS: usize = 16;
-/// Rows of a tree that the hand looks at in one step.
-const EVICT_ROWS: usize = 64;
 /// Rows that are touched together without memory of their own for the list of them.
 const TOUCHED: usize = 64;
 /// Rows of the TTL index that are looked at in one step.
@@ -92,152 +103,10 @@ impl RowBudget {
     }
 }
 
-/// A row in memory.
-#[derive(Debug)]
-pub(crate) struct Row {
-    /// The key, and behind it the value if it is small.
-    data: Box<[u8]>,
-    large: Option<Box<Bytes>>,
-    /// The log index of the batch that made it so; 0 if fjall said it.
-    pub(crate) index: u64,
-    key_bytes: u16,
-    /// False: the row does not exist.
-    exists: bool,
-    /// Read since the hand last passed.
-    warm: Cell<bool>,
-}
-
-impl Row {
-    fn new(key: &[u8], value: Option<&Bytes>, index: u64) -> Row {
-        let small = value.filter(|value| value.len() <= SMALL_VALUE_BYTES);
-        let mut data = Vec::with_capacity(key.len() + small.map_or(0, Bytes::len));
-        data.extend_from_slice(key);
-        data.extend_from_slice(small.map_or(&[][..], |value| value));
-        let large = value.filter(|_| small.is_none());
-        Row {
-            data: data.into_boxed_slice(),
-            large: large.map(|value| Box::new(value.clone())),
-            index,
-            key_bytes: u16::try_from(key.len()).expect("row keys are bounded"),
-            exists: value.is_some(),
-            warm: Cell::new(true),
-        }
-    }
-
-    pub(crate) fn key(&self) -> &[u8] {
-        &self.data[..usize::from(self.key_bytes)]
-    }
-
-    /// The opened value; `None`: the row does not exist.
-    pub(crate) fn value(&self) -> Option<Bytes> {
-        match &self.large {
-            Some(value) => Some(Bytes::clone(value)),
-            None if self.exists => {
-                Some(Bytes::copy_from_slice(&self.data[usize::from(self.key_bytes)..]))
-            }
-            None => None,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        ROW_BYTES + (self.data.len() + self.large.as_ref().map_or(0, |value| value.len())) as u64
-    }
-}
-
-/// Rows in a tree are found by their keys.
-impl Borrow<[u8]> for Row {
-    fn borrow(&self) -> &[u8] {
-        self.key()
-    }
-}
-
-impl Ord for Row {
-    fn cmp(&self, other: &Row) -> Order {
-        self.key().cmp(other.key())
-    }
-}
-
-impl PartialOrd for Row {
-    fn partial_cmp(&self, other: &Row) -> Option<Order> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Row {
-    fn eq(&self, other: &Row) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Row {}
-
 #[derive(Debug)]
 enum Bucket {
     Few(Few),
-    Many(BTreeSet<Row>),
-}
-
-/// Rows in the order of keys.
-#[derive(Debug, Default)]
-struct Few {
-    /// Of each row, bytes 4 to 12 of the key as a number: it tells most rows of a table apart.
-    prefixes: Vec<u64>,
-    rows: Vec<Row>,
-}
-
-impl Few {
-    fn find(&self, prefix: u64, key: &[u8]) -> Result<usize, usize> {
-        let mut at = self.prefixes.partition_point(|known| *known < prefix);
-        while self.prefixes.get(at) == Some(&prefix) {
-            match self.rows[at].key().cmp(key) {
-                Order::Less => at += 1,
-                Order::Equal => return Ok(at),
-                Order::Greater => break,
-            }
-        }
-        Err(at)
-    }
-
-    fn insert(&mut self, at: usize, prefix: u64, row: Row) {
-        // Buckets are many and short: they grow by little.
-        if self.rows.len() == self.rows.capacity() {
-            let more = self.rows.len() / 2 + 2;
-            self.prefixes.reserve_exact(more);
-            self.rows.reserve_exact(more);
-        }
-        self.prefixes.insert(at, prefix);
-        self.rows.insert(at, row);
-    }
-
-    fn retain(&mut self, mut stays: impl FnMut(&Row) -> bool) {
-        let mut at = 0;
-        while at < self.rows.len() {
-            if stays(&self.rows[at]) {
-                at += 1;
-            } else {
-                self.prefixes.remove(at);
-                self.rows.remove(at);
-            }
-        }
-        if self.rows.len() * 4 < self.rows.capacity() {
-            self.prefixes.shrink_to_fit();
-            self.rows.shrink_to_fit();
-        }
-    }
-
-    fn split_off(&mut self, at: usize) -> Few {
-        let high = Few { prefixes: self.prefixes.split_off(at), rows: self.rows.split_off(at) };
-        self.prefixes.shrink_to_fit();
-        self.rows.shrink_to_fit();
-        high
-    }
-}
-
-impl FromIterator<Row> for Few {
-    fn from_iter<I: IntoIterator<Item = Row>>(rows: I) -> Few {
-        let rows: Vec<Row> = rows.into_iter().collect();
-        Few { prefixes: rows.iter().map(|row| prefix_of(row.key())).collect(), rows }
-    }
+    Many(Tree),
 }
 
 #[derive(Debug, Default)]
@@ -263,6 +132,11 @@ pub(crate) struct Resident {
     /// The rows of the TTL index: they are ordered by time, not by placement.
     index_rows: BTreeSet<Row>,
     sweep: Sweep,
+    graves: Graves,
+    /// The LSM holds all batches up to this index.
+    flushed: u64,
+    /// Rows of generations up to this index may only be in the LSM.
+    forgotten: u64,
     bytes: u64,
     budget: Arc<RowBudget>,
     hand: Hand,
@@ -282,8 +156,8 @@ enum Sweep {
 struct Hand {
     segment: usize,
     bucket: usize,
-    /// Inside a tree: behind this row.
-    behind: Option<Box<[u8]>>,
+    /// Inside a tree: behind this leaf.
+    behind: Option<Separator>,
 }
 
 impl Drop for Resident {
@@ -293,7 +167,8 @@ impl Drop for Resident {
 }
 
 impl Resident {
-    pub(crate) fn new(range: PlacementRange, budget: Arc<RowBudget>) -> Resident {
+    /// No rows. The LSM holds all batches up to `flushed`; what others wrote is put here next.
+    pub(crate) fn new(range: PlacementRange, budget: Arc<RowBudget>, flushed: u64) -> Resident {
         let (first, last) = (range.first.get(), range.last.get());
         let span_bits = u64::BITS - (last - first).leading_zeros();
         Resident {
@@ -304,6 +179,9 @@ impl Resident {
             bucket_bits: SCALE_BITS,
             index_rows: BTreeSet::new(),
             sweep: Sweep::Done,
+            graves: Graves::default(),
+            flushed,
+            forgotten: flushed,
             bytes: 0,
             budget,
             hand: Hand::default(),
@@ -312,18 +190,33 @@ impl Resident {
 
     /// The row, if memory knows it.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Row> {
-        let row = if self.is_placed(key) {
-            let scaled = self.scaled(key);
-            let segment = self.segments.get(self.segment_of(scaled))?;
-            match segment.buckets.get(segment.bucket_of(scaled, self.bucket_bits))? {
-                Bucket::Few(few) => &few.rows[few.find(prefix_of(key), key).ok()?],
-                Bucket::Many(rows) => rows.get(key)?,
-            }
-        } else {
-            self.index_rows.get(key)?
-        };
+        let row = self.find(key)?;
         row.warm.set(true);
         Some(row)
+    }
+
+    fn find(&self, key: &[u8]) -> Option<&Row> {
+        if !self.is_placed(key) {
+            return self.index_rows.get(key);
+        }
+        let scaled = self.scaled(key);
+        let segment = self.segments.get(self.segment_of(scaled))?;
+        match segment.buckets.get(segment.bucket_of(scaled, self.bucket_bits))? {
+            Bucket::Few(few) => few.get(key),
+            Bucket::Many(tree) => tree.get(key),
+        }
+    }
+
+    /// Whether memory holds all there is of the collection that has, or would have, this row. What is
+    /// not known of it does not exist.
+    pub(crate) fn holds_all_of(&self, key: &[u8]) -> bool {
+        self.is_placed(key)
+            && rows::generation(key).is_some_and(|generation| generation.index > self.forgotten)
+    }
+
+    /// Whether that holds of all rows in `[from, to)`.
+    pub(crate) fn holds_all_between(&self, from: &[u8], to: &[u8]) -> bool {
+        rows::share_generation(from, to) && self.holds_all_of(from)
     }
 
     /// Touches the memory that looks at the header rows at these positions ([`commands::rows::position`])
@@ -333,7 +226,7 @@ impl Resident {
         let rows = self.near(positions);
         let mut touched = rows.iter().fold(0, |sum, row| sum ^ row.index);
         for row in rows {
-            touched ^= u64::from(row.data.last().copied().unwrap_or_default());
+            touched ^= u64::from(row.last_byte());
         }
         std::hint::black_box(touched);
     }
@@ -351,20 +244,24 @@ impl Resident {
                 looks.push((placement << 24 | position & ((1 << KEY_HASH_BITS) - 1), few));
             }
         }
-        let first = |(_, few): &(u64, &Few)| few.prefixes.first().copied().unwrap_or_default();
+        let first = |(_, few): &(u64, &Few)| few.first_prefix();
         std::hint::black_box(looks.iter().map(first).fold(0, |sum, prefix| sum ^ prefix));
         let mut rows = SmallVec::new();
         for (prefix, few) in looks {
-            rows.extend(few.rows.get(few.prefixes.partition_point(|known| *known < prefix)));
+            rows.extend(few.near(prefix));
         }
         rows
     }
 
     /// Puts what the batch of this index makes of a row.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&Bytes>, index: u64) {
-        let row = Row::new(key, value, index);
-        let added = row.bytes();
+        let is_new = index > 0 && self.holds_all_of(key);
+        let row = Row::new(key, value, index, is_new.then_some(index));
+        let mut added = row.bytes();
         let old = self.insert(row);
+        if value.is_none() && index > self.flushed && rows::generation(key).is_some() {
+            added += self.graves.add(index, key);
+        }
         self.account(added, old.map_or(0, |old| old.bytes()));
     }
 
@@ -394,7 +291,7 @@ impl Resident {
         }
         let at = segment.bucket_of(scaled, bits);
         let is_single = bits == SCALE_BITS;
-        let is_full = |few: &Few| few.rows.len() >= FEW_ROWS_MAX;
+        let is_full = |few: &Few| few.len() >= FEW_ROWS_MAX;
         if is_single
             && (segment.few >= SINGLE_ROWS_MAX
                 || matches!(&segment.buckets[at], Bucket::Few(few) if is_full(few)))
@@ -405,19 +302,16 @@ impl Resident {
         let bucket = &mut segment.buckets[at];
         match bucket {
             Bucket::Few(few) => {
-                let prefix = prefix_of(row.key());
-                match few.find(prefix, row.key()) {
-                    Ok(at) => return Some(std::mem::replace(&mut few.rows[at], row)),
-                    Err(at) => few.insert(at, prefix, row),
+                let old = few.insert(row, self.flushed);
+                segment.few += usize::from(old.is_none());
+                if few.len() > FEW_ROWS_MAX {
+                    segment.few -= few.len();
+                    let few = std::mem::replace(few, Few::new(TABLE_BYTES));
+                    *bucket = Bucket::Many(few.into_rows().into_iter().collect());
                 }
-                segment.few += 1;
-                if few.rows.len() > FEW_ROWS_MAX {
-                    segment.few -= few.rows.len();
-                    *bucket = Bucket::Many(std::mem::take(few).rows.into_iter().collect());
-                }
-                None
+                old
             }
-            Bucket::Many(rows) => rows.replace(row),
+            Bucket::Many(tree) => tree.insert(row, self.flushed),
         }
     }
 
@@ -429,7 +323,7 @@ impl Resident {
         self.hand = Hand::default();
         for bucket in single.into_iter().flat_map(|segment| segment.buckets) {
             match bucket {
-                Bucket::Few(few) => few.rows.into_iter().for_each(|row| {
+                Bucket::Few(few) => few.into_rows().into_iter().for_each(|row| {
                     self.insert(row);
                 }),
                 Bucket::Many(_) => unreachable!("a single segment has no trees"),
@@ -441,33 +335,64 @@ impl Resident {
         (scaled >> self.bucket_bits) as usize
     }
 
+    /// Forgets a row.
+    fn remove(&mut self, key: &[u8]) {
+        let scaled = self.scaled(key);
+        let (at, bits) = (self.segment_of(scaled), self.bucket_bits);
+        let Some(segment) = self.segments.get_mut(at) else { return };
+        let at = segment.bucket_of(scaled, bits);
+        let removed = match segment.buckets.get_mut(at) {
+            None => None,
+            Some(Bucket::Few(few)) => {
+                let removed = few.remove(key);
+                segment.few -= usize::from(removed.is_some());
+                removed
+            }
+            Some(Bucket::Many(tree)) => tree.remove(key),
+        };
+        self.account(0, removed.map_or(0, |row| row.bytes()));
+    }
+
     fn account(&mut self, added: u64, removed: u64) {
         self.bytes = self.bytes + added - removed;
         self.budget.used_bytes.fetch_add(added, Ordering::Relaxed);
         self.budget.used_bytes.fetch_sub(removed, Ordering::Relaxed);
     }
 
-    /// Fjall holds more than before: rows of the TTL index may go.
-    pub(crate) fn flushed(&mut self) {
+    /// Fjall holds more than before: rows of the TTL index may go, and deletions.
+    pub(crate) fn flushed(&mut self, through: u64) {
+        self.flushed = self.flushed.max(through);
         self.sweep = Sweep::At(Box::default());
     }
 
-    /// Takes out rows that fjall holds, for a bounded time: those of the TTL index after a flush,
-    /// others while the budget is exceeded. Returns whether it may have more to do.
-    pub(crate) fn make_room(&mut self, flushed: u64) -> bool {
+    /// Takes out rows that memory can do without, for a bounded time: deletions that hide nothing,
+    /// those of the TTL index after a flush, others while the budget is exceeded. Returns whether it
+    /// may have more to do.
+    pub(crate) fn make_room(&mut self, horizon: Horizon) -> bool {
+        let more = self.settle_graves(horizon);
+        let flushed = horizon.flushed;
         let swept = self.sweep_index(flushed);
         for _ in 0..EVICT_BUCKETS {
             if self.bytes == 0 || !self.budget.is_exceeded() {
-                return !swept;
+                return more || !swept;
             }
             self.evict_bucket(flushed);
         }
         true
     }
 
-    /// Whether rows of the TTL index are being taken out.
-    pub(crate) fn is_sweeping(&self) -> bool {
-        matches!(self.sweep, Sweep::At(_))
+    /// Whether there is more to take out, however much memory there is.
+    pub(crate) fn is_sweeping(&self, horizon: Horizon) -> bool {
+        matches!(self.sweep, Sweep::At(_)) || self.graves.are_due(horizon)
+    }
+
+    fn settle_graves(&mut self, horizon: Horizon) -> bool {
+        let mut graves = std::mem::take(&mut self.graves);
+        let find = |rows: &Resident, key: &[u8]| rows.find(key).and_then(graves::deletion);
+        let (freed, more) = graves.settle(self, horizon, find, Resident::remove);
+        self.graves = graves;
+        self.account(0, freed);
+        more
     }
 
     /// One step of the sweep. Returns whether it is done.
@@ -496,10 +421,14 @@ impl Resident {
 
     /// Evicts from the bucket (or the part of a tree) under the hand and moves on.
     fn evict_bucket(&mut self, flushed: u64) {
-        let mut freed = 0;
+        let (mut freed, mut forgotten) = (0, self.forgotten);
         let mut leaves = |row: &Row| {
             let leaves = row.index <= flushed && !row.warm.replace(false);
-            freed += if leaves { row.bytes() } else { 0 };
+            if leaves {
+                freed += row.bytes();
+                let generation = rows::generation(row.key()).filter(|_| row.exists());
+                forgotten = forgotten.max(generation.map_or(0, |generation| generation.index));
+            }
             leaves
         };
         let Hand { segment: at, bucket, behind } = &mut self.hand;
@@ -509,26 +438,13 @@ impl Resident {
             None => *behind = None,
             Some(Bucket::Few(few)) => {
                 *behind = None;
-                let before = few.rows.len();
+                let before = few.len();
                 few.retain(|row| !leaves(row));
-                segment.few -= before - few.rows.len();
+                segment.few -= before - few.len();
             }
-            Some(Bucket::Many(rows)) => {
-                let from = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-                let step = rows.range::<[u8], _>((from, Bound::Unbounded)).take(EVICT_ROWS);
-                let (mut last, mut gone) = (None, Vec::new());
-                for (nth, row) in step.enumerate() {
-                    last = Some(row.key()).filter(|_| nth == EVICT_ROWS - 1);
-                    if leaves(row) {
-                        gone.push(Box::<[u8]>::from(row.key()));
-                    }
-                }
-                *behind = last.map(Box::from);
-                for key in &gone {
-                    rows.remove(&key[..]);
-                }
-            }
+            Some(Bucket::Many(tree)) => *behind = tree.evict(behind.as_deref(), &mut leaves),
         }
+        self.forgotten = forgotten;
         if behind.is_none() {
             *bucket += 1;
             if *bucket >= segment.buckets.len() {
@@ -553,7 +469,7 @@ impl Resident {
         }
         if !self.is_placed(from) {
             let range = (Bound::Included(from), Bound::Excluded(to));
-            scan.rows = Some(Rows::Many(self.index_rows.range::<[u8], _>(range)));
+            scan.rows = Some(Rows::Index(self.index_rows.range::<[u8], _>(range)));
             return scan;
         }
         if self.segments.is_empty() {
@@ -588,19 +504,11 @@ impl Resident {
 /// A placement as a number of [`SCALE_BITS`] that spreads evenly over the partition's range.
 fn scale(table: [u8; 4], first: u64, shift: u32, key: &[u8]) -> u64 {
     debug_assert!(key.starts_with(&table));
-    scale_placement(first, shift, prefix_of(key) >> 24)
+    scale_placement(first, shift, prefix_of(key, TABLE_BYTES) >> 24)
 }
 
 fn scale_placement(first: u64, shift: u32, placement: u64) -> u64 {
     (placement.saturating_sub(first) << shift).min((1 << SCALE_BITS) - 1)
-}
-
-fn prefix_of(key: &[u8]) -> u64 {
-    let mut prefix = [0; 8];
-    let known = key.get(4..).unwrap_or_default();
-    let length = known.len().min(8);
-    prefix[..length].copy_from_slice(&known[..length]);
-    u64::from_be_bytes(prefix)
 }
 
 impl Segment {
@@ -609,11 +517,10 @@ impl Segment {
     }
 
     /// Splits every bucket in two.
-    #[allow(clippy::mutable_key_type, reason = "what changes in a row is no part of its order")]
     fn double(&mut self, scaled: &dyn Fn(&[u8]) -> u64, bits: u32) {
         let old = std::mem::take(&mut self.buckets);
         if old.is_empty() {
-            self.buckets.push(Bucket::Few(Few::default()));
+            self.buckets.push(Bucket::Few(Few::new(TABLE_BYTES)));
             return;
         }
         let count = old.len() * 2;
@@ -624,22 +531,13 @@ impl Segment {
             let is_left = |key: &[u8]| bucket_of(scaled(key), count, bits) < right;
             let (low, high) = match bucket {
                 Bucket::Few(mut few) => {
-                    let middle = few.rows.partition_point(|row| is_left(row.key()));
+                    let middle = few.rows().partition_point(|row| is_left(row.key()));
                     let high = few.split_off(middle);
                     (Bucket::Few(few), Bucket::Few(high))
                 }
-                Bucket::Many(mut rows) => {
-                    let high = match (rows.first(), rows.last()) {
-                        // Mostly one placement, or one collection, makes a tree.
-                        (_, Some(last)) if is_left(last.key()) => BTreeSet::new(),
-                        (Some(first), _) if !is_left(first.key()) => std::mem::take(&mut rows),
-                        _ => {
-                            let middle = rows.iter().map(Row::key).find(|key| !is_left(key));
-                            let middle = middle.map(Box::<[u8]>::from).unwrap_or_default();
-                            rows.split_off(&middle[..])
-                        }
-                    };
-                    (self.shrunk(rows), self.shrunk(high))
+                Bucket::Many(mut tree) => {
+                    let high = tree.split_off(&is_left);
+                    (self.shrunk(tree), self.shrunk(high))
                 }
             };
             self.buckets.extend([low, high]);
@@ -647,13 +545,14 @@ impl Segment {
     }
 
     /// A tree that became small as a plain bucket.
-    #[allow(clippy::mutable_key_type, reason = "what changes in a row is no part of its order")]
-    fn shrunk(&mut self, rows: BTreeSet<Row>) -> Bucket {
-        if rows.len() > FEW_ROWS_MAX / 2 {
-            return Bucket::Many(rows);
+    fn shrunk(&mut self, tree: Tree) -> Bucket {
+        match tree.into_few(FEW_ROWS_MAX / 2) {
+            Err(tree) => Bucket::Many(tree),
+            Ok(rows) => {
+                self.few += rows.len();
+                Bucket::Few(Few::of(TABLE_BYTES, rows))
+            }
         }
-        self.few += rows.len();
-        Bucket::Few(rows.into_iter().collect())
     }
 }
 
@@ -676,7 +575,8 @@ pub(crate) struct Scan<'a> {
 
 enum Rows<'a> {
     Few(slice::Iter<'a, Row>),
-    Many(btree_set::Range<'a, Row>),
+    Many(TreeScan<'a>),
+    Index(btree_set::Range<'a, Row>),
 }
 
 impl<'a> Scan<'a> {
@@ -684,15 +584,8 @@ impl<'a> Scan<'a> {
     fn enter(&mut self) {
         let segment = &self.resident.segments[self.at.0];
         self.rows = segment.buckets.get(self.at.1).map(|bucket| match bucket {
-            Bucket::Few(few) => {
-                let first = few.rows.partition_point(|row| row.key() < self.from);
-                let last = few.rows.partition_point(|row| row.key() < self.to);
-                Rows::Few(few.rows[first..last].iter())
-            }
-            Bucket::Many(rows) => {
-                let range = (Bound::Included(self.from), Bound::Excluded(self.to));
-                Rows::Many(rows.range::<[u8], _>(range))
-            }
+            Bucket::Few(few) => Rows::Few(few.between(self.from, self.to)),
+            Bucket::Many(tree) => Rows::Many(tree.scan(self.from, self.to)),
         });
     }
 
@@ -723,8 +616,9 @@ impl<'a> Iterator for Scan<'a> {
                 None => None,
                 Some(Rows::Few(rows)) if backward => rows.next_back(),
                 Some(Rows::Few(rows)) => rows.next(),
-                Some(Rows::Many(rows)) if backward => rows.next_back(),
-                Some(Rows::Many(rows)) => rows.next(),
+                Some(Rows::Many(rows)) => rows.next(backward),
+                Some(Rows::Index(rows)) if backward => rows.next_back(),
+                Some(Rows::Index(rows)) => rows.next(),
             };
             if next.is_some() {
                 return next;

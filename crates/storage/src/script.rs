@@ -15,6 +15,7 @@
 //! same partition.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,13 @@ use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{
     Args, CommandError, Effects, Flags, Keys, Run, Script, Session, Txn, View, copy_options,
-    key_positions, parse_int,
+    key_positions, move_target, parse_int,
 };
 use scripts::{Flags as Said, Host, Interrupt, Vm};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 use wire::resp::Reply;
+use wire::service::{ScriptAccount, ScriptClient, ScriptCount};
 
 use crate::core::{EFFECTS_BYTES_MAX, effects_bytes};
 use crate::functions;
@@ -43,6 +45,11 @@ const CALLS_PER_LOOK: u32 = 16;
 const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Lines that one script may log.
 const LOG_LINES_MAX: usize = 1_000;
+/// Of what a script's router keeps account of (errors, denials, lines for MONITOR), what one script
+/// tells at most.
+const ACCOUNT_ITEMS_MAX: usize = 10_000;
+/// Bytes of arguments in these.
+const ACCOUNT_BYTES_MAX: usize = 4 << 20;
 
 /// Where a script runs, and what ends it before its time.
 #[derive(Clone, Copy)]
@@ -54,16 +61,40 @@ pub(crate) enum Pace<'a> {
 }
 
 /// What a script is run with.
-#[derive(Clone, Copy)]
 pub(crate) struct Stage<'a> {
     pub(crate) scripting: &'a Scripting,
     pub(crate) pace: Pace<'a>,
+    /// Whom it is run for.
+    client: Option<&'a Arc<dyn ScriptClient>>,
+    /// Of the scripts that have ended.
+    accounts: RefCell<Vec<ScriptAccount>>,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    pub(crate) fn new(
+        scripting: &'a Scripting,
+        pace: Pace<'a>,
+        client: Option<&'a Arc<dyn ScriptClient>>,
+    ) -> Stage<'a> {
+        Stage { scripting, pace, client, accounts: RefCell::default() }
+    }
+
     /// The stage of a script that begins now under its partition's lock.
-    pub(crate) fn quick(scripting: &Scripting) -> Stage<'_> {
-        Stage { scripting, pace: Pace::Quick(Instant::now() + QUICK_TIME_MAX) }
+    pub(crate) fn quick(
+        scripting: &'a Scripting,
+        client: Option<&'a Arc<dyn ScriptClient>>,
+    ) -> Stage<'a> {
+        Stage::new(scripting, Pace::Quick(Instant::now() + QUICK_TIME_MAX), client)
+    }
+
+    /// Hands the accounts over, unless all of it is to be done again.
+    pub(crate) fn settle(&self, view: &dyn Leading) {
+        let accounts = self.accounts.take();
+        if let Some(client) = self.client
+            && !view.is_cold()
+        {
+            accounts.iter().for_each(|account| client.done(account));
+        }
     }
 }
 
@@ -79,7 +110,12 @@ pub(crate) fn with_vm<T>(
     work: impl FnOnce(&mut Vm) -> Result<T, CommandError>,
 ) -> Result<T, CommandError> {
     let memory_max = usize::try_from(scripting.limits().memory_bytes_max).unwrap_or(usize::MAX);
-    VM.with_borrow_mut(|slot| {
+    VM.with(|slot| {
+        let Ok(mut borrowed) = slot.try_borrow_mut() else {
+            // A script of this thread asks (INFO counts functions).
+            return work(&mut Vm::new(memory_max)?);
+        };
+        let slot = &mut *borrowed;
         let vm = match slot {
             Some(vm) => vm,
             None => slot.insert(Vm::new(memory_max)?),
@@ -106,8 +142,10 @@ pub(crate) fn run(
             return functions::run(stage.scripting, vm, base, next_version, what, args);
         }
         let mut runner = Runner::new(stage, view, base, next_version);
-        let reply = evaluate(vm, &mut runner, what, args)?;
-        Ok((reply, runner.finish()))
+        runner.account_for_itself(args);
+        let reply = evaluate(vm, &mut runner, what, args).unwrap_or_else(Reply::from);
+        let effects = runner.finish(&reply);
+        Ok((reply, effects))
     });
     done.unwrap_or_else(|error| (error.into(), None))
 }
@@ -164,14 +202,19 @@ struct Runner<'a> {
     view: &'a dyn Leading,
     base: &'a dyn View,
     next_version: Version,
-    /// From the first write on.
+    /// From the first write, or message, on.
     txn: Option<Txn<'a>>,
+    /// Bytes of rows and of messages.
     written_bytes: usize,
     read_only: bool,
     table: TableId,
     calls: u32,
     killed: bool,
     log: Vec<(u8, String)>,
+    account: ScriptAccount,
+    account_bytes: usize,
+    /// Whether each line is to be told.
+    is_watched: bool,
 }
 
 impl<'a> Runner<'a> {
@@ -193,6 +236,9 @@ impl<'a> Runner<'a> {
             calls: 0,
             killed: false,
             log: Vec::new(),
+            account: ScriptAccount::default(),
+            account_bytes: 0,
+            is_watched: stage.client.is_some_and(|client| client.is_watched()),
         }
     }
 
@@ -208,7 +254,7 @@ impl<'a> Runner<'a> {
     }
 
     /// What it leaves.
-    fn finish(self) -> Option<Effects> {
+    fn finish(mut self, reply: &Reply) -> Option<Effects> {
         if self.view.is_cold() {
             return None;
         }
@@ -220,21 +266,42 @@ impl<'a> Runner<'a> {
                 _ => tracing::warn!(target: "script", "{line}"),
             }
         }
+        if let (Reply::Error(line), Some(last)) = (reply, self.account.errors.last())
+            && line.starts_with(last)
+        {
+            // It ended the script, whose own error is counted.
+            self.account.errors.pop();
+        }
+        self.stage.accounts.borrow_mut().push(self.account);
         self.txn.filter(|_| !self.killed).map(Txn::into_effects)
     }
 
-    fn call_command(&mut self, args: &[Bytes]) -> Result<Reply, CommandError> {
-        let entry = find(args)?;
-        let command = entry.command;
-        if command.flags.has(Flags::NOSCRIPT) {
-            return Err(CommandError::NOT_FROM_SCRIPT);
+    /// Whether a command may be run at all, in Redis's order of checks.
+    ///
+    /// *Errors*: the refusal.
+    fn admit(&mut self, entry: &Entry, args: &[Bytes]) -> Result<(), Reply> {
+        let flags = entry.command.flags;
+        if flags.has(Flags::NOSCRIPT) {
+            return Err(CommandError::NOT_FROM_SCRIPT.into());
         }
-        self.permit(entry, args)?;
-        let writes = command.may_write() || command.flags.has(Flags::MAY_REPLICATE);
+        if let Some(client) = self.stage.client
+            && let Err(refusal) = client.check(entry.id, args)
+        {
+            if let Some(args) = self.accountable(args) {
+                self.account.denied.push((entry.id, args));
+            }
+            return Err(refusal);
+        }
+        let writes =
+            entry.command.may_write() || flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE);
         if self.read_only && writes {
-            return Err(CommandError::SCRIPT_READ_ONLY);
+            return Err(CommandError::SCRIPT_READ_ONLY.into());
         }
-        match command.run {
+        Ok(())
+    }
+
+    fn run(&mut self, entry: &Entry, args: &[Bytes]) -> Result<Reply, CommandError> {
+        match entry.command.run {
             Run::Read(_) => {
                 self.check_reach(entry, args)?;
                 let view: &dyn View = match &self.txn {
@@ -247,15 +314,11 @@ impl<'a> Runner<'a> {
                 self.check_reach(entry, args)?;
                 self.write(entry, args)
             }
-            Run::Session(what) => self.session(what, args),
-            Run::Script(_) | Run::Group(_) => Err(CommandError::NOT_FROM_SCRIPT),
+            Run::Session(what) => self.session(entry, what, args),
+            // COMMAND alone.
+            Run::Group(_) => self.ask(entry, args),
+            Run::Script(_) => Err(CommandError::NOT_FROM_SCRIPT),
         }
-    }
-
-    /// Whether the script's user may run a command: the one place where a check of permissions belongs.
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the place for a check")]
-    fn permit(&self, _entry: &Entry, _args: &[Bytes]) -> Result<(), CommandError> {
-        Ok(())
     }
 
     /// Refuses what lies outside the partition.
@@ -263,11 +326,16 @@ impl<'a> Runner<'a> {
         if self.table != self.base.table() || matches!(entry.command.keys, Keys::AllTables(_)) {
             return Err(CommandError::SCRIPT_OTHER_TABLE);
         }
-        if entry.command.name == "COPY" {
-            let tables = self.stage.scripting.limits().tables;
-            if copy_options(Args(args), self.table, tables)?.table != self.table {
-                return Err(CommandError::SCRIPT_OTHER_TABLE);
-            }
+        let tables = self.stage.scripting.limits().tables;
+        let named = match entry.command.name {
+            // Without the option it stays where it is, which no database is called.
+            "COPY" => Some(copy_options(Args(args), TableId::SYSTEM, tables)?.table),
+            "MOVE" => Some(move_target(Args(args), tables)?),
+            _ => None,
+        };
+        if named.is_some_and(|named| named != TableId::SYSTEM && self.table_of(named) != self.table)
+        {
+            return Err(CommandError::SCRIPT_OTHER_TABLE);
         }
         let range = self.base.range();
         if (range.first, range.last) == (Placement::MIN, Placement::MAX) {
@@ -281,22 +349,52 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// The table of a database.
+    fn table_of(&self, database: TableId) -> TableId {
+        self.stage.client.map_or(database, |client| client.table(database))
+    }
+
+    /// Counts bytes that the script leaves behind.
+    fn count_written(&mut self, bytes: usize) -> Result<(), CommandError> {
+        self.written_bytes += bytes;
+        if self.written_bytes > EFFECTS_BYTES_MAX {
+            return Err(CommandError::TooMuchToWrite(EFFECTS_BYTES_MAX));
+        }
+        Ok(())
+    }
+
     fn write(&mut self, entry: &Entry, args: &[Bytes]) -> Result<Reply, CommandError> {
         let (base, next_version) = (self.base, self.next_version);
         let txn = self.txn.get_or_insert_with(|| Txn::new(base, next_version));
         let (reply, effects) = transaction::run_write(txn, entry, args);
         if let Some(effects) = effects {
-            self.written_bytes += effects_bytes(&effects);
-            if self.written_bytes > EFFECTS_BYTES_MAX {
-                return Err(CommandError::TooMuchToWrite(EFFECTS_BYTES_MAX));
+            self.count_written(effects_bytes(&effects))?;
+            if let Some(txn) = &mut self.txn {
+                txn.merge(effects);
             }
-            txn.merge(effects);
         }
         Ok(reply)
     }
 
-    /// Commands of a session that a script may use.
-    fn session(&mut self, what: Session, args: &[Bytes]) -> Result<Reply, CommandError> {
+    /// Notes a message, to be published when what the script changed is durable; who would get it now
+    /// is counted now.
+    fn publish(&mut self, sharded: bool, args: &[Bytes]) -> Result<Reply, CommandError> {
+        let [_, channel, text] = args else { return Err(CommandError::SCRIPT_ARITY) };
+        self.count_written(channel.len() + text.len())?;
+        let (base, next_version) = (self.base, self.next_version);
+        let txn = self.txn.get_or_insert_with(|| Txn::new(base, next_version));
+        txn.publish(sharded, channel, text);
+        let receivers = self.stage.client.map_or(0, |client| client.receivers(sharded, channel));
+        Ok(Reply::Integer(i64::try_from(receivers).unwrap_or(i64::MAX)))
+    }
+
+    /// Commands that no partition has a part in, and that a script may use.
+    fn session(
+        &mut self,
+        entry: &Entry,
+        what: Session,
+        args: &[Bytes],
+    ) -> Result<Reply, CommandError> {
         Ok(match (what, args) {
             (Session::Ping, [_]) => Reply::Simple("PONG"),
             (Session::Ping | Session::Echo, [_, text]) => Reply::Bulk(text.clone()),
@@ -310,12 +408,81 @@ impl<'a> Runner<'a> {
                 let tables = self.stage.scripting.limits().tables;
                 let table = parse_int(number).ok_or(CommandError::NotInteger)?;
                 let table = u32::try_from(table).ok().filter(|table| *table < tables);
-                self.table = TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?);
+                self.table = self.table_of(TableId(table.ok_or(CommandError::DB_OUT_OF_RANGE)?));
                 Reply::OK
             }
-            (Session::ObjectHelp, _) => commands::object_help(),
-            _ => return Err(CommandError::NOT_FROM_SCRIPT),
+            (Session::Publish, _) => return self.publish(false, args),
+            (Session::Spublish, _) => return self.publish(true, args),
+            _ => return self.ask(entry, args),
         })
+    }
+
+    /// Has the router answer.
+    fn ask(&self, entry: &Entry, args: &[Bytes]) -> Result<Reply, CommandError> {
+        let client = self.stage.client.ok_or(CommandError::NOT_FROM_SCRIPT)?;
+        if matches!(self.stage.pace, Pace::Quick(_)) && client.asks_nodes(entry.id) {
+            // It would take the lock that is held.
+            self.view.defer();
+            return Ok(Reply::Null);
+        }
+        Ok(client.answer(entry.id, args))
+    }
+
+    // --- What the router keeps account of
+
+    /// The script's own line, for those who are shown lines.
+    fn account_for_itself(&mut self, args: &[Bytes]) {
+        if let Some(entry) = table::lookup(&args[0]) {
+            self.account_for_line(entry, args);
+        }
+    }
+
+    fn account_for_line(&mut self, entry: &Entry, args: &[Bytes]) {
+        if self.is_watched
+            && self.account.lines.len() < ACCOUNT_ITEMS_MAX
+            && let Some(args) = self.accountable(args)
+        {
+            self.account.lines.push((self.table, entry.id, args));
+        }
+    }
+
+    /// Arguments to be told, if there is room for them.
+    fn accountable(&mut self, args: &[Bytes]) -> Option<Vec<Bytes>> {
+        self.account_bytes += args.iter().map(|arg| arg.len() + size_of::<Bytes>()).sum::<usize>();
+        let is_room = self.account_bytes <= ACCOUNT_BYTES_MAX
+            && self.account.denied.len() < ACCOUNT_ITEMS_MAX;
+        (is_room && self.stage.client.is_some()).then(|| args.to_vec())
+    }
+
+    /// Counts a command that was run, or was refused (`took`: `None`).
+    fn count(&mut self, entry: Option<&Entry>, took: Option<Duration>, reply: &Reply) {
+        if self.stage.client.is_none() {
+            return;
+        }
+        let is_error = match reply {
+            Reply::Error(line) => {
+                if self.account.errors.len() < ACCOUNT_ITEMS_MAX {
+                    self.account.errors.push(line.clone());
+                }
+                true
+            }
+            _ => false,
+        };
+        let Some(entry) = entry else { return };
+        let counts = &mut self.account.counts;
+        let at = counts.iter().position(|count| count.command == entry.id).unwrap_or_else(|| {
+            let took = Duration::ZERO;
+            counts.push(ScriptCount { command: entry.id, calls: 0, failed: 0, rejected: 0, took });
+            counts.len() - 1
+        });
+        match took {
+            Some(took) => {
+                counts[at].calls += 1;
+                counts[at].failed += u64::from(is_error);
+                counts[at].took += took;
+            }
+            None => counts[at].rejected += 1,
+        }
     }
 }
 
@@ -327,16 +494,31 @@ impl Host for Runner<'_> {
         {
             return Err(interrupt);
         }
-        let reply = self.call_command(args).unwrap_or_else(Reply::from);
+        let entry = match find(args) {
+            Ok(entry) => entry,
+            Err((entry, error)) => {
+                let reply = error.into();
+                self.count(entry, None, &reply);
+                return Ok(reply);
+            }
+        };
+        if let Err(refusal) = self.admit(entry, args) {
+            self.count(Some(entry), None, &refusal);
+            return Ok(refusal);
+        }
+        let began = self.stage.client.map(|_| Instant::now());
+        let reply = self.run(entry, args).unwrap_or_else(Reply::from);
         if self.view.is_cold() {
             return Err(Interrupt::Suspended);
         }
+        self.count(Some(entry), began.map(|began| began.elapsed()), &reply);
+        self.account_for_line(entry, args);
         Ok(reply)
     }
 
     fn may_call(&mut self, args: &[Bytes]) -> Option<bool> {
         let entry = lookup(args)?;
-        Some(self.permit(entry, args).is_ok())
+        Some(self.stage.client.is_none_or(|client| client.may_run(entry.id, args)))
     }
 
     fn log(&mut self, level: u8, line: &[u8]) {
@@ -369,12 +551,14 @@ impl Host for Runner<'_> {
 }
 
 /// The row of a command line in a script.
-fn find(args: &[Bytes]) -> Result<&'static Entry, CommandError> {
-    let entry = lookup(args).ok_or(CommandError::SCRIPT_UNKNOWN_COMMAND)?;
+///
+/// *Errors*: the refusal, and the row if it is the arguments that are wrong.
+fn find(args: &[Bytes]) -> Result<&'static Entry, (Option<&'static Entry>, CommandError)> {
+    let entry = lookup(args).ok_or((None, CommandError::SCRIPT_UNKNOWN_COMMAND))?;
     if entry.command.arity.accepts(args.len()) {
         Ok(entry)
     } else {
-        Err(CommandError::SCRIPT_ARITY)
+        Err((Some(entry), CommandError::SCRIPT_ARITY))
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use commands::notes::Notes;
 use commands::table;
-use commands::{Counters, Direction, Effects, Run, View, ViewError};
-use parking_lot::MutexGuard;
+use commands::{CommandError, Counters, Direction, Effects, Run, View, ViewError};
 use tokio::sync::oneshot;
 use wire::ids::{CommandId, TableId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, Transaction, Watched, Work};
+use wire::service::{Answer, Call, ScriptClient, Transaction, Watched, Work};
 
+use crate::containment::{CoreGuard, contained};
 use crate::core::{About, Asker, Core, Evaluated, Now};
 use crate::driver::Shared;
 use crate::lsm::Lsm;
@@ -46,6 +47,7 @@ const HELD_WAIT_MAX: Duration = Duration::from_millis(20);
 pub(crate) struct Job {
     work: Task,
     asker: Asker,
+    client: Option<Arc<dyn ScriptClient>>,
 }
 
 /// A call or a transaction, on its own memory.
@@ -62,7 +64,8 @@ enum Task {
 impl From<&Call<'_>> for Job {
     fn from(call: &Call<'_>) -> Job {
         let asker = Asker { origin: call.origin, request: call.request.map(|it| it.id) };
-        Job { work: Task::Call(call.command, call.args.to_vec()), asker }
+        let work = Task::Call(call.command, call.args.to_vec());
+        Job { work, asker, client: call.client.cloned() }
     }
 }
 
@@ -77,7 +80,8 @@ impl From<&Transaction<'_>> for Job {
         let watched = transaction.work.watched().to_vec();
         let work = Task::Transaction { watched, commands, looked_at };
         let request = transaction.request.map(|it| it.id);
-        Job { work, asker: Asker { origin: transaction.origin, request } }
+        let asker = Asker { origin: transaction.origin, request };
+        Job { work, asker, client: transaction.client.cloned() }
     }
 }
 
@@ -112,7 +116,11 @@ impl Job {
     ) -> (Reply, Option<Effects>) {
         match &self.work {
             Task::Call(id, args) => match table::entry(*id).command.run {
-                Run::Script(what) => script::run(stage, (view, view), next_version, (what, args)),
+                Run::Script(what) => {
+                    let done = script::run(stage, (view, view), next_version, (what, args));
+                    stage.settle(view);
+                    done
+                }
                 _ => unreachable!("only scripts are slow"),
             },
             Task::Transaction { watched, commands, looked_at } => {
@@ -134,7 +142,7 @@ impl Node {
     pub(crate) fn run_slowly(
         &self,
         partition: &Arc<Partition>,
-        mut core: MutexGuard<'_, Core>,
+        mut core: CoreGuard<'_>,
         job: Job,
     ) -> Answer {
         let running = Arc::new(job.running());
@@ -145,7 +153,8 @@ impl Node {
         let work = move || {
             let held = Held { shared, partition, running };
             held.shared.options.scripting.began(&held.running);
-            let answer = held.run(&job);
+            let answer = held.shared.contain("script", || held.run(&job));
+            let answer = answer.unwrap_or(Answer::NotYet);
             // First the partition is free, then its caller hears of it.
             drop(held);
             // Whoever waits for it may have gone.
@@ -173,9 +182,10 @@ impl Core {
         let Call { epoch, origin, request, .. } = *call;
         let about = About { is_write, epoch, origin, request };
         self.evaluate_work(about, now, from, |view, next_version| {
-            let stage = Stage::quick(&scripting);
+            let stage = Stage::quick(&scripting, call.client);
             let what = (what, call.args);
             let (reply, effects) = script::run(&stage, (view, view), next_version, what);
+            stage.settle(view);
             (Ok(reply), effects)
         })
     }
@@ -221,11 +231,13 @@ impl Held {
     fn run(&self, job: &Job) -> Answer {
         let Some((view, next_version)) = self.view() else { return Answer::NotYet };
         let stops = || self.shared.is_stopping();
-        let stage = Stage {
-            scripting: &self.shared.options.scripting,
-            pace: Pace::Slow(&self.running, &stops),
+        let scripting = &self.shared.options.scripting;
+        let pace = Pace::Slow(&self.running, &stops);
+        let stage = Stage::new(scripting, pace, job.client.as_ref());
+        let Some((reply, effects)) = contained("script", || job.run(&stage, &view, next_version))
+        else {
+            return Answer::Done { reply: CommandError::Panicked.into(), gate: None };
         };
-        let (reply, effects) = job.run(&stage, &view, next_version);
         let mut core = self.partition.lock();
         let is_held = core.is_held_by(&self.running) && !core.is_handing_over();
         let is_lost = view.is_cold() || !is_held;
@@ -263,7 +275,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.partition.lock().release(&self.running);
+        self.partition.lock_anyway().release(&self.running);
         self.shared.options.scripting.ended(&self.running);
     }
 }
@@ -295,7 +307,16 @@ impl SlowView<'_> {
             self.lost.set(true);
             return Err(Missing::Error(ViewError::Cold));
         };
-        let looked = look(&view);
+        let looked = catch_unwind(AssertUnwindSafe(|| look(&view)));
+        let looked = match looked {
+            Ok(looked) => looked,
+            Err(panic) => {
+                // A look changes nothing: the script ends, and the partition is as it was.
+                drop(view);
+                drop(core);
+                resume_unwind(panic);
+            }
+        };
         self.gate.set(self.gate.get().max(view.gate.get()));
         match (looked, view.cold.take()) {
             (_, Some(Cold::Row(row))) => Err(Missing::Row(row, core.flush_epoch())),

@@ -13,8 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use wire::ids::{NodeId, PartitionId, Zone};
 
+use crate::catch_up;
 use crate::clock::Rounds;
-use crate::driver::{self, FrozenParts, Work};
+use crate::driver::{self, Work};
+use crate::flush::{self, FrozenParts};
 use crate::keeper;
 use crate::lsm::LsmError;
 use crate::node::{Node, NodeOptions, Surroundings};
@@ -47,6 +49,8 @@ pub struct Wants {
     pub keeper: bool,
     /// Part of a snapshot is asked for.
     pub giver: bool,
+    /// Somebody lacks entries of the log.
+    pub catch_up: bool,
     /// The memtables are full.
     pub flush: bool,
 }
@@ -98,6 +102,7 @@ impl Stepped {
             log: self.taken.is_none() && !shared.work.lock().is_empty(),
             keeper: !shared.keeper.is_empty(),
             giver: !shared.giver.is_empty(),
+            catch_up: !shared.log_reads.is_empty(),
             flush: *shared.flush_due.lock(),
         }
     }
@@ -132,15 +137,15 @@ impl Stepped {
         let shared = self.node.shared();
         *shared.flush_due.lock() = false;
         let _one_at_a_time = shared.flushing.lock();
-        let frozen = self.flushing.take().unwrap_or_else(|| driver::freeze(shared));
+        let frozen = self.flushing.take().unwrap_or_else(|| flush::freeze(shared));
         if frozen.is_empty() {
             return;
         }
-        if !driver::is_flushable(&frozen) {
+        if !flush::is_flushable(&frozen) {
             self.flushing = Some(frozen);
             return;
         }
-        if let Err(error) = driver::bring_in(shared, &frozen) {
+        if let Err(error) = flush::bring_in(shared, &frozen) {
             tracing::error!(node = shared.id.0, %error, "flush failed, node stops");
             shared.stop();
         }
@@ -160,6 +165,14 @@ impl Stepped {
         let job = shared.keeper.try_pop();
         keeper::round(shared, &mut self.takes, job);
         true
+    }
+
+    /// The catch-up thread sends one part of the log.
+    pub fn catch_up(&mut self) {
+        let shared = self.node.shared();
+        if let Some(asked) = shared.log_reads.try_pop() {
+            catch_up::answer(shared, &asked);
+        }
     }
 
     /// The giver's thread answers one ask; false if it has to wait for the log.
@@ -195,13 +208,15 @@ impl Stepped {
         let now = shared.clock.monotonic();
         let seen = |partition: Arc<Partition>| {
             let core = partition.look();
+            // A log replica begins where the group's log does: nothing before is handed out to it.
+            let begins = if partition.is_log() { core.replica.status().truncated.0 } else { 0 };
             Seen {
                 partition: partition.id,
                 identity: partition.identity.0,
                 is_storage: !partition.is_log(),
                 leads: core.replica.is_leader(),
                 serves: core.serves(now),
-                applied: core.applied().index,
+                applied: core.applied().index.max(begins),
                 keys: core.applied().counters.keys,
             }
         };

@@ -44,7 +44,8 @@ impl Node {
             let about = About { is_write, epoch, origin, request };
             core.evaluate_work(about, now, from, |view, next_version| {
                 let next_version = is_write.then_some(next_version);
-                match evaluate(&Stage::quick(&scripting), view, next_version, transaction.work) {
+                let stage = Stage::quick(&scripting, transaction.client);
+                match evaluate(&stage, view, next_version, transaction.work) {
                     Ok((reply, effects)) => (Ok(reply), effects),
                     Err(error) => (Err(error), None),
                 }
@@ -75,14 +76,16 @@ pub(crate) fn evaluate(
         }
     }
     let keys = if let Work::RunThenLook { keys, .. } = work { keys } else { &[] };
-    match next_version {
-        Some(next_version) => write(stage, view, next_version, (work.commands(), keys)),
+    let done = match next_version {
+        Some(next_version) => write(stage, view, next_version, (work.commands(), keys))?,
         None => {
             let mut replies = read(stage, view, work.commands())?;
             replies.extend(look(view, keys)?);
-            Ok((Reply::Array(replies), None))
+            (Reply::Array(replies), None)
         }
-    }
+    };
+    stage.settle(view);
+    Ok(done)
 }
 
 /// What is told of keys that are looked at.

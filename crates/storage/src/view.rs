@@ -141,6 +141,9 @@ impl View for PartitionView<'_> {
         if let Some(known) = self.resident.get(row) {
             return Ok(self.value_of(known));
         }
+        if self.resident.holds_all_of(row) {
+            return Ok(None);
+        }
         if !self.may_block {
             *self.cold.borrow_mut() = Some(Cold::Row(Bytes::copy_from_slice(row)));
             return Err(ViewError::Cold);
@@ -157,6 +160,16 @@ impl View for PartitionView<'_> {
     ) -> Result<(), ViewError> {
         self.wait_for(self.flushed_index);
         if from >= to {
+            return Ok(());
+        }
+        if self.resident.holds_all_between(from, to) {
+            for row in self.resident.scan(from, to, direction) {
+                if let Some(value) = self.value_of(row)
+                    && visit(&Bytes::copy_from_slice(row.key()), &value).is_break()
+                {
+                    break;
+                }
+            }
             return Ok(());
         }
         if !self.may_block {

@@ -128,7 +128,10 @@ fn a_replica_is_added_by_snapshot_leads_and_the_old_one_goes() {
 #[test]
 fn nothing_fails_while_leadership_goes_round() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &small());
+    // Whoever had to wait for the end of a lease would be seen, however busy the machine is.
+    let mut options = small();
+    options.paxos.lease = Duration::from_secs(10);
+    let cluster = Cluster::open(dir.path(), 3, &options);
     cluster.run(&["SET", "counter", "0"]);
     let stop = AtomicBool::new(false);
     let (longest_us, written) = (AtomicU64::new(0), AtomicI64::new(0));
@@ -157,7 +160,7 @@ fn nothing_fails_while_leadership_goes_round() {
     });
     let longest = Duration::from_micros(longest_us.load(Ordering::Relaxed));
     println!("{done} increments during 12 hand-overs, the longest took {longest:?}");
-    assert!(longest < Duration::from_secs(1), "{done} in at most {longest:?}");
+    assert!(longest < Duration::from_secs(4), "{done} in at most {longest:?}");
     let no_such = cluster.order(Order::Transfer { partition: PARTITION, node: NodeId(9) });
     assert!(no_such.is_err());
 }
@@ -230,6 +233,43 @@ fn a_spare_node_stands_in_and_gets_the_rows() {
         cluster.settled().is_some_and(|(storage, log)| storage.len() == 3 && log.is_empty())
     });
     check(&cluster, 0..450);
+}
+
+#[test]
+fn the_last_but_one_copy_of_the_rows_is_not_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    // The log replica that stands in for the first that is lost stays one until the end.
+    let options = NodeOptions { rebuild_after: Duration::from_secs(4), ..quick() };
+    let cluster = Cluster::with_spares(dir.path(), 3, 2, &options);
+    fill(&cluster, 0..400);
+    until_truncated(&cluster);
+    let epochs = |least: u64| {
+        let epochs = cluster.epochs.lock().unwrap();
+        epochs.iter().filter(|epoch| **epoch > least).max().copied()
+    };
+    let before = epochs(0).expect("somebody led");
+    let lost: Vec<_> =
+        cluster.ids[..3].iter().copied().filter(|id| *id != leader(&cluster)).collect();
+    fault(&cluster, NodeFault::Stop(lost[0]));
+    // In two steps: then the log replica votes, and the lost one does not.
+    cluster.until("the members change", || epochs(before).is_some());
+    let joint = epochs(before).expect("just seen");
+    cluster.until("the change ends", || epochs(joint).is_some());
+    fill(&cluster, 400..410);
+    fault(&cluster, NodeFault::Stop(lost[1]));
+    let until = Instant::now() + 3 * options.heal_after;
+    let mut i = 410;
+    while Instant::now() < until {
+        fill(&cluster, i..i + 1);
+        i += 1;
+        let leads = cluster.nodes.node(leader(&cluster)).expect("it leads");
+        assert!(leads.has_storage_replica(PARTITION, lost[1]), "it holds the only other copy");
+    }
+    // Once there is another copy, it is replaced; and the group is whole again.
+    cluster.until("three copies", || {
+        cluster.settled().is_some_and(|(storage, log)| storage.len() == 3 && log.is_empty())
+    });
+    check(&cluster, 0..i);
 }
 
 #[test]
@@ -323,6 +363,63 @@ fn a_snapshot_goes_on_after_its_taker_starts_again() {
     assert_eq!(whole, 0, "the spool goes when the rows are there");
     transfer(&cluster, node);
     check(&cluster, 0..400);
+}
+
+#[test]
+fn the_log_is_kept_for_a_snapshot_whoever_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    // So slow that much is written meanwhile; and of the log hardly anything is kept.
+    let options = NodeOptions { log_bytes: 1 << 20, snapshot_rate: 15_000, ..quick() };
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &options);
+    fill(&cluster, 0..600);
+    until_truncated(&cluster);
+    let (partition, node) = (PARTITION, NodeId(4));
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    let status = || cluster.nodes.status()[3].clone();
+    cluster.until("some of it came", || status().snapshot_bytes > 0);
+    let value = "x".repeat(20_000);
+    let mut written = 0;
+    for round in 0..2 {
+        let heir =
+            cluster.ids[..3].iter().copied().filter(|id| *id != leader(&cluster)).nth(round % 2);
+        transfer(&cluster, heir.expect("there are two"));
+        // The new leader hears of it before it has to let go.
+        let before = status().snapshot_bytes;
+        cluster.until("more of it came", || {
+            status().snapshot_bytes > before + 8_000 || status().snapshots_installed > 0
+        });
+        for _ in 0..120 {
+            cluster.run(&["SET", &format!("large:{written}"), &value]);
+            written += 1;
+        }
+        flush(&cluster);
+    }
+    println!("snapshots installed before the last write: {}", status().snapshots_installed);
+    cluster.until("it has all rows", || cluster.settled() == Some((vec![1, 2, 3, 4], vec![])));
+    assert_eq!(status().snapshots_installed, 1, "it was not begun anew");
+    transfer(&cluster, node);
+    check(&cluster, 0..600);
+    assert_eq!(cluster.get("large:7"), text(&value));
+}
+
+#[test]
+fn a_catch_up_is_nobody_elses_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = NodeOptions { memtable_bytes: 64 << 20, ..quick() };
+    // Nothing is sent from memory, and it takes many parts.
+    (options.paxos.keep_bytes, options.paxos.catch_up_bytes) = (0, 4 << 10);
+    let cluster = Cluster::open(dir.path(), 3, &options);
+    fill(&cluster, 0..10);
+    let away = if leader(&cluster) == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    fault(&cluster, NodeFault::Stop(away));
+    fill(&cluster, 10..600);
+    cluster.chosen_sent_by.lock().unwrap().clear();
+    fault(&cluster, NodeFault::Start(away));
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    let threads = cluster.chosen_sent_by.lock().unwrap().clone();
+    let parts: usize = threads.values().sum();
+    assert!(parts > 20, "{threads:?}");
+    assert!(threads.keys().all(|name| name.starts_with("catch-up-")), "{threads:?}");
 }
 
 #[test]
@@ -469,6 +566,33 @@ fn a_disk_that_refuses_stops_the_node_and_the_others_go_on() {
         fault(&cluster, NodeFault::Start(broken));
         cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
         check(&cluster, 0..100);
+    }
+}
+
+#[test]
+fn a_panic_stops_one_node_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    fill(&cluster, 0..50);
+    for round in 1..3 {
+        let broken = leader(&cluster);
+        fault(&cluster, NodeFault::Panic(broken));
+        cluster.until("it stops", || {
+            // Whatever is done at this node comes by; what it answers has no known outcome.
+            cluster.evaluate_at(broken, &["SET", "meets", "it"]);
+            cluster.nodes.node(broken).is_some_and(|node| node.panicked() && !node.is_running())
+        });
+        let others = cluster.ids.iter().filter(|id| **id != broken);
+        for other in others {
+            assert!(cluster.nodes.node(*other).expect("a node").is_running(), "node {other}");
+        }
+        fill(&cluster, 50 * round..50 * (round + 1));
+        cluster.until("it is back", || {
+            let runs = cluster.nodes.node(broken).is_some_and(|node| node.is_running());
+            runs && cluster.settled() == Some((vec![1, 2, 3], vec![]))
+        });
+        transfer(&cluster, broken);
+        check(&cluster, 0..50 * (round + 1));
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod cluster;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::{Cluster, PATIENCE, small, text};
+use storage::NodeOptions;
 use wire::ids::NodeId;
 use wire::resp::Reply;
-use wire::service::{GateOutcome, NodeFault, StorageService};
+use wire::service::{DiskFault, GateOutcome, NodeFault, StorageService};
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_restart_without_goodbye() {
@@ -111,6 +112,66 @@ fn flushes_that_meet_follow_each_other() {
 }
 
 #[test]
+fn a_flush_that_failed_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing but this test flushes.
+    let options = NodeOptions { memtable_bytes: 64 << 20, ..small() };
+    let value = "x".repeat(300);
+    {
+        let cluster = Cluster::open(dir.path(), 1, &options);
+        let node = cluster.nodes.node(NodeId(1)).expect("it runs");
+        let disk = |fault| cluster.nodes.fault(NodeFault::Disk(NodeId(1), fault)).expect("a seat");
+        for i in 0..30 {
+            cluster.run(&["SET", &format!("k:{i}"), &value]);
+            if i % 10 == 9 {
+                disk(DiskFault::Error);
+                node.flush().expect_err("the disk refuses");
+                node.flush().expect_err("it still does");
+                disk(DiskFault::None);
+            }
+        }
+        let held = cluster.nodes.status()[0].memtable_bytes;
+        assert!(held > 30 * 300, "all of it is in memory: {held}");
+        node.flush().expect("a flush");
+        assert_eq!(cluster.nodes.status()[0].memtable_bytes, 0);
+        assert_eq!(cluster.nodes.status()[0].frozen_memtables, 0);
+        assert!(node.is_running());
+        cluster.run(&["SET", "last", &value]);
+    }
+    let cluster = Cluster::open(dir.path(), 1, &options);
+    assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(31));
+    assert_eq!(cluster.get("k:3"), text(&value));
+}
+
+#[test]
+fn a_node_whose_disk_stands_still_takes_no_more_than_it_may_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 1 << 20;
+    let options = NodeOptions { memtable_bytes: 1 << 20, unsynced_bytes: limit, ..small() };
+    let cluster = Cluster::open(dir.path(), 3, &options);
+    cluster.run(&["SET", "k", "v"]);
+    let leader = *cluster.leader.lock().unwrap();
+    let slow = cluster.ids.iter().copied().find(|id| *id != leader).unwrap();
+    let disk = |fault| cluster.nodes.fault(NodeFault::Disk(slow, fault)).expect("a seat");
+    let status = || cluster.nodes.status()[slow.0 as usize - 1].clone();
+    disk(DiskFault::Slow(Duration::from_secs(3)));
+    let value = "x".repeat(100 << 10);
+    for i in 0..150 {
+        cluster.run(&["SET", &format!("k:{i}"), &value]);
+        // What is being written when the limit is passed, and what comes in one message, is more.
+        let held = status().unsynced_bytes;
+        assert!(held < 3 * limit, "{held} bytes wait for the disk");
+    }
+    assert!(status().frames_refused > 0, "15 MB went by in less than a sync");
+    disk(DiskFault::None);
+    cluster.until("it catches up", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    cluster.nodes.fault(NodeFault::Stop(leader)).expect("it runs");
+    for i in 0..150 {
+        assert_eq!(cluster.get(&format!("k:{i}")), text(&value));
+    }
+}
+
+#[test]
 fn keys_expire_in_the_log_too() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 1, &small());
@@ -154,16 +215,23 @@ fn fields_of_hashes_expire_in_the_log_too() {
     assert_eq!(cluster.run(&["HGET", "h", "stays"]), text("value"));
 }
 
+/// Options with which a leader without followers serves on for as long as a test takes.
+fn long_lease() -> NodeOptions {
+    let mut options = small();
+    options.paxos.lease = 6 * PATIENCE;
+    options
+}
+
 #[test]
 fn a_flush_that_is_not_chosen_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &small());
+    let cluster = Cluster::open(dir.path(), 3, &long_lease());
     assert_eq!(cluster.run(&["SET", "k", "v"]), Reply::OK);
     let leader = *cluster.leader.lock().unwrap();
     for other in cluster.ids.iter().filter(|id| **id != leader) {
         cluster.nodes.fault(NodeFault::Stop(*other)).expect("it runs");
     }
-    let (_, flush) = cluster.evaluate(&["FLUSHDB"]).expect("the lease lives on for a while");
+    let (_, flush) = cluster.evaluate(&["FLUSHDB"]).expect("the lease lives on");
     let flush = flush.expect("nothing is chosen without a quorum");
     for read in [&["GET", "k"][..], &["EXISTS", "k"], &["SCAN", "0"], &["DBSIZE"], &["MGET", "x"]] {
         let (reply, gate) = cluster.evaluate(read).expect("it is evaluated");
@@ -174,7 +242,7 @@ fn a_flush_that_is_not_chosen_is_waited_for() {
 #[test]
 fn every_wait_ends_when_the_node_stops() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &small());
+    let cluster = Cluster::open(dir.path(), 3, &long_lease());
     assert_eq!(cluster.run(&["SET", "k", "v"]), Reply::OK);
     let leader = *cluster.leader.lock().unwrap();
     for other in cluster.ids.iter().filter(|id| **id != leader) {

@@ -52,15 +52,37 @@ impl std::ops::BitOr for Wanted {
     }
 }
 
-/// Something happened to a key.
+/// Something happened to a key, or a script has something published.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Notice {
-    /// What kind of event it is.
-    pub class: Wanted,
-    /// Redis's name of it.
-    pub event: &'static str,
-    /// The key.
-    pub key: Bytes,
+pub enum Notice {
+    /// An event of a key.
+    Event {
+        /// What kind of event it is.
+        class: Wanted,
+        /// Redis's name of it.
+        event: &'static str,
+        /// The key.
+        key: Bytes,
+    },
+    /// A message of a script, to be published with what the script changed.
+    Message {
+        /// Whether the channel is a shard channel.
+        sharded: bool,
+        /// The channel.
+        channel: Bytes,
+        /// The message.
+        text: Bytes,
+    },
+}
+
+impl Notice {
+    /// The name of the event and the key; `None` if it is a message.
+    pub fn event(&self) -> Option<(&'static str, &Bytes)> {
+        match self {
+            Notice::Event { event, key, .. } => Some((event, key)),
+            Notice::Message { .. } => None,
+        }
+    }
 }
 
 /// A key changed or ceased to exist.
@@ -75,7 +97,7 @@ pub struct Change {
 /// What is told at once, of one table.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct News {
-    /// Events, in their order.
+    /// Events and messages, in their order.
     pub notices: Vec<Notice>,
     /// Keys that changed, in their order.
     pub changes: Vec<Change>,

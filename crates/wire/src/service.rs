@@ -83,6 +83,8 @@ pub struct Call<'a> {
     /// How long the caller has waited for data so far, if it can wait for them; else a command that
     /// would wait answers as if its time were up.
     pub waited: Option<Duration>,
+    /// Whom a script is run for; `None`: whoever may do everything and asks the router for nothing.
+    pub client: Option<&'a Arc<dyn ScriptClient>>,
 }
 
 /// Several commands for one partition that happen together or not at all (EXEC), or a look at keys
@@ -101,6 +103,8 @@ pub struct Transaction<'a> {
     pub origin: u64,
     /// What names it, if it writes and may have to be made again.
     pub request: Option<Request>,
+    /// Whom the scripts in it are run for; see [`Call::client`].
+    pub client: Option<&'a Arc<dyn ScriptClient>>,
 }
 
 /// What a [`Transaction`] does.
@@ -363,6 +367,68 @@ pub trait StorageService: Send + Sync + 'static {
     fn fault(&self, fault: NodeFault) -> Result<(), String>;
 }
 
+/// Whom a script is run for, as the leader that runs it sees them: what their rules allow, and what
+/// their router answers. It is a value as of the script's start and keeps no connection busy.
+///
+/// *A script may be run again from its start*, so nothing here but [`ScriptClient::done`] changes
+/// anything that counts.
+pub trait ScriptClient: Send + Sync + std::fmt::Debug {
+    /// Whether the rules let a command line run.
+    ///
+    /// *Errors*: the refusal that the script is told.
+    fn check(&self, command: CommandId, args: &[Bytes]) -> Result<(), Reply>;
+
+    /// The same for who asks without running it (`redis.acl_check_cmd`).
+    fn may_run(&self, command: CommandId, args: &[Bytes]) -> bool;
+
+    /// Whether [`ScriptClient::answer`] asks storage nodes for it: not to be called under a
+    /// partition's lock then.
+    fn asks_nodes(&self, command: CommandId) -> bool;
+
+    /// Answers a command that no partition has a part in.
+    fn answer(&self, command: CommandId, args: &[Bytes]) -> Reply;
+
+    /// The table of a database that SELECT, COPY or MOVE names.
+    fn table(&self, database: TableId) -> TableId;
+
+    /// How many would be sent a message on a channel now.
+    fn receivers(&self, sharded: bool, channel: &[u8]) -> usize;
+
+    /// Whether somebody is shown each command (MONITOR).
+    fn is_watched(&self) -> bool;
+
+    /// Takes account of a script that has ended.
+    fn done(&self, account: &ScriptAccount);
+}
+
+/// What a script did that its router keeps account of.
+#[derive(Clone, Default, Debug)]
+pub struct ScriptAccount {
+    /// How often it ran which command.
+    pub counts: Vec<ScriptCount>,
+    /// The lines of errors that its commands were answered, as often as they were; the first ones.
+    pub errors: Vec<Bytes>,
+    /// The command lines that the rules did not let run; the first ones.
+    pub denied: Vec<(CommandId, Vec<Bytes>)>,
+    /// The command lines that were run, and on which table, if somebody is shown them; the first ones.
+    pub lines: Vec<(TableId, CommandId, Vec<Bytes>)>,
+}
+
+/// How often a script ran a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScriptCount {
+    /// The command.
+    pub command: CommandId,
+    /// Times that it was run.
+    pub calls: u64,
+    /// Of these, those that ended with an error.
+    pub failed: u64,
+    /// Times that it was refused before it was run.
+    pub rejected: u64,
+    /// How long it ran in all.
+    pub took: Duration,
+}
+
 /// What a router asks about the scripts of all nodes.
 #[derive(Clone, Copy, Debug)]
 pub enum ScriptControl<'a> {
@@ -432,6 +498,8 @@ pub enum NodeFault {
     Corrupt(NodeId, Stored, u64),
     /// Stop the node and delete its folder.
     Wipe(NodeId),
+    /// Have a thread panic in the middle of a change: the node stops, and is started again soon.
+    Panic(NodeId),
     /// Drop all frames between two nodes.
     Cut(NodeId, NodeId),
     /// Let frames pass between all nodes, and at once.
@@ -501,6 +569,10 @@ pub struct NodeStatus {
     pub running: bool,
     /// Bytes of effects that fjall does not hold yet.
     pub memtable_bytes: u64,
+    /// Bytes of records that wait for its disk.
+    pub unsynced_bytes: u64,
+    /// Proposals and chosen entries of peers that it did not take, since its disk was behind.
+    pub frames_refused: u64,
     /// Bytes of its log segments in use.
     pub wal_bytes: u64,
     /// fdatasync calls of its log.
@@ -539,6 +611,8 @@ impl NodeStatus {
             zone,
             running: false,
             memtable_bytes: 0,
+            unsynced_bytes: 0,
+            frames_refused: 0,
             wal_bytes: 0,
             wal_syncs: 0,
             wal_entries: 0,
@@ -593,6 +667,9 @@ pub struct ReplicaStatus {
     /// Keys this replica deleted because their time had come, while it led, since its node
     /// started.
     pub expired_keys: u64,
+    /// Commands, transactions and scripts that changed something while this replica led, since its node
+    /// started.
+    pub changes: u64,
     /// Times this replica campaigned since its node started.
     pub elections: u64,
     /// Times it became the leader since then.

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 
 /// Seeds of the simulation that every check runs; a longer search is run by hand.
 const SIM_SEEDS: &str = "0..200";
+/// The same of the whole store.
+const WHOLE_SEEDS: &str = "0..100";
 
 /// Measurements of the whole server: each runs in its tiny form.
 const BENCHES: &[&str] =
@@ -55,8 +57,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     println!("== tidy");
     crate::tidy::run(root, false)?;
     cargo("test --workspace --exclude compat-tests --exclude benches --quiet")?;
-    cargo("build --release --quiet --package server --package sim --package benches")?;
+    // Apart from the server, which is not to be built with what only a simulation needs.
     cargo(&format!("run --release --quiet --package sim -- --seeds {SIM_SEEDS}"))?;
+    cargo(&format!("run --release --quiet --package sim -- --whole {WHOLE_SEEDS}"))?;
+    cargo("build --release --quiet --package server --package benches")?;
     cargo("test --release --package compat-tests -- --test-threads=1 --nocapture")?;
     cargo("test --release --quiet --package benches --benches --bins --lib")?;
     for bench in BENCHES {

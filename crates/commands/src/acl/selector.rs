@@ -79,6 +79,15 @@ impl Denied {
         }
     }
 
+    /// The refusal of a command that a script runs.
+    pub fn to_error_of_script(self) -> CommandError {
+        match self.reason {
+            Reason::Command => CommandError::SCRIPT_DENIED_COMMAND,
+            Reason::Key => CommandError::SCRIPT_DENIED_KEY,
+            Reason::Channel => CommandError::SCRIPT_DENIED_CHANNEL,
+        }
+    }
+
     /// The refusal of a queued command, as EXEC tells it.
     pub fn to_error_of_exec(self) -> CommandError {
         CommandError::NoPermissionAtExec(match self.reason {
@@ -230,11 +239,6 @@ impl Selector {
         if !entry.command.flags.has(Flags::NO_AUTH) && !self.commands.has(entry, args) {
             return Err(Denied { reason: Reason::Command, at: 0 });
         }
-        // The commands that a script runs are not checked one by one yet, so that scripts are for those
-        // who may run every command on every key.
-        if is_script(entry.command.name) && !(self.commands.is_unchecked && self.all_keys) {
-            return Err(Denied { reason: Reason::Command, at: 0 });
-        }
         if !self.all_keys {
             let found = keys.get_or_insert_with(|| keys_of(entry, args));
             let Ok(found) = found else { return Err(Denied { reason: Reason::Key, at: 0 }) };
@@ -319,10 +323,6 @@ impl Selector {
     }
 }
 
-fn is_script(name: &str) -> bool {
-    matches!(name, "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO" | "FCALL" | "FCALL_RO")
-}
-
 /// The letters before the pattern of a `%` rule, and the pattern.
 fn access_of(rest: &[u8]) -> Result<(Access, &[u8]), AclRuleError> {
     let mut access = Access(0);
@@ -347,7 +347,12 @@ pub(super) fn has_spaces(text: &[u8]) -> bool {
 }
 
 fn keys_of(entry: &Entry, args: &[Bytes]) -> Result<SmallVec<[(usize, Access); 4]>, ()> {
-    let positions = key_positions(entry.command, args).map_err(|_| ())?;
+    let positions = match key_positions(entry.command, args) {
+        Ok(positions) => positions,
+        // A script is refused for it before it begins, and what it runs is checked by itself.
+        Err(_) if entry.command.flags.has(Flags::NO_MANDATORY_KEYS) => SmallVec::new(),
+        Err(_) => return Err(()),
+    };
     let needed = |(nth, at): (usize, &usize)| {
         let flags = key_flags_of_line(entry.command, nth, args).unwrap_or(KeyFlags(0));
         // What only routes like a key (a shard channel) is none.

@@ -50,6 +50,8 @@ const CLIENT_ROWS: &[Command] = &[
     session("TRACKINGINFO", exactly(2), CLIENT,    Keys::None, Session::ClientTrackinginfo),
     session("NO-EVICT", exactly(3),  CLIENT_ADMIN, Keys::None, Session::ClientNoEvict),
     session("NO-TOUCH", exactly(3),  CLIENT,       Keys::None, Session::ClientNoTouch),
+    session("CAPA",     at_least(3), CLIENT,       Keys::None, Session::ClientCapa),
+    session("MAINT_NOTIFICATIONS", at_least(3), CLIENT, Keys::None, Session::ClientMaintNotifications),
     session("HELP",     exactly(2),  ANYTIME,      Keys::None, Session::ClientHelp),
 ];
 

@@ -42,6 +42,8 @@ const ALL_DELETE: Keys = keys_from(1, 1, KeyFlags(KeyFlags::RM.0 | KeyFlags::DEL
 const COPY_KEYS: Keys = Keys::Pair(RO_ACCESS_FLAGS, OW_UPDATE_FLAGS);
 const RENAME_KEYS: Keys = Keys::Pair(RW_AWAY_FLAGS, OW_UPDATE_FLAGS);
 const RENAMENX_KEYS: Keys = Keys::Pair(RW_AWAY_FLAGS, OW_INSERT_FLAGS);
+const MIGRATED: Keys = Keys::OneOrMany { at: 3, options: 6, flags: RW_AWAY_FLAGS };
+const MIGRATE: Flags = Flags(Flags::WRITE.0 | Flags::DANGEROUS.0);
 const OBJECT_KEY: Keys = key(2, KeyFlags::RO);
 
 #[rustfmt::skip]
@@ -57,6 +59,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("EXPIRETIME",  exactly(2),  FAST,            RO_ACCESS,     expiretime),
     write("FLUSHALL",    at_least(1), DANGEROUS,       Keys::AllTables(Gather::AllOk), flush),
     write("FLUSHDB",     at_least(1), DANGEROUS,       Keys::Table(Gather::AllOk), flush),
+    session("MIGRATE",   at_least(6), MIGRATE,         MIGRATED,      Session::Migrate),
     read ("KEYS",        exactly(2),  DANGEROUS,       Keys::Table(Gather::KeysByScan), keys),
     group("OBJECT",      at_least(2), NONE,            OBJECT),
     write("MOVE",        exactly(3), FAST,            RW_MOVED,       move_key),
@@ -288,12 +291,9 @@ pub fn copy_options(
 }
 
 fn copy(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let CopyOptions { table, replace } = copy_options(args, txn.table(), u32::MAX)?;
-    // Another table is another partition: the router copies there, not this handler. It also knows
-    // how many tables there are.
-    if table != txn.table() {
-        return Err(CommandError::DB_OUT_OF_RANGE);
-    }
+    // Another table is another partition: whoever called knows that the option names this one, and how
+    // many there are.
+    let CopyOptions { replace, .. } = copy_options(args, txn.table(), u32::MAX)?;
     let (from, to) = (args.bytes(1)?, args.bytes(2)?);
     if from == to {
         return Err(CommandError::SAME_OBJECT);
@@ -319,9 +319,9 @@ pub fn move_target(args: Args<'_>, tables: u32) -> Result<TableId, CommandError>
 }
 
 /// MOVE to where the key is; the router moves it elsewhere, as for COPY.
-fn move_key(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let is_here = move_target(args, u32::MAX)? == txn.table();
-    Err(if is_here { CommandError::SAME_OBJECT } else { CommandError::DB_OUT_OF_RANGE })
+fn move_key(_: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    move_target(args, u32::MAX)?;
+    Err(CommandError::SAME_OBJECT)
 }
 
 fn dump_key(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {

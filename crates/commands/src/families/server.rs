@@ -17,7 +17,7 @@ const ADMIN_NOSCRIPT: Flags = Flags(ADMIN.0 | Flags::NOSCRIPT.0);
 const INFO: Flags = Flags(ANYTIME.0 | Flags::DANGEROUS.0);
 
 const LOLWUT: Flags = Flags(Flags::READONLY.0 | Flags::FAST.0);
-const SWAPDB: Flags = Flags(Flags::FAST.0 | Flags::DANGEROUS.0);
+const SWAPDB: Flags = Flags(Flags::WRITE.0 | Flags::FAST.0 | Flags::DANGEROUS.0);
 const TIME: Flags = Flags(ANYTIME.0 | Flags::FAST.0);
 const SHUTDOWN: Flags = Flags(ADMIN_NOSCRIPT.0 | Flags::NO_MULTI.0 | Flags::ALLOW_BUSY.0);
 

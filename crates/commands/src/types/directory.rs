@@ -15,9 +15,10 @@
 //! body of the header = root:varint height:varint next_id:varint
 //! ```
 //!
-//! A row holds at most [`SLOTS_MAX`] items or links and [`ROW_BYTES_MAX`] bytes; only what cannot be
-//! divided (an item that is longer, two links whose items are) makes it larger. A change rewrites the
-//! chunks it touches and the nodes above them. A chunk that has become too large is divided in
+//! A row holds at most so many items or links ([`Site::slots_max`]) and [`ROW_BYTES_MAX`] bytes; only
+//! what cannot be divided (an item that is longer, two links whose items are) makes it larger. A
+//! change rewrites the chunks it touches and the nodes above them, and what it rewrites is logged and
+//! flushed: so rows are small, although a look passes more of them than it would with large ones. A chunk that has become too large is divided in
 //! halves; at either end of everything it is left full instead, since what grows there goes on
 //! growing there. One that has become small is joined to a neighbour if both fit well into one row.
 //! A chunk that has become empty is a row less at once: what pops from an end never meets what was
@@ -38,10 +39,15 @@ use crate::types::chunk;
 use crate::types::header::{put_varint, read_varint};
 use crate::view::{Direction, View, ViewError};
 
-/// Most items of a chunk, and links of a node.
-pub(crate) const SLOTS_MAX: usize = 128;
+/// Most items of a chunk whose items have no order. They are mostly short, and change at the ends.
+pub(crate) const ITEMS_MAX: usize = 64;
+/// Most links of a node above them.
+pub(crate) const LINKS_MAX: usize = 32;
+/// Most items of a chunk, or links of a node, whose items have an order: they change anywhere, and
+/// links are long.
+pub(crate) const ORDERED_SLOTS_MAX: usize = 16;
 /// Most bytes of a row's value, if it has more than one item, or more than two links.
-pub(crate) const ROW_BYTES_MAX: usize = 8 << 10;
+pub(crate) const ROW_BYTES_MAX: usize = 4 << 10;
 /// A row with fewer slots and fewer bytes than this part of the most is joined to a neighbour …
 const SMALL_PART: usize = 4;
 /// … if both together have at most so many quarters of the most: else the next insertion would
@@ -67,6 +73,15 @@ impl Site {
         let mut sub = [SUB_NODE; 9];
         sub[1..].copy_from_slice(&id.to_be_bytes());
         rows::data_key(self.table, self.placement, self.generation, &sub)
+    }
+
+    /// Most items of a chunk (level 0), or links of a node.
+    fn slots_max(&self, level: u32) -> usize {
+        match level {
+            _ if self.ordered => ORDERED_SLOTS_MAX,
+            0 => ITEMS_MAX,
+            _ => LINKS_MAX,
+        }
     }
 }
 
@@ -127,11 +142,11 @@ impl Directory {
         let id = read_varint(&mut body)?;
         let height = u32::try_from(read_varint(&mut body)?).ok()?;
         let next_id = read_varint(&mut body)?;
-        if !body.is_empty() || height > HEIGHT_MAX {
+        if !body.is_empty() || height > HEIGHT_MAX || (count == 0 && height > 0) {
             return None;
         }
-        let root = Some(Link { id, count, bytes, first: Bytes::new() });
-        Some(Directory { site, height, next_id, root })
+        let root = Link { id, count, bytes, first: Bytes::new() };
+        Some(Directory { site, height, next_id, root: Some(root).filter(|root| root.count > 0) })
     }
 
     /// Appends what the header keeps.
@@ -165,7 +180,7 @@ impl Directory {
         for level in (1..=self.height).rev() {
             let row = self.node(view, id, level)?;
             let mut below = None;
-            for link in links(&row, self.site.ordered) {
+            for link in seen(&row, self.site.ordered) {
                 let link = link?;
                 if at < link.count {
                     below = Some(link.id);
@@ -191,10 +206,10 @@ impl Directory {
         for level in (1..=self.height).rev() {
             let row = self.node(view, id, level)?;
             // What is asked for begins in the last row whose first item is still before it.
-            let mut candidate: Option<Link> = None;
-            for link in links(&row, true) {
+            let mut candidate: Option<Seen<'_>> = None;
+            for link in seen(&row, true) {
                 let link = link?;
-                if candidate.is_some() && !before(&link.first) {
+                if candidate.is_some() && !before(link.first) {
                     break;
                 }
                 rank += candidate.map_or(0, |passed| passed.count);
@@ -235,7 +250,7 @@ impl Directory {
         }
         let mut start = 0;
         let mut touched = Vec::new();
-        for link in links(&row, self.site.ordered) {
+        for link in seen(&row, self.site.ordered) {
             let link = link?;
             let end = start + link.count;
             let local = clip(positions, &(start..end));
@@ -317,6 +332,9 @@ impl Directory {
             return self.splice_chunk(txn, link, change);
         }
         let row = self.node(txn, link.id, level)?;
+        if let Some((child, at)) = self.only_touched(&row, change)? {
+            return self.splice_child(txn, (link, &row, level), (child, at), change);
+        }
         let old = links(&row, self.site.ordered).collect::<Result<Vec<_>, _>>()?;
         let mut new = Vec::with_capacity(old.len() + 1);
         let mut touched: Option<Range<usize>> = None;
@@ -357,6 +375,74 @@ impl Directory {
         Ok(self.write_nodes(txn, Some(link.id), new, level, change.end))
     }
 
+    /// The one link of a node below which all of a change lies, with the positions of the change
+    /// there, if there is one and something of it stays.
+    fn only_touched(
+        &self,
+        row: &Bytes,
+        change: &Change<'_>,
+    ) -> Result<Option<(usize, Range<u64>)>, ViewError> {
+        let Range { start: first, end: last } = change.positions;
+        let mut start = 0;
+        for (at, link) in seen(row, self.site.ordered).enumerate() {
+            let count = link?.count;
+            let end = start + count;
+            if first < end || (first == last && first == end) {
+                let local = first - start..last.saturating_sub(start);
+                let stays = last <= end && (local != (0..count) || !change.insert.is_empty());
+                return Ok(stays.then_some((at, local)));
+            }
+            start = end;
+        }
+        Ok(None)
+    }
+
+    /// Changes what is below one link of a node. Mostly that link alone is another one then, and the
+    /// rest of the node is copied as it is.
+    fn splice_child(
+        &mut self,
+        txn: &mut Txn<'_>,
+        (link, row, level): (&Link, &Bytes, u32),
+        (child, positions): (usize, Range<u64>),
+        change: &Change<'_>,
+    ) -> Result<Vec<Link>, ViewError> {
+        let ordered = self.site.ordered;
+        let seen = seen(row, ordered).nth(child).ok_or(ViewError::Damaged)??;
+        let below = seen.owned(row);
+        let change = Change { positions, ..change.clone() };
+        let made = self.splice_below(txn, &below, level - 1, &change)?;
+        if let [only] = &made[..]
+            && !self.is_small(txn, only, level - 1)?
+        {
+            let mut new = BytesMut::with_capacity(1 + row.len() + only.width());
+            new.put_u8(level as u8);
+            new.put_slice(&row[..seen.at.start]);
+            put_links(&mut new, &made, ordered);
+            new.put_slice(&row[seen.at.end..]);
+            if new.len() <= ROW_BYTES_MAX {
+                txn.put(self.site.row(link.id), new.freeze());
+                let first = if child == 0 { &only.first } else { &link.first };
+                return Ok(vec![Link {
+                    id: link.id,
+                    count: (link.count + only.count).saturating_sub(below.count),
+                    bytes: (link.bytes + only.bytes).saturating_sub(below.bytes),
+                    first: first.clone(),
+                }]);
+            }
+        }
+        let mut new = links(row, ordered).collect::<Result<Vec<_>, _>>()?;
+        let touched = child..child + made.len();
+        new.splice(child..child + 1, made);
+        self.join_small(txn, &mut new, touched, level - 1)?;
+        Ok(self.write_nodes(txn, Some(link.id), new, level, change.end))
+    }
+
+    fn is_small(&self, view: &dyn View, link: &Link, level: u32) -> Result<bool, ViewError> {
+        let row = self.node(view, link.id, level)?;
+        let slots = self.slots(&row, link, level)?;
+        Ok(is_small(slots, self.site.slots_max(level), row.len()))
+    }
+
     fn splice_chunk(
         &mut self,
         txn: &mut Txn<'_>,
@@ -368,7 +454,7 @@ impl Directory {
         let removed = change.positions.end - change.positions.start;
         let count = (link.count + change.insert.len() as u64).saturating_sub(removed);
         let new = spliced.chunk.slice(1..);
-        let fits = count <= SLOTS_MAX as u64 && spliced.chunk.len() <= ROW_BYTES_MAX;
+        let fits = count <= self.site.slots_max(0) as u64 && spliced.chunk.len() <= ROW_BYTES_MAX;
         if count == 0 || !(fits || count == 1) {
             let items = chunk::items(&new).collect::<Result<Vec<_>, _>>()?;
             return Ok(self.write_chunks(txn, Some(link.id), &items, change.end));
@@ -393,7 +479,7 @@ impl Directory {
     ) -> Vec<Link> {
         let widths: Vec<usize> = items.iter().map(|item| chunk::width(item)).collect();
         let (mut rest, mut id, mut made) = (items, id, Vec::new());
-        for length in cut(&widths, 1, end) {
+        for length in cut(&widths, (1, self.site.slots_max(0)), end) {
             let (part, behind) = rest.split_at(length);
             rest = behind;
             let mut row = BytesMut::with_capacity(ROW_BYTES_MAX.min(256));
@@ -425,7 +511,7 @@ impl Directory {
     ) -> Vec<Link> {
         let widths: Vec<usize> = below.iter().map(Link::width).collect();
         let (mut rest, mut id, mut made) = (&below[..], id, Vec::new());
-        for length in cut(&widths, 2, end) {
+        for length in cut(&widths, (2, self.site.slots_max(level)), end) {
             let (part, behind) = rest.split_at(length);
             rest = behind;
             let mut row = BytesMut::with_capacity(ROW_BYTES_MAX.min(16 * length));
@@ -454,8 +540,7 @@ impl Directory {
     ) -> Result<(), ViewError> {
         while touched.start < touched.end.min(new.len()) && new.len() > 1 {
             let at = touched.start;
-            let row = self.node(txn, new[at].id, level)?;
-            let joined = match is_small(self.slots(&row, &new[at], level)?, row.len()) {
+            let joined = match self.is_small(txn, &new[at], level)? {
                 // The one behind it first: what is popped from the front becomes small there.
                 true if at + 1 < new.len() && self.join(txn, new, at, level)? => Some(at),
                 true if at > 0 && self.join(txn, new, at - 1, level)? => Some(at - 1),
@@ -478,7 +563,8 @@ impl Directory {
         level: u32,
     ) -> Result<bool, ViewError> {
         let (one, other) = (new[left].clone(), new[left + 1].clone());
-        let known_too_many = (one.count + other.count) as usize > quarters(SLOTS_MAX);
+        let slots_max = quarters(self.site.slots_max(level));
+        let known_too_many = (one.count + other.count) as usize > slots_max;
         if level == 0 && known_too_many {
             return Ok(false);
         }
@@ -486,7 +572,7 @@ impl Directory {
         let back = self.node(txn, other.id, level)?;
         let slots = self.slots(&front, &one, level)? + self.slots(&back, &other, level)?;
         let width = front.len() + back.len();
-        if slots > quarters(SLOTS_MAX) || width > quarters(ROW_BYTES_MAX) {
+        if slots > slots_max || width > quarters(ROW_BYTES_MAX) {
             return Ok(false);
         }
         let mut row = BytesMut::with_capacity(1 + width);
@@ -532,7 +618,7 @@ impl Directory {
         if level == 0 {
             return Ok(link.count as usize);
         }
-        links(row, self.site.ordered).try_fold(0, |slots, link| link.map(|_| slots + 1))
+        seen(row, self.site.ordered).try_fold(0, |slots, link| link.map(|_| slots + 1))
     }
 
     fn new_id(&mut self) -> u64 {
@@ -541,27 +627,52 @@ impl Directory {
     }
 }
 
+/// A link as it stands in its node.
+struct Seen<'a> {
+    id: u64,
+    count: u64,
+    bytes: u64,
+    first: &'a [u8],
+    /// Where in the node it stands.
+    at: Range<usize>,
+}
+
+impl Seen<'_> {
+    /// As a link of its own; `row` is the node.
+    fn owned(&self, row: &Bytes) -> Link {
+        let Seen { id, count, bytes, first, .. } = *self;
+        // An empty slice need not be one of the row.
+        let first = if first.is_empty() { Bytes::new() } else { row.slice_ref(first) };
+        Link { id, count, bytes, first }
+    }
+}
+
+/// The links in a node, to be looked at.
+fn seen(row: &[u8], ordered: bool) -> impl Iterator<Item = Result<Seen<'_>, ViewError>> {
+    let mut rest = row;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let start = row.len() - rest.len();
+        let read = |rest: &mut &'_ [u8]| {
+            let (id, count, bytes) = (read_varint(rest)?, read_varint(rest)?, read_varint(rest)?);
+            Some((id, count, bytes, if ordered { read_varint(rest)? } else { 0 }))
+        };
+        let first = read(&mut rest).and_then(|(id, count, bytes, length)| {
+            let first = rest.split_off(..usize::try_from(length).ok()?)?;
+            Some(Seen { id, count, bytes, first, at: start..row.len() - rest.len() })
+        });
+        if first.is_none() {
+            rest = &[];
+        }
+        Some(first.ok_or(ViewError::Damaged))
+    })
+}
+
 /// The links in a node.
 fn links(row: &Bytes, ordered: bool) -> impl Iterator<Item = Result<Link, ViewError>> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let mut rest = row.get(at..).filter(|rest| !rest.is_empty())?;
-        let read = |rest: &mut &[u8]| {
-            let (id, count) = (read_varint(rest)?, read_varint(rest)?);
-            let bytes = read_varint(rest)?;
-            let first = match ordered {
-                true => {
-                    let length = usize::try_from(read_varint(rest)?).ok()?;
-                    row.slice_ref(rest.split_off(..length)?)
-                }
-                false => Bytes::new(),
-            };
-            Some(Link { id, count, bytes, first })
-        };
-        let link = read(&mut rest);
-        at = if link.is_some() { row.len() - rest.len() } else { row.len() };
-        Some(link.ok_or(ViewError::Damaged))
-    })
+    seen(row, ordered).map(move |link| link.map(|link| link.owned(row)))
 }
 
 fn put_links(row: &mut BytesMut, links: &[Link], ordered: bool) {
@@ -576,35 +687,35 @@ fn put_links(row: &mut BytesMut, links: &[Link], ordered: bool) {
     }
 }
 
-fn is_small(slots: usize, bytes: usize) -> bool {
-    slots < SLOTS_MAX / SMALL_PART && bytes < ROW_BYTES_MAX / SMALL_PART
+fn is_small(slots: usize, slots_max: usize, bytes: usize) -> bool {
+    slots < slots_max / SMALL_PART && bytes < ROW_BYTES_MAX / SMALL_PART
 }
 
 fn quarters(most: usize) -> usize {
     most / 4 * JOINED_QUARTERS_MAX
 }
 
-fn clip(positions: &Range<u64>, to: &Range<u64>) -> Range<u64> {
+pub(crate) fn clip(positions: &Range<u64>, to: &Range<u64>) -> Range<u64> {
     let start = positions.start.max(to.start);
     start..positions.end.min(to.end).max(start)
 }
 
 /// How slots of these widths are divided among rows: the lengths of the parts. A row takes at least
-/// `least` slots whatever their widths.
-fn cut(widths: &[usize], least: usize, end: End) -> Vec<usize> {
+/// `least` slots whatever their widths, and at most `slots_max`.
+fn cut(widths: &[usize], (least, slots_max): (usize, usize), end: End) -> Vec<usize> {
     // The byte before the chunk or the links.
     let bytes_max = ROW_BYTES_MAX - 1;
     let total: usize = widths.iter().sum();
     if widths.is_empty() {
         return Vec::new();
     }
-    if widths.len() <= SLOTS_MAX && (total <= bytes_max || widths.len() <= least) {
+    if widths.len() <= slots_max && (total <= bytes_max || widths.len() <= least) {
         return vec![widths.len()];
     }
-    let fill = |widths: &mut dyn Iterator<Item = &usize>, slots_max: usize, share: usize| {
+    let fill = |widths: &mut dyn Iterator<Item = &usize>, most: usize, share: usize| {
         let (mut parts, mut slots, mut bytes) = (Vec::new(), 0, 0);
         for width in widths {
-            let full = slots >= slots_max || bytes + width > bytes_max || bytes >= share;
+            let full = slots >= most || bytes + width > bytes_max || bytes >= share;
             if full && slots >= least {
                 parts.push(slots);
                 (slots, bytes) = (0, 0);
@@ -615,14 +726,14 @@ fn cut(widths: &[usize], least: usize, end: End) -> Vec<usize> {
         parts
     };
     match end {
-        End::Back => fill(&mut widths.iter(), SLOTS_MAX, usize::MAX),
+        End::Back => fill(&mut widths.iter(), slots_max, usize::MAX),
         End::Front => {
-            let mut parts = fill(&mut widths.iter().rev(), SLOTS_MAX, usize::MAX);
+            let mut parts = fill(&mut widths.iter().rev(), slots_max, usize::MAX);
             parts.reverse();
             parts
         }
         End::Neither => {
-            let parts = fill(&mut widths.iter(), SLOTS_MAX, usize::MAX).len().max(2);
+            let parts = fill(&mut widths.iter(), slots_max, usize::MAX).len().max(2);
             fill(&mut widths.iter(), widths.len().div_ceil(parts), total.div_ceil(parts))
         }
     }

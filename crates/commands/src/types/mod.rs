@@ -5,6 +5,7 @@ pub(crate) mod chunk;
 pub(crate) mod directory;
 pub(crate) mod dump;
 pub(crate) mod encoding;
+pub(crate) mod ended;
 pub(crate) mod geohash;
 pub(crate) mod hash;
 pub(crate) mod hash_dump;

@@ -37,7 +37,7 @@ const WINDOW_SLOTS: u64 = 32;
 /// Draws before it is concluded that nearly all that is there is hidden.
 const DRAWS_MAX: usize = 512;
 /// A collection of no more names than this is read as a whole rather than drawn from.
-const WHOLE_NAMES_MAX: u64 = 1_024;
+const WHOLE_NAMES_MAX: u64 = 64;
 /// Likewise, bytes.
 const WHOLE_BYTES_MAX: u64 = 1 << 20;
 /// Drawing one name costs as much as reading about so many in a row.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! end of the header's body = chunk             inline (types/chunk.rs)
-//!                          | directory         rows (types/directory.rs)
+//!                          | directory         rows (types/directory.rs), if the items have an order
+//!                          | ended             rows and ends (types/ended.rs), if they have none
 //! ```
 //!
 //! A sequence that has outgrown the header never goes back: DEL and a new one do that.
@@ -16,6 +17,7 @@ use wire::placement::Placement;
 use crate::txn::Txn;
 use crate::types::chunk;
 use crate::types::directory::{Directory, Site};
+use crate::types::ended::Ended;
 use crate::types::header::{Kind, Value};
 use crate::view::{Direction, View, ViewError};
 
@@ -29,8 +31,10 @@ pub(crate) const INLINE_BYTES_MAX: usize = 1 << 10;
 pub(crate) enum Items {
     /// In the header, and how many.
     Inline(Bytes, u64),
-    /// In rows.
+    /// In rows; they have an order.
     Rows(Directory),
+    /// In rows, but for the ends; they have none.
+    Ended(Ended),
 }
 
 /// Items in an order.
@@ -61,8 +65,11 @@ impl Sequence {
                 let placement = Placement::of_key(key);
                 let site =
                     Site { table: view.table(), placement, generation: *generation, ordered };
-                let directory = Directory::read(site, &rest, *count, *bytes);
-                Items::Rows(directory.ok_or(ViewError::Damaged)?)
+                let items = match ordered {
+                    true => Directory::read(site, &rest, *count, *bytes).map(Items::Rows),
+                    false => Ended::read(site, rest, *count, *bytes).map(Items::Ended),
+                };
+                items.ok_or(ViewError::Damaged)?
             }
             Value::String { .. } => return Err(ViewError::Damaged),
         };
@@ -71,22 +78,22 @@ impl Sequence {
 
     /// The value for the header, whose body begins with `head`.
     pub(crate) fn value(&self, kind: Kind, mut head: BytesMut) -> Value {
-        match &self.items {
+        let generation = match &self.items {
             Items::Inline(chunk, count) => {
                 head.extend_from_slice(chunk);
-                Value::Inline { kind, count: *count, body: head.freeze() }
+                return Value::Inline { kind, count: *count, body: head.freeze() };
             }
             Items::Rows(directory) => {
                 directory.write(&mut head);
-                Value::Rows {
-                    kind,
-                    generation: directory.site().generation,
-                    count: directory.count(),
-                    bytes: directory.bytes(),
-                    body: head.freeze(),
-                }
+                directory.site().generation
             }
-        }
+            Items::Ended(ended) => {
+                ended.write(&mut head);
+                ended.site().generation
+            }
+        };
+        let (count, bytes) = (self.count(), self.bytes());
+        Value::Rows { kind, generation, count, bytes, body: head.freeze() }
     }
 
     /// How many items it has.
@@ -94,6 +101,7 @@ impl Sequence {
         match &self.items {
             Items::Inline(_, count) => *count,
             Items::Rows(directory) => directory.count(),
+            Items::Ended(ended) => ended.count(),
         }
     }
 
@@ -102,6 +110,7 @@ impl Sequence {
         match &self.items {
             Items::Inline(chunk, _) => chunk.len() as u64,
             Items::Rows(directory) => directory.bytes(),
+            Items::Ended(ended) => ended.bytes(),
         }
     }
 
@@ -110,6 +119,7 @@ impl Sequence {
         match &self.items {
             Items::Inline(chunk, _) => chunk::get(chunk, at),
             Items::Rows(directory) => directory.get(view, at),
+            Items::Ended(ended) => ended.get(view, at),
         }
     }
 
@@ -122,6 +132,7 @@ impl Sequence {
         match &self.items {
             Items::Inline(chunk, _) => chunk::rank(chunk, before),
             Items::Rows(directory) => directory.rank(view, before),
+            Items::Ended(_) => unreachable!("only items that have an order have ranks"),
         }
     }
 
@@ -142,6 +153,7 @@ impl Sequence {
                 chunk::walk(chunk, &positions, direction, visit).map(|_flow| ())
             }
             Items::Rows(directory) => directory.walk(view, positions, direction, visit),
+            Items::Ended(ended) => ended.walk(view, &positions, direction, visit),
         }
     }
 
@@ -174,6 +186,10 @@ impl Sequence {
                 directory.splice(txn, positions, insert)?;
                 return Ok(false);
             }
+            Items::Ended(ended) => {
+                ended.splice(txn, positions, insert)?;
+                return Ok(false);
+            }
             Items::Inline(chunk, count) => (chunk, count),
         };
         let removed = positions.end - positions.start;
@@ -190,7 +206,10 @@ impl Sequence {
             ordered: self.ordered,
         });
         directory.splice(txn, 0..0, &items)?;
-        self.items = Items::Rows(directory);
+        self.items = match self.ordered {
+            true => Items::Rows(directory),
+            false => Items::Ended(Ended::new(directory)),
+        };
         Ok(true)
     }
 }

@@ -239,7 +239,7 @@ impl SortedSet {
 
     fn member_rows(&self) -> Option<MemberRows> {
         match &self.members.items {
-            Items::Inline(..) => None,
+            Items::Inline(..) | Items::Ended(_) => None,
             Items::Rows(directory) => Some(MemberRows {
                 table: self.table,
                 placement: self.placement,

@@ -609,8 +609,6 @@ pub const COMMAND_ROW_DIFFERENCES: &[(&str, &str, &str)] = &[
     ("brpoplpush", "flags", "allowed in scripts since 7.2"),
     ("bzpopmax", "flags", "allowed in scripts since 7.2"),
     ("bzpopmin", "flags", "allowed in scripts since 7.2"),
-    ("swapdb", "flags", "it writes nothing: two databases cannot change places"),
-    ("swapdb", "acl", "the same"),
     ("zrank", "arity", "-3 since 7.2, with WITHSCORE"),
     ("zrevrank", "arity", "-3 since 7.2, with WITHSCORE"),
 ];

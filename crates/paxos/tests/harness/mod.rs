@@ -40,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) mail: VecDeque<(NodeId, NodeId, Mail)>,
     /// Messages of the group sent so far.
     pub(crate) sent: usize,
+    /// How many entries each promise told.
+    pub(crate) promised: Vec<usize>,
     pub(crate) lives: u64,
     /// Links that carry nothing, (from, to).
     pub(crate) cut: Vec<(u32, u32)>,
@@ -53,6 +55,7 @@ impl Group {
             nodes: Vec::new(),
             mail: VecDeque::new(),
             sent: 0,
+            promised: Vec::new(),
             lives: 0,
             cut: Vec::new(),
             now: Instant(1_000_000),
@@ -236,6 +239,9 @@ impl Group {
                     }
                     Output::Send { to, message } => {
                         self.sent += 1;
+                        if let Message::Promise { accepted, .. } = &message {
+                            self.promised.push(accepted.len());
+                        }
                         self.mail.push_back((node.id, to, Mail::Group(message)));
                     }
                     Output::Commit { index, value } => {
@@ -243,7 +249,14 @@ impl Group {
                         node.committed.push(value);
                     }
                     Output::ReadLog { to, first, last } => {
-                        let entries = read(&node.disk[..node.durable], first, last);
+                        let mut entries = read(&node.disk[..node.durable], first, last);
+                        let (mut bytes, bytes_max) = (0, node.replica.options().catch_up_bytes);
+                        let mut fits = |entry: &Entry| {
+                            let has_room = bytes < bytes_max;
+                            bytes += entry.value.len();
+                            has_room
+                        };
+                        entries.retain(|entry| fits(entry));
                         let message = Mail::Group(Message::chosen(entries));
                         self.mail.push_back((node.id, to, message));
                     }

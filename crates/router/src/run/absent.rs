@@ -6,18 +6,18 @@ use commands::{CommandError, Session};
 use wire::resp::Reply;
 
 use super::{help, word};
-use crate::connection::Connection;
+use crate::Shared;
 
 const MODULE_HELP: &[&str] = &["LIST", "    Return no module: there are none."];
 
 /// Runs a command of this file; `None` if it is none of it.
 pub(super) fn run(
     what: Session,
-    connection: &Connection,
+    shared: &Shared,
     args: &[Bytes],
 ) -> Option<Result<Reply, CommandError>> {
     Some(match what {
-        Session::Lastsave => Ok(lastsave(connection)),
+        Session::Lastsave => Ok(lastsave(shared)),
         Session::ModuleList => Ok(Reply::Array(Vec::new())),
         Session::ModuleHelp => Ok(help("MODULE", MODULE_HELP)),
         Session::NoModules => Err(CommandError::NO_MODULES),
@@ -25,15 +25,14 @@ pub(super) fn run(
         Session::NoSnapshots => Err(CommandError::NO_SNAPSHOTS),
         Session::Replicaof => replicaof(args),
         Session::Role => Ok(role()),
-        Session::Lolwut => Ok(lolwut(connection)),
+        Session::Lolwut => Ok(lolwut(shared)),
         _ => return None,
     })
 }
 
 /// As INFO's `rdb_last_save_time`: the start of the server, from which on nothing was saved in
 /// Redis's way.
-fn lastsave(connection: &Connection) -> Reply {
-    let shared = &connection.shared;
+fn lastsave(shared: &Shared) -> Reply {
     let up_s = i64::try_from(shared.started.elapsed().as_secs()).unwrap_or(0);
     Reply::Integer(shared.now_s() - up_s)
 }
@@ -54,10 +53,10 @@ fn role() -> Reply {
 
 /// A ship on an even keel, on waves that are never the same, and the version, which is what tools ask
 /// for.
-fn lolwut(connection: &Connection) -> Reply {
+fn lolwut(shared: &Shared) -> Reply {
     const SHIP: [&str; 4] = ["       |\\", "       | \\", "       |__\\", "   \\___|____/"];
     const WIDTH: u32 = 24;
-    let mut random = connection.shared.random();
+    let mut random = shared.random();
     let wave: String = (0..WIDTH)
         .map(|_| {
             random = random.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);

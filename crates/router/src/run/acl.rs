@@ -13,7 +13,7 @@ use commands::table::{self, Entry};
 use commands::{CommandError, Echo, Run, Session, docs, parse_int};
 use wire::resp::Reply;
 
-use super::{help, text, word};
+use super::{text, word};
 use crate::Shared;
 use crate::clients::Client;
 use crate::connection::Connection;
@@ -25,7 +25,7 @@ const LOG_DEFAULT: usize = 10;
 /// Longest category that a refusal repeats, in bytes.
 const ECHO_BYTES_MAX: usize = 128;
 
-const HELP: &[&str] = &[
+pub(super) const HELP: &[&str] = &[
     "CAT [<category>]",
     "    List the categories of commands, or the commands of <category>.",
     "DELUSER <username> [<username> ...]",
@@ -71,7 +71,6 @@ pub(super) fn run(
         Session::AclSetuser => setuser(connection, args),
         Session::AclUsers => Ok(usernames(connection)),
         Session::AclWhoami => Ok(Reply::Bulk(connection.session.login.account.name().clone())),
-        Session::AclHelp => Ok(help("ACL", HELP)),
         _ => return None,
     })
 }

@@ -29,6 +29,8 @@ pub(super) const HELP: &[&str] = &[
     "    Change a byte of what a node stores; the number chooses which.",
     "FAULT WIPE <node>",
     "    Stop a node and delete its folder.",
+    "FAULT PANIC <node>",
+    "    Have a thread of a node panic: the node stops, and is started again soon.",
     "FAULT PARTITION <node> <node>",
     "    Drop all messages between two nodes.",
     "FAULT DELAY <ms>",
@@ -68,6 +70,8 @@ fn node_status(status: &NodeStatus) -> Reply {
         (word("replicas"), number(status.replicas.len() as u64)),
         (word("leads"), number(leads as u64)),
         (word("memtable_bytes"), number(status.memtable_bytes)),
+        (word("unsynced_bytes"), number(status.unsynced_bytes)),
+        (word("frames_refused"), number(status.frames_refused)),
         (word("frozen_memtables"), number(status.frozen_memtables)),
         (word("wal_bytes"), number(status.wal_bytes)),
         (word("wal_entries"), number(status.wal_entries)),
@@ -203,6 +207,7 @@ fn parse_fault(args: &[Bytes]) -> Result<NodeFault, CommandError> {
         [b"clock", _, _] => {
             NodeFault::Clock(id(1)?, parse_int(&args[2]).ok_or(CommandError::NotInteger)?)
         }
+        [b"panic", _] => NodeFault::Panic(id(1)?),
         [b"disk", b"ok", _] => NodeFault::Disk(id(2)?, DiskFault::None),
         [b"disk", b"error", _] => NodeFault::Disk(id(2)?, DiskFault::Error),
         [b"disk", b"full", _] => NodeFault::Disk(id(2)?, DiskFault::Full),
@@ -237,6 +242,7 @@ mod tests {
             ("CORRUPT table 2 9", NodeFault::Corrupt(two, Stored::Table, 9)),
             ("CLOCK 2 -5000", NodeFault::Clock(two, -5_000)),
             ("PARTITION 1 2", NodeFault::Cut(one, two)),
+            ("panic 2", NodeFault::Panic(two)),
             ("HEAL", NodeFault::Join),
             ("DELAY 5", NodeFault::Delay(Duration::from_millis(5))),
         ] {

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use commands::table::Entry;
 use commands::{CommandError, Flags};
 use tokio::time::Instant;
+use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
 use wire::service::{BoxFuture, Claim, Gate, GateOutcome, Served, Waiting};
 
@@ -95,7 +96,7 @@ impl Connection {
             blocked: client.block(Arc::clone(&waiting.claim)),
         };
         loop {
-            let ended = self.stand_in_line(&mut wait, &mut waiting).await?;
+            let ended = self.stand_in_line(&mut wait, &mut waiting, target.range.table).await?;
             drop(waiting);
             let served = match ended {
                 Ended::Served(served) => Some(served),
@@ -137,6 +138,7 @@ impl Connection {
         &mut self,
         wait: &mut Wait<'_>,
         waiting: &mut Waiting,
+        table: TableId,
     ) -> Result<Ended, Closed> {
         let timeout = self.shared.options.request_timeout;
         // What `$` stood for is true once the entry that it named is durable.
@@ -146,6 +148,12 @@ impl Connection {
         }
         let account = Arc::clone(&self.session.login.account);
         let mut rules = pin!(account.changed());
+        let mut swaps = self.shared.hub().databases.swaps();
+        // A swap that came before it was listened to.
+        let is_swapped = self.shared.hub().databases.table(self.session.table) != table;
+        if is_swapped {
+            swaps.mark_changed();
+        }
         let ended = loop {
             // Rules that came before they were listened to are looked at all the same.
             rules.as_mut().enable();
@@ -157,6 +165,8 @@ impl Connection {
                 served = &mut waiting.served => return Ok(served.map_or(Ended::Lost, Ended::Served)),
                 how = wait.blocked.unblocked() => return Ok(Ended::Unblocked(how)),
                 () = sleep_until(wait.deadline.map(Instant::into_std)) => break Ok(Ended::TimedOut),
+                // The client waits for what is in the database now.
+                _ = swaps.changed() => break Ok(Ended::Lost),
                 () = &mut rules => rules.set(account.changed()),
                 outcome = or_never(&mut filled_in) => {
                     filled_in = None;

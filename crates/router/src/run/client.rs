@@ -22,6 +22,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub(super) const HELP: &[&str] = &[
     "CACHING (YES|NO)",
     "    Have the keys of the next command tracked, or not.",
+    "CAPA <capability> [<capability> ...]",
+    "    Is accepted: nothing here depends on what the client can do.",
     "GETNAME",
     "    Return the name of this connection.",
     "GETREDIR",
@@ -36,13 +38,15 @@ pub(super) const HELP: &[&str] = &[
     "    Close connections. Options are:",
     "    * ADDR <ip:port>: from this address",
     "    * LADDR <ip:port>: to this address",
-    "    * ID <client-id>: of this number",
+    "    * ID <client-id> [<client-id> ...]: of one of these numbers",
     "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB): of this type",
     "    * USER <username>: logged in as this user",
     "    * MAXAGE <seconds>: at least this old",
     "    * SKIPME (YES|NO): spare this connection (default: yes)",
     "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <client-id> [...]]",
     "    Describe connections.",
+    "MAINT_NOTIFICATIONS (ON|OFF) [<option> ...]",
+    "    Is accepted: there is no maintenance that a client has to be told of.",
     "NO-EVICT (ON|OFF)",
     "    Protect this connection from being closed for its memory.",
     "NO-TOUCH (ON|OFF)",
@@ -162,7 +166,8 @@ pub(super) fn setinfo(connection: &Connection, args: &[Bytes]) -> Result<Reply, 
 /// What CLIENT KILL is to close.
 #[derive(Default)]
 struct Victims {
-    id: Option<u64>,
+    /// One of these numbers.
+    ids: Option<Vec<u64>>,
     addr: Option<Bytes>,
     local_addr: Option<Bytes>,
     kind: Option<ClientKind>,
@@ -174,16 +179,22 @@ struct Victims {
 
 impl Victims {
     fn parse(options: &[Bytes], users: &Users) -> Result<Victims, CommandError> {
-        if !options.len().is_multiple_of(2) {
-            return Err(CommandError::Syntax);
-        }
         let mut victims = Victims { skip_me: true, ..Victims::default() };
-        for pair in options.chunks_exact(2) {
-            let value = &pair[1];
-            match pair[0].to_ascii_lowercase().as_slice() {
+        let mut rest = options;
+        while let [option, behind @ ..] = rest {
+            let Some((value, behind)) = behind.split_first() else {
+                return Err(CommandError::Syntax);
+            };
+            rest = behind;
+            match option.to_ascii_lowercase().as_slice() {
                 b"id" => {
-                    let id = parse_int(value).filter(|id| *id > 0);
-                    victims.id = Some(id.ok_or(CommandError::CLIENT_ID_RANGE)? as u64);
+                    let number = |id: &Bytes| parse_int(id).filter(|id| *id > 0);
+                    let first = number(value).ok_or(CommandError::CLIENT_ID_RANGE)?;
+                    // More may follow; what is no number is the next option.
+                    let more = rest.iter().map_while(number).collect::<Vec<_>>();
+                    rest = &rest[more.len()..];
+                    let ids = std::iter::once(first).chain(more).map(|id| id as u64);
+                    victims.ids = Some(ids.collect());
                 }
                 b"type" => victims.kind = Some(ClientKind::parse(value)?),
                 b"addr" => victims.addr = Some(value.clone()),
@@ -213,7 +224,7 @@ impl Victims {
         let spared = self.skip_me && client.id == me;
         !spared
             && self.kind.is_none_or(|kind| kind.has(client))
-            && self.id.is_none_or(|id| id == client.id)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
             && self.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.account()))
             && is_at(&self.addr, client.peer)
             && is_at(&self.local_addr, client.local)
@@ -314,6 +325,12 @@ fn on_or_off(arg: &[u8]) -> Result<bool, CommandError> {
     }
 }
 
+/// CLIENT MAINT_NOTIFICATIONS: routers are not moved, and what happens behind them is no client's
+/// business, so that there is nothing to be told of.
+pub(super) fn maint_notifications(args: &[Bytes]) -> Result<Reply, CommandError> {
+    on_or_off(&args[2]).map(|_| Reply::OK)
+}
+
 pub(super) fn no_evict(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     connection.session.client.no_evict.store(on_or_off(&args[2])?, Relaxed);
     Ok(Reply::OK)
@@ -327,6 +344,23 @@ pub(super) fn no_touch(connection: &Connection, args: &[Bytes]) -> Result<Reply,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_victims() {
+        let ids = |options: &[&'static str]| {
+            let options: Vec<Bytes> = options.iter().map(|word| Bytes::from(*word)).collect();
+            Victims::parse(&options, &Users::new("")).map(|victims| (victims.ids, victims.skip_me))
+        };
+        assert_eq!(ids(&["id", "7"]), Ok((Some(vec![7]), true)));
+        assert_eq!(ids(&["ID", "7", "9", "skipme", "no"]), Ok((Some(vec![7, 9]), false)));
+        assert_eq!(ids(&["skipme", "no", "id", "7", "9"]), Ok((Some(vec![7, 9]), false)));
+        for wrong in [&["id", "7", "x"][..], &["id", "7", "0"], &["id", "7", "addr"], &["id"]] {
+            assert_eq!(ids(wrong), Err(CommandError::Syntax), "{wrong:?}");
+        }
+        for wrong in [&["id", "0"][..], &["id", "-1", "7"], &["id", "x"]] {
+            assert_eq!(ids(wrong), Err(CommandError::CLIENT_ID_RANGE), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn ages_of_victims() {

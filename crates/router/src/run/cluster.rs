@@ -14,8 +14,9 @@ use wire::ids::TableId;
 use wire::placement::{Placement, SLOTS, key_slot};
 use wire::resp::Reply;
 
-use super::{help, text, verbatim, word};
-use crate::connection::{Connection, Done};
+use super::{Asker, help, text, verbatim, word};
+use crate::Shared;
+use crate::connection::Done;
 use crate::gather;
 use crate::route::Caller;
 
@@ -47,46 +48,43 @@ const HELP: &[&str] = &[
 /// Runs a command of the group; `None` if it is none of it.
 pub(super) fn run(
     what: Session,
-    connection: &Connection,
+    asker: Asker<'_>,
     args: &[Bytes],
 ) -> Option<Result<Reply, CommandError>> {
-    let run: fn(&Connection, &[Bytes]) -> Result<Reply, CommandError> = match what {
+    let run: fn(Asker<'_>, &[Bytes]) -> Result<Reply, CommandError> = match what {
         Session::ClusterHelp => return Some(Ok(help("CLUSTER", HELP))),
         Session::ClusterChange => |_, _| Err(CommandError::CLUSTER_CHANGE),
         Session::ClusterMode => |_, _| Ok(Reply::OK),
         Session::ClusterInfo => |_, _| Ok(info()),
         Session::ClusterKeyslot => |_, args| Ok(Reply::Integer(i64::from(key_slot(&args[2])))),
         Session::ClusterLinks => |_, _| Ok(Reply::Array(Vec::new())),
-        Session::ClusterMyid => |connection, _| Ok(text(connection.shared.run_id.clone())),
-        Session::ClusterNodes => |connection, _| Ok(verbatim(nodes(connection))),
+        Session::ClusterMyid => |asker, _| Ok(text(asker.shared.run_id.clone())),
+        Session::ClusterNodes => |asker, _| Ok(verbatim(nodes(asker))),
         Session::ClusterReplicas => {
-            |connection, args| known(connection, &args[2]).map(|()| Reply::Array(Vec::new()))
+            |asker, args| known(asker, &args[2]).map(|()| Reply::Array(Vec::new()))
         }
         Session::ClusterFailureReports => {
-            |connection, args| known(connection, &args[2]).map(|()| Reply::Integer(0))
+            |asker, args| known(asker, &args[2]).map(|()| Reply::Integer(0))
         }
-        Session::ClusterShards => |connection, _| Ok(shards(connection)),
-        Session::ClusterSlots => |connection, _| Ok(slots(connection)),
+        Session::ClusterShards => |asker, _| Ok(shards(asker)),
+        Session::ClusterSlots => |asker, _| Ok(slots(asker)),
         Session::ClusterCountkeysinslot | Session::ClusterGetkeysinslot => {
             |_, _| Err(CommandError::NOT_IN_MULTI)
         }
         _ => return None,
     };
-    Some(enabled(connection).and_then(|()| run(connection, args)))
+    Some(check_enabled(asker.shared).and_then(|()| run(asker, args)))
 }
 
-fn enabled(connection: &Connection) -> Result<(), CommandError> {
-    is_enabled(&connection.caller)
-}
-
-fn is_enabled(caller: &Caller) -> Result<(), CommandError> {
-    let enabled = caller.shared.config.live.cluster_enabled.load(Relaxed);
+/// *Errors*: this is no cluster.
+pub(super) fn check_enabled(shared: &Shared) -> Result<(), CommandError> {
+    let enabled = shared.config.live.cluster_enabled.load(Relaxed);
     if enabled { Ok(()) } else { Err(CommandError::CLUSTER_DISABLED) }
 }
 
 /// *Errors*: there is no such router.
-fn known(connection: &Connection, id: &[u8]) -> Result<(), CommandError> {
-    if id == connection.shared.run_id.as_bytes() {
+fn known(asker: Asker<'_>, id: &[u8]) -> Result<(), CommandError> {
+    if id == asker.shared.run_id.as_bytes() {
         Ok(())
     } else {
         Err(CommandError::ClusterUnknownNode(Echo::cut(id, 128)))
@@ -94,9 +92,9 @@ fn known(connection: &Connection, id: &[u8]) -> Result<(), CommandError> {
 }
 
 /// Where clients reach this router: what the operator says, else where this one reached it.
-fn address(connection: &Connection) -> (String, u16) {
-    let config = &connection.shared.config;
-    let local = connection.session.client.local;
+fn address(asker: Asker<'_>) -> (String, u16) {
+    let config = &asker.shared.config;
+    let local = asker.client.local;
     let ip = config.get("cluster-announce-ip");
     let port = config.get("cluster-announce-port").parse().unwrap_or(0);
     let ip = if ip.is_empty() { local.ip().to_canonical().to_string() } else { ip };
@@ -115,15 +113,15 @@ fn info() -> Reply {
 }
 
 /// A node has no bus; its port there is told as 0.
-fn nodes(connection: &Connection) -> String {
-    let (ip, port) = address(connection);
-    let id = &connection.shared.run_id;
+fn nodes(asker: Asker<'_>) -> String {
+    let (ip, port) = address(asker);
+    let id = &asker.shared.run_id;
     format!("{id} {ip}:{port}@0 myself,master - 0 0 1 connected 0-{}\n", SLOTS - 1)
 }
 
-fn slots(connection: &Connection) -> Reply {
-    let (ip, port) = address(connection);
-    let id = text(connection.shared.run_id.clone());
+fn slots(asker: Asker<'_>) -> Reply {
+    let (ip, port) = address(asker);
+    let id = text(asker.shared.run_id.clone());
     let node = vec![text(ip), Reply::Integer(i64::from(port)), id, Reply::Array(Vec::new())];
     Reply::Array(vec![Reply::Array(vec![
         Reply::Integer(0),
@@ -132,11 +130,11 @@ fn slots(connection: &Connection) -> Reply {
     ])])
 }
 
-fn shards(connection: &Connection) -> Reply {
-    let (ip, port) = address(connection);
+fn shards(asker: Asker<'_>) -> Reply {
+    let (ip, port) = address(asker);
     let all = vec![Reply::Integer(0), Reply::Integer(i64::from(SLOTS - 1))];
     let node = Reply::Map(vec![
-        (word("id"), text(connection.shared.run_id.clone())),
+        (word("id"), text(asker.shared.run_id.clone())),
         (word("port"), Reply::Integer(i64::from(port))),
         (word("ip"), text(ip.clone())),
         (word("endpoint"), text(ip)),
@@ -158,7 +156,7 @@ pub(crate) async fn keys_in_slot(
     table: TableId,
     args: &[Bytes],
 ) -> Result<Done, CommandError> {
-    is_enabled(caller)?;
+    check_enabled(&caller.shared)?;
     let slot = parse_int(&args[2]).ok_or(CommandError::NotInteger)?;
     let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS);
     let counts = entry.command.name == "COUNTKEYSINSLOT";

@@ -99,7 +99,7 @@ fn keys_of(line: &[Bytes]) -> Result<Vec<(Bytes, KeyFlags)>, CommandError> {
     let entry = dispatch::find_row(line)?;
     let positions =
         key_positions(entry.command, line).map_err(|_| CommandError::COMMAND_BAD_KEYS)?;
-    if positions.is_empty() {
+    if positions.is_empty() && !entry.command.flags.has(Flags::NO_MANDATORY_KEYS) {
         return Err(CommandError::COMMAND_NO_KEYS);
     }
     let key = |(nth, at): (usize, &usize)| {
@@ -135,6 +135,7 @@ fn describe(entry: &Entry) -> Reply {
         Keys::Sort { .. } => (1, 1, 1),
         Keys::CountedInto { target, .. } => (i64::from(target), i64::from(target), 1),
         Keys::AndStore { .. } => (1, 1, 1),
+        Keys::OneOrMany { at, .. } => (i64::from(at), i64::from(at), 1),
         _ => (0, 0, 0),
     };
     let categories =
@@ -195,6 +196,7 @@ fn command_flags(flags: Flags, keys: Keys) -> Vec<&'static str> {
             | Keys::Sort { .. }
             | Keys::CountedInto { .. }
             | Keys::AndStore { .. }
+            | Keys::OneOrMany { .. }
             | Keys::Find(..)
     );
     let flags = if movable { flags | Flags::MOVABLEKEYS } else { flags };
@@ -255,7 +257,7 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             vec![key_spec(into, at(target), range(0, 1)), key_spec(from, at(count_at), counted())]
         }
         Keys::AndStore { from } => {
-            let named = |name| ("keyword", keyword(name, from));
+            let named = |name| ("keyword", keyword(name, i64::from(from)));
             let flags = KeyFlags::OW | KeyFlags::UPDATE;
             vec![
                 key_spec(KeyFlags::RO | KeyFlags::ACCESS, at(1), range(0, 1)),
@@ -268,12 +270,9 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             vec![key_spec(flags, at(count_at), ("keynum", counted))]
         }
         Keys::AfterStreams { from, flags } => {
-            let streams = Reply::Map(vec![
-                (word("keyword"), word("STREAMS")),
-                (word("startfrom"), Reply::Integer(i64::from(from))),
-            ]);
+            let streams = ("keyword", keyword("STREAMS", i64::from(from)));
             let half = integers([("lastkey", -1), ("keystep", 1), ("limit", 2)]);
-            vec![key_spec(flags, ("keyword", streams), ("range", half))]
+            vec![key_spec(flags, streams, ("range", half))]
         }
         Keys::Sort { stores: may_store } => {
             let reads = KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0);
@@ -283,13 +282,21 @@ fn key_specs(keys: Keys) -> Vec<Reply> {
             specs.extend(may_store.then(|| key_spec(stores, unknown(), unknown())));
             specs
         }
+        Keys::OneOrMany { at: one, flags, .. } => {
+            vec![key_spec(flags, at(one), range(0, 1)), behind_keys(flags, range(-1, 1))]
+        }
         Keys::Find(_, flags) => vec![key_spec(flags, unknown(), unknown())],
     }
 }
 
+/// The keys behind the word KEYS, if it is there.
+fn behind_keys(flags: KeyFlags, find: (&'static str, Reply)) -> Reply {
+    key_spec(flags | KeyFlags::INCOMPLETE, ("keyword", keyword("KEYS", -2)), find)
+}
+
 /// Where a key stands that a word announces.
-fn keyword(name: &'static str, from: u16) -> Reply {
-    let from = Reply::Integer(i64::from(from));
+fn keyword(name: &'static str, from: i64) -> Reply {
+    let from = Reply::Integer(from);
     Reply::Map(vec![(word("keyword"), word(name)), (word("startfrom"), from)])
 }
 

@@ -24,7 +24,7 @@ use wire::service::{Gate, GateOutcome, Watched, Work, decode_seen};
 
 use crate::connection::{Done, Gates};
 use crate::route::{Answered, Caller, Routed};
-use crate::run::transaction::work_at;
+use crate::run::batch::work_at;
 
 /// Whether this is a COPY or MOVE to another table than the selected one.
 ///
@@ -107,15 +107,15 @@ struct Moving<'a> {
 }
 
 /// A line of a command and its row.
-struct Line(CommandId, Vec<Bytes>);
+pub(super) struct Line(CommandId, Vec<Bytes>);
 
 impl Line {
-    fn new(words: impl IntoIterator<Item = Bytes>) -> Line {
+    pub(super) fn new(words: impl IntoIterator<Item = Bytes>) -> Line {
         let words: Vec<Bytes> = words.into_iter().collect();
         Line(table::lookup(&words[0]).expect("a command of the table").id, words)
     }
 
-    fn as_command(&self) -> (CommandId, &[Bytes]) {
+    pub(super) fn as_command(&self) -> (CommandId, &[Bytes]) {
         (self.0, &self.1)
     }
 }
@@ -213,25 +213,13 @@ impl Moving<'_> {
         }
     }
 
-    /// Deletes the key in a table, durably, if it is as it was seen; false if it is not.
     async fn delete(
         &self,
         caller: &mut Caller,
         table: TableId,
         watched: &[Watched],
     ) -> Result<bool, CommandError> {
-        let line = Line::new([word("DEL"), self.key.clone()]);
-        loop {
-            let work = Work::Run { watched, commands: &[line.as_command()] };
-            let answered = self.at(caller, table, work).await?;
-            match answered.reply {
-                Reply::NullArray => return Ok(false),
-                Reply::Array(_) if is_durable(caller, answered.gate).await? => return Ok(true),
-                Reply::Array(_) => {}
-                // The key is in both tables now.
-                _ => return Err(CommandError::UNCERTAIN),
-            }
-        }
+        delete_as_seen(caller, (self.entry, table, self.key), watched).await
     }
 
     async fn at(
@@ -253,10 +241,30 @@ enum Put {
     Refused(Reply),
 }
 
+/// Deletes a key in a table, durably, if it is as it was seen; false if it is not.
+pub(super) async fn delete_as_seen(
+    caller: &mut Caller,
+    (entry, table, key): (&'static Entry, TableId, &Bytes),
+    watched: &[Watched],
+) -> Result<bool, CommandError> {
+    let line = Line::new([word("DEL"), key.clone()]);
+    loop {
+        let work = Work::Run { watched, commands: &[line.as_command()] };
+        let answered = work_at(caller, (entry, table, key), work).await?;
+        match answered.reply {
+            Reply::NullArray => return Ok(false),
+            Reply::Array(_) if is_durable(caller, answered.gate).await? => return Ok(true),
+            Reply::Array(_) => {}
+            // The key is in both places now.
+            _ => return Err(CommandError::UNCERTAIN),
+        }
+    }
+}
+
 /// Whether what a gate stands for has happened.
 ///
 /// *Errors*: that is not known.
-async fn is_durable(caller: &Caller, gate: Option<Gate>) -> Result<bool, CommandError> {
+pub(super) async fn is_durable(caller: &Caller, gate: Option<Gate>) -> Result<bool, CommandError> {
     let Some(gate) = gate else { return Ok(true) };
     match caller.outcome(gate).await {
         GateOutcome::Durable => Ok(true),
@@ -265,7 +273,7 @@ async fn is_durable(caller: &Caller, gate: Option<Gate>) -> Result<bool, Command
     }
 }
 
-fn word(text: &'static str) -> Bytes {
+pub(super) fn word(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 

@@ -13,7 +13,6 @@ use wire::service::{NodeStatus, ReplicaStatus};
 use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
 use crate::Shared;
-use crate::connection::Connection;
 use crate::pubsub::Topic;
 
 /// Partitions that the Partitions section lists; ADMIN PARTITIONS lists all.
@@ -56,10 +55,7 @@ const SECTIONS: &[Section] = &[
     ("Keyspace", Shown::Always, keyspace),
 ];
 
-pub(super) fn info(connection: &mut Connection, args: &[Bytes]) -> Reply {
-    // What this connection counted in its present pipeline belongs in the picture.
-    connection.caller.count();
-    let shared = &*connection.shared;
+pub(super) fn info(shared: &Shared, args: &[Bytes]) -> Reply {
     let facts = Facts { shared, nodes: shared.storage.status() };
     let mut out = String::new();
     for (name, shown, write) in SECTIONS {
@@ -254,12 +250,14 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
 /// There are no snapshots and no AOF: every acknowledged write is on a quorum of disks.
 fn persistence(facts: &Facts<'_>, out: &mut String) {
     let started_s = facts.shared.now_s() - facts.shared.started.elapsed().as_secs() as i64;
+    let replicas = facts.nodes.iter().flat_map(|node| &node.replicas);
+    let changes: u64 = replicas.map(|replica| replica.changes).sum();
     lines(
         out,
         [
             ("loading", &0),
             ("async_loading", &0),
-            ("rdb_changes_since_last_save", &0),
+            ("rdb_changes_since_last_save", &changes),
             ("rdb_bgsave_in_progress", &0),
             ("rdb_last_save_time", &started_s),
             ("rdb_last_bgsave_status", &"ok"),
@@ -525,8 +523,9 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
 
 fn keyspace(facts: &Facts<'_>, out: &mut String) {
     let mut tables: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    let of_table = |table| facts.shared.hub().databases.database(table);
     for replica in leaders(&facts.nodes) {
-        let (keys, volatile) = tables.entry(replica.range.table.0).or_default();
+        let (keys, volatile) = tables.entry(of_table(replica.range.table).0).or_default();
         *keys += replica.keys;
         *volatile += replica.volatile_keys;
     }

@@ -9,7 +9,7 @@ use wire::service::{NodeStatus, ReplicaStatus};
 
 use super::info::bytes_of;
 use super::{verbatim, word};
-use crate::connection::Connection;
+use crate::Shared;
 
 /// Frozen memtables of a node from which on its flushes lag behind.
 const FROZEN_MANY: u64 = 2;
@@ -34,19 +34,19 @@ pub(super) const HELP: &[&str] = &[
 ];
 
 /// MEMORY STATS or DOCTOR.
-pub(super) fn run(what: Session, connection: &Connection) -> Reply {
-    let facts = facts(connection);
-    if what == Session::MemoryStats { stats(connection, &facts) } else { doctor(&facts) }
+pub(super) fn run(what: Session, shared: &Shared) -> Reply {
+    let facts = facts(shared);
+    if what == Session::MemoryStats { stats(shared, &facts) } else { doctor(&facts) }
 }
 
 /// MEMORY PURGE. The allocator's own threads give unused pages back all the time.
-pub(super) fn purge(_: &Connection) -> Result<Reply, commands::CommandError> {
-    Ok(Reply::OK)
+pub(super) fn purge() -> Reply {
+    Reply::OK
 }
 
 /// MEMORY MALLOC-STATS: what is known in a few lines; MEMORY STATS tells more.
-pub(super) fn malloc_stats(connection: &Connection) -> Reply {
-    let Facts { allocated, resident, peak, .. } = facts(connection);
+pub(super) fn malloc_stats(shared: &Shared) -> Reply {
+    let Facts { allocated, resident, peak, .. } = facts(shared);
     verbatim(format!("allocated: {allocated}\nresident: {resident}\npeak resident: {peak}\n"))
 }
 
@@ -57,10 +57,10 @@ struct Facts {
     nodes: Vec<NodeStatus>,
 }
 
-fn facts(connection: &Connection) -> Facts {
+fn facts(shared: &Shared) -> Facts {
     let [resident, peak] = ["VmRSS", "VmHWM"].map(|name| bytes_of("/proc/self/status", name));
-    let allocated = connection.shared.host.allocated_bytes().unwrap_or(resident);
-    Facts { allocated, resident, peak, nodes: connection.shared.storage.status() }
+    let allocated = shared.host.allocated_bytes().unwrap_or(resident);
+    Facts { allocated, resident, peak, nodes: shared.storage.status() }
 }
 
 impl Facts {
@@ -75,11 +75,11 @@ impl Facts {
 }
 
 /// Redis's names where they mean the same here, and what is ours under names of its own.
-fn stats(connection: &Connection, facts: &Facts) -> Reply {
+fn stats(shared: &Shared, facts: &Facts) -> Reply {
     let sum = |of: fn(&NodeStatus) -> u64| facts.nodes.iter().map(of).sum::<u64>();
     let keys: u64 = facts.leaders().map(|replica| replica.keys).sum();
     let dataset: u64 = facts.leaders().map(|replica| replica.bytes).sum();
-    let clients = connection.shared.clients.all();
+    let clients = shared.clients.all();
     let buffers = clients.iter().map(|client| {
         client.input_bytes.load(Relaxed)
             + client.output_bytes.load(Relaxed)

@@ -7,6 +7,7 @@
 mod absent;
 pub(crate) mod acl;
 pub(crate) mod admin;
+pub(crate) mod batch;
 mod block;
 mod client;
 pub(crate) mod cluster;
@@ -18,6 +19,7 @@ mod handshake;
 mod info;
 mod latency;
 mod memory;
+pub(crate) mod migrate;
 mod pubsub;
 mod scripting;
 mod server;
@@ -30,6 +32,10 @@ use bytes::Bytes;
 use commands::{CommandError, Session};
 use wire::resp::Reply;
 
+pub(crate) use self::server::swapdb;
+
+use crate::Shared;
+use crate::clients::Client;
 use crate::connection::Connection;
 
 /// Runs a command on the session or the router.
@@ -62,43 +68,29 @@ pub(crate) fn run(
         Session::ClientUnblock => client::unblock(connection, args),
         Session::ClientNoEvict => client::no_evict(connection, args),
         Session::ClientNoTouch => client::no_touch(connection, args),
-        Session::ClientHelp => Ok(help("CLIENT", client::HELP)),
-        Session::CommandAll => Ok(command::all()),
-        Session::CommandCount => Ok(command::count()),
-        Session::CommandDocs => Ok(command::docs(args)),
-        Session::CommandInfo => Ok(command::info(args)),
-        Session::CommandList => command::list(args),
-        Session::CommandGetkeys => command::getkeys(args),
-        Session::CommandGetkeysandflags => command::getkeysandflags(args),
-        Session::CommandHelp => Ok(help("COMMAND", command::HELP)),
+        Session::ClientCapa => Ok(Reply::OK),
+        Session::ClientMaintNotifications => client::maint_notifications(args),
         Session::ConfigGet => Ok(config::get(connection, args)),
         Session::ConfigSet => config::set(connection, args),
         Session::ConfigResetstat => Ok(config::resetstat(connection)),
         Session::ConfigRewrite => config::rewrite(connection),
-        Session::ConfigHelp => Ok(help("CONFIG", config::HELP)),
-        Session::Info => Ok(info::info(connection, args)),
-        Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, connection)),
-        Session::MemoryPurge => memory::purge(connection),
-        Session::MemoryMallocStats => Ok(memory::malloc_stats(connection)),
-        Session::MemoryHelp => Ok(help("MEMORY", memory::HELP)),
+        Session::Info => {
+            // What this connection counted in its present pipeline belongs in the picture.
+            connection.caller.count();
+            Ok(info::info(&connection.shared, args))
+        }
         Session::Time => Ok(server::time(connection)),
-        Session::Shutdown | Session::Swapdb => server::run(what, connection, args),
-        Session::SlowlogGet => server::slowlog_get(connection, args),
-        Session::SlowlogLen => Ok(server::slowlog_len(connection)),
-        Session::SlowlogReset => Ok(server::slowlog_reset(connection)),
-        Session::SlowlogHelp => Ok(help("SLOWLOG", server::SLOWLOG_HELP)),
+        Session::Shutdown => server::shutdown(connection, args),
         Session::LatencyLatest => Ok(latency::latest(connection)),
         Session::LatencyHistory => Ok(latency::history(connection, args)),
         Session::LatencyReset => Ok(latency::reset(connection, args)),
         Session::LatencyHistogram => Ok(latency::histogram(connection, args)),
         Session::LatencyGraph => latency::graph(connection, args),
         Session::LatencyDoctor => Ok(latency::doctor(connection)),
-        Session::LatencyHelp => Ok(help("LATENCY", latency::HELP)),
         Session::AdminStatus => Ok(admin::status(connection)),
         Session::AdminPartitions => Ok(admin::partitions(connection)),
         Session::AdminCacheFlush => admin::cache_flush(connection, args),
         Session::AdminFault => admin::fault(connection, args),
-        Session::AdminHelp => Ok(help("ADMIN", admin::HELP)),
         other => of_scripts(other, connection, args),
     }
 }
@@ -118,13 +110,11 @@ fn of_other_files(
     if let Some(reply) = tracking::run(what, connection, args) {
         return reply;
     }
-    if let Some(reply) = cluster::run(what, connection, args) {
-        return reply;
-    }
-    if let Some(reply) = absent::run(what, connection, args) {
-        return reply;
-    }
-    of_commands(what)
+    let asker = Asker { shared: &connection.shared, client: &connection.session.client };
+    // WAIT, WATCH, EXEC, COPY and orders are run where they may wait; a row added later is not forgotten
+    // in silence.
+    answer(what, asker, args)
+        .unwrap_or_else(|| Err(CommandError::Operator(format!("{what:?} cannot be run here"))))
 }
 
 /// Commands about scripts and functions.
@@ -141,22 +131,81 @@ fn of_scripts(
         | Session::ScriptDebug
         | Session::FunctionStats
         | Session::FunctionKill => scripting::run(what, connection, args),
-        Session::ScriptHelp => Ok(help("SCRIPT", scripting::SCRIPT_HELP)),
-        Session::FunctionHelp => Ok(help("FUNCTION", scripting::FUNCTION_HELP)),
         other => of_other_files(other, connection, args),
     }
 }
 
-/// Answers that the crate of the commands has ready, and which no partition needs to be asked for.
-fn of_commands(what: Session) -> Result<Reply, CommandError> {
-    Ok(match what {
-        Session::ObjectHelp => commands::object_help(),
-        Session::XgroupHelp => help("XGROUP", commands::XGROUP_HELP),
-        Session::XinfoHelp => help("XINFO", commands::XINFO_HELP),
-        Session::PfSelftest => commands::hyperloglog_self_test(0),
-        // WAIT, WATCH, EXEC, COPY and orders are run where they may wait; a row added later is not forgotten in silence.
-        other => return Err(CommandError::Operator(format!("{other:?} cannot be run here"))),
+/// Who asks something that does not depend on the state of a session.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) client: &'a Client,
+}
+
+/// Answers a command that neither depends on the state of a session nor changes it: what a script may
+/// ask, too. `None` if it is none of these.
+pub(crate) fn answer(
+    what: Session,
+    asker: Asker<'_>,
+    args: &[Bytes],
+) -> Option<Result<Reply, CommandError>> {
+    let shared = asker.shared;
+    if let Some(reply) = pubsub::answer(what, shared, args) {
+        return Some(reply);
+    }
+    if let Some(reply) = cluster::run(what, asker, args) {
+        return Some(reply);
+    }
+    if let Some(reply) = absent::run(what, shared, args) {
+        return Some(reply);
+    }
+    Some(match what {
+        Session::CommandAll => Ok(command::all()),
+        Session::CommandCount => Ok(command::count()),
+        Session::CommandDocs => Ok(command::docs(args)),
+        Session::CommandInfo => Ok(command::info(args)),
+        Session::CommandList => command::list(args),
+        Session::CommandGetkeys => command::getkeys(args),
+        Session::CommandGetkeysandflags => command::getkeysandflags(args),
+        Session::Info => Ok(info::info(shared, args)),
+        Session::MemoryDoctor | Session::MemoryStats => Ok(memory::run(what, shared)),
+        Session::MemoryPurge => Ok(memory::purge()),
+        Session::MemoryMallocStats => Ok(memory::malloc_stats(shared)),
+        Session::SlowlogGet => server::slowlog_get(shared, args),
+        Session::SlowlogLen => Ok(server::slowlog_len(shared)),
+        Session::SlowlogReset => Ok(server::slowlog_reset(shared)),
+        Session::ObjectHelp => Ok(commands::object_help()),
+        Session::PfSelftest => Ok(commands::hyperloglog_self_test(0)),
+        _ => return help_of(what).map(Ok),
     })
+}
+
+/// HELP of a group.
+fn help_of(what: Session) -> Option<Reply> {
+    let (group, lines) = match what {
+        Session::ClientHelp => ("CLIENT", client::HELP),
+        Session::CommandHelp => ("COMMAND", command::HELP),
+        Session::ConfigHelp => ("CONFIG", config::HELP),
+        Session::MemoryHelp => ("MEMORY", memory::HELP),
+        Session::SlowlogHelp => ("SLOWLOG", server::SLOWLOG_HELP),
+        Session::LatencyHelp => ("LATENCY", latency::HELP),
+        Session::AdminHelp => ("ADMIN", admin::HELP),
+        Session::ScriptHelp => ("SCRIPT", scripting::SCRIPT_HELP),
+        Session::FunctionHelp => ("FUNCTION", scripting::FUNCTION_HELP),
+        Session::AclHelp => ("ACL", acl::HELP),
+        Session::XgroupHelp => ("XGROUP", commands::XGROUP_HELP),
+        Session::XinfoHelp => ("XINFO", commands::XINFO_HELP),
+        _ => return None,
+    };
+    Some(help(group, lines))
+}
+
+/// Whether a command's answer is made of what the storage nodes say of themselves.
+pub(crate) fn asks_nodes(what: Session) -> bool {
+    matches!(
+        what,
+        Session::Info | Session::MemoryDoctor | Session::MemoryStats | Session::MemoryMallocStats
+    )
 }
 
 /// The reply of a HELP subcommand: a line per line, as Redis frames it.

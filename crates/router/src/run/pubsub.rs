@@ -7,9 +7,10 @@ use commands::{CommandError, Session};
 use wire::resp::Reply;
 
 use super::{help, word};
+use crate::Shared;
 use crate::connection::Connection;
 use crate::monitors::Monitoring;
-use crate::pubsub::{Subscriptions, Topic};
+use crate::pubsub::{PubSub, Subscriptions, Topic};
 
 const HELP: &[&str] = &[
     "CHANNELS [<pattern>]",
@@ -39,13 +40,25 @@ pub(super) fn run(
         Session::Sunsubscribe => Ok(unsubscribe(connection, Topic::Shard, args)),
         Session::Publish => Ok(publish(connection, Topic::Channel, args)),
         Session::Spublish => Ok(publish(connection, Topic::Shard, args)),
-        Session::PubsubChannels => channels(connection, Topic::Channel, args),
-        Session::PubsubShardchannels => channels(connection, Topic::Shard, args),
-        Session::PubsubNumsub => Ok(subscribers(connection, Topic::Channel, args)),
-        Session::PubsubShardnumsub => Ok(subscribers(connection, Topic::Shard, args)),
-        Session::PubsubNumpat => Ok(number(connection.shared.hub().pubsub.count(Topic::Pattern))),
-        Session::PubsubHelp => Ok(help("PUBSUB", HELP)),
         Session::Monitor => Ok(monitor(connection)),
+        _ => return None,
+    })
+}
+
+/// PUBSUB, if it is that.
+pub(super) fn answer(
+    what: Session,
+    shared: &Shared,
+    args: &[Bytes],
+) -> Option<Result<Reply, CommandError>> {
+    let pubsub = &shared.hub().pubsub;
+    Some(match what {
+        Session::PubsubChannels => channels(pubsub, Topic::Channel, args),
+        Session::PubsubShardchannels => channels(pubsub, Topic::Shard, args),
+        Session::PubsubNumsub => Ok(subscribers(pubsub, Topic::Channel, args)),
+        Session::PubsubShardnumsub => Ok(subscribers(pubsub, Topic::Shard, args)),
+        Session::PubsubNumpat => Ok(number(pubsub.count(Topic::Pattern))),
+        Session::PubsubHelp => Ok(help("PUBSUB", HELP)),
         _ => return None,
     })
 }
@@ -124,18 +137,17 @@ fn publish(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {
     number(connection.shared.hub().pubsub.publish(topic, &args[1], &args[2]))
 }
 
-fn channels(connection: &Connection, topic: Topic, args: &[Bytes]) -> Result<Reply, CommandError> {
+fn channels(pubsub: &PubSub, topic: Topic, args: &[Bytes]) -> Result<Reply, CommandError> {
     let pattern = match &args[2..] {
         [] => None,
         [pattern] => Some(&pattern[..]),
         _ => return Err(CommandError::SubcommandSyntax(commands::Echo::new(&args[1]), "PUBSUB")),
     };
-    let found = connection.shared.hub().pubsub.matching(topic, pattern);
+    let found = pubsub.matching(topic, pattern);
     Ok(Reply::Array(found.into_iter().map(Reply::Bulk).collect()))
 }
 
-fn subscribers(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {
-    let pubsub = &connection.shared.hub().pubsub;
+fn subscribers(pubsub: &PubSub, topic: Topic, args: &[Bytes]) -> Reply {
     let of_channel = |channel: &Bytes| {
         [Reply::Bulk(channel.clone()), number(pubsub.subscribers(topic, channel))]
     };

@@ -6,7 +6,7 @@ use commands::{CommandError, Echo, Session};
 use wire::ids::TableId;
 use wire::placement::Placement;
 use wire::resp::Reply;
-use wire::service::{GateOutcome, ScriptControl};
+use wire::service::{Gate, GateOutcome, ScriptControl};
 
 use crate::connection::{Connection, Done};
 use crate::route::Routed;
@@ -92,15 +92,21 @@ impl Connection {
     ) -> Result<Done, CommandError> {
         let routed = Routed::by_placement(entry, TableId::SYSTEM, args, Placement::MIN);
         let answered = self.caller.call(&routed).await?;
-        if let Some(gate) = answered.gate {
-            match self.caller.outcome(gate).await {
-                GateOutcome::Durable => {}
-                GateOutcome::Unknown if entry.command.may_write() => {
-                    return Err(CommandError::UNCERTAIN);
-                }
-                GateOutcome::Lost | GateOutcome::Unknown => return Err(CommandError::NOT_EXECUTED),
-            }
-        }
+        self.settle_functions(answered.gate, entry.command.may_write()).await?;
         Ok(Done::from(answered.reply))
+    }
+
+    /// Waits until what was done about functions is durable: it is known everywhere then.
+    pub(crate) async fn settle_functions(
+        &self,
+        gate: Option<Gate>,
+        writes: bool,
+    ) -> Result<(), CommandError> {
+        let Some(gate) = gate else { return Ok(()) };
+        match self.caller.outcome(gate).await {
+            GateOutcome::Durable => Ok(()),
+            GateOutcome::Unknown if writes => Err(CommandError::UNCERTAIN),
+            GateOutcome::Lost | GateOutcome::Unknown => Err(CommandError::NOT_EXECUTED),
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! TIME, SHUTDOWN, SWAPDB and SLOWLOG.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use commands::{CommandError, Echo, Session, parse_int};
+use commands::{CommandError, Echo, parse_int};
 use wire::resp::Reply;
 
 use super::text;
+use crate::Shared;
 use crate::connection::Connection;
+use crate::databases;
 use crate::host::Shutdown;
 use crate::slowlog::SlowCommand;
 
@@ -30,36 +34,27 @@ pub(super) fn time(connection: &Connection) -> Reply {
     ])
 }
 
-/// SHUTDOWN and SWAPDB.
-pub(super) fn run(
-    what: Session,
-    connection: &mut Connection,
-    args: &[Bytes],
-) -> Result<Reply, CommandError> {
-    match what {
-        Session::Swapdb => swapdb(connection, args),
-        _ => shutdown(connection, args),
-    }
-}
-
-/// SWAPDB: a database and itself can change places, two cannot. Each is a table of its own, and what
-/// would make others see them swapped at one moment is the catalogue that is still to come.
-fn swapdb(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+/// SWAPDB.
+pub(crate) async fn swapdb(shared: &Arc<Shared>, args: &[Bytes]) -> Result<Reply, CommandError> {
     let number = |at: usize, refusal| {
         let number = parse_int(&args[at]).and_then(|number| i32::try_from(number).ok());
         number.ok_or(refusal)
     };
     let first = number(1, CommandError::SWAPDB_FIRST)?;
     let second = number(2, CommandError::SWAPDB_SECOND)?;
-    let tables = connection.shared.databases();
-    if [first, second].iter().any(|number| !u32::try_from(*number).is_ok_and(|n| n < tables)) {
+    let databases = shared.databases();
+    let known = |number: i32| u32::try_from(number).ok().filter(|number| *number < databases);
+    let (Some(first), Some(second)) = (known(first), known(second)) else {
         return Err(CommandError::DB_OUT_OF_RANGE);
+    };
+    if first != second {
+        databases::swap(shared, first, second).await?;
     }
-    if first == second { Ok(Reply::OK) } else { Err(CommandError::SWAPDB) }
+    Ok(Reply::OK)
 }
 
 /// SAVE and NOSAVE mean the same: whatever was acknowledged is on disks already.
-fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+pub(super) fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
     let (mut how, mut abort, mut saves) = (Shutdown::default(), false, 0);
     for option in &args[1..] {
         match option.to_ascii_lowercase().as_slice() {
@@ -86,7 +81,7 @@ fn shutdown(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, Comman
     Ok(Reply::Sequence(Vec::new()))
 }
 
-pub(super) fn slowlog_get(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+pub(super) fn slowlog_get(shared: &Shared, args: &[Bytes]) -> Result<Reply, CommandError> {
     let count = match &args[2..] {
         [] => SLOWLOG_GET_DEFAULT,
         [count] => match parse_int(count) {
@@ -96,7 +91,7 @@ pub(super) fn slowlog_get(connection: &Connection, args: &[Bytes]) -> Result<Rep
         },
         _ => return Err(CommandError::SubcommandSyntax(Echo::new(&args[1]), "SLOWLOG")),
     };
-    let newest = connection.shared.slowlog.lock().newest(count);
+    let newest = shared.slowlog.lock().newest(count);
     Ok(Reply::Array(newest.into_iter().map(slow_command).collect()))
 }
 
@@ -111,11 +106,11 @@ fn slow_command(slow: SlowCommand) -> Reply {
     ])
 }
 
-pub(super) fn slowlog_len(connection: &Connection) -> Reply {
-    Reply::Integer(connection.shared.slowlog.lock().len() as i64)
+pub(super) fn slowlog_len(shared: &Shared) -> Reply {
+    Reply::Integer(shared.slowlog.lock().len() as i64)
 }
 
-pub(super) fn slowlog_reset(connection: &Connection) -> Reply {
-    connection.shared.slowlog.lock().clear();
+pub(super) fn slowlog_reset(shared: &Shared) -> Reply {
+    shared.slowlog.lock().clear();
     Reply::OK
 }

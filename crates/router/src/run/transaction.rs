@@ -20,24 +20,25 @@
 
 mod order;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use commands::table::{self, Entry};
+use commands::table::Entry;
 use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
 use smallvec::SmallVec;
-use wire::ids::{CommandId, TableId};
-use wire::placement::{Placement, PlacementRange};
+use wire::ids::{CommandId, TableId, Version};
+use wire::placement::Placement;
 use wire::resp::{Arguments, Reply};
-use wire::service::{Gate, GateOutcome, Request, Transaction, Watched, Work, decode_seen};
+use wire::service::{Gate, GateOutcome, ScriptClient, Watched, Work, decode_seen};
 
+use super::batch::{Batch, is_apart, look, routed};
 use super::{command, copy, handshake, wait};
-use crate::cache::Target;
 use crate::connection::{Connection, Done, Gates};
 use crate::dispatch::Tables;
 use crate::gather;
-use crate::route::{Answered, Attempt, Caller, Obstacle, Routed, positions_or_none};
+use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
 use crate::slowlog;
 use crate::users::Context;
 
@@ -60,12 +61,23 @@ struct Queued {
     args: Vec<Bytes>,
 }
 
+impl Queued {
+    fn is_script(&self) -> bool {
+        matches!(self.entry.command.run, Run::Script(_))
+    }
+}
+
 /// The watched keys of one table.
 #[derive(Debug)]
 pub(crate) struct WatchedTable {
     table: TableId,
+    /// The table that the database was.
+    mapped: TableId,
     keys: Vec<Watched>,
 }
+
+/// What no key is seen at: it counts as changed.
+const CHANGED: Version = Version { index: u64::MAX, ordinal: u32::MAX };
 
 impl Multi {
     /// Has EXEC refused.
@@ -174,84 +186,6 @@ pub(crate) fn copied(args: &[Bytes]) -> Vec<Bytes> {
         .collect()
 }
 
-// --- Calls of several commands or keys
-
-/// What a routed call carries instead of one command.
-#[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    work: Work<'a>,
-    placements: SmallVec<[Placement; 8]>,
-    whole_table: bool,
-    pub(crate) writes: bool,
-    pub(crate) has_script: bool,
-}
-
-impl Batch<'_> {
-    /// Whether a partition of this range holds all that the batch touches.
-    pub(crate) fn is_within(&self, range: &PlacementRange) -> bool {
-        if (range.first, range.last) == (Placement::MIN, Placement::MAX) {
-            return true;
-        }
-        !self.whole_table && self.placements.iter().all(|placement| range.contains(*placement))
-    }
-
-    pub(crate) fn transaction(
-        &self,
-        table: TableId,
-        target: &Target,
-        origin: u64,
-        request: Option<Request>,
-    ) -> Transaction<'_> {
-        Transaction {
-            table,
-            partition: target.partition,
-            epoch: target.version.epoch,
-            work: self.work,
-            origin,
-            request,
-        }
-    }
-}
-
-fn routed<'a>(entry: &'static Entry, table: TableId, batch: &'a Batch<'a>) -> Routed<'a> {
-    let placement = batch.placements.first().copied().unwrap_or(Placement::MIN);
-    let mut routed = Routed::by_placement(entry, table, &[], placement);
-    routed.batch = Some(batch);
-    routed
-}
-
-fn look<'a>(keys: &'a [Bytes]) -> Batch<'a> {
-    Batch {
-        work: Work::Look(keys),
-        placements: keys.iter().map(|key| Placement::of_key(key)).collect(),
-        whole_table: false,
-        writes: false,
-        has_script: false,
-    }
-}
-
-/// Has the partition that holds a key do some work on it; `entry` is the command that it is for.
-pub(crate) async fn work_at(
-    caller: &mut Caller,
-    (entry, table, key): (&'static Entry, TableId, &[u8]),
-    work: Work<'_>,
-) -> Result<Answered, CommandError> {
-    let writes = |(id, _): &(CommandId, _)| table::entry(*id).command.flags.has(Flags::WRITE);
-    let batch = Batch {
-        work,
-        placements: SmallVec::from_slice(&[Placement::of_key(key)]),
-        whole_table: false,
-        writes: work.commands().iter().any(writes),
-        has_script: false,
-    };
-    caller.call(&routed(entry, table, &batch)).await
-}
-
-/// Whether a batch was refused because no partition holds all of it.
-fn is_apart(error: &CommandError) -> bool {
-    *error == CommandError::CROSS_PARTITION
-}
-
 // --- WATCH
 
 /// What WATCH has to wait for.
@@ -289,7 +223,7 @@ impl Connection {
             Attempt::Done(answered) if answered.gate.is_some() => {
                 Err(Box::new(Looking::Gate(answered)))
             }
-            Attempt::Done(answered) => Ok(Done::from(self.watch(keys, &answered.reply))),
+            Attempt::Done(answered) => Ok(Done::from(self.watch(keys, &answered))),
             Attempt::Refused(error) if is_apart(&error) => Err(Box::new(Looking::Apart)),
             Attempt::Refused(error) => Ok(Done::from(Reply::from(error))),
             Attempt::Blocked(obstacle) => Err(Box::new(Looking::Obstacle(obstacle))),
@@ -315,7 +249,7 @@ impl Connection {
         match answered {
             Ok(answered) => {
                 self.pass(answered.gate).await?;
-                Ok(Done::from(self.watch(keys, &answered.reply)))
+                Ok(Done::from(self.watch(keys, &answered)))
             }
             Err(error) if is_apart(&error) => {
                 // Nothing needs them to be seen at one moment: each must not change from now on.
@@ -323,7 +257,7 @@ impl Connection {
                     let one = [key];
                     let answered = self.caller.call(&routed(entry, table, &look(&one))).await?;
                     self.pass(answered.gate).await?;
-                    let reply = self.watch(one.to_vec(), &answered.reply);
+                    let reply = self.watch(one.to_vec(), &answered);
                     if matches!(reply, Reply::Error(_)) {
                         return Ok(Done::from(reply));
                     }
@@ -357,18 +291,21 @@ impl Connection {
     }
 
     /// Remembers what was seen.
-    fn watch(&mut self, keys: Vec<Bytes>, seen: &Reply) -> Reply {
-        let Reply::Array(seen) = seen else { return seen.clone() };
+    fn watch(&mut self, keys: Vec<Bytes>, answered: &Answered) -> Reply {
+        let Reply::Array(seen) = &answered.reply else { return answered.reply.clone() };
+        let mapped = answered.target.range.table;
         let table = self.session.table;
         let watched = &mut self.session.watched;
         let at = watched.iter().position(|watched| watched.table == table).unwrap_or_else(|| {
-            watched.push(WatchedTable { table, keys: Vec::new() });
+            watched.push(WatchedTable { table, mapped, keys: Vec::new() });
             watched.len() - 1
         });
         for (key, seen) in keys.iter().zip(seen) {
             let Some(seen) = decode_seen(seen) else {
                 return CommandError::Operator("WATCH: no version".to_owned()).into();
             };
+            // Another table than that of the keys before it: the databases were swapped meanwhile.
+            let seen = if watched[at].mapped == mapped { seen } else { Some(CHANGED) };
             watched[at].keys.push(Watched { key: Bytes::copy_from_slice(key), seen });
         }
         let count = watched.iter().map(|watched| watched.keys.len()).sum();
@@ -389,6 +326,8 @@ pub(crate) struct Exec {
     placements: SmallVec<[Placement; 8]>,
     whole_table: bool,
     writes: bool,
+    /// Whom its scripts are run for.
+    client: Option<Arc<dyn ScriptClient>>,
     /// What the partition's part came to, and how long it took, once it is done.
     done: Option<(Outcome, Duration)>,
 }
@@ -425,6 +364,7 @@ impl Exec {
             placements: SmallVec::new(),
             whole_table: false,
             writes: false,
+            client: None,
             done: None,
         };
         let mut selected = now;
@@ -434,6 +374,7 @@ impl Exec {
                 continue;
             }
             let step = match (&entry.command.run, entry.command.keys) {
+                (Run::Session(Command::Swapdb), _) => Step::Refused(CommandError::SWAPDB_IN_MULTI),
                 (Run::Session(what), _) => {
                     if *what == Command::Select {
                         selected = handshake::table_of(&args[1], tables).unwrap_or(selected);
@@ -441,9 +382,7 @@ impl Exec {
                     Step::Router
                 }
                 (Run::Group(_), _) => Step::Router,
-                (Run::Script(what), _) if what.is_about_functions() => {
-                    Step::Refused(CommandError::FUNCTION_IN_MULTI)
-                }
+                (Run::Script(what), _) if what.is_about_functions() => Step::Data(TableId::SYSTEM),
                 (_, Keys::AllTables(_)) => Step::Across(selected),
                 (_, Keys::Table(_)) => {
                     exec.whole_table = true;
@@ -511,6 +450,18 @@ impl Exec {
     }
 }
 
+/// The call of a transaction, for whom its scripts are run.
+fn routed_exec<'a>(
+    entry: &'static Entry,
+    exec: &Exec,
+    table: TableId,
+    batch: &'a Batch<'a>,
+) -> Routed<'a> {
+    let mut routed = routed(entry, table, batch);
+    routed.client = exec.client.clone();
+    routed
+}
+
 /// A batch of a transaction's commands, with these watched keys.
 fn batch<'a>(
     exec: &Exec,
@@ -523,11 +474,9 @@ fn batch<'a>(
         work: Work::Run { watched, commands },
         placements,
         whole_table: exec.whole_table,
+        mapped: exec.watched.first().filter(|_| !watched.is_empty()).map(|watched| watched.mapped),
         writes: exec.writes,
-        has_script: exec
-            .queue
-            .iter()
-            .any(|queued| matches!(queued.entry.command.run, Run::Script(_))),
+        has_script: exec.queue.iter().any(Queued::is_script),
     }
 }
 
@@ -565,10 +514,15 @@ impl Connection {
         let tables = self.shared.databases();
         let refusals = self.denied_at_exec(&multi.queue);
         let mut exec = Exec::plan(multi.queue, refusals, watched, self.session.table, tables);
+        let script = exec.queue.iter().find(|queued| queued.is_script());
+        exec.client = script.and_then(|queued| self.script_client(queued.entry));
         if let Err(error) = exec.find_early() {
             return Ok(Done::from(Reply::from(error)));
         }
         self.run_early(&mut exec);
+        if exec.table == Some(TableId::SYSTEM) {
+            return Err((Box::new(exec), None));
+        }
         if exec.is_routers_alone() {
             let none =
                 Outcome { reply: Reply::Array(Vec::new()), gates: Gates::new(), wrote: None };
@@ -615,7 +569,7 @@ impl Connection {
         let commands = exec.commands();
         let watched = exec.watched.first().map_or(&[][..], |watched| &watched.keys);
         let batch = batch(exec, &commands, watched);
-        let routed = routed(entry, exec.table?, &batch);
+        let routed = routed_exec(entry, exec, exec.table?, &batch);
         if !self.gated.is_empty()
             && self.caller.target(&routed).is_some_and(|target| self.waits_elsewhere(&target))
         {
@@ -646,11 +600,13 @@ impl Connection {
         // Anew: what was pushed meanwhile may have left since.
         self.track_all(&exec);
         let together = match (exec.table, obstacle) {
+            (Some(TableId::SYSTEM), _) => self.exec_functions(entry, &exec).await,
             (Some(table), Some(obstacle)) => {
                 let commands = exec.commands();
                 let watched = exec.watched.first().map_or(&[][..], |watched| &watched.keys);
                 let batch = batch(&exec, &commands, watched);
-                self.caller.call_until(&routed(entry, table, &batch), obstacle).await
+                let routed = routed_exec(entry, &exec, table, &batch);
+                self.caller.call_until(&routed, obstacle).await
             }
             _ => Err(CommandError::CROSS_PARTITION),
         };
@@ -661,6 +617,21 @@ impl Connection {
         };
         let (outcome, took) = self.settle_exec(&exec, (outcome, started.elapsed())).await?;
         Ok(self.complete(*exec, outcome, took))
+    }
+
+    /// A transaction of commands about functions alone. What it changes is known everywhere before it
+    /// is answered, and before the pipeline goes on.
+    async fn exec_functions(
+        &mut self,
+        entry: &'static Entry,
+        exec: &Exec,
+    ) -> Result<Answered, CommandError> {
+        let commands = exec.commands();
+        let batch = batch(exec, &commands, &[]);
+        let routed = routed_exec(entry, exec, TableId::SYSTEM, &batch);
+        let mut answered = self.caller.call(&routed).await?;
+        self.settle_functions(answered.gate.take(), exec.writes).await?;
+        Ok(answered)
     }
 
     /// The two cases in which several partitions can take part; see the module's text.
@@ -686,14 +657,15 @@ impl Connection {
         if let Some(table) = table {
             let commands = exec.commands();
             let batch = batch(exec, &commands, &[]);
-            outcome = match self.caller.call(&routed(entry, table, &batch)).await {
+            outcome = match self.caller.call(&routed_exec(entry, exec, table, &batch)).await {
                 Err(error) if is_apart(&error) => return Err(CommandError::EXEC_ACROSS),
                 answered => answered?.into(),
             };
         }
-        for WatchedTable { table, keys } in &exec.watched {
+        for WatchedTable { table, mapped, keys } in &exec.watched {
             for key in keys {
                 let batch = Batch {
+                    mapped: Some(*mapped),
                     work: Work::Run { watched: std::slice::from_ref(key), commands: &[] },
                     placements: SmallVec::from_slice(&[Placement::of_key(&key.key)]),
                     whole_table: false,
@@ -776,6 +748,7 @@ impl Connection {
         match entry.command.run {
             // Inside a transaction nothing waits.
             Run::Session(Command::Monitor) => CommandError::MONITOR_IN_MULTI.into(),
+            Run::Session(Command::Migrate) => CommandError::MIGRATE_IN_MULTI.into(),
             Run::Session(Command::Ssubscribe) => CommandError::SSUBSCRIBE_IN_MULTI.into(),
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
             Run::Session(Command::Waitaof) => wait::aof_now(self, args).unwrap_or_else(Into::into),

@@ -16,7 +16,7 @@ use wire::peer::{Frame, FrameHandler, Transport};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order, Request,
-    ScriptControl, ScriptCounts, StorageService, Transaction,
+    ScriptClient, ScriptControl, ScriptCounts, StorageService, Transaction,
 };
 
 use super::MEMDS;
@@ -189,6 +189,7 @@ struct Travelling {
     origin: u64,
     request: Option<Request>,
     waited: Option<Duration>,
+    client: Option<Arc<dyn ScriptClient>>,
 }
 
 impl Seats {
@@ -238,9 +239,10 @@ impl Reach {
             return std::future::pending().await;
         }
         let answer = {
-            let Travelling { command, table, partition, epoch, ref args, origin, request, waited } =
-                call;
-            let call = Call { command, table, partition, epoch, args, origin, request, waited };
+            let Travelling { command, table, partition, epoch, ref args, origin, .. } = call;
+            let (request, waited, client) = (call.request, call.waited, call.client.as_ref());
+            let call =
+                Call { command, table, partition, epoch, args, origin, request, waited, client };
             self.seats.on(node, |stepped| stepped.node().call(call)).unwrap_or_else(|no| no)
         };
         if !self.travel(node, false).await {
@@ -274,9 +276,19 @@ impl StorageService for Reach {
                 .on(node, |stepped| stepped.node().call(call))
                 .unwrap_or_else(|no| no);
         }
-        let Call { command, table, partition, epoch, args, origin, request, waited } = call;
-        let args = args.to_vec();
-        let call = Travelling { command, table, partition, epoch, args, origin, request, waited };
+        let Call { command, table, partition, epoch, args, origin, request, waited, client } = call;
+        let (args, client) = (args.to_vec(), client.cloned());
+        let call = Travelling {
+            command,
+            table,
+            partition,
+            epoch,
+            args,
+            origin,
+            request,
+            waited,
+            client,
+        };
         Answer::Later(Box::pin(self.clone().call_far(node, call)))
     }
 

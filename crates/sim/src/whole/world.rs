@@ -78,6 +78,10 @@ pub(super) enum Event {
         node: usize,
         life: u64,
     },
+    CatchUp {
+        node: usize,
+        life: u64,
+    },
     Give {
         node: usize,
         life: u64,
@@ -109,6 +113,7 @@ pub(super) struct Agenda {
     syncing: bool,
     keeping: bool,
     giving: bool,
+    reading: bool,
     flushing: bool,
     /// If the process dies at a step: for how long.
     pub(super) down_us: u64,
@@ -199,6 +204,7 @@ impl<'a> World<'a> {
             sync_us: vec![SYNC_US; nodes],
             flipped: vec![false; nodes],
             broken: None,
+            working: Vec::new(),
             closing: None,
             watch: Watch::default(),
             wound: None,
@@ -212,7 +218,6 @@ impl<'a> World<'a> {
             fleet,
             asker,
             clients,
-            working: Vec::new(),
             is_over,
             ledger,
             faults,
@@ -234,7 +239,8 @@ impl<'a> World<'a> {
             self.seats.seats[first].with(|stepped| stepped.node().campaign(partition));
         }
         let last = self.clients.pop();
-        self.working = self.clients.drain(..).map(|client| tokio::spawn(client.run())).collect();
+        let working = self.clients.drain(..).map(|client| tokio::spawn(client.run()));
+        self.working.extend(working);
         self.clients.extend(last);
         self.after(HEAL_US, Event::Heal);
         self.after(100_000, Event::Tend);
@@ -325,6 +331,10 @@ impl<'a> World<'a> {
                     self.after(AGAIN_US, Event::Give { node, life });
                 }
             }
+            Event::CatchUp { node, .. } => {
+                self.agendas[node].reading = false;
+                self.seats.seats[node].with(|stepped| stepped.catch_up());
+            }
             Event::Flush { node, life } => self.flush(node, life),
             Event::Tend => self.tend(),
             Event::Restart { node } => self.start(node),
@@ -353,6 +363,7 @@ impl<'a> World<'a> {
             | Event::Keep { node, .. }
             | Event::KeepNow { node, .. }
             | Event::Give { node, .. }
+            | Event::CatchUp { node, .. }
             | Event::Flush { node, .. } => *node,
             _ => return None,
         };
@@ -369,6 +380,7 @@ impl<'a> World<'a> {
             | Event::Keep { node, life }
             | Event::KeepNow { node, life }
             | Event::Give { node, life }
+            | Event::CatchUp { node, life }
             | Event::Flush { node, life } => self.seats.seats[*node].life() != *life,
             _ => false,
         }
@@ -432,7 +444,7 @@ impl<'a> World<'a> {
             self.broken = Some(Violation { check: "no damage but what was done", detail });
         }
         let life = seat.life();
-        self.agendas[node] = Agenda::default();
+        let lost_sync = std::mem::take(&mut self.agendas[node]).lost_sync;
         match opened {
             Ok(damage) => {
                 self.summary.abandoned += u64::from(damage.is_some());
@@ -443,7 +455,8 @@ impl<'a> World<'a> {
             }
             Err(error) => {
                 self.note(|| format!("{} cannot start: {error}", node + 1));
-                seat.kill(false);
+                // What a failed sync lost is in memory only, as after a crash.
+                seat.kill(lost_sync);
                 self.after(REOPEN_US, Event::Restart { node });
             }
         }
@@ -505,9 +518,13 @@ impl<'a> World<'a> {
         }
         let state = seat.with(|stepped| {
             let node = stepped.node();
-            (node.is_running(), node.wants_reopening(), stepped.wants())
+            let stopped = (node.wants_reopening(), node.panicked());
+            (node.is_running(), stopped, stepped.wants())
         });
-        let Some((is_running, wants_reopening, wants)) = state else { return Ok(()) };
+        let Some((is_running, (wants_reopening, panicked), wants)) = state else { return Ok(()) };
+        if panicked {
+            return violation("no panic", format!("node {} stopped by one", node + 1));
+        }
         if !is_running {
             self.summary.stopped += 1;
             self.note(|| format!("{} has stopped", node + 1));
@@ -538,6 +555,10 @@ impl<'a> World<'a> {
         if wants.giver && !agenda.giving {
             agenda.giving = true;
             due.push((self.random.skewed(50, 5_000), Event::Give { node, life }));
+        }
+        if wants.catch_up && !agenda.reading {
+            agenda.reading = true;
+            due.push((self.random.skewed(20, 5_000), Event::CatchUp { node, life }));
         }
         if wants.keeper && !agenda.keeping {
             agenda.keeping = true;
@@ -594,6 +615,7 @@ impl<'a> World<'a> {
         self.after(PROBE_US, Event::Probe);
         let is_closed = match &self.closing {
             Some(closing) => closing.is_finished(),
+            // What is under way ends first.
             None if !self.working.iter().all(JoinHandle::is_finished) => false,
             None => {
                 let last = self.clients.pop();

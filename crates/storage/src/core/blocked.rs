@@ -34,6 +34,7 @@ use wire::resp::Reply;
 use wire::service::{Answer, Call, Claim, Gate, Served};
 
 use super::{Asker, BATCH_BYTES_MAX, Core, Evaluated, Now, check_effects, run};
+use crate::containment::contained;
 use crate::lsm::Lsm;
 
 /// A call's place in all its lines: those that have waited longer come first.
@@ -133,6 +134,11 @@ impl Line {
 impl Blocked {
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// Whether nothing is kept any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Whether somebody in line may be served.
@@ -361,7 +367,8 @@ impl Core {
         let Some(call) = self.blocked.calls.get(&ticket) else { return };
         let (entry, next_version) = (table::entry(call.command), self.next_version());
         let Some(view) = self.view(lsm, true) else { return };
-        let (result, effects) = run(entry, &call.args, &view, next_version);
+        let done = contained("evaluation", || run(entry, &call.args, &view, next_version));
+        let (result, effects) = done.unwrap_or((Err(CommandError::Panicked), None));
         let seen = view.seen();
         if result.as_ref().is_ok_and(is_nothing) {
             return;

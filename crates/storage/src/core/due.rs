@@ -16,7 +16,7 @@ impl Core {
             || self.handing_over.is_some()
             || !self.discarded.is_empty()
             || self.blocked.is_ready()
-            || self.resident.as_ref().is_some_and(|resident| resident.is_sweeping());
+            || self.resident.as_ref().is_some_and(|resident| resident.is_sweeping(self.horizon()));
         if is_busy {
             return Some(now.monotonic);
         }

@@ -4,6 +4,7 @@ use commands::types::keyspace::expire_due;
 use commands::{Txn, ViewError};
 
 use super::{Asker, Core, Now};
+use crate::containment::contained;
 use crate::lsm::Lsm;
 
 impl Core {
@@ -21,7 +22,8 @@ impl Core {
         let next_version = self.next_version();
         let Some(view) = self.view(lsm, true) else { return Ok(()) };
         let mut txn = Txn::new(&view, next_version);
-        let expired = expire_due(&mut txn, &self.expiry, limit)?;
+        let expired = contained("expiry", || expire_due(&mut txn, &self.expiry, limit));
+        let expired = expired.ok_or_else(|| ViewError::Io("it panicked".into()))??;
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
         if !effects.is_empty() {

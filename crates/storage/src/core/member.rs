@@ -188,12 +188,14 @@ impl Core {
         now: Now,
     ) -> u64 {
         let mut dropped = 0;
+        self.rows_through = self.rows_through.max(applied.index);
         if applied.index > self.applied.index {
             dropped = self.backlog.clear();
             self.sizes = LogSizes::default();
             self.applied = applied;
             self.requests = requests;
             self.flushed_index = applied.index;
+            self.frozen_index = applied.index;
             self.flush_epoch += 1;
             self.now_ms = self.now_ms.max(applied.now_ms);
             self.recent.clear();

@@ -1,14 +1,40 @@
 //! What a partition's core says of itself.
 
+use std::sync::Arc;
+
 use commands::Counters;
 
 use super::Core;
 use crate::batch::Batch;
 use crate::meta::Applied;
+use crate::resident::{Horizon, Resident};
 
 impl Core {
     pub(crate) fn flush_epoch(&self) -> u64 {
         self.flush_epoch
+    }
+
+    /// How far its batches have come.
+    pub(super) fn horizon(&self) -> Horizon {
+        let (flushed, frozen) = (self.flushed_index, self.frozen_index);
+        Horizon { flushed, frozen, applied: self.applied.index }
+    }
+
+    /// Memory for rows, before anything is put there.
+    pub(super) fn empty_resident(&self) -> Resident {
+        Resident::new(self.range, Arc::clone(&self.budget), self.flushed_index)
+    }
+
+    /// See [`Resident::touch`].
+    pub(crate) fn touch(&self, positions: &[u64]) {
+        if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
+            resident.touch(positions);
+        }
+    }
+
+    /// Whether memory knows a row.
+    pub(crate) fn is_resident(&self, row: &[u8]) -> bool {
+        self.resident.as_ref().is_some_and(|resident| resident.get(row).is_some())
     }
 
     pub(crate) fn applied(&self) -> &Applied {
@@ -25,6 +51,10 @@ impl Core {
 
     pub(crate) fn expired_keys(&self) -> u64 {
         self.expired_keys
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The batches that are applied and not flushed.

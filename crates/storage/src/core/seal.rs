@@ -49,7 +49,7 @@ impl Core {
     /// Closes the open batch and proposes it.
     pub(crate) fn seal(&mut self, now: Now, actions: &mut Actions) {
         let Some(open) = self.open.take() else { return };
-        match self.replica.may_propose(open.builder.len()) {
+        match self.replica.may_propose(open.builder.closed_len()) {
             Ok(()) => {}
             Err(ProposeError::WindowFull) => {
                 // The batch grows on and goes when the window moves.

@@ -18,6 +18,10 @@ impl Core {
             let chosen = self.chosen_at(gate.index);
             return Ok(chosen.map_or(GateOutcome::Unknown, |id| outcome(gate.batch, id)));
         }
+        if self.blocked.is_closed() {
+            // Whoever would end the wait may have come by already.
+            return Ok(GateOutcome::Unknown);
+        }
         let (wake, receiver) = oneshot::channel();
         let waiter = Waiter { batch: gate.batch, deadline, wake };
         self.waiters.entry(gate.index).or_default().push(waiter);
@@ -53,9 +57,29 @@ impl Core {
         });
     }
 
-    /// Ends all waits: the node stops.
+    /// Ends all waits, those that are yet to come too: the node stops, or the replica goes.
     pub(crate) fn abandon_waits(&mut self) {
         self.blocked.close();
         self.waiters.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alone::{Alone, PATIENCE};
+    use crate::node::NodeOptions;
+
+    #[test]
+    fn nobody_waits_at_a_replica_that_is_gone() {
+        let alone = Alone::open(NodeOptions::default());
+        let partition = alone.partition();
+        let mut core = partition.lock();
+        let index = core.applied().index + 5;
+        let gate = Gate { node: alone.shared().id, partition: partition.id, index, batch: 1 };
+        let deadline = std::time::Instant::now() + PATIENCE;
+        assert!(core.wait(gate, deadline).is_err(), "it is to come");
+        core.clear();
+        assert_eq!(core.wait(gate, deadline).ok(), Some(GateOutcome::Unknown));
     }
 }

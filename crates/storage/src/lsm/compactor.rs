@@ -50,6 +50,9 @@ struct Shared {
     stopping: Arc<AtomicBool>,
     running: AtomicU64,
     done: AtomicU64,
+    /// Sweeps asked for, and the newest of them that has ended.
+    sweeps_asked: AtomicU64,
+    sweeps_done: AtomicU64,
     error: Mutex<Option<String>>,
 }
 
@@ -70,6 +73,8 @@ impl Compactor {
             stopping,
             running: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            sweeps_asked: AtomicU64::new(0),
+            sweeps_done: AtomicU64::new(0),
             error: Mutex::new(None),
         });
         let thread = std::thread::Builder::new()
@@ -95,11 +100,19 @@ impl Compactor {
     }
 
     pub(super) fn compact_all(&self) -> Result<(), LsmError> {
-        let shared = &self.shared;
-        let _writing = shared.files.writeback.writing();
-        let done = shared.files.rows.tree.major_compact(MAJOR_TABLE_BYTES, shared.watermark());
-        shared.files.reader.renew();
-        done.map_err(|error| from_fjall("compact all tables")(error.into()))
+        self.shared.compact_all()
+    }
+
+    /// Has all tables rewritten by the thread. Returns the sweep's number.
+    pub(super) fn begin_sweep(&self) -> u64 {
+        let sweep = self.shared.sweeps_asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.wake();
+        sweep
+    }
+
+    /// Whether a sweep has ended.
+    pub(super) fn is_swept(&self, sweep: u64) -> bool {
+        self.shared.sweeps_done.load(Ordering::SeqCst) >= sweep
     }
 
     /// Compactions running, compactions done, and why the last failed.
@@ -132,6 +145,7 @@ impl Shared {
             };
             if woken {
                 while !self.stopping.load(Ordering::SeqCst) && self.step() {}
+                self.sweep();
             }
             if self.stopping.load(Ordering::SeqCst) {
                 return;
@@ -142,15 +156,54 @@ impl Shared {
         }
     }
 
+    /// Rewrites all tables, if that was asked for.
+    fn sweep(&self) {
+        let asked = self.sweeps_asked.load(Ordering::SeqCst);
+        if asked == self.sweeps_done.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst)
+        {
+            return;
+        }
+        self.running.store(1, Ordering::Relaxed);
+        let result = crate::containment::contained("sweep", || self.compact_all());
+        self.running.store(0, Ordering::Relaxed);
+        match result {
+            Some(Ok(())) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                self.sweeps_done.store(asked, Ordering::SeqCst);
+            }
+            _ if self.stopping.load(Ordering::SeqCst) => {}
+            Some(Err(error)) => {
+                if matches!(error, LsmError::Damaged(_)) {
+                    self.files.damaged.store(true, Ordering::SeqCst);
+                }
+                tracing::error!(%error, "rewriting all tables failed");
+                *self.error.lock() = Some(error.to_string());
+            }
+            None => *self.error.lock() = Some("compact rows: it panicked".into()),
+        }
+    }
+
+    fn compact_all(&self) -> Result<(), LsmError> {
+        let _writing = self.files.writeback.writing();
+        let done = self.files.rows.tree.major_compact(MAJOR_TABLE_BYTES, self.watermark());
+        self.files.reader.renew();
+        done.map_err(|error| from_fjall("compact all tables")(error.into()))
+    }
+
     /// Compacts once. Whether there may be more to do.
     fn step(&self) -> bool {
         let before = self.files.rows.tree.current_version().id();
         let writing = self.files.writeback.writing();
         self.running.store(1, Ordering::Relaxed);
-        let result = self.files.rows.tree.compact(self.strategy.clone(), self.watermark());
+        let compact = || self.files.rows.tree.compact(self.strategy.clone(), self.watermark());
+        let result = crate::containment::contained("compaction", compact);
         self.running.store(0, Ordering::Relaxed);
         drop(writing);
         self.files.reader.renew();
+        let Some(result) = result else {
+            *self.error.lock() = Some("compact rows: it panicked".into());
+            return false;
+        };
         match result {
             Ok(()) => {
                 *self.error.lock() = None;

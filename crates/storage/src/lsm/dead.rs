@@ -13,7 +13,7 @@
 //! whatever happened to their headers, for their keys say nothing of a version; the expiry task
 //! deletes them when they are due.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,11 @@ use crate::row::verify_row;
 pub type HeaderVersion = fn(&[u8]) -> Option<Version>;
 
 /// What is dead on this node. Shared between the partitions, which add to it, and compaction, which
-/// takes a copy when it starts.
+/// asks it.
+///
+/// A generation is in here from when the batch that dropped it is in fjall, with all rows it ever had,
+/// until all tables have been rewritten without them ([`crate::lsm::Lsm::begin_sweep`]). One that comes and goes
+/// between two flushes never is: none of its rows get to fjall.
 #[derive(Debug, Default)]
 pub struct DeadSet {
     dead: RwLock<Dead>,
@@ -41,9 +45,11 @@ pub struct DeadSet {
 
 #[derive(Clone, Debug, Default)]
 struct Dead {
-    /// Dead generations, and the placements they are dead in. Almost always one range each.
-    generations: HashMap<(TableId, Version), Vec<PlacementRange>>,
+    /// Dead generations by the placements they are dead in: a range for each partition.
+    generations: HashMap<TableId, Vec<(PlacementRange, HashSet<Version>)>>,
     fences: HashMap<TableId, Vec<Fence>>,
+    /// How often something was cleared.
+    clears: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,23 +64,37 @@ impl DeadSet {
         DeadSet::default()
     }
 
-    /// A collection ceased to exist: its data rows may go.
-    pub fn add_generation(&self, range: PlacementRange, generation: Version) {
+    /// Collections ceased to exist: their data rows may go.
+    pub fn add_generations(
+        &self,
+        range: PlacementRange,
+        generations: impl IntoIterator<Item = Version>,
+    ) {
+        let mut generations = generations.into_iter().peekable();
+        if generations.peek().is_none() {
+            return;
+        }
         let mut dead = self.dead.write();
-        let ranges = dead.generations.entry((range.table, generation)).or_default();
-        if !ranges.contains(&range) {
-            ranges.push(range);
+        let of_table = dead.generations.entry(range.table).or_default();
+        match of_table.iter_mut().find(|(other, _)| *other == range) {
+            Some((_, held)) => held.extend(generations),
+            None => of_table.push((range, generations.collect())),
         }
     }
 
-    /// The rows of a generation are gone, or are not to be dropped any more.
-    pub fn remove_generation(&self, range: PlacementRange, generation: Version) {
+    /// The rows of generations are gone, or are not to be dropped any more.
+    pub fn remove_generations(
+        &self,
+        range: PlacementRange,
+        generations: impl IntoIterator<Item = Version>,
+    ) {
         let mut dead = self.dead.write();
-        if let Some(ranges) = dead.generations.get_mut(&(range.table, generation)) {
-            ranges.retain(|other| *other != range);
-            if ranges.is_empty() {
-                dead.generations.remove(&(range.table, generation));
+        let mut of_table = dead.generations.get_mut(&range.table).into_iter().flatten();
+        if let Some((_, held)) = of_table.find(|(other, _)| *other == range) {
+            for generation in generations {
+                held.remove(&generation);
             }
+            held.shrink_to(2 * held.len());
         }
     }
 
@@ -87,37 +107,57 @@ impl DeadSet {
             Some(fence) => fence.version = fence.version.max(version),
             None => fences.push(Fence { range, version }),
         }
+        // The fence says the same of them.
+        for (other, held) in dead.generations.get_mut(&range.table).into_iter().flatten() {
+            if range.contains(other.first) && range.contains(other.last) {
+                held.retain(|generation| *generation > version);
+            }
+        }
     }
 
     /// Forgets everything about the placements of a range. Entries that reach beyond it are
     /// forgotten as a whole: rows that stay too long are harmless.
     pub fn clear(&self, range: PlacementRange) {
         let mut dead = self.dead.write();
+        dead.clears += 1;
         let overlaps = |other: &PlacementRange| {
             other.table == range.table && other.first <= range.last && range.first <= other.last
         };
-        dead.generations.retain(|_, ranges| {
-            ranges.retain(|other| !overlaps(other));
-            !ranges.is_empty()
-        });
+        if let Some(of_table) = dead.generations.get_mut(&range.table) {
+            of_table.retain(|(other, _)| !overlaps(other));
+        }
         for fences in dead.fences.values_mut() {
             fences.retain(|fence| !overlaps(&fence.range));
         }
         dead.fences.retain(|_, fences| !fences.is_empty());
     }
 
+    /// How often something was cleared: what was dead before may be there again.
+    pub fn clears(&self) -> u64 {
+        self.dead.read().clears
+    }
+
     /// How many generations are waiting to be dropped.
     pub fn generations(&self) -> usize {
-        self.dead.read().generations.len()
+        let dead = self.dead.read();
+        dead.generations.values().flatten().map(|(_, held)| held.len()).sum()
+    }
+}
+
+impl Dead {
+    fn names(&self, table: TableId, placement: Placement, generation: Version) -> bool {
+        let of_table = self.generations.get(&table).into_iter().flatten();
+        let mut around = of_table.filter(|(range, _)| range.contains(placement));
+        around.any(|(_, held)| held.contains(&generation))
     }
 }
 
 impl DeadSet {
     /// Those of some rows that compaction would keep.
     pub(super) fn living(&self, header_version: HeaderVersion, rows: &Rows) -> Rows {
-        let dead = self.dead.read().clone();
-        let stopping = Arc::default();
-        let mut filter = Filter { dead, header_version, stopping, fence: FenceAt::default() };
+        let dead = Arc::new(DeadSet { dead: RwLock::new(self.dead.read().clone()) });
+        let (stopping, fence, last) = (Arc::default(), FenceAt::default(), None);
+        let mut filter = Filter { dead, header_version, stopping, fence, last };
         let living = rows.iter().filter(|(key, sealed)| {
             let value = || Ok::<_, fjall::LsmError>(&sealed[..]);
             !filter.is_dead(key, value).is_ok_and(|is_dead| is_dead)
@@ -149,19 +189,23 @@ impl Factory for DeadRows {
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
         Box::new(Filter {
-            dead: self.dead.dead.read().clone(),
+            dead: Arc::clone(&self.dead.0),
             header_version: self.header_version,
             stopping: Arc::clone(&self.stopping),
             fence: FenceAt::default(),
+            last: None,
         })
     }
 }
 
+/// It asks the set as it goes: what is dead stays dead, and a set may be large to copy.
 struct Filter {
-    dead: Dead,
+    dead: Arc<DeadSet>,
     header_version: HeaderVersion,
     stopping: Arc<AtomicBool>,
     fence: FenceAt,
+    /// The collection that was last asked for, and whether it is named. Its rows come in a row.
+    last: Option<((TableId, Placement, Version), bool)>,
 }
 
 impl CompactionFilter for Filter {
@@ -186,7 +230,7 @@ impl Filter {
                 self.is_generation_dead(table, placement, generation)
             }
             Some(RowKind::Header { table, placement, .. }) => {
-                match self.fence.at(&self.dead, table, placement) {
+                match self.fence.of(&self.dead, table, placement) {
                     Some(fence) => self.is_header_behind(key, value()?.as_ref(), fence),
                     None => false,
                 }
@@ -201,12 +245,13 @@ impl Filter {
         placement: Placement,
         generation: Version,
     ) -> bool {
-        let named = self
-            .dead
-            .generations
-            .get(&(table, generation))
-            .is_some_and(|ranges| ranges.iter().any(|range| range.contains(placement)));
-        let fence = self.fence.at(&self.dead, table, placement);
+        let asked = (table, placement, generation);
+        let named = match self.last {
+            Some((last, named)) if last == asked => named,
+            _ => self.dead.dead.read().names(table, placement, generation),
+        };
+        self.last = Some((asked, named));
+        let fence = self.fence.of(&self.dead, table, placement);
         named || fence.is_some_and(|fence| generation <= fence)
     }
 
@@ -226,6 +271,13 @@ struct FenceAt {
 }
 
 impl FenceAt {
+    fn of(&mut self, dead: &DeadSet, table: TableId, placement: Placement) -> Option<Version> {
+        if self.around.is_some_and(|range| range.table == table && range.contains(placement)) {
+            return self.fence;
+        }
+        self.at(&dead.dead.read(), table, placement)
+    }
+
     fn at(&mut self, dead: &Dead, table: TableId, placement: Placement) -> Option<Version> {
         if self.around.is_some_and(|range| range.table == table && range.contains(placement)) {
             return self.fence;
@@ -297,14 +349,20 @@ mod tests {
     #[test]
     fn clearing_a_range_forgets_what_overlaps() {
         let dead = DeadSet::new();
-        dead.add_generation(range(1, 0, 9), version(4));
-        dead.add_generation(range(1, 10, 19), version(4));
-        dead.add_generation(range(1, 10, 19), version(4));
+        dead.add_generations(range(1, 0, 9), [version(4)]);
+        dead.add_generations(range(1, 10, 19), [version(4), version(4), version(5)]);
         dead.set_fence(range(1, 0, 19), version(2));
+        assert_eq!((dead.generations(), dead.clears()), (3, 0));
         dead.clear(range(1, 0, 5));
-        assert_eq!(dead.dead.read().generations[&(TableId(1), version(4))].len(), 1);
+        assert_eq!((dead.generations(), dead.clears()), (2, 1));
         assert!(dead.dead.read().fences.is_empty());
-        dead.remove_generation(range(1, 10, 19), version(4));
-        assert_eq!(dead.generations(), 0);
+        let names = |at| {
+            let placement = Placement::new(at).expect("40 bits");
+            dead.dead.read().names(TableId(1), placement, version(4))
+        };
+        assert!(!names(9) && names(10) && !names(20));
+        dead.remove_generations(range(1, 10, 19), [version(4), version(7)]);
+        assert!(!names(10));
+        assert_eq!(dead.generations(), 1);
     }
 }

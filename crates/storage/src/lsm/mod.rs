@@ -411,6 +411,24 @@ impl Lsm {
         }
     }
 
+    /// Has all tables rewritten, without what is dead now, in the background. Tells what to ask
+    /// [`Lsm::is_swept`] with.
+    pub fn begin_sweep(&self) -> u64 {
+        match &self.engine {
+            Engine::Tables(tables) => tables.compactor.begin_sweep(),
+            Engine::Plain(_) => 0,
+        }
+    }
+
+    /// Whether a sweep has ended. One that failed is tried again with the next run.
+    pub fn is_swept(&self, sweep: u64) -> bool {
+        match &self.engine {
+            Engine::Tables(tables) => tables.compactor.is_swept(sweep),
+            // Only whoever runs the simulation has rows rewritten.
+            Engine::Plain(_) => false,
+        }
+    }
+
     /// Runs in level 0: reads look into each, so many of them must slow writers.
     pub fn level0_runs(&self) -> usize {
         match &self.engine {

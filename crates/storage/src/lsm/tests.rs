@@ -306,9 +306,10 @@ fn compaction_drops_dead_generations_and_fenced_headers() {
     let placement = Placement::of_key(b"key8");
     let below = Placement::new(placement.get() - 1).unwrap();
     let whole = PlacementRange::whole(TableId(0));
-    dead.add_generation(whole, Version { index: 7, ordinal: 1 });
-    dead.add_generation(PlacementRange { last: below, ..whole }, Version { index: 8, ordinal: 1 });
-    dead.add_generation(whole, Version { index: 9, ordinal: 0 }); // another ordinal: not there
+    dead.add_generations(whole, [Version { index: 7, ordinal: 1 }]);
+    let part = PlacementRange { last: below, ..whole };
+    dead.add_generations(part, [Version { index: 8, ordinal: 1 }]);
+    dead.add_generations(whole, [Version { index: 9, ordinal: 0 }]); // another ordinal: not there
     // Table 1: flushed up to 100, in the lower half of the placements.
     let middle = Placement::new(Placement::MAX.get() / 2).unwrap();
     let half = PlacementRange { last: middle, ..PlacementRange::whole(TableId(1)) };

@@ -7,14 +7,21 @@ use wire::placement::Placement;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::resident::row::ROW_BYTES;
 
 const TABLE: TableId = TableId(3);
 
 fn resident(max_bytes: u64) -> Resident {
-    Resident::new(PlacementRange::whole(TABLE), RowBudget::new(max_bytes))
+    Resident::new(PlacementRange::whole(TABLE), RowBudget::new(max_bytes), 0)
 }
 
-/// A row key of any kind, of few enough that they meet again.
+/// Everything up to an index is flushed, and nothing else is applied.
+fn flushed(index: u64) -> Horizon {
+    Horizon { flushed: index, frozen: index, applied: index }
+}
+
+/// A row key of any kind, of few enough that they meet again. Those of collections are of different
+/// lengths, some the beginnings of others.
 fn some_key(random: &mut StdRng) -> Bytes {
     let n: u32 = random.random_range(0..4000);
     match random.random_range(0..10) {
@@ -22,7 +29,8 @@ fn some_key(random: &mut StdRng) -> Bytes {
         5..7 => rows::header_key(TABLE, format!("{{tag}}{n}").as_bytes()),
         7 | 8 => {
             let generation = Version { index: 7, ordinal: n % 3 };
-            rows::data_key(TABLE, Placement::of_key(b"tag"), generation, &n.to_be_bytes())
+            let sub = &[&n.to_be_bytes()[..], &[0; 12]].concat()[..4 + n as usize % 12];
+            rows::data_key(TABLE, Placement::of_key(b"tag"), generation, sub)
         }
         _ => rows::ttl_key(TABLE, u64::from(n % 50), format!("key:{n}").as_bytes()),
     }
@@ -43,8 +51,9 @@ fn it_is_an_ordered_map() {
         let mut model = BTreeMap::new();
         for index in 1..20_000 {
             let key = some_key(random);
-            let value =
-                random.random_bool(0.8).then(|| Bytes::from(vec![1; index as usize % 9 * 200]));
+            // Deletions of a collection's rows leave, of which another test tells.
+            let stays = rows::generation(&key).is_some() || random.random_bool(0.8);
+            let value = stays.then(|| Bytes::from(vec![1; index as usize % 9 * 200]));
             resident.put(&key, value.as_ref(), index);
             model.insert(key, (value, index));
             let sought = some_key(random);
@@ -65,6 +74,14 @@ fn it_is_an_ordered_map() {
             assert_eq!(known(&resident, &from, &to, Direction::Forward), expected);
             expected.reverse();
             assert_eq!(known(&resident, &from, &to, Direction::Backward), expected);
+        }
+        for _ in 0..2_000 {
+            let key = some_key(random);
+            if key.starts_with(&TABLE.0.to_be_bytes()) {
+                resident.remove(&key);
+                model.remove(&key);
+                assert!(resident.get(&key).is_none());
+            }
         }
         let (from, to) = (rows::header_key_at(TABLE, 0), rows::headers_end(TABLE, Placement::MAX));
         let all = model.range(from.clone()..to.clone()).count();
@@ -114,7 +131,7 @@ fn a_part_of_the_placements_spreads_over_the_segments() {
     let placement = |n| Placement::new(n).expect("40 bits");
     let (first, last) = (placement(5 << 30), placement((6 << 30) - 1));
     let range = PlacementRange { table: TABLE, first, last };
-    let mut resident = Resident::new(range, RowBudget::new(u64::MAX));
+    let mut resident = Resident::new(range, RowBudget::new(u64::MAX), 0);
     let mut keys: Vec<_> = (0..4096)
         .map(|n| {
             let at = placement(first.get() + (n << 18));
@@ -145,7 +162,7 @@ fn only_clean_and_cold_rows_are_evicted() {
         resident.put(&key(n), Some(&Bytes::from("v")), n + 1);
         resident.put(&tagged(n), Some(&Bytes::from("v")), n + 1);
     }
-    while resident.make_room(0) {
+    while resident.make_room(flushed(0)) {
         if resident.hand.segment == 0 && resident.hand.bucket == 0 && resident.bytes > 0 {
             break;
         }
@@ -156,7 +173,7 @@ fn only_clean_and_cold_rows_are_evicted() {
     // Everything up to 1000 is in fjall now.
     for _ in 0..10_000 {
         resident.get(&key(7));
-        resident.make_room(1000);
+        resident.make_room(flushed(1000));
     }
     assert!((1000..2000).all(|n| resident.get(&key(n)).is_some()));
     assert!((1000..2000).all(|n| resident.get(&tagged(n)).is_some()));
@@ -165,7 +182,7 @@ fn only_clean_and_cold_rows_are_evicted() {
     let left_tagged = (0..1000).filter(|n| resident.get(&tagged(*n)).is_some()).count();
     assert_eq!((left, left_tagged), (1, 0));
     for _ in 0..10_000 {
-        resident.make_room(2000);
+        resident.make_room(flushed(2000));
     }
     assert!(!resident.budget.is_exceeded() && resident.bytes > 0);
     let budget = Arc::clone(&resident.budget);
@@ -193,7 +210,7 @@ fn the_hand_leaves_a_tree_that_is_no_more() {
         }
     }
     for _ in 0..40_000 {
-        resident.make_room(1);
+        resident.make_room(flushed(1));
     }
     assert!(!resident.budget.is_exceeded());
 }
@@ -218,17 +235,162 @@ fn index_rows_that_fjall_holds_go_a_few_at_a_time() {
         resident.put(&row(n), Some(&Bytes::new()), n);
     }
     let left = |resident: &Resident| (0..100).filter(|n| resident.get(&row(*n)).is_some()).count();
-    assert!(!resident.make_room(49), "nothing was flushed: nothing to do");
-    resident.flushed();
-    assert!(resident.make_room(49));
+    assert!(!resident.make_room(flushed(49)), "nothing was flushed: nothing to do");
+    resident.flushed(49);
+    assert!(resident.make_room(flushed(49)));
     assert_eq!(left(&resident), 100 - INDEX_ROWS);
-    while resident.make_room(49) {}
+    while resident.make_room(flushed(49)) {}
     assert_eq!(left(&resident), 50);
     assert!((50..100).all(|n| resident.get(&row(n)).is_some()));
     // What comes in behind the sweep's place stays; the next sweep begins anew.
-    resident.flushed();
-    while resident.make_room(99) {}
+    resident.flushed(99);
+    while resident.make_room(flushed(99)) {}
     assert_eq!((left(&resident), resident.bytes), (0, 0));
+}
+
+/// A partition's rows in memory over those of an LSM, beside a model of both.
+struct World {
+    resident: Resident,
+    lsm: BTreeMap<Bytes, u64>,
+    model: BTreeMap<Bytes, u64>,
+    /// Writes that the LSM does not hold.
+    log: Vec<(u64, Bytes, Option<u64>)>,
+    horizon: Horizon,
+    tip: u64,
+}
+
+impl World {
+    fn new() -> World {
+        let (lsm, model, log) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        World { resident: resident(u64::MAX), lsm, model, log, horizon: flushed(0), tip: 0 }
+    }
+
+    /// Reads as a command does: what only the LSM knows is fetched first.
+    fn read(&mut self, key: &Bytes) -> Option<u64> {
+        let number = |value: Bytes| u64::from_be_bytes(value[..].try_into().expect("eight bytes"));
+        if let Some(row) = self.resident.get(key) {
+            return row.value().map(number);
+        }
+        if self.resident.holds_all_of(key) {
+            return None;
+        }
+        let found = self.lsm.get(key).copied();
+        let value = found.map(|value| Bytes::copy_from_slice(&value.to_be_bytes()));
+        self.resident.fill(key, value.as_ref());
+        found
+    }
+
+    fn write(&mut self, key: &Bytes, value: Option<u64>) {
+        let bytes = value.map(|value| Bytes::copy_from_slice(&value.to_be_bytes()));
+        self.resident.put(key, bytes.as_ref(), self.tip);
+        self.log.push((self.tip, key.clone(), value));
+        match value {
+            Some(value) => self.model.insert(key.clone(), value),
+            None => self.model.remove(key),
+        };
+    }
+
+    fn freeze(&mut self) {
+        self.horizon.frozen = self.horizon.applied;
+    }
+
+    fn flush(&mut self) {
+        for (index, key, value) in &self.log {
+            match value {
+                _ if *index > self.horizon.frozen => {}
+                Some(value) => drop(self.lsm.insert(key.clone(), *value)),
+                None => drop(self.lsm.remove(key)),
+            }
+        }
+        self.log.retain(|(index, ..)| *index > self.horizon.frozen);
+        self.horizon.flushed = self.horizon.frozen;
+        self.resident.flushed(self.horizon.flushed);
+    }
+
+    fn settle(&mut self) {
+        while self.resident.make_room(self.horizon) {}
+    }
+
+    /// Rows that memory knows not to be there.
+    fn deleted(&self) -> usize {
+        let (from, to) = (rows::header_key_at(TABLE, 0), rows::headers_end(TABLE, Placement::MAX));
+        let all = self.resident.scan(&from, &to, Direction::Forward);
+        all.filter(|row| !row.exists() && row.index > 0).count()
+    }
+}
+
+#[test]
+fn forgotten_deletions_hid_nothing() {
+    for seed in 0..30 {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let mut world = World::new();
+        let mut generations = vec![0];
+        for step in 0..4_000 {
+            match random.random_range(0..40) {
+                0 => generations.push(world.tip + 1),
+                // The newest batch is still open.
+                1..4 if world.tip > world.horizon.applied => {
+                    world.horizon.applied = random.random_range(world.horizon.applied..world.tip);
+                }
+                4 if world.horizon.frozen == world.horizon.flushed => world.freeze(),
+                5 => world.flush(),
+                6..9 => drop(world.resident.make_room(world.horizon)),
+                _ => {}
+            }
+            if random.random_bool(0.5) {
+                world.tip += 1;
+            }
+            let generation = generations[random.random_range(0..generations.len())];
+            if generation > world.tip {
+                continue;
+            }
+            let name = random.random_range(0..80u8);
+            let version = Version { index: generation, ordinal: 0 };
+            let key = rows::data_key(TABLE, Placement::of_key(b"t"), version, &[name]);
+            let expected = world.model.get(&key).copied();
+            if random.random_bool(0.7) {
+                assert_eq!(world.read(&key), expected, "seed {seed}, step {step}");
+            }
+            match expected {
+                Some(_) if random.random_bool(0.7) => world.write(&key, None),
+                _ => world.write(&key, Some(step)),
+            }
+        }
+        world.horizon.applied = world.tip;
+        world.settle();
+        world.flush();
+        world.freeze();
+        world.flush();
+        world.settle();
+        assert_eq!((world.deleted(), &world.lsm), (0, &world.model), "seed {seed}");
+        let keys: Vec<Bytes> = world.model.keys().cloned().collect();
+        for key in keys {
+            assert_eq!(world.read(&key), world.model.get(&key).copied(), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_set_that_is_emptied_and_filled_leaves_nothing_behind() {
+    let mut world = World::new();
+    let key = |name: u64| {
+        let version = Version { index: 0, ordinal: 7 };
+        rows::data_key(TABLE, Placement::of_key(b"t"), version, &name.to_be_bytes())
+    };
+    for name in 0..10_000 {
+        world.tip += 1;
+        let new = key(name);
+        assert_eq!(world.read(&new), None);
+        world.write(&new, Some(name));
+        if name >= 100 {
+            world.write(&key(name - 100), None);
+        }
+        world.horizon.applied = world.tip;
+        world.resident.make_room(world.horizon);
+    }
+    assert!(world.deleted() < 10, "{} deletions without a flush", world.deleted());
+    let rows = 100 * 2 * (ROW_BYTES + 64);
+    assert!(world.resident.bytes < rows, "{} bytes", world.resident.bytes);
 }
 
 #[test]
@@ -248,5 +410,7 @@ fn what_is_touched_is_what_will_be_looked_at() {
         assert_eq!(near[0].key(), rows::header_key(TABLE, key(n).as_bytes()), "key {n}");
         resident.touch(&[position(n), position(n + 50_000)]);
     }
-    assert!(Resident::new(PlacementRange::whole(TABLE), RowBudget::new(1)).near(&[0]).is_empty());
+    assert!(
+        Resident::new(PlacementRange::whole(TABLE), RowBudget::new(1), 0).near(&[0]).is_empty()
+    );
 }

@@ -11,9 +11,11 @@ use wire::ids::{NodeId, PartitionId};
 use wire::placement::PlacementRange;
 
 use super::{Head, is_within, put_head, put_row, row_ranges};
+use crate::backlog;
 use crate::batch::Effect;
 use crate::core::Captured;
-use crate::driver::{self, Shared};
+use crate::driver::Shared;
+use crate::flush;
 use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
 use crate::meta;
@@ -44,6 +46,8 @@ struct Session {
     /// Rows that memory held, ascending: what they say counts.
     over: Vec<(Bytes, Option<Bytes>)>,
     asked: Instant,
+    /// A chunk behind the first was asked for.
+    has_begun: bool,
 }
 
 /// The thread.
@@ -77,7 +81,20 @@ impl Giver {
         };
         let mut id = ask.session;
         if id == 0 {
-            sessions.retain(|_, session| session.taker != ask.identity);
+            // Asked again because the first answer took long: that is the same snapshot.
+            let is_same = |session: &Session| {
+                session.taker == ask.identity
+                    && session.partition.id == partition
+                    && !session.has_begun
+                    && session.head.applied.index >= ask.at_least
+            };
+            let same = sessions.iter().find(|(_, session)| is_same(session));
+            id = same.map_or(0, |(id, _)| *id);
+        }
+        if id == 0 {
+            // Replicas of several partitions on one node may have the same identity.
+            let is_old = |s: &Session| s.taker == ask.identity && s.partition.id == partition;
+            sessions.retain(|_, session| !is_old(session));
             if sessions.len() >= SESSIONS_MAX {
                 return; // It asks again.
             }
@@ -94,8 +111,9 @@ impl Giver {
             return;
         };
         session.asked = now;
-        let until = session.asked + SESSION_IDLE_MAX;
-        session.partition.care.lock().hold_log(session.head.applied.index, until);
+        session.has_begun |= ask.number > 0;
+        // If this is the leader; else that is told by the other side.
+        session.partition.care.lock().hold_log(session.taker, session.head.applied.index, now);
         session.partition.wake();
         match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {
             Ok((bytes, last)) => {
@@ -122,7 +140,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         return None;
     }
     // What memory holds is captured too; little of it is quickly sorted.
-    if let Err(error) = driver::flush(shared) {
+    if let Err(error) = flush::flush(shared) {
         tracing::error!(node = shared.id.0, %error, "flush for a snapshot failed");
         return None;
     }
@@ -141,8 +159,8 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         index,
         "gives a snapshot"
     );
-    let asked = shared.clock.instant();
-    Some(Session { partition, taker: ask.identity, head, captured, over, asked })
+    let (asked, taker) = (shared.clock.instant(), ask.identity);
+    Some(Session { partition, taker, head, captured, over, asked, has_begun: false })
 }
 
 /// The rows that the captured batches write, each with its newest value.
@@ -185,6 +203,11 @@ pub(crate) fn all_rows(
             Some(sealed) => drop(rows.insert(row, sealed)),
             None => drop(rows.remove(&row)),
         }
+    }
+    // What is dropped is named on disk with the next flush only.
+    for batches in &captured.batches {
+        let dropped = backlog::dropped(batches).expect("it was well-formed when applied");
+        rows.retain(|row, _| !backlog::is_of(row, &dropped));
     }
     Ok(rows)
 }

@@ -22,6 +22,8 @@ use crate::partition::Partition;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the leader is told that a snapshot is being fetched.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
 
@@ -49,6 +51,8 @@ struct Fetch {
     /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
+    /// The leader that was told which snapshot this is, and when.
+    told: Option<(paxos::NodeId, Instant)>,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -69,8 +73,8 @@ impl Takes {
         let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
-        let ask_at = shared.clock.instant();
-        let fetch = Fetch { partition, install, spool, ask_at, tries: 0 };
+        let now = shared.clock.instant();
+        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, told: None };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -86,6 +90,7 @@ impl Takes {
         let now = shared.clock.instant();
         let mut failed = Vec::new();
         for (id, fetch) in &mut self.fetches {
+            fetch.tell_leader(shared, now);
             if fetch.ask_at > now {
                 continue;
             }
@@ -168,7 +173,18 @@ impl Takes {
         if took.is_err() {
             shared.with(&fetch.partition, |core, _| core.replica.install_failed());
         }
-        took
+        match took {
+            Err(TakeError::Spool(SpoolError::Damaged)) => {
+                let (node, partition) = (shared.id.0, id.0);
+                tracing::warn!(
+                    node,
+                    partition,
+                    "a spooled snapshot is damaged: it is fetched again"
+                );
+                Ok(())
+            }
+            took => took,
+        }
     }
 }
 
@@ -183,6 +199,20 @@ impl Fetch {
             after: spool.map_or(Bytes::new(), |spool| spool.last_row.clone()),
         };
         shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
+    }
+
+    /// Has the leader keep the log behind the snapshot: whoever it is by now, at once.
+    fn tell_leader(&mut self, shared: &Shared, now: Instant) {
+        let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
+        let Some(index) = head.map(|head| head.applied.index) else { return };
+        let leader = self.partition.look().replica.status().leader;
+        let knows =
+            |leader| self.told.is_some_and(|(told, at)| told == leader && now < at + TELL_EVERY);
+        if let Some(leader) = leader.filter(|leader| !knows(*leader)) {
+            self.told = Some((leader, now));
+            let fetches = Message::Fetches { identity: self.partition.identity, index };
+            shared.tell(node_of(leader), self.partition.id, &fetches);
+        }
     }
 
     /// Whether the chunk is the next one; begins a spool for the first.
@@ -207,6 +237,12 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let started = shared.clock.instant();
     // What is being flushed is older than the snapshot, and must not come after it.
     let _no_flush = shared.flushing.lock();
+    if partition.look().flushed_index() >= applied.index {
+        // What came through the log meanwhile is newer, and on disk already.
+        let now = shared.now();
+        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+        return Ok(());
+    }
     let mut generations = Vec::new();
     let rows = spool.rows().map_err(SpoolError::from)?;
     let rows = rows.map(|row| {
@@ -231,9 +267,7 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     if let Some(fence) = applied.flushed_through {
         shared.dead.set_fence(partition.range, fence);
     }
-    for generation in generations {
-        shared.dead.add_generation(partition.range, generation);
-    }
+    shared.dead.add_generations(partition.range, generations);
     let now = shared.now();
     let dropped =
         shared.with(partition, |core, _| core.installed((applied, requests), config, now));
@@ -244,4 +278,51 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     let partition = partition.id.0;
     tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use commands::rows;
+    use wire::ids::TableId;
+
+    use super::super::put_head;
+    use super::*;
+    use crate::alone::Alone;
+    use crate::machine::Disk;
+    use crate::meta::Applied;
+    use crate::node::NodeOptions;
+
+    #[test]
+    fn a_snapshot_older_than_the_rows_changes_nothing() {
+        let alone = Alone::open(NodeOptions::default());
+        alone.run(&["SET", "k", "v"]).expect("it leads");
+        alone.node.flush().expect("a flush");
+        let (shared, partition) = (alone.shared(), alone.partition());
+        let flushed = partition.look().flushed_index();
+        let row = rows::header_key(TableId(0), b"k");
+        let before = shared.lsm.get(&row).expect("it can be read");
+        assert!(before.is_some() && flushed > 1);
+        let applied_row = || {
+            let row = shared.lsm.get(&meta::applied_key(partition.id)).expect("it can be read");
+            meta::decode_applied(row.expect("it is there")).expect("an applied row").index
+        };
+        // As it was before the key was written, and as it is now.
+        for index in [flushed - 1, flushed] {
+            let applied = Applied { index, ..Applied::default() };
+            let config = partition.look().replica.config().clone();
+            let mut bytes = BytesMut::new();
+            let requests = Default::default();
+            put_head(&mut bytes, &Head { applied, requests, config });
+            let (bytes, identity) = (bytes.freeze(), partition.identity);
+            let crc = crc32c::crc32c(&bytes);
+            let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
+            let path = spool_path(shared, &partition);
+            let mut spool = Spool::create(&Disk::System, &path, identity, 1).expect("a spool");
+            spool.push(&chunk).expect("a chunk");
+            install(shared, &partition, &spool).expect("nothing is wrong with it");
+            assert_eq!(shared.lsm.get(&row).expect("it can be read"), before);
+            assert_eq!(applied_row(), flushed);
+        }
+    }
 }

@@ -406,6 +406,43 @@ fn a_segment_has_its_name_when_it_is_whole() {
 }
 
 #[test]
+fn a_segment_goes_only_once_the_next_one_has_its_promises_durably() {
+    for synced in [false, true] {
+        let dir = temp_dir();
+        let (mut writer, ..) = reopen(dir.path());
+        writer.append(accept(1, 1, 4, b"value")).unwrap();
+        writer.append(Record::Promise { group: 1, ballot: 9 }).unwrap();
+        writer.append(Record::Config { group: 1, index: 1, value: b"members" }).unwrap();
+        writer.append(Record::Truncate { group: 1, index: 1 }).unwrap();
+        writer.sync().unwrap();
+        let first = segment_files(dir.path())[0].clone();
+        // It does not fit: the next segment begins. A crash comes before that is synced, or after.
+        writer.append(accept(1, 2, 9, &[7; SEGMENT_BYTES_MIN as usize])).unwrap();
+        writer.append(Record::Truncate { group: 1, index: 1 }).unwrap();
+        if synced {
+            writer.sync().unwrap();
+        } else {
+            writer.repaired();
+        }
+        drop(writer);
+        assert_eq!(
+            first.exists(),
+            !synced,
+            "nothing in it is needed, once it is written elsewhere"
+        );
+        for _ in 0..2 {
+            let (mut writer, _, recovered) = reopen(dir.path());
+            assert_eq!(recovered.damage, []);
+            let group = &recovered.groups[&1];
+            assert_eq!((group.promise, group.truncated), (9, 1));
+            assert_eq!(group.config, Some((1, Bytes::from_static(b"members"))));
+            writer.append(accept(1, 3, 9, b"next")).unwrap();
+            writer.sync().unwrap();
+        }
+    }
+}
+
+#[test]
 fn one_idle_group_keeps_its_segment() {
     let dir = temp_dir();
     let (mut writer, log, _) = reopen(dir.path());

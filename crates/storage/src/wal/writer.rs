@@ -173,7 +173,11 @@ impl Writer {
     /// can be read is kept, so that a restart in between finds it again.
     pub fn repaired(&mut self) {
         self.repaired = true;
-        self.reclaim();
+        self.truncated = true;
+        if self.buffer.is_empty() {
+            // Else what replaces those segments may not be durable yet.
+            self.reclaim();
+        }
     }
 
     /// Bytes appended since the last sync.
@@ -291,7 +295,8 @@ impl Writer {
         self.housekeeper.write_index(closed, end);
         self.housekeeper.make(segment.seq + 1);
         self.put_state();
-        self.reclaim();
+        // Not now: until the state is synced, the segments before are all there is of it.
+        self.truncated = true;
         Ok(())
     }
 
@@ -393,7 +398,9 @@ impl Writer {
         forgotten.extend(self.forgotten.drain(..).map(|group| (group, self.current.seq)));
     }
 
-    /// Hands over the oldest segments whose entries are all truncated.
+    /// Hands over the oldest segments whose entries are all truncated. Only called when nothing is
+    /// appended that is not durable: promises and configurations of the segments that go must stand
+    /// in the current one.
     fn reclaim(&mut self) {
         let forgotten = self.shared.forgotten.read().clone();
         let mut segments = self.shared.segments.write();

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,27 @@ pub struct Cluster {
     pub lossy: Arc<Lossy>,
     /// The epochs of the routes that were published, in order.
     pub epochs: Arc<Mutex<Vec<u64>>>,
+    /// Threads that sent chosen entries, and how many messages.
+    pub chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+/// Notes who sends what.
+struct Noting {
+    inner: Arc<Lossy>,
+    chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl Transport for Noting {
+    fn send(&self, to: NodeId, frame: Frame) {
+        /// The number of a message with chosen entries.
+        const CHOSEN: u8 = 11;
+        if frame.kind == Kind::Paxos && frame.body()[1] == CHOSEN {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("?").to_owned();
+            *self.chosen_sent_by.lock().unwrap().entry(name).or_default() += 1;
+        }
+        self.inner.send(to, frame);
+    }
 }
 
 /// A transport that loses what it is told to lose.
@@ -85,6 +107,11 @@ impl Cluster {
             members: ids[..replicas as usize].to_vec(),
         }]);
         let epochs = Arc::new(Mutex::new(Vec::new()));
+        let chosen_sent_by = Arc::default();
+        let noting = Arc::new(Noting {
+            inner: lossy.clone(),
+            chosen_sent_by: Arc::clone(&chosen_sent_by),
+        });
         let mut nodes = LocalNodes::default();
         for id in ids.clone() {
             let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
@@ -93,11 +120,11 @@ impl Cluster {
                 let (zone, folder, faults) = (zone.clone(), folder.clone(), faults.clone());
                 let (transport, options, epochs) =
                     (transport.clone(), options.clone(), epochs.clone());
-                let lossy = lossy.clone();
+                let noting = noting.clone();
                 move |assignments: &[Assignment]| {
                     let epochs = epochs.clone();
                     let surroundings = Surroundings {
-                        transport: lossy.clone() as Arc<dyn Transport>,
+                        transport: noting.clone() as Arc<dyn Transport>,
                         publish: Arc::new(move |route| {
                             epochs.lock().unwrap().push(route.version.epoch);
                         }),
@@ -122,7 +149,7 @@ impl Cluster {
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
-        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs }
+        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by }
     }
 
     /// Does what an operator wants, and waits until that is done.
@@ -260,6 +287,7 @@ impl Cluster {
                 work,
                 origin: 0,
                 request: None,
+                client: None,
             };
             self.nodes.transact(node, transaction)
         })
@@ -313,6 +341,7 @@ pub fn call<'a>(command: CommandId, args: &'a [Bytes], waited: Option<Duration>)
         waited,
         origin: 0,
         request: None,
+        client: None,
     }
 }
 

@@ -157,7 +157,10 @@ fn check(
         }
         below.len()
     };
-    assert!((1..=SLOTS_MAX).contains(&slots), "{slots} slots at level {level}");
+    assert!(
+        (1..=directory.site.slots_max(level)).contains(&slots),
+        "{slots} slots at level {level}"
+    );
     let undividable = if level == 0 { 1 } else { 2 };
     assert!(slots <= undividable || row.len() < ROW_BYTES_MAX, "{} bytes", row.len());
     assert!(!is_root || level == 0 || slots > 1, "a root with one link");
@@ -327,8 +330,8 @@ fn costs_grow_with_the_logarithm() {
             stored.splice(at..at, &texts);
         }
         let levels = stored.directory.height as usize + 1;
-        // A half-full row has 64 slots at least, but for few that are smaller.
-        let logarithm = (count as f64).log(40.0).ceil() as usize;
+        // A half-full node has 16 links at least, but for few that are smaller.
+        let logarithm = (count as f64).log(13.0).ceil() as usize;
         assert!(levels <= logarithm, "{levels} levels for {count} items");
         let (cost, looks) = highest_cost(&mut stored, &mut random);
         assert_eq!(looks, levels, "a row a level");
@@ -355,7 +358,7 @@ fn a_queue_costs_the_same_however_much_went_through_it() {
             assert_eq!(head, Some(text(number - 500)));
             most.reads = most.reads.max(reads + stored.splice(0..1, &[]).reads);
         }
-        assert!(stored.view.rows.len() <= 8, "{} rows for 501 items", stored.view.rows.len());
+        assert!(stored.view.rows.len() <= 12, "{} rows for 501 items", stored.view.rows.len());
     }
     assert!(most.reads <= 12, "{most:?}");
 }

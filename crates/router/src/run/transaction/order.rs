@@ -119,9 +119,8 @@ impl Connection {
         (mut outcome, took): (Outcome, Duration),
     ) -> Result<(Outcome, Duration), CommandError> {
         if exec.waits_for(&outcome) {
-            let timeout = self.shared.options.request_timeout;
             for gate in std::mem::take(&mut outcome.gates) {
-                match self.shared.storage.wait(gate, timeout).await {
+                match self.caller.outcome(gate).await {
                     GateOutcome::Durable => {}
                     GateOutcome::Unknown => {
                         self.caller.tally.gates_unknown += 1;

@@ -1,0 +1,95 @@
+//! A node that is all there is of its cluster, for tests that look inside one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use commands::table;
+use tempfile::TempDir;
+use wire::ids::{NodeId, PartitionId, TableId, Zone};
+use wire::peer::LocalTransport;
+use wire::placement::PlacementRange;
+use wire::resp::Reply;
+use wire::service::{Answer, Call, GateOutcome};
+
+use crate::driver::Shared;
+use crate::node::{Node, NodeOptions, Surroundings};
+use crate::partition::Partition;
+use crate::recover::Assignment;
+
+/// The only partition.
+pub(crate) const PARTITION: PartitionId = PartitionId(1);
+/// Nothing takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// See the module's text.
+pub(crate) struct Alone {
+    pub(crate) node: Node,
+    runtime: tokio::runtime::Runtime,
+    /// Goes last.
+    _dir: TempDir,
+}
+
+impl Alone {
+    /// A new node, which leads its partition.
+    pub(crate) fn open(options: NodeOptions) -> Alone {
+        let dir = tempfile::tempdir().expect("a folder");
+        let id = NodeId(1);
+        let surroundings = Surroundings {
+            transport: Arc::new(LocalTransport::default()),
+            publish: Arc::new(|_| {}),
+            faults: Arc::default(),
+        };
+        let range = PlacementRange::whole(TableId(0));
+        let assignment = Assignment { partition: PARTITION, range, members: vec![id] };
+        let zone = Zone("zone".into());
+        let node = Node::open(id, zone, dir.path(), options, &[assignment], surroundings);
+        let node = node.expect("an empty folder");
+        node.campaign(PARTITION);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let alone = Alone { node, runtime: runtime.expect("a runtime"), _dir: dir };
+        alone.until("it leads", || alone.node.leads(PARTITION));
+        alone
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.node.shared()
+    }
+
+    pub(crate) fn partition(&self) -> Arc<Partition> {
+        let partitions = self.shared().partitions.read();
+        Arc::clone(partitions.get(&PARTITION).expect("it holds the partition"))
+    }
+
+    /// What the node answers to a command, its gate waited for; `None` if it does not take it.
+    pub(crate) fn run(&self, words: &[&str]) -> Option<Reply> {
+        let args: Vec<_> =
+            words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+        let command = table::lookup(&args[0]).expect("a command").id;
+        let (table, partition, args) = (TableId(0), PARTITION, &args[..]);
+        let call = Call {
+            command,
+            table,
+            partition,
+            epoch: 1,
+            args,
+            waited: None,
+            origin: 0,
+            request: None,
+            client: None,
+        };
+        let Answer::Done { reply, gate } = self.node.call(call) else { return None };
+        let Some(gate) = gate else { return Some(reply) };
+        let outcome = self.runtime.block_on(self.node.wait(gate, PATIENCE));
+        (outcome == GateOutcome::Durable).then_some(reply)
+    }
+
+    /// Waits until a condition holds.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not yet: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
