@@ -278,17 +278,8 @@ impl StorageService for Reach {
         }
         let Call { command, table, partition, epoch, args, origin, request, waited, client } = call;
         let (args, client) = (args.to_vec(), client.cloned());
-        let call = Travelling {
-            command,
-            table,
-            partition,
-            epoch,
-            args,
-            origin,
-            request,
-            waited,
-            client,
-        };
+        let call =
+            Travelling { command, table, partition, epoch, args, origin, request, waited, client };
         Answer::Later(Box::pin(self.clone().call_far(node, call)))
     }
 

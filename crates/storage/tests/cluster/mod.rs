@@ -108,10 +108,8 @@ impl Cluster {
         }]);
         let epochs = Arc::new(Mutex::new(Vec::new()));
         let chosen_sent_by = Arc::default();
-        let noting = Arc::new(Noting {
-            inner: lossy.clone(),
-            chosen_sent_by: Arc::clone(&chosen_sent_by),
-        });
+        let noting =
+            Arc::new(Noting { inner: lossy.clone(), chosen_sent_by: Arc::clone(&chosen_sent_by) });
         let mut nodes = LocalNodes::default();
         for id in ids.clone() {
             let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
