@@ -17,6 +17,7 @@
 //! outcome is asked for, and told as it is.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -25,7 +26,7 @@ use commands::table::Entry;
 use tokio::time::Instant;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
-use wire::service::{Gate, GateOutcome, Request, RequestId};
+use wire::service::{Gate, GateOutcome, Request, RequestId, ScriptClient};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
@@ -64,6 +65,8 @@ pub(crate) struct Again {
     table: TableId,
     /// The name it was made under, if it writes.
     request: Option<RequestId>,
+    /// Whom it was run for, if it is a script: the connection may have another user since.
+    client: Option<Arc<dyn ScriptClient>>,
     line: Line,
 }
 
@@ -149,8 +152,9 @@ impl Connection {
         if !done.repeatable || done.gates.len() != 1 || !is_answered || !is_named {
             return None;
         }
+        let client = self.script_client(entry);
         let line = self.lines.keep(args);
-        Some(Again { entry, table: self.session.table, request: done.request, line })
+        Some(Again { entry, table: self.session.table, request: done.request, client, line })
     }
 
     /// Whether a reply waits for the same partition at another node than this one leads to.
@@ -262,6 +266,7 @@ impl Connection {
         let Ok(mut routed) = Routed::by_keys(again.entry, again.table, &args) else {
             return Ok(Some(CommandError::NOT_EXECUTED.into()));
         };
+        routed.client = again.client.clone();
         let (mut backoff, mut from, mut newest) = (BACKOFF_MIN, first.index, None);
         loop {
             self.caller.tally.repeated += 1;

@@ -116,6 +116,34 @@ async fn what_was_lost_is_made_again_in_its_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_made_again_for_whom_it_was_made() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    running.fake.take_log();
+    running.fake.set_gates(Gates::Lost);
+    client.send_lines(&["EVAL return 0"]).await;
+    assert!(client.is_silent_for(MOMENT).await);
+    running.fake.set_gates(Gates::Open);
+    assert_eq!(client.replies(1).await, ["OK"]);
+    let log = running.fake.take_log();
+    assert!(log.len() > 1 && log.iter().all(|name| name == "eval"), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_would_know_of_is_not_made_again() {
+    let running = start(&[], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    running.fake.set_gates(Gates::Unknown);
+    client.send_lines(&["SET k 1"]).await;
+    assert!(client.is_silent_for(MOMENT).await);
+    // Its keys are another partition's now, which does not know the names of the requests of before.
+    running.fake.split(TableId(0), Placement::of_key(b"k"));
+    let replies = client.replies(1).await;
+    assert!(replies[0].starts_with("UNCERTAIN "), "{}", replies[0]);
+    assert_eq!(client.run("GET k").await, "(nil)", "it was not made there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn obstacles_are_invisible_until_the_deadline() {
     let timeout = Duration::from_millis(300);
     let running = start(&[], |options| options.request_timeout = timeout).await;

@@ -222,7 +222,9 @@ impl Fake {
         let entry = table::entry(call.command);
         let gated = self.gated.load(SeqCst);
         self.at(node, (call.table, call.partition, placement), |partition, log| {
-            log.push(entry.full_name());
+            let is_script = matches!(entry.command.run, Run::Script(_));
+            let of_nobody = if is_script && call.client.is_none() { " of nobody" } else { "" };
+            log.push(format!("{}{of_nobody}", entry.full_name()));
             partition.evaluate(node, entry, call.args, gated)
         })
     }
@@ -336,6 +338,12 @@ impl Partition {
                 self.view.apply(effects);
                 let gate = Gate { node, partition: self.route.partition, index, batch: index };
                 Answer::Done { reply, gate: gated.then_some(gate) }
+            }
+            // Whatever it says.
+            Run::Script(_) => {
+                let index = self.view.next_index;
+                let gate = Gate { node, partition: self.route.partition, index, batch: index };
+                Answer::Done { reply: Reply::OK, gate: gated.then_some(gate) }
             }
             _ => {
                 Answer::Done { reply: Reply::Error("ERR not a storage command".into()), gate: None }
