@@ -81,7 +81,11 @@ impl Takes {
 
     /// Stops fetching for a replica that goes.
     pub(crate) fn forget(&mut self, shared: &Shared, partition: &Partition) {
-        self.fetches.retain(|_, fetch| fetch.partition.identity != partition.identity);
+        // Replicas of several partitions on one node may have the same identity.
+        let goes = |id: &PartitionId, fetch: &Fetch| {
+            *id == partition.id && fetch.partition.identity == partition.identity
+        };
+        self.fetches.retain(|id, fetch| !goes(id, fetch));
         let _ = shared.options.machine.disk.remove_file(&spool_path(shared, partition));
     }
 
