@@ -145,9 +145,11 @@ fn pushes_reach_the_whole_fleet() {
     assert!(fleet.nodes[2].is_empty());
 
     fleet.transport.connect(FLEET[2]);
-    publisher.announce(&contiguous(5_000, 1));
-    assert!(fleet.nodes[2].is_empty(), "what is not new is not sent");
-    publisher.forget(PartitionId(0));
+    publisher.announce(&contiguous(5_000, 0));
+    assert!(fleet.nodes[2].is_empty(), "what is older than what was told is not sent");
+    publisher.announce(&contiguous(2_000, 1));
+    assert_eq!(fleet.nodes[2].len(), 2_000, "the same again makes good what was lost");
+    publisher.forget(PartitionId(4_000));
     publisher.announce_again();
     assert_eq!(fleet.nodes[2].len(), 4_999);
 }
@@ -319,11 +321,13 @@ async fn every_lookup_is_counted_exactly_once() {
     let served: u64 = fleet.nodes.iter().map(|node| node.stats().lookups).sum();
     let stats = client.stats();
     assert_eq!((served, stats.mirrored, stats.foreground), (mirrored + 199, mirrored, 199));
-    publisher.announce(&contiguous(50, 1));
+    publisher.announce(&contiguous(50, 0));
     let stats = fleet.nodes[0].stats();
     assert_eq!((stats.installed, stats.stale, stats.refused), (100, 0, 0));
+    publisher.announce(&contiguous(50, 1));
+    assert_eq!(fleet.nodes[0].stats().stale, 50);
     publisher.announce_again();
-    assert_eq!(fleet.nodes[0].stats().stale, 100);
+    assert_eq!(fleet.nodes[0].stats().stale, 150);
 }
 
 #[test]
