@@ -382,8 +382,13 @@ fn the_log_is_kept_for_a_snapshot_whoever_leads() {
     for round in 0..2 {
         let heir =
             cluster.ids[..3].iter().copied().filter(|id| *id != leader(&cluster)).nth(round % 2);
-        transfer(&cluster, heir.expect("there are two"));
+        let heir = heir.expect("there are two");
+        transfer(&cluster, heir);
         // The new leader hears of it before it has to let go.
+        cluster.until("who fetches knows who leads", || {
+            let leads = status().replicas.iter().find(|replica| replica.partition == PARTITION);
+            leads.is_some_and(|replica| replica.leader == Some(heir))
+        });
         let before = status().snapshot_bytes;
         cluster.until("more of it came", || {
             status().snapshot_bytes > before + 8_000 || status().snapshots_installed > 0
