@@ -386,8 +386,9 @@ fn the_log_is_kept_for_a_snapshot_whoever_leads() {
         transfer(&cluster, heir);
         // The new leader hears of it before it has to let go.
         cluster.until("who fetches knows who leads", || {
-            let leads = status().replicas.iter().find(|replica| replica.partition == PARTITION);
-            leads.is_some_and(|replica| replica.leader == Some(heir))
+            let replicas = status().replicas;
+            let here = replicas.iter().find(|replica| replica.partition == PARTITION);
+            here.is_some_and(|replica| replica.leader == Some(heir))
         });
         let before = status().snapshot_bytes;
         cluster.until("more of it came", || {
