@@ -118,7 +118,7 @@ pub(crate) fn restore(content: &[u8]) -> bool {
     let uses = USES.iter().find(|uses| kind == uses.0);
     let (_, size, elements, width, more) = uses.unwrap_or_else(|| panic!("type {kind:?}"));
     let Reply::Integer(size) = run_line(view, size) else { panic!("no size") };
-    let count = match run_line(view, elements) {
+    let count = match run_line(view, elements).unfold() {
         Reply::Bulk(text) => text.len(),
         Reply::Array(items) | Reply::Set(items) => items.len() / width,
         Reply::Map(pairs) | Reply::Pairs(pairs) | Reply::Keyed(pairs) => pairs.len(),

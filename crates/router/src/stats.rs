@@ -106,6 +106,7 @@ impl Counters {
         match reply {
             Reply::Null => self.keyspace_misses += 1,
             Reply::Bulk(_) => self.keyspace_hits += 1,
+            Reply::Bulks(items) => self.keyspace_hits += u64::from(!items.is_empty()),
             Reply::Array(items) => items.iter().for_each(|item| self.count_lookup(item)),
             _ => {}
         }

@@ -171,6 +171,7 @@ fn in_resp2(reply: &Reply) -> Reply {
             number => Reply::Integer(number as i64),
         },
         Reply::Null | Reply::NullArray => Reply::Null,
+        Reply::Bulks(_) => reply.clone().unfold(),
         Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => all(items),
         Reply::Map(pairs) | Reply::Pairs(pairs) => {
             let flat = pairs.iter().flat_map(|(key, value)| [key, value]);

@@ -17,7 +17,7 @@
 
 use bytes::Bytes;
 use mlua::{Lua, Table, Value};
-use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
+use wire::resp::{Bulks, DOUBLE_BYTES_MAX, Reply, format_double};
 
 use crate::raise;
 
@@ -49,6 +49,7 @@ pub(crate) fn to_lua(lua: &Lua, reply: &Reply, resp3: bool) -> mlua::Result<Valu
         Reply::Null | Reply::NullArray if resp3 => Value::Nil,
         Reply::Null | Reply::NullArray => Value::Boolean(false),
         Reply::Array(items) | Reply::Push(items) => array(lua, items, resp3)?,
+        Reply::Bulks(items) => texts(lua, items)?,
         Reply::Set(items) if resp3 => {
             let set = lua.create_table_with_capacity(0, items.len())?;
             for item in items {
@@ -115,6 +116,14 @@ fn array(lua: &Lua, items: &[Reply], resp3: bool) -> mlua::Result<Value> {
     let table = lua.create_table_with_capacity(items.len(), 0)?;
     for (at, item) in items.iter().enumerate() {
         table.raw_set(at + 1, to_lua(lua, item, resp3)?)?;
+    }
+    Ok(Value::Table(table))
+}
+
+fn texts(lua: &Lua, items: &Bulks) -> mlua::Result<Value> {
+    let table = lua.create_table_with_capacity(items.len(), 0)?;
+    for (at, item) in items.iter().enumerate() {
+        table.raw_set(at + 1, lua.create_string(item)?)?;
     }
     Ok(Value::Table(table))
 }

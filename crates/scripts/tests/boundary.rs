@@ -6,7 +6,7 @@ mod oracle;
 
 use bytes::Bytes;
 use oracle::Border;
-use wire::resp::Reply;
+use wire::resp::{BulksBuilder, Reply};
 
 struct Random(u64);
 
@@ -44,7 +44,7 @@ impl Random {
     }
 
     fn reply(&mut self, depth: usize) -> Reply {
-        let kinds = if depth == 0 { 10 } else { 15 };
+        let kinds = if depth == 0 { 11 } else { 16 };
         let doubles = [0.0, -0.0, 1.5, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
         let items = |random: &mut Random| {
             (0..random.below(5)).map(|_| random.reply(depth - 1)).collect::<Vec<_>>()
@@ -64,10 +64,15 @@ impl Random {
             7 => Reply::BigNumber(self.integer().to_string().into()),
             8 => Reply::Verbatim { format: *b"txt", text: self.text() },
             9 => Reply::Simple("OK"),
-            10 => Reply::Array(items(self)),
-            11 => Reply::Set(items(self)),
-            12 => Reply::Map(pairs(self)),
-            13 => Reply::Push(items(self)),
+            10 => {
+                let mut bulks = BulksBuilder::with_capacity(0, 0);
+                (0..self.below(5)).for_each(|_| bulks.push(&self.text()));
+                bulks.finish()
+            }
+            11 => Reply::Array(items(self)),
+            12 => Reply::Set(items(self)),
+            13 => Reply::Map(pairs(self)),
+            14 => Reply::Push(items(self)),
             // In RESP2 a double is a text, whose digits are tested elsewhere.
             _ => Reply::Array(vec![Reply::DoubleText(self.pick(&doubles).to_string().into())]),
         }

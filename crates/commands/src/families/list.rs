@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
-use wire::resp::Reply;
+use wire::resp::{BulksBuilder, Reply, SHARED_BULK_BYTES};
 
 use crate::args::{Args, Options, Word, parse_int};
 use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
@@ -12,6 +12,7 @@ use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
 use crate::types::list::{End, List, ListEdit};
+use crate::types::sequence::Sequence;
 use crate::view::{Direction, View};
 use crate::wait::{Wait, timeout_of_seconds};
 
@@ -124,7 +125,7 @@ fn linsert(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let (pivot, element) = (args.bytes(3)?, args.bytes(4)?);
     let (mut at, mut found) = (0, false);
     list.elements().walk(txn, 0..list.count(), Direction::Forward, &mut |met| {
-        found = met == pivot;
+        found = *met == pivot[..];
         at += u64::from(!found);
         if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
@@ -384,7 +385,28 @@ fn lrange(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
         return Ok(Reply::Array(Vec::new()));
     };
     let positions = positions(start, stop, list.elements.count());
-    Ok(bulks(list.elements.range(view, positions, Direction::Forward)?))
+    if list.elements.bytes() / list.elements.count().max(1) >= SHARED_BULK_BYTES as u64 {
+        // What is so long is sent from where it is.
+        return Ok(bulks(list.elements.range(view, positions, Direction::Forward)?));
+    }
+    range_reply(view, &list.elements, positions)
+}
+
+/// The elements at these positions, written as they are met.
+fn range_reply(
+    view: &dyn View,
+    elements: &Sequence,
+    positions: Range<u64>,
+) -> Result<Reply, CommandError> {
+    let wanted = positions.end - positions.start;
+    let bytes = elements.bytes() / elements.count().max(1) * wanted;
+    let room = |number: u64| usize::try_from(number).unwrap_or_default();
+    let mut found = BulksBuilder::with_capacity(room(wanted), room(bytes));
+    elements.walk(view, positions, Direction::Forward, &mut |element| {
+        found.push(&element);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found.finish())
 }
 
 fn lpos(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -441,7 +463,7 @@ fn matches(
     };
     let (mut passed, mut to_skip, mut found) = (0, rank.unsigned_abs() - 1, Vec::new());
     list.elements.walk(view, positions, direction, &mut |met| {
-        if met == element {
+        if *met == element[..] {
             if to_skip > 0 {
                 to_skip -= 1;
             } else {
@@ -485,7 +507,7 @@ fn lrem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     list.elements().walk(txn, 0..length, direction, &mut |met| {
         let at = if wanted < 0 { length - 1 - passed } else { passed };
-        if met == element {
+        if *met == element[..] {
             removed += 1;
             match runs.last_mut() {
                 Some(run) if run.end == at => run.end += 1,

@@ -54,26 +54,49 @@ pub(crate) fn rank(chunk: &[u8], before: &dyn Fn(&[u8]) -> bool) -> Result<u64, 
     Ok(rank)
 }
 
+/// An item where it lies in its chunk. Most of those who look at items need none of their own, and to
+/// share a chunk costs more than to look.
+#[derive(Clone, Debug)]
+pub(crate) struct Item<'a> {
+    chunk: &'a Bytes,
+    span: Range<usize>,
+}
+
+impl Item<'_> {
+    /// The item as a slice of its chunk.
+    pub(crate) fn share(&self) -> Bytes {
+        self.chunk.slice(self.span.clone())
+    }
+}
+
+impl std::ops::Deref for Item<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.chunk[self.span.clone()]
+    }
+}
+
 /// Visits the items at these positions in a direction, until `visit` breaks; whether it did.
 pub(crate) fn walk(
     chunk: &Bytes,
     positions: &Range<u64>,
     direction: Direction,
-    visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+    visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, ViewError> {
     let skipped = usize::try_from(positions.start).unwrap_or(usize::MAX);
     let wanted = usize::try_from(positions.end - positions.start).unwrap_or(usize::MAX);
     let wanted = spans(chunk).skip(skipped).take(wanted);
     if direction == Direction::Forward {
         for span in wanted {
-            if visit(chunk.slice(span?)).is_break() {
+            if visit(Item { chunk, span: span? }).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
     } else {
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
         for span in wanted.into_iter().rev() {
-            if visit(chunk.slice(span)).is_break() {
+            if visit(Item { chunk, span }).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }

@@ -27,15 +27,18 @@
 //! The alternative, a row per item under a key that leaves gaps (as quicksort's fractions do), needs
 //! no counts on the way to change an item, and so cannot tell a position.
 
+mod known;
+
 use std::ops::{ControlFlow, Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
+use self::known::Known;
 use crate::rows;
 use crate::txn::Txn;
-use crate::types::chunk;
+use crate::types::chunk::{self, Item};
 use crate::types::header::{put_varint, read_varint};
 use crate::view::{Direction, View, ViewError};
 
@@ -129,12 +132,13 @@ pub(crate) struct Directory {
     height: u32,
     next_id: u64,
     root: Option<Link>,
+    known: Known,
 }
 
 impl Directory {
     /// A directory without items.
     pub(crate) fn new(site: Site) -> Directory {
-        Directory { site, height: 0, next_id: 0, root: None }
+        Directory { site, height: 0, next_id: 0, root: None, known: Known::default() }
     }
 
     /// The directory that a header tells of, with its items and their bytes; `None` if it is damaged.
@@ -146,7 +150,8 @@ impl Directory {
             return None;
         }
         let root = Link { id, count, bytes, first: Bytes::new() };
-        Some(Directory { site, height, next_id, root: Some(root).filter(|root| root.count > 0) })
+        let root = Some(root).filter(|root| root.count > 0);
+        Some(Directory { site, height, next_id, root, known: Known::default() })
     }
 
     /// Appends what the header keeps.
@@ -226,7 +231,7 @@ impl Directory {
         view: &dyn View,
         positions: Range<u64>,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
         let Some(root) = &self.root else { return Ok(()) };
         let positions = clip(&positions, &(0..root.count));
@@ -242,9 +247,10 @@ impl Directory {
         (id, level): (u64, u32),
         positions: &Range<u64>,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ViewError> {
-        let row = self.node(view, id, level)?;
+        // Not to be remembered: a walk may pass all rows there are, and none of them again.
+        let row = content(self.row(view, id)?, level)?;
         if level == 0 {
             return chunk::walk(&row, positions, direction, visit);
         }
@@ -313,7 +319,7 @@ impl Directory {
             let mut below = links(&row, self.site.ordered);
             let (first, second) = (below.next(), below.next());
             let (Some(only), None) = (first, second) else { break };
-            txn.delete(self.site.row(root.id));
+            self.delete_row(txn, root.id);
             self.root = Some(only?);
             self.height -= 1;
         }
@@ -420,7 +426,7 @@ impl Directory {
             put_links(&mut new, &made, ordered);
             new.put_slice(&row[seen.at.end..]);
             if new.len() <= ROW_BYTES_MAX {
-                txn.put(self.site.row(link.id), new.freeze());
+                self.put_row(txn, link.id, new.freeze());
                 let first = if child == 0 { &only.first } else { &link.first };
                 return Ok(vec![Link {
                     id: link.id,
@@ -465,7 +471,7 @@ impl Directory {
             true => chunk::get(&new, 0)?.ok_or(ViewError::Damaged)?,
             false => Bytes::new(),
         };
-        txn.put(self.site.row(link.id), spliced.chunk);
+        self.put_row(txn, link.id, spliced.chunk);
         Ok(vec![Link { id: link.id, count, bytes, first }])
     }
 
@@ -486,7 +492,7 @@ impl Directory {
             row.put_u8(0);
             chunk::put(&mut row, part);
             let id = id.take().unwrap_or_else(|| self.new_id());
-            txn.put(self.site.row(id), row.freeze());
+            self.put_row(txn, id, row.freeze());
             let first = match self.site.ordered {
                 true => part[0].clone(),
                 false => Bytes::new(),
@@ -495,7 +501,7 @@ impl Directory {
             made.push(Link { id, count: length as u64, bytes, first });
         }
         if let Some(unused) = id {
-            txn.delete(self.site.row(unused));
+            self.delete_row(txn, unused);
         }
         made
     }
@@ -518,14 +524,14 @@ impl Directory {
             row.put_u8(level as u8);
             put_links(&mut row, part, self.site.ordered);
             let id = id.take().unwrap_or_else(|| self.new_id());
-            txn.put(self.site.row(id), row.freeze());
+            self.put_row(txn, id, row.freeze());
             let (count, bytes) = part
                 .iter()
                 .fold((0, 0), |(count, bytes), link| (count + link.count, bytes + link.bytes));
             made.push(Link { id, count, bytes, first: part[0].first.clone() });
         }
         if let Some(unused) = id {
-            txn.delete(self.site.row(unused));
+            self.delete_row(txn, unused);
         }
         made
     }
@@ -579,8 +585,8 @@ impl Directory {
         row.put_u8(level as u8);
         row.put_slice(&front);
         row.put_slice(&back);
-        txn.put(self.site.row(one.id), row.freeze());
-        txn.delete(self.site.row(other.id));
+        self.put_row(txn, one.id, row.freeze());
+        self.delete_row(txn, other.id);
         new[left].count += other.count;
         new[left].bytes += other.bytes;
         new.remove(left + 1);
@@ -600,17 +606,32 @@ impl Directory {
                 self.delete_below(txn, &below?, level - 1)?;
             }
         }
-        txn.delete(self.site.row(link.id));
+        self.delete_row(txn, link.id);
         Ok(())
     }
 
     /// The chunk or the links in a row.
     fn node(&self, view: &dyn View, id: u64, level: u32) -> Result<Bytes, ViewError> {
-        let row = view.get(&self.site.row(id))?.ok_or(ViewError::Damaged)?;
-        match row.first() {
-            Some(found) if u32::from(*found) == level => Ok(row.slice(1..)),
-            _ => Err(ViewError::Damaged),
+        if let Some(row) = self.known.get(id) {
+            return content(row, level);
         }
+        let row = self.row(view, id)?;
+        self.known.put(id, row.clone());
+        content(row, level)
+    }
+
+    fn row(&self, view: &dyn View, id: u64) -> Result<Bytes, ViewError> {
+        view.get(&self.site.row(id))?.ok_or(ViewError::Damaged)
+    }
+
+    fn put_row(&self, txn: &mut Txn<'_>, id: u64, row: Bytes) {
+        self.known.put(id, row.clone());
+        txn.put(self.site.row(id), row);
+    }
+
+    fn delete_row(&self, txn: &mut Txn<'_>, id: u64) {
+        self.known.forget(id);
+        txn.delete(self.site.row(id));
     }
 
     /// How many slots of a row are taken.
@@ -624,6 +645,14 @@ impl Directory {
     fn new_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id - 1
+    }
+}
+
+/// What a row of this level holds.
+fn content(row: Bytes, level: u32) -> Result<Bytes, ViewError> {
+    match row.first() {
+        Some(found) if u32::from(*found) == level => Ok(row.slice(1..)),
+        _ => Err(ViewError::Damaged),
     }
 }
 

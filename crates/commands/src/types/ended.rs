@@ -18,7 +18,7 @@ use std::ops::{ControlFlow, Range};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::txn::Txn;
-use crate::types::chunk;
+use crate::types::chunk::{self, Item};
 use crate::types::directory::{Directory, Site, clip};
 use crate::types::header::{put_varint, read_varint};
 use crate::view::{Direction, View, ViewError};
@@ -166,14 +166,14 @@ impl Ended {
         view: &dyn View,
         positions: &Range<u64>,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
         let mut places = [0, 1, 2];
         if direction == Direction::Backward {
             places.reverse();
         }
         let stopped = Cell::new(false);
-        let visit = &mut |item: Bytes| {
+        let visit = &mut |item: Item<'_>| {
             let flow = visit(item);
             stopped.set(flow.is_break());
             flow
@@ -295,7 +295,7 @@ impl Ended {
     ) -> Result<Vec<Bytes>, ViewError> {
         let mut items = Vec::new();
         self.middle.walk(view, positions, direction, &mut |item| {
-            items.push(item);
+            items.push(item.share());
             ControlFlow::Continue(())
         })?;
         Ok(items)
@@ -357,7 +357,7 @@ mod tests {
             let mut items = Vec::new();
             self.ended
                 .walk(&self.view, &positions, direction, &mut |item| {
-                    items.push(item);
+                    items.push(item.share());
                     if items.len() == most {
                         ControlFlow::Break(())
                     } else {

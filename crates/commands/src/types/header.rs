@@ -230,14 +230,31 @@ pub fn version_of(value: &[u8]) -> Option<Version> {
 }
 
 /// Appends a number in the grammar's varint form.
-pub fn put_varint(out: &mut BytesMut, value: u64) {
-    let mut prefix = Prefix::default();
-    prefix.put_varint(value);
-    out.put_slice(&prefix.bytes[..prefix.length]);
+pub fn put_varint(out: &mut BytesMut, mut value: u64) {
+    let (mut bytes, mut last) = ([0; VARINT_BYTES_MAX], 0);
+    while value >= 0x80 {
+        bytes[last] = value as u8 | 0x80;
+        value >>= 7;
+        last += 1;
+    }
+    bytes[last] = value as u8;
+    out.put_slice(&bytes[..=last]);
 }
 
 /// Reads a number in the grammar's varint form and moves `input` behind it; `None` if there is none.
+#[inline]
 pub fn read_varint(input: &mut &[u8]) -> Option<u64> {
+    // Most are lengths and counts: a byte.
+    match input.split_first() {
+        Some((byte, rest)) if byte & 0x80 == 0 => {
+            *input = rest;
+            Some(u64::from(*byte))
+        }
+        _ => read_long_varint(input),
+    }
+}
+
+fn read_long_varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for position in 0..VARINT_BYTES_MAX {
         let (byte, rest) = input.split_first()?;

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use wire::placement::Placement;
 
 use crate::txn::Txn;
-use crate::types::chunk;
+use crate::types::chunk::{self, Item};
 use crate::types::directory::{Directory, Site};
 use crate::types::ended::Ended;
 use crate::types::header::{Kind, Value};
@@ -142,7 +142,7 @@ impl Sequence {
         view: &dyn View,
         positions: Range<u64>,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
         let positions = positions.start..positions.end.min(self.count());
         if positions.is_empty() {
@@ -166,7 +166,7 @@ impl Sequence {
     ) -> Result<Vec<Bytes>, ViewError> {
         let mut items = Vec::new();
         self.walk(view, positions, direction, &mut |item| {
-            items.push(item);
+            items.push(item.share());
             ControlFlow::Continue(())
         })?;
         Ok(items)

@@ -313,13 +313,18 @@ impl SortedSet {
         visit: &mut dyn FnMut(Member) -> ControlFlow<()>,
     ) -> Result<(), ViewError> {
         let mut outcome = Ok(());
-        self.members.walk(view, ranks, direction, &mut |item| match Member::read(&item) {
-            Ok(member) => visit(member),
-            Err(error) => {
-                outcome = Err(error);
-                ControlFlow::Break(())
-            }
-        })?;
+        self.members.walk(
+            view,
+            ranks,
+            direction,
+            &mut |item| match Member::read(&item.share()) {
+                Ok(member) => visit(member),
+                Err(error) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
         outcome
     }
 

@@ -36,7 +36,7 @@ impl Session {
     /// Runs a command as router and leader do: row, arity, handler.
     pub fn run(&mut self, args: &[Bytes]) -> Reply {
         match self.try_run(args) {
-            Ok(reply) => reply,
+            Ok(reply) => reply.unfold(),
             Err(error) => error.into(),
         }
     }

@@ -191,9 +191,10 @@ impl Cluster {
     pub fn run(&self, words: &[&str]) -> Reply {
         let args = line(words);
         let command = command_of(&args);
-        self.until_taken(&format!("{words:?}"), |node| {
+        let reply = self.until_taken(&format!("{words:?}"), |node| {
             self.nodes.call(node, call(command, &args, None))
-        })
+        });
+        reply.unfold()
     }
 
     /// Has the leader evaluate a command; `None` if it does not. Waits for nothing.

@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::double::{DOUBLE_BYTES_MAX, format_double};
-use super::{Reply, ReplyBuffer, RespVersion};
+use super::{Bulks, Reply, ReplyBuffer, RespVersion};
 
 /// Appends a reply in the session's version.
 pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
@@ -23,6 +23,7 @@ pub fn encode(reply: &Reply, version: RespVersion, out: &mut ReplyBuffer) {
         Reply::NullArray if resp3 => out.put_slice(b"_\r\n"),
         Reply::NullArray => out.put_slice(b"*-1\r\n"),
         Reply::Array(items) => aggregate(b'*', items, version, out),
+        Reply::Bulks(items) => bulks(items, out),
         Reply::Set(items) => aggregate(if resp3 { b'~' } else { b'*' }, items, version, out),
         Reply::Push(items) => aggregate(if resp3 { b'>' } else { b'*' }, items, version, out),
         Reply::Map(pairs) => {
@@ -91,6 +92,11 @@ fn pair(key: &Reply, value: &Reply, version: RespVersion, out: &mut ReplyBuffer)
 fn aggregate(kind: u8, items: &[Reply], version: RespVersion, out: &mut ReplyBuffer) {
     header(kind, items.len(), out);
     items.iter().for_each(|item| encode(item, version, out));
+}
+
+fn bulks(items: &Bulks, out: &mut ReplyBuffer) {
+    header(b'*', items.len(), out);
+    out.put_shared(items.text());
 }
 
 fn bulk(bytes: &Bytes, out: &mut ReplyBuffer) {

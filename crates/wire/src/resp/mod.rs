@@ -6,6 +6,7 @@
 //! Nothing here reads a socket: the connection reads bytes into a `BytesMut` and writes what a
 //! [`ReplyBuffer`] holds.
 
+mod bulks;
 mod decode;
 mod double;
 mod encode;
@@ -15,6 +16,7 @@ mod reply;
 mod reply_buffer;
 mod reply_decode;
 
+pub use bulks::{Bulks, BulksBuilder};
 pub use decode::{Arguments, DecodeError, Decoder};
 pub use double::{DOUBLE_BYTES_MAX, format_double};
 pub use encode::encode;

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::Bulks;
+
 /// A reply. The encoder writes it once, straight into the connection's buffer, in the RESP version
 /// of the session (RESP3 types fall back to their RESP2 forms as Redis does it).
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub enum Reply {
     NullArray,
     /// `*n`
     Array(Vec<Reply>),
+    /// `*n` of bulk strings that were written already. An array of none is [`Reply::Array`] as well.
+    Bulks(Bulks),
     /// `%n` in RESP3, a flat array in RESP2.
     Map(Vec<(Reply, Reply)>),
     /// `*n` of `*2` in RESP3, a flat array in RESP2 (what WITHVALUES asks for).
@@ -65,6 +69,7 @@ impl Reply {
             | Reply::BigNumber(text)
             | Reply::DoubleText(text)
             | Reply::Verbatim { text, .. } => text.len(),
+            Reply::Bulks(bulks) => bulks.text_bytes(),
             Reply::Array(items)
             | Reply::Set(items)
             | Reply::Push(items)
@@ -81,6 +86,20 @@ impl Reply {
             | Reply::NullArray
             | Reply::Double(_)
             | Reply::Boolean(_) => 0,
+        }
+    }
+}
+
+impl Reply {
+    /// The same with an array of bulks for [`Reply::Bulks`], in arrays too: for who looks at items.
+    pub fn unfold(self) -> Reply {
+        match self {
+            Reply::Bulks(bulks) => {
+                let items = bulks.iter().map(Bytes::copy_from_slice);
+                Reply::Array(items.map(Reply::Bulk).collect())
+            }
+            Reply::Array(items) => Reply::Array(items.into_iter().map(Reply::unfold).collect()),
+            other => other,
         }
     }
 }
