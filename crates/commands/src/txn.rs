@@ -273,6 +273,19 @@ impl View for Txn<'_> {
         merge_scan(self.base, (from, to), direction, &own, visit)
     }
 
+    fn skim(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        if from < to && self.writes.range(from, to).is_empty() {
+            return self.base.skim(from, to, visit);
+        }
+        let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
+        self.scan(from, to, Direction::Forward, visit)
+    }
+
     fn counters(&self) -> Counters {
         self.counters
     }

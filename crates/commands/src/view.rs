@@ -62,6 +62,17 @@ pub trait View {
         direction: Direction,
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
     ) -> Result<(), ViewError>;
+    /// Visits the rows in `[from, to)` in ascending order until `visit` breaks: their keys, and what
+    /// makes their values. For who steps over most of them, and would not have them copied.
+    fn skim(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
+        self.scan(from, to, Direction::Forward, visit)
+    }
     /// The partition's counters, this view's own changes included.
     fn counters(&self) -> Counters;
     /// Headers whose version is at or below this were flushed away (FLUSHDB) and do not exist.

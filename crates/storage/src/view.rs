@@ -218,6 +218,29 @@ impl View for PartitionView<'_> {
         Ok(())
     }
 
+    fn skim(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
+    ) -> Result<(), ViewError> {
+        if from >= to || !self.resident.holds_all_between(from, to) {
+            let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
+            return self.scan(from, to, Direction::Forward, visit);
+        }
+        self.wait_for(self.flushed_index);
+        for row in self.resident.scan(from, to, Direction::Forward) {
+            if row.index > self.applied {
+                self.wait_for(row.index);
+            }
+            // A deleted row is passed over, yet waited for.
+            if row.exists() && visit(row.key(), &|| row.value().unwrap_or_default()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn counters(&self) -> Counters {
         self.wait_for(self.counters_index);
         self.counters

@@ -208,7 +208,7 @@ fn spop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let Some(count) = count else {
         let drawn = set.draw(txn, 1)?.pop();
         if let Some(member) = &drawn {
-            set.remove(txn, member)?;
+            set.remove_known(txn, member)?;
             txn.note(Wanted::SET, "spop", key);
         }
         set.finish(txn)?;
@@ -227,7 +227,7 @@ fn spop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let drawn = set.draw(txn, count)?;
     if (size - count).saturating_mul(SPOP_REWRITE_FACTOR) > count {
         for member in &drawn {
-            set.remove(txn, member)?;
+            set.remove_known(txn, member)?;
         }
     } else {
         let taken: HashSet<&Bytes> = drawn.iter().collect();

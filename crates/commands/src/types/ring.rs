@@ -30,10 +30,11 @@ const PREFIX_BYTES: usize = 5;
 pub(crate) const HASHES: u64 = 1 << 32;
 
 /// Names in a window of a draw, on average.
-const WINDOW_NAMES: u64 = 8;
+const WINDOW_NAMES: u64 = 32;
 /// Slots of a window. More than this many names in one have not quite the chance of others; hashes
-/// being random, that is rarer than one window in 10^9.
-const WINDOW_SLOTS: u64 = 32;
+/// being random, that is rarer than one window in 10^9. To find where a window begins takes longer than
+/// to pass its names, so windows are wide: the share of slots that are taken grows with them.
+const WINDOW_SLOTS: u64 = 72;
 /// Draws before it is concluded that nearly all that is there is hidden.
 const DRAWS_MAX: usize = 512;
 /// A collection of no more names than this is read as a whole rather than drawn from.
@@ -213,25 +214,47 @@ impl<T: Clone> Urn<'_, T> {
         let width = (HASHES * WINDOW_NAMES / self.count.max(1)).clamp(1, HASHES);
         for _ in 0..DRAWS_MAX {
             let start = self.view.random() % HASHES;
-            let end = start + width;
-            let mut window = Vec::new();
-            let mut collect = |_, name, value: &Bytes| {
-                window.push((name, value.clone()));
-                ControlFlow::Continue(())
-            };
-            place.ring(self.view, (start, end.min(HASHES)), &mut collect)?;
-            if end > HASHES {
-                place.ring(self.view, (0, end - HASHES), &mut collect)?;
+            let window = (start, start + width);
+            let slot = self.view.random() % WINDOW_SLOTS;
+            let (names, mut met) = self.at_slot(place, window, slot)?;
+            if names > WINDOW_SLOTS {
+                // It is crowded: each has a slot of its own.
+                met = self.at_slot(place, window, self.view.random() % names)?.1;
             }
-            let slot = self.view.random() % WINDOW_SLOTS.max(window.len() as u64);
-            if (slot as usize) < window.len() {
-                let (name, value) = window.swap_remove(slot as usize);
-                if let Some(one) = (self.read)(name.clone(), &value)? {
-                    return Ok(Some((name, one)));
-                }
+            if let Some((name, value)) = met
+                && let Some(one) = (self.read)(name.clone(), &value)?
+            {
+                return Ok(Some((name, one)));
             }
         }
         Ok(None)
+    }
+
+    /// How many names stand in a window, and which of them in a slot of it.
+    fn at_slot(
+        &self,
+        place: &Place,
+        (start, end): (u64, u64),
+        slot: u64,
+    ) -> Result<(u64, Option<Met>), ViewError> {
+        let (mut names, mut met) = (0, None);
+        let prefix = place.row(&[]).len() + PREFIX_BYTES;
+        let behind = end.saturating_sub(HASHES);
+        for (from, to) in [(start, end.min(HASHES)), (0, behind)] {
+            if from == to {
+                continue;
+            }
+            let (from, to) = (place.hash_row(from), place.hash_row(to));
+            self.view.skim(&from, &to, &mut |row, value| {
+                if names == slot {
+                    let name = row.get(prefix..).unwrap_or_default();
+                    met = Some((Bytes::copy_from_slice(name), value()));
+                }
+                names += 1;
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok((names, met))
     }
 }
 

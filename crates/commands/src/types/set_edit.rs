@@ -135,6 +135,20 @@ impl<'k> SetEdit<'k> {
 
     /// Deletes a member; whether it was there.
     pub(crate) fn remove(&mut self, txn: &mut Txn<'_>, member: &[u8]) -> Result<bool, ViewError> {
+        if let Members::Rows(place, _) = &self.members
+            && txn.get(&place.ring_row(member))?.is_none()
+        {
+            return Ok(false);
+        }
+        self.remove_known(txn, member)
+    }
+
+    /// The same for one that was just met; where it has a row, that is not looked at again.
+    pub(crate) fn remove_known(
+        &mut self,
+        txn: &mut Txn<'_>,
+        member: &[u8],
+    ) -> Result<bool, ViewError> {
         match &mut self.members {
             Members::Inline(entries) => {
                 let mut span = None;
@@ -152,11 +166,7 @@ impl<'k> SetEdit<'k> {
                 *entries = left.freeze();
             }
             Members::Rows(place, deleted) => {
-                let row = place.ring_row(member);
-                if txn.get(&row)?.is_none() {
-                    return Ok(false);
-                }
-                txn.delete(row);
+                txn.delete(place.ring_row(member));
                 *deleted += 1;
                 self.bytes = self.bytes.saturating_sub(member.len() as u64);
             }
