@@ -61,7 +61,7 @@ impl Entry {
 
 struct Table {
     entries: Vec<Entry>,
-    by_name: HashMap<&'static str, CommandId>,
+    by_name: HashMap<&'static str, CommandId, foldhash::fast::RandomState>,
 }
 
 fn table() -> &'static Table {
@@ -70,7 +70,7 @@ fn table() -> &'static Table {
 }
 
 fn build() -> Table {
-    let mut table = Table { entries: Vec::new(), by_name: HashMap::new() };
+    let mut table = Table { entries: Vec::new(), by_name: HashMap::default() };
     for command in FAMILIES.iter().copied().flatten() {
         let id = add(&mut table, command, None);
         table.by_name.insert(command.name, id);

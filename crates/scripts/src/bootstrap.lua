@@ -149,21 +149,10 @@ end
 
 return {
   tidy = tidy,
+  proxies = proxies,
   proxied = proxied,
-  eval = function(script, keys, arguments)
-    real.KEYS, real.ARGV = keys, arguments
-    local ok, result = xpcall(script, handler)
-    tidy()
-    return ok, result
-  end,
-  fcall = function(callback, keys, arguments)
-    real.KEYS, real.ARGV = nil, nil
-    local ok, result = xpcall(function()
-      return callback(keys, arguments)
-    end, handler)
-    tidy()
-    return ok, result
-  end,
+  real = real,
+  handler = handler,
   load = function(library)
     view.__index = loading
     local ok, reason = pcall(library)

@@ -24,6 +24,11 @@ use crate::raise;
 /// Tables within tables that a script may answer. Redis ends at the size of Lua's stack.
 pub const REPLY_DEPTH_MAX: usize = 1_000;
 
+/// Refusals of a command's words: there are none; one of them is nothing that could be one.
+pub(crate) const NO_WORDS: &str =
+    "ERR Please specify at least one argument for this redis lib call";
+pub(crate) const NO_WORD: &str = "ERR Lua redis lib command arguments must be strings or integers";
+
 /// Stack that one step into a nested value may need, in bytes.
 const STEP_STACK_BYTES: usize = 64 << 10;
 /// What the stack grows by where less is left.
@@ -237,17 +242,19 @@ pub(crate) fn argument(value: &Value) -> Option<Bytes> {
     Some(match value {
         Value::String(text) => bytes_of(text),
         Value::Integer(number) => integer(*number),
-        Value::Number(number) => {
-            let whole = *number as i64;
-            if whole as f64 == *number && whole != i64::MAX {
-                integer(whole)
-            } else {
-                let mut buffer = [0; DOUBLE_BYTES_MAX];
-                Bytes::copy_from_slice(format_double(*number, &mut buffer))
-            }
-        }
+        Value::Number(number) => word_of_number(*number),
         _ => return None,
     })
+}
+
+/// A number as a command's word.
+pub(crate) fn word_of_number(number: f64) -> Bytes {
+    let whole = number as i64;
+    if whole as f64 == number && whole != i64::MAX {
+        return integer(whole);
+    }
+    let mut buffer = [0; DOUBLE_BYTES_MAX];
+    Bytes::copy_from_slice(format_double(number, &mut buffer))
 }
 
 fn integer(number: i64) -> Bytes {

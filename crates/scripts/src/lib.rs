@@ -1,10 +1,10 @@
 //! Lua as Redis speaks it: the state that scripts and functions run in.
 //!
 //! ```text
-//! vm         a Lua state: compiles, runs, ends what has to end
+//! vm         a Lua state: compiles, runs, ends what has to end; driver: one run
 //!   bootstrap.lua  locks the globals, catches errors
 //!   globals, random  what replaces functions of Lua's own
-//!   redis      redis.call and its kin
+//!   redis      the table `redis`; call: redis.call
 //!   json, msgpack, packing, bit   cjson, cmsgpack, struct, bit
 //!   convert    replies to Lua values and back
 //!   raise      errors on their way to the script
@@ -23,7 +23,9 @@
 mod arguments;
 mod bit;
 mod cache;
+mod call;
 mod convert;
+mod driver;
 mod globals;
 mod host;
 mod json;

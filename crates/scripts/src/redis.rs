@@ -7,6 +7,7 @@ use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
 use crate::cache::sha1_hex;
+use crate::call;
 use crate::convert;
 use crate::library::FunctionInfo;
 use crate::raise;
@@ -27,9 +28,9 @@ type Run = fn(&Arguments<'_>, &State) -> Result<MultiValue>;
 /// `redis` as scripts and functions see it.
 pub(crate) fn library(lua: &Lua, state: &Rc<State>) -> Result<Table> {
     let table = basic(lua, state)?;
-    let runs: [(&'static str, Run); 10] = [
-        ("call", |args, state| call(args, state, true)),
-        ("pcall", |args, state| call(args, state, false)),
+    call::define(lua, &table, state, true)?;
+    call::define(lua, &table, state, false)?;
+    let runs: [(&'static str, Run); 8] = [
         ("error_reply", error_reply),
         ("status_reply", status_reply),
         ("sha1hex", sha1hex),
@@ -90,33 +91,10 @@ fn basic(lua: &Lua, state: &Rc<State>) -> Result<Table> {
 /// The words of a command.
 fn command(args: &Arguments<'_>) -> std::result::Result<Vec<Bytes>, &'static str> {
     if args.values.is_empty() {
-        return Err("ERR Please specify at least one argument for this redis lib call");
+        return Err(convert::NO_WORDS);
     }
     let words: Option<Vec<Bytes>> = args.values.iter().map(convert::argument).collect();
-    words.ok_or("ERR Lua redis lib command arguments must be strings or integers")
-}
-
-fn call(args: &Arguments<'_>, state: &State, raises: bool) -> Result<MultiValue> {
-    let refuse = |line: &[u8]| {
-        if raises {
-            return Err(raise::line(line));
-        }
-        one(Value::Table(raise::error_table(args.lua, line)?))
-    };
-    let words = match command(args) {
-        Ok(words) => words,
-        Err(line) => return refuse(line.as_bytes()),
-    };
-    let answer = state.with_host(|host| host.call(&words));
-    let reply = match answer {
-        Some(Ok(reply)) => reply,
-        Some(Err(interrupt)) => return Err(state.interrupt(interrupt)),
-        None => return refuse(b"ERR redis.call can only be used while a script runs"),
-    };
-    if raises && let wire::resp::Reply::Error(line) = &reply {
-        return Err(raise::line(&line[..]));
-    }
-    one(convert::to_lua(args.lua, &reply, state.resp3.get())?)
+    words.ok_or(convert::NO_WORD)
 }
 
 /// A string in a table of one field; what is no string is refused by the same shape.

@@ -18,6 +18,8 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmStat
 use wire::resp::Reply;
 
 use crate::cache::Script;
+use crate::call::Calling;
+use crate::driver::{Driver, Takes};
 use crate::host::{Host, Interrupt};
 use crate::library::{FunctionInfo, Library};
 use crate::random::Random;
@@ -43,6 +45,7 @@ pub(crate) struct State {
     pub(crate) resp3: Cell<bool>,
     pub(crate) random: Random,
     json: json::Shared,
+    pub(crate) calling: Calling,
     /// Functions of the library that is being loaded.
     pub(crate) loading: RefCell<Option<Vec<Registered>>>,
     /// The stand-ins of shared tables.
@@ -104,6 +107,7 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.state.host.set(None);
+        self.state.calling.forget();
     }
 }
 
@@ -123,10 +127,8 @@ pub struct Compiled(Function);
 pub struct Vm {
     lua: Lua,
     state: Rc<State>,
-    run_eval: Function,
-    run_function: Function,
+    driver: Driver,
     run_load: Function,
-    tidy: Function,
     scripts: Map<Bytes, Compiled>,
     libraries: Map<Bytes, Loaded>,
     memory_bytes_max: usize,
@@ -201,7 +203,7 @@ impl Vm {
         keys: &[Bytes],
         args: &[Bytes],
     ) -> Result<Reply, Interrupt> {
-        self.run(host, (&self.run_eval, &compiled.0), &script.sha, keys, args)
+        self.run(host, (Takes::Globals, &compiled.0), &script.sha, keys, args)
     }
 
     /// Runs a function of a library.
@@ -230,7 +232,7 @@ impl Vm {
         let Some(callback) = callbacks.get(name) else {
             return Ok(CommandError::FUNCTION_NOT_FOUND.into());
         };
-        self.run(host, (&self.run_function, callback), name, keys, args)
+        self.run(host, (Takes::Parameters, callback), name, keys, args)
     }
 
     /// Runs the code of a library and tells what it registers.
@@ -276,18 +278,19 @@ impl Vm {
     fn run(
         &self,
         host: &mut dyn Host,
-        (driver, function): (&Function, &Function),
+        (takes, function): (Takes, &Function),
         name: &[u8],
         keys: &[Bytes],
         args: &[Bytes],
     ) -> Result<Reply, Interrupt> {
         let running = Running::new(&self.state, host);
-        let outcome = self.call(driver, function, keys, args);
+        let outcome = self.driver.run(&self.lua, (takes, function), keys, args);
         drop(running);
         let stop = self.state.stop.take();
         if let Some(interrupt @ (Interrupt::Suspended | Interrupt::Killed)) = stop {
             // The interrupt may have come between two steps of the end.
             self.clean();
+            self.state.calling.go_on();
             if interrupt == Interrupt::Suspended {
                 return Err(interrupt);
             }
@@ -308,27 +311,10 @@ impl Vm {
         Ok(reply)
     }
 
-    fn call(
-        &self,
-        driver: &Function,
-        function: &Function,
-        keys: &[Bytes],
-        args: &[Bytes],
-    ) -> mlua::Result<(bool, Value)> {
-        let list = |items: &[Bytes]| {
-            let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-            for (at, item) in items.iter().enumerate() {
-                table.raw_set(at + 1, self.lua.create_string(item)?)?;
-            }
-            Ok::<_, mlua::Error>(table)
-        };
-        driver.call((function, list(keys)?, list(args)?))
-    }
-
     /// Empties the stand-ins of shared tables after a run that did not come to its end.
     fn clean(&self) {
         // It allocates nothing and runs no script's code.
-        let _ = self.tidy.call::<()>(());
+        let _ = self.driver.tidy.call::<()>(());
     }
 }
 
@@ -372,10 +358,13 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     })?;
     lua.set_memory_limit(memory_bytes_max)?;
     Ok(Vm {
-        run_eval: drivers.raw_get("eval")?,
-        run_function: drivers.raw_get("fcall")?,
+        driver: Driver {
+            real: drivers.raw_get("real")?,
+            handler: drivers.raw_get("handler")?,
+            proxies: drivers.raw_get("proxies")?,
+            tidy: drivers.raw_get("tidy")?,
+        },
         run_load: drivers.raw_get("load")?,
-        tidy: drivers.raw_get("tidy")?,
         scripts: Map::default(),
         libraries: Map::default(),
         memory_bytes_max,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use scripts::{Host, Interrupt, Script, Vm};
-use wire::resp::Reply;
+use wire::resp::{BulksBuilder, Reply};
 
 struct Mirror {
     /// Looks at whether to go on, until it says no.
@@ -22,6 +22,14 @@ impl Host for Mirror {
             b"fail" => Reply::Error(Bytes::from_static(b"WRONGTYPE no")),
             b"map" => Reply::Map(vec![(Reply::Bulk("k".into()), Reply::Double(1.5))]),
             b"null" => Reply::Null,
+            b"ok" => Reply::OK,
+            b"panic" => panic!("it was asked to"),
+            b"nested" => Reply::Array(vec![Reply::Integer(1), Reply::Array(vec![Reply::OK])]),
+            b"many" => {
+                let mut many = BulksBuilder::with_capacity(1_000, 1_000_000);
+                (0..1_000).for_each(|_| many.push(&[b'x'; 1_000]));
+                many.finish()
+            }
             _ => Reply::Array(args.iter().cloned().map(Reply::Bulk).collect()),
         })
     }
@@ -98,7 +106,25 @@ const ANSWERS: &[(&str, &str)] = &[
     ("redis.setresp(3) return redis.call('map').map.k.double == 1.5", "Boolean(true)"),
     ("return redis.call('null') == false", "1"),
     ("redis.setresp(3) return redis.call('null') == nil", "Boolean(true)"),
+    ("return redis.call('ok')", "+OK"),
+    ("return redis.call('nested')", "[1, [+OK]]"),
+    (
+        "local m = redis.call('many') return {#m, #m[1], #m[1000], m[1001] == nil}",
+        "[1000, 1000, 1000, 1]",
+    ),
     ("return redis.pcall('fail').err", "\"WRONGTYPE no\""),
+    (
+        "redis.call()",
+        "-ERR Please specify at least one argument for this redis lib call, on @user_script:1.",
+    ),
+    (
+        "return redis.pcall('echo', {}).err",
+        "\"ERR Lua redis lib command arguments must be strings or integers\"",
+    ),
+    (
+        "return coroutine.wrap(function() return redis.call('echo', 'in') end)()",
+        "[\"echo\", \"in\"]",
+    ),
     ("return {pcall(redis.call, 'fail')}", "[null, \"WRONGTYPE no\"]"),
     ("return redis.call('fail')", "-WRONGTYPE no, on @user_script:1."),
     ("\nredis.call('fail')", "-WRONGTYPE no, on @user_script:2."),
@@ -230,12 +256,51 @@ fn memory_has_an_end() {
         "return string.rep('x', 1000000000)",
         "local s = 'x' while true do s = s .. s end",
         "local t = {} for i = 1, 1e9 do t[i] = i end",
+        // While a reply is put on the stack, and while an argument is.
+        "local t = {} while true do t[#t + 1] = redis.call('many') end",
+        "local t = {} while true do t[#t + 1] = redis.call('echo', #t .. string.rep('x', 9000)) end",
+        "local t = {} while true do t[#t + 1] = redis.call('ok') end",
     ] {
         let mut vm = Vm::new(16 << 20).expect("a state");
         let reply = run_with(&mut vm, &mut Mirror::default(), code).expect("not suspended");
         assert!(show(&reply).contains("not enough memory"), "{code}: {}", show(&reply));
         assert_eq!(run_with(&mut vm, &mut Mirror::default(), "return 1"), Ok(Reply::Integer(1)));
         assert!(vm.collect() < 2 << 20, "{code}: {}", vm.used_memory());
+    }
+}
+
+#[test]
+fn what_scripts_drop_is_collected() {
+    let mut vm = Vm::new(16 << 20).expect("a state");
+    for code in [
+        "for i = 1, 100000 do local s = string.rep('x', 1000) .. i end return 1",
+        "for i = 1, 100 do local m = redis.call('many') end return 1",
+        "return 1",
+    ] {
+        for _ in 0..3 {
+            let reply = run_with(&mut vm, &mut Mirror::default(), code);
+            assert_eq!(reply, Ok(Reply::Integer(1)), "{code}");
+        }
+    }
+    for _ in 0..100_000 {
+        run_with(&mut vm, &mut Mirror::default(), "return redis.call('echo', ARGV[1])")
+            .expect("not suspended");
+    }
+    assert!(vm.used_memory() < 8 << 20, "{}", vm.used_memory());
+}
+
+#[test]
+fn a_panic_of_the_host_ends_the_script_and_not_the_state() {
+    let mut vm = vm();
+    for code in ["redis.call('panic')", "coroutine.wrap(function() redis.call('panic') end)()"] {
+        let run = || run_with(&mut vm, &mut Mirror::default(), code);
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        let panic = panic.expect_err("it passes through the script");
+        assert_eq!(panic.downcast_ref(), Some(&"it was asked to"), "{code}");
+        assert_eq!(
+            run_with(&mut vm, &mut Mirror::default(), "return redis.call('ok')"),
+            Ok(Reply::Status("OK".into()))
+        );
     }
 }
 
