@@ -230,7 +230,8 @@ fn who_broadcasts_is_told_of_each_flush() {
     assert_eq!(call(&mut client, "PING"), "PONG", "once, however many tables were flushed");
 }
 
-/// What a script reads may be cached like what a command reads: the keys that it declares.
+/// What a script reads may be cached like what a command reads: the keys that it declares, and those
+/// that it reads undeclared.
 #[test]
 fn what_scripts_read_is_tracked() {
     let server = start();
@@ -242,7 +243,11 @@ fn what_scripts_read_is_tracked() {
     let get = "return redis.call('get', KEYS[1])";
     let slow =
         "for i = 1, 30000 do redis.call('get', KEYS[1]) end return redis.call('get', KEYS[2])";
-    let lines: [(&[&str], &str); 5] = [
+    let undeclared = "redis.call('set', 'k', 1) return redis.call('mget', 'k2', 'k3')";
+    let slow_undeclared = "for i = 1, 30000 do redis.call('get', 'k') end";
+    let lines: [(&[&str], &str); 7] = [
+        (&["EVAL", undeclared, "0"], "k3"),
+        (&["EVAL", slow_undeclared, "0"], "k"),
         (&["EVAL", get, "1", "k"], "k"),
         (&["EVAL_RO", get, "1", "k"], "k"),
         (&["FCALL", "f", "1", "k"], "k"),

@@ -293,7 +293,8 @@ impl Connection {
     /// slowly is remembered anew.
     pub(crate) fn track(&mut self, entry: &Entry, args: &[Bytes]) {
         if let Some(tracked) = &mut self.session.tracked {
-            // Of a script, the keys that it declares: it may read any of them.
+            // Of a script, the keys that it declares: it may read any of them. Others that it reads are
+            // noted when it does (`script_client`).
             let is_script =
                 matches!(entry.command.run, Run::Script(what) if !what.is_about_functions());
             let at = if is_script || entry.command.flags.has(Flags::READONLY) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use commands::acl::User;
 use commands::table::{self, Entry};
-use commands::{CommandError, Run, Session as Command};
+use commands::{CommandError, Flags, Run, Session as Command};
 use wire::ids::{CommandId, TableId};
 use wire::resp::Reply;
 use wire::service::{ScriptAccount, ScriptClient};
@@ -19,7 +19,9 @@ use crate::clients::Client;
 use crate::connection::Connection;
 use crate::monitors::Origin;
 use crate::pubsub::Topic;
+use crate::route::positions_or_none;
 use crate::run::{self, Asker};
+use crate::tracking::Tracker;
 use crate::users::{Context, Denial, log_denial};
 
 /// See the module's text.
@@ -29,6 +31,8 @@ pub(crate) struct ScriptUser {
     user: Arc<User>,
     /// Whether the rules forbid anything.
     is_restricted: bool,
+    /// What is told of changes, if the connection caches.
+    tracker: Option<Arc<Tracker>>,
 }
 
 impl std::fmt::Debug for ScriptUser {
@@ -49,6 +53,16 @@ impl ScriptClient for ScriptUser {
 
     fn may_run(&self, command: CommandId, args: &[Bytes]) -> bool {
         !self.is_restricted || self.user.check(table::entry(command), args).is_ok()
+    }
+
+    fn reads(&self, command: CommandId, args: &[Bytes]) {
+        let Some(tracker) = &self.tracker else { return };
+        let entry = table::entry(command);
+        if tracker.remembers() && entry.command.flags.has(Flags::READONLY) {
+            let at = positions_or_none(entry, args).unwrap_or_default();
+            let tracking = &self.shared.hub().tracking;
+            at.iter().for_each(|at| tracking.register(&args[*at], self.client.id));
+        }
     }
 
     fn asks_nodes(&self, command: CommandId) -> bool {
@@ -109,18 +123,21 @@ impl Connection {
             return None;
         }
         let user = self.session.login.rules();
-        if let Some((known, client)) = &self.session.script_client
-            && Arc::ptr_eq(known, &user)
+        let tracker = self.session.tracked.as_ref().map(|tracked| &tracked.tracker);
+        if let Some(known) = &self.session.script_client
+            && Arc::ptr_eq(&known.user, &user)
+            && known.tracker.as_ref().map(Arc::as_ptr) == tracker.map(Arc::as_ptr)
         {
-            return Some(Arc::clone(client));
+            return Some(Arc::clone(known) as Arc<dyn ScriptClient>);
         }
-        let client: Arc<dyn ScriptClient> = Arc::new(ScriptUser {
+        let client = Arc::new(ScriptUser {
             shared: Arc::clone(&self.shared),
             client: Arc::clone(&self.session.client),
             is_restricted: !user.is_unrestricted(),
-            user: Arc::clone(&user),
+            user,
+            tracker: tracker.cloned(),
         });
-        self.session.script_client = Some((user, Arc::clone(&client)));
+        self.session.script_client = Some(Arc::clone(&client));
         Some(client)
     }
 }

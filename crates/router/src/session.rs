@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use commands::acl::User;
 use wire::ids::TableId;
-use wire::service::{Gate, ScriptClient};
+use wire::service::Gate;
 
 use crate::clients::Client;
 use crate::monitors::Monitoring;
 use crate::pubsub::Subscriptions;
 use crate::run::transaction::{Multi, WatchedTable};
+use crate::script_client::ScriptUser;
 use crate::tracking::Tracked;
 use crate::users::Login;
 
@@ -53,8 +53,8 @@ pub(crate) struct Session {
     pub(crate) monitoring: Option<Box<Monitoring>>,
     /// Set while it is told of keys that change.
     pub(crate) tracked: Option<Box<Tracked>>,
-    /// Whom its scripts are run for, and the rules that were so.
-    pub(crate) script_client: Option<(Arc<User>, Arc<dyn ScriptClient>)>,
+    /// Whom its scripts are run for, as long as neither the rules nor what it caches change.
+    pub(crate) script_client: Option<Arc<ScriptUser>>,
 }
 
 impl Session {

@@ -99,6 +99,11 @@ impl Tracker {
         Tracker { client, redirect, options, prefixes, is_broken, read_tables, remembers }
     }
 
+    /// Whether the keys of the command that runs are to be remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers.load(Relaxed)
+    }
+
     /// Whether the connection that should be told was found gone.
     pub(crate) fn is_broken(&self) -> bool {
         self.is_broken.load(Relaxed)
@@ -470,7 +475,7 @@ impl Tracked {
     /// one of them may have told of a change before the one that the reply tells of, and no other change
     /// would be told. So the client is told to drop what it has just read.
     pub(crate) fn make_good<'k>(&self, keys: impl Iterator<Item = &'k Bytes>) {
-        if self.told_since && self.tracker.remembers.load(Relaxed) {
+        if self.told_since && self.tracker.remembers() {
             let keys: Vec<&[u8]> = keys.map(|key| &key[..]).collect();
             self.tracker.tell(Some(&keys));
         }

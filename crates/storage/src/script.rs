@@ -14,7 +14,7 @@
 //! run again: in the first case by [`crate::slow`], where it holds up nobody but those that want the
 //! same partition.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -54,8 +54,8 @@ const ACCOUNT_BYTES_MAX: usize = 4 << 20;
 /// Where a script runs, and what ends it before its time.
 #[derive(Clone, Copy)]
 pub(crate) enum Pace<'a> {
-    /// Under the partition's lock, until then.
-    Quick(Instant),
+    /// Under the partition's lock, for [`QUICK_TIME_MAX`] from the first look at the clock on.
+    Quick,
     /// Without it. The function tells whether the node stops.
     Slow(&'a Running, &'a dyn Fn() -> bool),
 }
@@ -64,6 +64,8 @@ pub(crate) enum Pace<'a> {
 pub(crate) struct Stage<'a> {
     pub(crate) scripting: &'a Scripting,
     pub(crate) pace: Pace<'a>,
+    /// When a quick one has to end.
+    deadline: Cell<Option<Instant>>,
     /// Whom it is run for.
     client: Option<&'a Arc<dyn ScriptClient>>,
     /// Of the scripts that have ended.
@@ -76,7 +78,7 @@ impl<'a> Stage<'a> {
         pace: Pace<'a>,
         client: Option<&'a Arc<dyn ScriptClient>>,
     ) -> Stage<'a> {
-        Stage { scripting, pace, client, accounts: RefCell::default() }
+        Stage { scripting, pace, deadline: Cell::default(), client, accounts: RefCell::default() }
     }
 
     /// The stage of a script that begins now under its partition's lock.
@@ -84,7 +86,7 @@ impl<'a> Stage<'a> {
         scripting: &'a Scripting,
         client: Option<&'a Arc<dyn ScriptClient>>,
     ) -> Stage<'a> {
-        Stage::new(scripting, Pace::Quick(Instant::now() + QUICK_TIME_MAX), client)
+        Stage::new(scripting, Pace::Quick, client)
     }
 
     /// Hands the accounts over, unless all of it is to be done again.
@@ -420,7 +422,7 @@ impl<'a> Runner<'a> {
     /// Has the router answer.
     fn ask(&self, entry: &Entry, args: &[Bytes]) -> Result<Reply, CommandError> {
         let client = self.stage.client.ok_or(CommandError::NOT_FROM_SCRIPT)?;
-        if matches!(self.stage.pace, Pace::Quick(_)) && client.asks_nodes(entry.id) {
+        if matches!(self.stage.pace, Pace::Quick) && client.asks_nodes(entry.id) {
             // It would take the lock that is held.
             self.view.defer();
             return Ok(Reply::Null);
@@ -432,7 +434,9 @@ impl<'a> Runner<'a> {
 
     /// The script's own line, for those who are shown lines.
     fn account_for_itself(&mut self, args: &[Bytes]) {
-        if let Some(entry) = table::lookup(&args[0]) {
+        if self.is_watched
+            && let Some(entry) = table::lookup(&args[0])
+        {
             self.account_for_line(entry, args);
         }
     }
@@ -506,6 +510,9 @@ impl Host for Runner<'_> {
             self.count(Some(entry), None, &refusal);
             return Ok(refusal);
         }
+        if let Some(client) = self.stage.client {
+            client.reads(entry.id, args);
+        }
         let began = self.stage.client.map(|_| Instant::now());
         let reply = self.run(entry, args).unwrap_or_else(Reply::from);
         if self.view.is_cold() {
@@ -529,7 +536,12 @@ impl Host for Runner<'_> {
 
     fn interrupted(&mut self) -> Option<Interrupt> {
         let is_lost = match self.stage.pace {
-            Pace::Quick(until) => Instant::now() > until,
+            Pace::Quick => {
+                let (deadline, now) = (&self.stage.deadline, Instant::now());
+                let until = deadline.get().unwrap_or(now + QUICK_TIME_MAX);
+                deadline.set(Some(until));
+                now > until
+            }
             Pace::Slow(running, stops) => {
                 if running.killed.load(Relaxed) {
                     self.killed = true;

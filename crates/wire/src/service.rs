@@ -371,7 +371,7 @@ pub trait StorageService: Send + Sync + 'static {
 /// their router answers. It is a value as of the script's start and keeps no connection busy.
 ///
 /// *A script may be run again from its start*, so nothing here but [`ScriptClient::done`] changes
-/// anything that counts.
+/// anything that counts. (A key that is noted twice is noted.)
 pub trait ScriptClient: Send + Sync + std::fmt::Debug {
     /// Whether the rules let a command line run.
     ///
@@ -380,6 +380,9 @@ pub trait ScriptClient: Send + Sync + std::fmt::Debug {
 
     /// The same for who asks without running it (`redis.acl_check_cmd`).
     fn may_run(&self, command: CommandId, args: &[Bytes]) -> bool;
+
+    /// Takes note of a command that is about to read its keys, for a client that caches what it reads.
+    fn reads(&self, command: CommandId, args: &[Bytes]);
 
     /// Whether [`ScriptClient::answer`] asks storage nodes for it: not to be called under a
     /// partition's lock then.
