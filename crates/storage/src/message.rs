@@ -51,7 +51,8 @@ pub(crate) enum Message {
         /// Which one.
         session: u64,
     },
-    /// "I fetch a snapshot as of this log index": to the leader, who keeps the log behind it.
+    /// "I fetch a snapshot as of this log index": to all members, of whom whoever leads keeps the log
+    /// behind it.
     Fetches {
         /// Who fetches.
         identity: paxos::NodeId,

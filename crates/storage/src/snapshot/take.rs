@@ -22,7 +22,7 @@ use crate::partition::Partition;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often the leader is told that a snapshot is being fetched.
+/// How often the other members are told that a snapshot is being fetched.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
@@ -51,8 +51,8 @@ struct Fetch {
     /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
-    /// The leader that was told which snapshot this is, and when.
-    told: Option<(paxos::NodeId, Instant)>,
+    /// Members that were told which snapshot this is, and when they are told again.
+    told: BTreeMap<paxos::NodeId, Instant>,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -74,7 +74,8 @@ impl Takes {
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
         let now = shared.clock.instant();
-        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, told: None };
+        let fetch =
+            Fetch { partition, install, spool, ask_at: now, tries: 0, told: BTreeMap::new() };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -94,7 +95,7 @@ impl Takes {
         let now = shared.clock.instant();
         let mut failed = Vec::new();
         for (id, fetch) in &mut self.fetches {
-            fetch.tell_leader(shared, now);
+            fetch.tell_members(shared, now);
             if fetch.ask_at > now {
                 continue;
             }
@@ -205,17 +206,25 @@ impl Fetch {
         shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
     }
 
-    /// Has the leader keep the log behind the snapshot: whoever it is by now, at once.
-    fn tell_leader(&mut self, shared: &Shared, now: Instant) {
+    /// Has the log behind the snapshot kept by whoever leads. All who could are told: a leader that
+    /// learned of it from a follower that has to find out first who leads would have let the log go by
+    /// then.
+    fn tell_members(&mut self, shared: &Shared, now: Instant) {
         let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
-        let Some(index) = head.map(|head| head.applied.index) else { return };
-        let leader = self.partition.look().replica.status().leader;
-        let knows =
-            |leader| self.told.is_some_and(|(told, at)| told == leader && now < at + TELL_EVERY);
-        if let Some(leader) = leader.filter(|leader| !knows(*leader)) {
-            self.told = Some((leader, now));
-            let fetches = Message::Fetches { identity: self.partition.identity, index };
-            shared.tell(node_of(leader), self.partition.id, &fetches);
+        let Some(index) = head.map(|head| head.applied.index) else {
+            // Of the next one all are told.
+            self.told.clear();
+            return;
+        };
+        let identity = self.partition.identity;
+        let members = self.partition.look().replica.config().all();
+        for member in members.into_iter().filter(|member| *member != identity) {
+            if self.told.get(&member).is_some_and(|again| now < *again) {
+                continue;
+            }
+            self.told.insert(member, now + TELL_EVERY);
+            let fetches = Message::Fetches { identity, index };
+            shared.tell(node_of(member), self.partition.id, &fetches);
         }
     }
 
