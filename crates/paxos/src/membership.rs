@@ -293,7 +293,7 @@ impl Replica {
         self.ahead_bytes = 0;
         self.truncated = index;
         self.need_sent = None;
-        self.persist(Record::Truncate(index));
+        self.persist(Record::Skip(index));
     }
 }
 

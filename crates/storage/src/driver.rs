@@ -469,7 +469,9 @@ fn to_record(group: u64, record: &paxos::Record) -> wal::Record<'_> {
             },
         },
         paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
-        paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
+        paxos::Record::Truncate(index) | paxos::Record::Skip(index) => {
+            wal::Record::Truncate { group, index: index.0 }
+        }
         paxos::Record::Config(_) => unreachable!("its bytes are made where it is appended"),
     }
 }
