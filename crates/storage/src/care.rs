@@ -125,6 +125,9 @@ struct Added {
     node: NodeId,
     kind: MemberKind,
     identity: Option<paxos::NodeId>,
+    /// The life its node was in before this replica was last seen to lead: whatever the node voted for
+    /// in an earlier one, this leader knows of.
+    life: Option<u32>,
     next_ask: Option<Instant>,
 }
 
@@ -134,7 +137,13 @@ impl Order {
         add: Option<(NodeId, MemberKind)>,
         remove: Option<paxos::NodeId>,
     ) -> Order {
-        let add = add.map(|(node, kind)| Added { node, kind, identity: None, next_ask: None });
+        let add = add.map(|(node, kind)| Added {
+            node,
+            kind,
+            identity: None,
+            life: None,
+            next_ask: None,
+        });
         let deadline = now + CHANGE_TIMEOUT;
         Order { add, remove, target: None, deadline, tell: None }
     }
@@ -361,7 +370,7 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
 pub(crate) fn look_around(shared: &Shared) {
     if shared.peers.is_ping_due(shared.clock.monotonic()) {
         for node in shared.peers.nodes() {
-            shared.tell(*node, PartitionId(0), &Message::Ping);
+            shared.tell(*node, PartitionId(0), &Message::Ping { life: shared.incarnation });
         }
     }
     if shared.peers.has_changed(shared.options.heal_after, shared.clock.monotonic()) {
@@ -417,7 +426,7 @@ pub(crate) fn look_after(
     partition: &Arc<Partition>,
     now: Now,
 ) -> Option<Duration> {
-    let order = {
+    let mut order = {
         let mut care = partition.care.lock();
         let instant = shared.clock.instant();
         if partition.is_log() {
@@ -429,6 +438,9 @@ pub(crate) fn look_after(
         care.next_look = Some(instant + LOOK_EVERY);
         care.order.take()
     };
+    if let Some(added) = order.as_mut().and_then(|order| order.add.as_mut()) {
+        added.life = shared.peers.life(added.node);
+    }
     let Some(view) = View::of(shared, partition, now.monotonic) else {
         if let Some(order) = order {
             order.end(Err("leadership has moved".into()));
@@ -514,9 +526,10 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
         };
         added.identity = Some(identity);
         if hosted != Some(identity) {
-            if added.next_ask.is_none_or(|at| at <= now) {
+            if let Some(life) = added.life.filter(|_| added.next_ask.is_none_or(|at| at <= now)) {
                 added.next_ask = Some(now + HOST_EVERY);
                 let host = Host {
+                    life,
                     identity,
                     kind: added.kind,
                     range: partition.range,

@@ -69,7 +69,7 @@ pub(crate) fn ask(shared: &Shared, job: Job) {
 /// A peer tells something of a partition's replicas.
 pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId), message: Message) {
     match message {
-        Message::Ping => {}
+        Message::Ping { life } => shared.peers.note_life(from, life),
         Message::Host(host) => shared.keeper.push(Job::Host(from, partition, host), MESSAGES_MAX),
         Message::Chunk(chunk) => shared.keeper.push(Job::Chunk(partition, chunk), MESSAGES_MAX),
         Message::NoChunk { session, .. } => {
@@ -147,10 +147,13 @@ fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
                 drop_rows(shared, partition, range)?;
             }
         }
-        Job::Host(from, partition, host) => {
+        // An order to another life is from before this node lost its folder, perhaps; the sender
+        // will learn of this life, and ask again if it still leads.
+        Job::Host(from, partition, host) if host.life == shared.incarnation => {
             let answer = take_in(shared, takes, partition, host)?;
             shared.tell(from, partition, &answer);
         }
+        Job::Host(..) => {}
         Job::Chunk(partition, chunk) => takes.chunk(shared, partition, &chunk)?,
         Job::NoChunk(partition, session) => takes.refused(shared, partition, session),
     }
@@ -164,7 +167,7 @@ fn take_in(
     id: PartitionId,
     host: Host,
 ) -> Result<Message, KeepError> {
-    let Host { identity, kind, range, founders, config } = host;
+    let Host { identity, kind, range, founders, config, .. } = host;
     if shared.replica(id, identity).is_some_and(|replica| replica.kind == kind) {
         return Ok(Message::Hosted(identity));
     }

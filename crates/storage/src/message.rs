@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! message = version:u8 (1) kind:u8 body                numbers are big-endian
-//! kind 1 Ping
-//!      2 Host     identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
+//! kind 1 Ping     life:u32
+//!      2 Host     life:u32 identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
 //!      3 Hosted   identity:u32
 //!      4 Gone     identity:u32
 //!      5 MayDrop  identity:u32
@@ -28,8 +28,11 @@ const VERSION: u8 = 1;
 /// See the module's text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Message {
-    /// "This node is there."
-    Ping,
+    /// "This node is there, in this life."
+    Ping {
+        /// Differs between any two starts of a node.
+        life: u32,
+    },
     /// "Take in a replica, which is about to become a member."
     Host(Host),
     /// "It is taken in."
@@ -64,6 +67,9 @@ pub(crate) enum Message {
 /// A replica to take in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Host {
+    /// The life of the node that is asked: one that has lost its folder since does not know any more
+    /// which identities it had.
+    pub(crate) life: u32,
     pub(crate) identity: paxos::NodeId,
     pub(crate) kind: MemberKind,
     pub(crate) range: PlacementRange,
@@ -111,7 +117,10 @@ impl Message {
             out.put_u32(identity.0);
         };
         match self {
-            Message::Ping => out.put_u8(1),
+            Message::Ping { life } => {
+                out.put_u8(1);
+                out.put_u32(*life);
+            }
             Message::Host(host) => put_host(&mut out, host),
             Message::Hosted(identity) => simple(&mut out, 3, identity),
             Message::Gone(identity) => simple(&mut out, 4, identity),
@@ -152,7 +161,7 @@ impl Message {
         }
         let kind = rest.try_get_u8().ok()?;
         let message = match kind {
-            1 => Message::Ping,
+            1 => Message::Ping { life: rest.try_get_u32().ok()? },
             2 => Message::Host(take_host(&mut rest)?),
             3 => Message::Hosted(identity(&mut rest)?),
             4 => Message::Gone(identity(&mut rest)?),
@@ -188,6 +197,7 @@ impl Message {
 
 fn put_host(out: &mut BytesMut, host: &Host) {
     out.put_u8(2);
+    out.put_u32(host.life);
     out.put_u32(host.identity.0);
     out.put_u8(match host.kind {
         MemberKind::Storage => 1,
@@ -202,6 +212,7 @@ fn put_host(out: &mut BytesMut, host: &Host) {
 }
 
 fn take_host(rest: &mut Bytes) -> Option<Host> {
+    let life = rest.try_get_u32().ok()?;
     let identity = identity(rest)?;
     let kind = match rest.try_get_u8().ok()? {
         1 => MemberKind::Storage,
@@ -214,7 +225,7 @@ fn take_host(rest: &mut Bytes) -> Option<Host> {
     let range = PlacementRange { table, first, last };
     let count = rest.try_get_u8().ok()?;
     let founders = (0..count).map(|_| self::identity(rest)).collect::<Option<Vec<_>>>()?;
-    Some(Host { identity, kind, range, founders, config: take_config(rest)? })
+    Some(Host { life, identity, kind, range, founders, config: take_config(rest)? })
 }
 
 /// Writes a configuration with its index.
@@ -253,6 +264,7 @@ mod tests {
         let mut config = Config::initial(&[paxos::NodeId(1), id]);
         config.index = Index(9);
         let host = Host {
+            life: 3,
             identity: id,
             kind: MemberKind::Log,
             range: PlacementRange::whole(TableId(7)),
@@ -264,7 +276,7 @@ mod tests {
         let bytes = Bytes::from_static(b"rows");
         let chunk = Chunk { identity: id, session: 6, number: 7, last: true, crc: 8, bytes };
         for message in [
-            Message::Ping,
+            Message::Ping { life: 4 },
             Message::Host(host),
             Message::Hosted(id),
             Message::Gone(id),

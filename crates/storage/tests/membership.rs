@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, PARTITION, small, text};
 use storage::NodeOptions;
 use wire::ids::NodeId;
+use wire::peer::Transport;
 use wire::resp::Reply;
 use wire::service::{DiskFault, NodeFault, Order, StorageService, Stored};
 
@@ -318,6 +319,39 @@ fn a_wiped_node_is_given_a_new_replica() {
     assert!(identity(wiped).unwrap() > before, "never under the name of before");
     transfer(&cluster, wiped);
     check(&cluster, 0..420);
+}
+
+/// Numbers of what nodes tell each other of replicas.
+const HOST: u8 = 2;
+const HOSTED: u8 = 3;
+
+#[test]
+fn a_late_order_brings_no_identity_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &quick());
+    fill(&cluster, 0..20);
+    let (partition, node) = (PARTITION, NodeId(4));
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    cluster.until("it has all rows", || cluster.settled() == Some((vec![1, 2, 3, 4], vec![])));
+    let late = cluster.last_told(HOST, node).expect("it was asked");
+    let identity = || cluster.nodes.status()[3].replicas.first().map(|replica| replica.identity);
+    let voted = identity().expect("it is here");
+    cluster.order(Order::RemoveReplica { partition, node }).expect("it is removed");
+    cluster.until("it is gone", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    // What it knew of its identities goes with its folder.
+    fault(&cluster, NodeFault::Wipe(node));
+    fault(&cluster, NodeFault::Start(node));
+    cluster.told.lock().unwrap().clear();
+    cluster.transport.send(node, late);
+    // Taken in turn: once it hosts another, it has seen the late order.
+    cluster.order(Order::AddReplica { partition, node, log: false }).expect("it is added");
+    let new = identity().expect("it is here");
+    assert!(new > voted);
+    let told = cluster.told.lock().unwrap();
+    let hosted = told.iter().filter(|frame| frame.from == node && frame.body()[1] == HOSTED);
+    let hosted: Vec<_> = hosted.map(|frame| frame.body()[2..6].to_vec()).collect();
+    assert!(hosted.contains(&new.to_be_bytes().to_vec()), "{hosted:?}");
+    assert!(!hosted.contains(&voted.to_be_bytes().to_vec()), "{voted} has voted before");
 }
 
 #[test]
