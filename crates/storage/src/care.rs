@@ -48,8 +48,12 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(1);
 /// How often a node with damaged rows asks whether it may go.
 const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
-/// How long a permission to go holds, and no other is given in the group.
-const PERMISSION: Duration = Duration::from_secs(30);
+/// How long a permission to go is of use, from when it was asked for.
+const PERMISSION: Duration = Duration::from_secs(3);
+/// How long no other is given in the group; nor by a leader that does not know what the one before it
+/// gave. Longer, since clocks drift.
+const NO_OTHER: Duration = Duration::from_secs(5);
+const _: () = assert!(NO_OTHER.as_millis() > PERMISSION.as_millis() * 6 / 5);
 /// How long the log is kept for a replica that fetches a snapshot and is not heard of any more.
 const HOLD: Duration = Duration::from_secs(60);
 /// Members that are there and have the rows, at least, for another that has them to be given up.
@@ -87,9 +91,12 @@ pub(crate) struct Care {
     refused: u32,
     /// Whom this leader let go, and when.
     permitted: Option<(paxos::NodeId, Instant)>,
-    /// When the leader let this replica go.
+    /// The ballot in which this leader was first asked to let somebody go, and when.
+    asked_in: Option<(u64, Instant)>,
+    /// The last time that the leader was asked to let this replica go, and as which ask.
+    asked: Option<(u64, Instant)>,
+    /// When the ask was made that it answered.
     may_go: Option<Instant>,
-    next_ask: Option<Instant>,
     /// Replicas that are about to need the log behind an index, until then.
     held: BTreeMap<paxos::NodeId, (u64, Instant)>,
 }
@@ -164,6 +171,7 @@ enum Next {
 
 /// What a leader knows of its group.
 struct View {
+    ballot: u64,
     config: Config,
     members: Vec<MemberView>,
 }
@@ -172,6 +180,8 @@ struct MemberView {
     member: Member,
     node: NodeId,
     is_heard: bool,
+    /// It backs this leader, as the replica that it is and in the life its node is in.
+    obeys: bool,
     /// It said how far it is since this replica leads.
     known: u64,
     /// It has the rows: what it lacks of them is in the log.
@@ -186,7 +196,8 @@ impl View {
             return None;
         }
         let config = core.replica.config().clone();
-        let truncated = core.replica.status().truncated.0;
+        let status = core.replica.status();
+        let (ballot, truncated) = (status.ballot.number, status.truncated.0);
         let view = |member: &Member| {
             let node = node_of(member.id);
             let is_me = member.id == partition.identity;
@@ -195,10 +206,11 @@ impl View {
             let known = core.replica.progress(member.id).map_or(0, |(_, known)| known.0);
             let known = if is_me { core.applied().index } else { known };
             let has_rows = member.kind == MemberKind::Storage && known > 0 && known >= truncated;
-            MemberView { member: *member, node, is_heard, known, has_rows }
+            let obeys = is_me || core.replica.is_backed_by(member.id, now);
+            MemberView { member: *member, node, is_heard, obeys, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
-        Some(View { config, members })
+        Some(View { ballot, config, members })
     }
 
     fn has_node(&self, node: NodeId) -> bool {
@@ -331,12 +343,16 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
                 partition.wake();
             }
         }
-        Message::MayDrop(identity) if may_go(shared, id, identity) => {
-            shared.tell(from, id, &Message::Drop(identity));
+        Message::MayDrop { identity, ask } if may_go(shared, id, identity) => {
+            shared.tell(from, id, &Message::Drop { identity, ask });
         }
-        Message::Drop(identity) => {
+        Message::Drop { identity, ask } => {
             if let Some(partition) = shared.replica(id, identity) {
-                partition.care.lock().may_go = Some(shared.clock.instant());
+                let mut care = partition.care.lock();
+                if let Some((_, at)) = care.asked.filter(|(last, _)| *last == ask) {
+                    // However late the answer comes, the leader gave it after the ask.
+                    care.may_go = Some(at);
+                }
             }
         }
         _ => {}
@@ -345,12 +361,16 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
 
 /// Whether the group of a partition that this node leads can do without a replica: all others are
 /// there, and nobody else has gone of late.
+///
+/// Who may go is a moment later gone. So another is let go only when a permission is of no use any more
+/// to whoever has one, of an earlier leader too; if it has gone, it does not support this leader any more.
 fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     let Ok(partition) = find(shared, id) else { return false };
     let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
     let is_member = view.members.iter().any(|member| member.member.id == identity);
     let others = view.members.iter().filter(|member| member.member.id != identity);
-    let all_there = others.clone().all(|member| member.is_heard && member.known > 0);
+    let all_there =
+        others.clone().all(|member| member.is_heard && member.obeys && member.known > 0);
     let enough = others.count() * 2 > view.members.len();
     let known = all_there && enough && is_member && identity != partition.identity;
     if !known || view.config.is_joint() || shared.lsm.is_damaged() {
@@ -358,8 +378,15 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     }
     let now = shared.clock.instant();
     let mut care = partition.care.lock();
-    let is_free =
-        care.permitted.is_none_or(|(permitted, at)| permitted == identity || now - at > PERMISSION);
+    let (ballot, since) = *care.asked_in.get_or_insert((view.ballot, now));
+    if ballot != view.ballot {
+        care.asked_in = Some((view.ballot, now));
+        return false;
+    }
+    let is_free = now - since > NO_OTHER
+        && care
+            .permitted
+            .is_none_or(|(permitted, at)| permitted == identity || now - at > NO_OTHER);
     if is_free {
         care.permitted = Some((identity, now));
     }
@@ -388,12 +415,14 @@ fn look_after_damage(shared: &Shared) {
     let replicas = shared.all_replicas();
     let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
     for partition in &replicas {
+        let ask;
         {
             let mut care = partition.care.lock();
-            if care.next_ask.is_some_and(|at| at > instant) {
+            if care.asked.is_some_and(|(_, at)| instant < at + MAY_DROP_EVERY) {
                 continue;
             }
-            care.next_ask = Some(instant + MAY_DROP_EVERY);
+            ask = care.asked.map_or(u64::from(shared.incarnation) << 32, |(ask, _)| ask + 1);
+            care.asked = Some((ask, instant));
         }
         let (serves, leader) = {
             let core = partition.look();
@@ -405,7 +434,7 @@ fn look_after_damage(shared: &Shared) {
                 let _ = hand_over(shared, partition.id, *heir);
             }
         } else if let Some(leader) = leader.filter(|leader| *leader != partition.identity) {
-            let may_drop = Message::MayDrop(partition.identity);
+            let may_drop = Message::MayDrop { identity: partition.identity, ask };
             shared.tell(node_of(leader), partition.id, &may_drop);
         }
     }

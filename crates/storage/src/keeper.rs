@@ -78,8 +78,8 @@ pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId),
         Message::Ask(ask) => shared.giver.push(Asked { from, partition, ask }, ASKS_MAX),
         Message::Hosted(_)
         | Message::Gone(_)
-        | Message::MayDrop(_)
-        | Message::Drop(_)
+        | Message::MayDrop { .. }
+        | Message::Drop { .. }
         | Message::Fetches { .. } => {
             care::receive(shared, (from, partition), &message);
         }

@@ -7,8 +7,8 @@
 //!      2 Host     life:u32 identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
 //!      3 Hosted   identity:u32
 //!      4 Gone     identity:u32
-//!      5 MayDrop  identity:u32
-//!      6 Drop     identity:u32
+//!      5 MayDrop  identity:u32 ask:u64
+//!      6 Drop     identity:u32 ask:u64
 //!      7 Ask      identity:u32 at_least:u64 session:u64 number:u32 length:u32 row
 //!      8 Chunk    identity:u32 session:u64 number:u32 last:u8 crc:u32 length:u32 bytes
 //!      9 NoChunk  identity:u32 session:u64
@@ -40,9 +40,19 @@ pub(crate) enum Message {
     /// "No replica of this identity is here, and none will be."
     Gone(paxos::NodeId),
     /// "My rows are damaged: can the group do without this replica?"
-    MayDrop(paxos::NodeId),
+    MayDrop {
+        /// The replica.
+        identity: paxos::NodeId,
+        /// Repeated in the answer.
+        ask: u64,
+    },
     /// "It can."
-    Drop(paxos::NodeId),
+    Drop {
+        /// The replica.
+        identity: paxos::NodeId,
+        /// What is answered.
+        ask: u64,
+    },
     /// "Send a part of a snapshot."
     Ask(Ask),
     /// A part of a snapshot.
@@ -124,8 +134,14 @@ impl Message {
             Message::Host(host) => put_host(&mut out, host),
             Message::Hosted(identity) => simple(&mut out, 3, identity),
             Message::Gone(identity) => simple(&mut out, 4, identity),
-            Message::MayDrop(identity) => simple(&mut out, 5, identity),
-            Message::Drop(identity) => simple(&mut out, 6, identity),
+            Message::MayDrop { identity, ask } => {
+                simple(&mut out, 5, identity);
+                out.put_u64(*ask);
+            }
+            Message::Drop { identity, ask } => {
+                simple(&mut out, 6, identity);
+                out.put_u64(*ask);
+            }
             Message::Ask(ask) => {
                 simple(&mut out, 7, &ask.identity);
                 out.put_u64(ask.at_least);
@@ -165,8 +181,8 @@ impl Message {
             2 => Message::Host(take_host(&mut rest)?),
             3 => Message::Hosted(identity(&mut rest)?),
             4 => Message::Gone(identity(&mut rest)?),
-            5 => Message::MayDrop(identity(&mut rest)?),
-            6 => Message::Drop(identity(&mut rest)?),
+            5 => Message::MayDrop { identity: identity(&mut rest)?, ask: rest.try_get_u64().ok()? },
+            6 => Message::Drop { identity: identity(&mut rest)?, ask: rest.try_get_u64().ok()? },
             7 => Message::Ask(Ask {
                 identity: identity(&mut rest)?,
                 at_least: rest.try_get_u64().ok()?,
@@ -280,8 +296,8 @@ mod tests {
             Message::Host(host),
             Message::Hosted(id),
             Message::Gone(id),
-            Message::MayDrop(id),
-            Message::Drop(id),
+            Message::MayDrop { identity: id, ask: 5 },
+            Message::Drop { identity: id, ask: 6 },
             Message::Ask(ask),
             Message::Chunk(chunk),
             Message::NoChunk { identity: id, session: 6 },

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, PARTITION, small, text};
 use storage::NodeOptions;
 use wire::ids::NodeId;
-use wire::peer::Transport;
+use wire::peer::{Frame, Kind, Transport};
 use wire::resp::Reply;
 use wire::service::{DiskFault, NodeFault, Order, StorageService, Stored};
 
@@ -324,6 +324,8 @@ fn a_wiped_node_is_given_a_new_replica() {
 /// Numbers of what nodes tell each other of replicas.
 const HOST: u8 = 2;
 const HOSTED: u8 = 3;
+const MAY_DROP: u8 = 5;
+const DROP: u8 = 6;
 
 #[test]
 fn a_late_order_brings_no_identity_back() {
@@ -592,6 +594,33 @@ fn damaged_rows_are_never_served_and_fetched_anew() {
     });
     transfer(&cluster, damaged);
     check(&cluster, 0..400);
+}
+
+#[test]
+fn a_new_leader_lets_nobody_go_while_another_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &quick());
+    fill(&cluster, 0..20);
+    // Asked on behalf of nodes whose rows are sound, so that nobody goes.
+    let ask = |node: NodeId| {
+        let mut body = vec![1, MAY_DROP];
+        body.extend(node.0.to_be_bytes());
+        body.extend(0u64.to_be_bytes());
+        let to = leader(&cluster);
+        let frame = Frame::new(Kind::Replica, node, to, body.into()).for_group(PARTITION);
+        cluster.transport.send(to, frame);
+        cluster.last_told(DROP, node).is_some()
+    };
+    let first = leader(&cluster);
+    let mut others = cluster.ids.iter().copied().filter(|id| *id != first);
+    let (goes, next) = (others.next().unwrap(), others.next().unwrap());
+    cluster.until("one may go", || ask(goes));
+    let may_go_since = Instant::now();
+    assert!(!ask(next), "nor may another at the same leader");
+    transfer(&cluster, next);
+    cluster.until("another may go", || ask(first));
+    let between = may_go_since.elapsed();
+    assert!(between > Duration::from_secs(3), "both could have gone, {between:?} apart");
 }
 
 #[test]

@@ -61,7 +61,10 @@ impl Transport for Noting {
             let name = thread.name().unwrap_or("?").to_owned();
             *self.chosen_sent_by.lock().unwrap().entry(name).or_default() += 1;
         }
-        if frame.kind == Kind::Replica && frame.group == PARTITION {
+        /// The number of a part of a snapshot: those are large.
+        const CHUNK: u8 = 8;
+        let is_replica = frame.kind == Kind::Replica && frame.group == PARTITION;
+        if is_replica && frame.body()[1] != CHUNK {
             let mut told = self.told.lock().unwrap();
             told.push_back(frame.clone());
             if told.len() > TOLD_MAX {
