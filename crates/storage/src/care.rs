@@ -313,14 +313,12 @@ pub(crate) fn hand_over(shared: &Shared, id: PartitionId, to: NodeId) -> Result<
     })
 }
 
-/// A peer tells of a replica.
+/// A peer tells of a replica: of its own, but for a leader that lets one of this node go.
 pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), message: &Message) {
+    let is_own = |identity: &paxos::NodeId| node_of(*identity) == from;
     match *message {
-        Message::Gone(identity) => {
+        Message::Gone(identity) if is_own(&identity) => {
             let Ok(partition) = find(shared, id) else { return };
-            if node_of(identity) != from {
-                return;
-            }
             let mut care = partition.care.lock();
             let asked = care.order.as_ref().and_then(|order| order.add.as_ref());
             if asked.is_some_and(|added| added.identity == Some(identity)) {
@@ -331,28 +329,30 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
             drop(care);
             partition.wake();
         }
-        Message::Hosted(identity) => {
+        Message::Hosted(identity) if is_own(&identity) => {
             if let Ok(partition) = find(shared, id) {
                 partition.care.lock().hosted = Some(identity);
                 partition.wake();
             }
         }
-        Message::Fetches { identity, index } => {
+        Message::Fetches { identity, index } if is_own(&identity) => {
             if let Ok(partition) = find(shared, id) {
                 partition.care.lock().hold_log(identity, index, shared.clock.instant());
                 partition.wake();
             }
         }
-        Message::MayDrop { identity, ask } if may_go(shared, id, identity) => {
+        Message::MayDrop { identity, ask } if is_own(&identity) && may_go(shared, id, identity) => {
             shared.tell(from, id, &Message::Drop { identity, ask });
         }
         Message::Drop { identity, ask } => {
-            if let Some(partition) = shared.replica(id, identity) {
-                let mut care = partition.care.lock();
-                if let Some((_, at)) = care.asked.filter(|(last, _)| *last == ask) {
-                    // However late the answer comes, the leader gave it after the ask.
-                    care.may_go = Some(at);
-                }
+            let Some(partition) = shared.replica(id, identity) else { return };
+            let leader = partition.look().replica.status().leader;
+            let mut care = partition.care.lock();
+            if leader.is_some_and(|leader| is_own(&leader))
+                && let Some((_, at)) = care.asked.filter(|(last, _)| *last == ask)
+            {
+                // However late the answer comes, the leader gave it after the ask.
+                care.may_go = Some(at);
             }
         }
         _ => {}

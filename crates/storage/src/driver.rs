@@ -300,6 +300,11 @@ impl Shared {
         let mut identities = body.split_off(at);
         let from = paxos::NodeId(identities.get_u32());
         let to = paxos::NodeId(identities.get_u32());
+        if node_of(from) != frame.from {
+            // Nobody speaks for another node's replica.
+            tracing::warn!(node = self.id.0, from = frame.from.0, identity = from.0, "not its own");
+            return;
+        }
         let Some(partition) = self.replica(frame.group, to) else {
             self.tell(frame.from, frame.group, &Message::Gone(to));
             return;

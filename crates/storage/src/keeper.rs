@@ -44,10 +44,10 @@ pub(crate) enum Job {
     DropRows(PartitionId, PlacementRange),
     /// Take a replica in, and tell this node.
     Host(NodeId, PartitionId, Host),
-    /// A part of a snapshot came.
-    Chunk(PartitionId, Chunk),
-    /// The source has no such snapshot.
-    NoChunk(PartitionId, u64),
+    /// A part of a snapshot came from a node.
+    Chunk(NodeId, PartitionId, Chunk),
+    /// A node has no such snapshot.
+    NoChunk(NodeId, PartitionId, u64),
 }
 
 /// Why the keeper cannot go on.
@@ -71,9 +71,11 @@ pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId),
     match message {
         Message::Ping { life } => shared.peers.note_life(from, life),
         Message::Host(host) => shared.keeper.push(Job::Host(from, partition, host), MESSAGES_MAX),
-        Message::Chunk(chunk) => shared.keeper.push(Job::Chunk(partition, chunk), MESSAGES_MAX),
+        Message::Chunk(chunk) => {
+            shared.keeper.push(Job::Chunk(from, partition, chunk), MESSAGES_MAX);
+        }
         Message::NoChunk { session, .. } => {
-            shared.keeper.push(Job::NoChunk(partition, session), MESSAGES_MAX);
+            shared.keeper.push(Job::NoChunk(from, partition, session), MESSAGES_MAX);
         }
         Message::Ask(ask) => shared.giver.push(Asked { from, partition, ask }, ASKS_MAX),
         Message::Hosted(_)
@@ -154,8 +156,10 @@ fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
             shared.tell(from, partition, &answer);
         }
         Job::Host(..) => {}
-        Job::Chunk(partition, chunk) => takes.chunk(shared, partition, &chunk)?,
-        Job::NoChunk(partition, session) => takes.refused(shared, partition, session),
+        Job::Chunk(from, partition, chunk) => takes.chunk(shared, (from, partition), &chunk)?,
+        Job::NoChunk(from, partition, session) => {
+            takes.refused(shared, (from, partition), session);
+        }
     }
     Ok(())
 }

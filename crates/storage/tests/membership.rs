@@ -322,6 +322,7 @@ fn a_wiped_node_is_given_a_new_replica() {
 }
 
 /// Numbers of what nodes tell each other of replicas.
+const PING: u8 = 1;
 const HOST: u8 = 2;
 const HOSTED: u8 = 3;
 const MAY_DROP: u8 = 5;
@@ -354,6 +355,38 @@ fn a_late_order_brings_no_identity_back() {
     let hosted: Vec<_> = hosted.map(|frame| frame.body()[2..6].to_vec()).collect();
     assert!(hosted.contains(&new.to_be_bytes().to_vec()), "{hosted:?}");
     assert!(!hosted.contains(&voted.to_be_bytes().to_vec()), "{voted} has voted before");
+}
+
+#[test]
+fn nobody_speaks_for_another_nodes_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &quick());
+    fill(&cluster, 0..20);
+    let (partition, node) = (PARTITION, NodeId(4));
+    let leads = leader(&cluster);
+    cluster.until("the leader knows the node", || {
+        cluster.last_told(PING, leads).is_some_and(|ping| ping.from == node)
+    });
+    fault(&cluster, NodeFault::Stop(node));
+    std::thread::scope(|scope| {
+        let order = || cluster.order(Order::AddReplica { partition, node, log: false });
+        let ordered = scope.spawn(order);
+        cluster.until("it is asked to host", || cluster.last_told(HOST, node).is_some());
+        let asked = cluster.last_told(HOST, node).unwrap();
+        let mut body = vec![1, HOSTED];
+        body.extend(&asked.body()[6..10]);
+        let other = cluster.ids.iter().copied().find(|id| *id != leads && *id != node).unwrap();
+        let hosted = Frame::new(Kind::Replica, other, leads, body.into()).for_group(PARTITION);
+        cluster.transport.send(leads, hosted);
+        cluster.told.lock().unwrap().clear();
+        cluster.until("it is asked again", || {
+            let at = cluster.nodes.node(leads).expect("it runs");
+            assert!(!at.has_storage_replica(partition, node), "nobody hosts that member");
+            cluster.last_told(HOST, node).is_some()
+        });
+        fault(&cluster, NodeFault::Start(node));
+        ordered.join().unwrap().expect("it is added");
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wire::ids::PartitionId;
+use wire::ids::{NodeId, PartitionId};
 
 use super::spool::{Spool, SpoolError};
 use super::{Head, is_within, row_ranges};
@@ -127,8 +127,14 @@ impl Takes {
     }
 
     /// The source has no such snapshot any more.
-    pub(crate) fn refused(&mut self, shared: &Shared, id: PartitionId, session: u64) {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+    pub(crate) fn refused(
+        &mut self,
+        shared: &Shared,
+        (from, id): (NodeId, PartitionId),
+        session: u64,
+    ) {
+        let fetch = self.fetches.get_mut(&id);
+        let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else { return };
         match fetch.spool.take_if(|spool| spool.session == session) {
             // From the beginning.
             Some(spool) => {
@@ -144,10 +150,13 @@ impl Takes {
     pub(crate) fn chunk(
         &mut self,
         shared: &Shared,
-        id: PartitionId,
+        (from, id): (NodeId, PartitionId),
         chunk: &Chunk,
     ) -> Result<(), TakeError> {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return Ok(()) };
+        let fetch = self.fetches.get_mut(&id);
+        let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else {
+            return Ok(());
+        };
         if fetch.partition.identity != chunk.identity || !fetch.expects(shared, chunk)? {
             return Ok(());
         }

@@ -63,8 +63,7 @@ impl Transport for Noting {
         }
         /// The number of a part of a snapshot: those are large.
         const CHUNK: u8 = 8;
-        let is_replica = frame.kind == Kind::Replica && frame.group == PARTITION;
-        if is_replica && frame.body()[1] != CHUNK {
+        if frame.kind == Kind::Replica && frame.body()[1] != CHUNK {
             let mut told = self.told.lock().unwrap();
             told.push_back(frame.clone());
             if told.len() > TOLD_MAX {
