@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wire::ids::{NodeId, PartitionId};
+use wire::ids::{NodeId, PartitionId, Version};
 
 use super::spool::{Spool, SpoolError};
 use super::{Head, is_within, row_ranges};
@@ -17,8 +17,9 @@ use crate::driver::Shared;
 use crate::identity::node_of;
 use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
-use crate::meta;
+use crate::meta::{self, Applied};
 use crate::partition::Partition;
+use crate::requests::Requests;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -254,17 +255,50 @@ impl Fetch {
 }
 
 /// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
+/// Flushes of the node's other partitions go on meanwhile, however much there is to take in.
 fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
     let Some(Head { applied, requests, config }) = spool.head.clone() else { return Ok(()) };
     let started = shared.clock.instant();
-    // What is being flushed is older than the snapshot, and must not come after it.
-    let _no_flush = shared.flushing.lock();
-    if partition.look().flushed_index() >= applied.index {
-        // What came through the log meanwhile is newer, and on disk already.
-        let now = shared.now();
-        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-        return Ok(());
+    {
+        // What is being flushed is older than the snapshot, and must not come after it.
+        let _no_flush = shared.flushing.lock();
+        if partition.look().flushed_index() >= applied.index {
+            // What came through the log meanwhile is newer, and on disk already.
+            let now = shared.now();
+            shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+            return Ok(());
+        }
+        partition.set_replacing(true);
     }
+    let replaced = replace(shared, partition, spool, (&applied, &requests, &config));
+    let _no_flush = shared.flushing.lock();
+    partition.set_replacing(false);
+    let (rows, generations) = replaced?;
+    shared.dead.clear(partition.range);
+    if let Some(fence) = applied.flushed_through {
+        shared.dead.set_fence(partition.range, fence);
+    }
+    shared.dead.add_generations(partition.range, generations);
+    let (now, index) = (shared.now(), applied.index);
+    let dropped =
+        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
+    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
+    let took = shared.clock.instant() - started;
+    let (node, bytes) = (shared.id.0, spool.bytes());
+    let partition = partition.id.0;
+    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
+    Ok(())
+}
+
+/// Puts the rows of a spool in the place of a partition's. Returns how many there are, and which
+/// generations they say are dead.
+fn replace(
+    shared: &Shared,
+    partition: &Partition,
+    spool: &Spool,
+    (applied, requests, config): (&Applied, &Requests, &paxos::Config),
+) -> Result<(u64, Vec<Version>), TakeError> {
     let mut generations = Vec::new();
     let rows = spool.rows().map_err(SpoolError::from)?;
     let rows = rows.map(|row| {
@@ -277,29 +311,15 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     });
     let rows = background::run(|| {
         let says = [
-            meta::applied_row(partition.id, &applied),
-            meta::members_row(partition.id, &config),
-            meta::requests_row(partition.id, &requests),
+            meta::applied_row(partition.id, applied),
+            meta::members_row(partition.id, config),
+            meta::requests_row(partition.id, requests),
         ];
         let ranges = row_ranges(partition.id, partition.range);
         let keeps = |row: &[u8]| !is_within(partition.range, row);
         shared.lsm.replace(&ranges, &keeps, rows, &says.map(|(row, sealed)| (row, Some(sealed))))
     })?;
-    shared.dead.clear(partition.range);
-    if let Some(fence) = applied.flushed_through {
-        shared.dead.set_fence(partition.range, fence);
-    }
-    shared.dead.add_generations(partition.range, generations);
-    let now = shared.now();
-    let dropped =
-        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
-    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
-    let took = shared.clock.instant() - started;
-    let (node, index, bytes) = (shared.id.0, applied.index, spool.bytes());
-    let partition = partition.id.0;
-    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
-    Ok(())
+    Ok((rows, generations))
 }
 
 #[cfg(test)]
@@ -312,7 +332,6 @@ mod tests {
     use super::*;
     use crate::alone::Alone;
     use crate::machine::Disk;
-    use crate::meta::Applied;
     use crate::node::NodeOptions;
 
     #[test]
