@@ -513,6 +513,28 @@ fn a_log_replica_goes_on_behind_what_is_gone_durably_before_it_says_so() {
     assert_eq!(group.node(4).replica.status().truncated, index);
 }
 
+/// It has no state to be replaced, and its host may have another replica that has.
+#[test]
+fn a_log_replica_that_was_removed_wants_no_snapshot() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    for log in [&[4][..], &[]] {
+        let now = group.now;
+        let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], log), now);
+        changed.expect("it serves");
+        group.settle();
+        group.pass(Duration::from_secs(1));
+    }
+    let config = group.node(1).replica.config().clone();
+    assert_eq!(group.node(4).replica.config(), &config, "it was told");
+    // What it asked for while it was a member is answered late.
+    let first = group.node(4).replica.status().chosen.next();
+    let through = Index(first.0 + 10);
+    group.tell(1, 4, Message::Truncated { first, through, config });
+    assert_eq!(group.node(4).snapshot, None);
+    assert_eq!(group.node(4).replica.status().chosen.next(), first);
+}
+
 /// A member that joins late needs the state machine, and the log from there on.
 #[test]
 fn a_late_member_installs_a_snapshot() {
