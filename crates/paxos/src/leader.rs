@@ -146,6 +146,14 @@ impl Replica {
         Some((leadership.flushed[at], leadership.known[at]))
     }
 
+    /// Whether a member backs this replica, which leads: it answered in this ballot, and its node has
+    /// supported this one without a break since.
+    pub fn is_backed_by(&self, member: NodeId, now: Instant) -> bool {
+        let State::Leader(leadership) = &self.state else { return false };
+        let support = self.position(member).and_then(|at| leadership.supports[at].as_ref());
+        support.is_some_and(|support| support.is_live(now))
+    }
+
     /// Whether this replica hands its leadership over, and neither has nor gave up yet.
     pub fn is_handing_over(&self) -> bool {
         matches!(&self.state, State::Leader(leadership) if leadership.transfer.is_some())

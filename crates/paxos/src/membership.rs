@@ -254,14 +254,19 @@ impl Replica {
         if through <= self.chosen || first <= self.chosen {
             return;
         }
-        if self.is_log_replica() {
+        match self.config.kind(self.me) {
             // It needs no state: its log begins there.
-            self.skip_to(through);
-        } else if from_kind == Some(MemberKind::Storage) && !self.installing {
-            let now = self.now;
-            self.step_down(now);
-            self.installing = true;
-            self.outputs.push_back(Output::InstallSnapshot { from, at_least: through });
+            Some(MemberKind::Log) => self.skip_to(through),
+            Some(MemberKind::Storage)
+                if from_kind == Some(MemberKind::Storage) && !self.installing =>
+            {
+                let now = self.now;
+                self.step_down(now);
+                self.installing = true;
+                self.outputs.push_back(Output::InstallSnapshot { from, at_least: through });
+            }
+            // Who is removed goes; and whether it had a state at all, it cannot tell any more.
+            _ => {}
         }
     }
 
@@ -293,7 +298,7 @@ impl Replica {
         self.ahead_bytes = 0;
         self.truncated = index;
         self.need_sent = None;
-        self.persist(Record::Truncate(index));
+        self.persist(Record::Skip(index));
     }
 }
 

@@ -153,6 +153,9 @@ pub enum Record {
     Chosen(Index),
     /// Entries up to here are not needed any more. Needs no sync of its own.
     Truncate(Index),
+    /// As [`Record::Truncate`], of entries that this log never held: others are told that it goes on
+    /// behind them. Must be synced.
+    Skip(Index),
     /// Who is in the group: the newest of these counts. Must be synced.
     Config(Config),
 }
@@ -160,7 +163,7 @@ pub enum Record {
 impl Record {
     /// Whether others are told of this record once it is durable, so that it must be synced soon.
     pub const fn must_sync(&self) -> bool {
-        matches!(self, Record::Promise(_) | Record::Accept(_) | Record::Config(_))
+        !matches!(self, Record::Chosen(_) | Record::Truncate(_))
     }
 }
 
@@ -173,7 +176,7 @@ pub struct Recovered {
     pub chosen: Index,
     /// The state machine holds all entries up to here; see [`crate::Replica::flushable`].
     pub applied: Index,
-    /// The newest [`Record::Truncate`].
+    /// The newest [`Record::Truncate`] or [`Record::Skip`].
     pub truncated: Index,
     /// Accepted entries above `applied`, the newest readable ballot for each index, ascending.
     pub entries: Vec<Entry>,

@@ -480,6 +480,61 @@ fn a_log_replica_votes_and_never_leads() {
     assert_eq!(group.role(4), Role::Follower);
 }
 
+/// Members count on what it says it has: an end of a change needs it on a majority's disks.
+#[test]
+fn a_log_replica_goes_on_behind_what_is_gone_durably_before_it_says_so() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], &[4]), now);
+    changed.expect("it serves");
+    group.settle();
+    group.pass(Duration::from_secs(1));
+    group.isolate(4);
+    group.propose(1, "a");
+    let index = group.propose(1, "b");
+    group.heartbeat();
+    for node in 1..=3 {
+        group.node(node).replica.set_flushed(index);
+    }
+    group.pass(Duration::from_secs(1));
+    assert_eq!(group.node(1).replica.status().truncated, index);
+    group.node(4).disk_works = false;
+    group.cut.clear();
+    group.pass(Duration::from_secs(2));
+    assert_eq!(group.node(4).replica.status().chosen, index, "it is behind what is gone");
+    let known =
+        |group: &mut Group| group.node(1).replica.progress(NodeId(4)).map(|(_, known)| known);
+    assert!(known(&mut group) < Some(index), "a crash now would undo that");
+    group.node(4).disk_works = true;
+    group.pass(Duration::from_secs(2));
+    assert_eq!(known(&mut group), Some(index));
+    group.restart(4, index);
+    assert_eq!(group.node(4).replica.status().truncated, index);
+}
+
+/// It has no state to be replaced, and its host may have another replica that has.
+#[test]
+fn a_log_replica_that_was_removed_wants_no_snapshot() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    for log in [&[4][..], &[]] {
+        let now = group.now;
+        let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], log), now);
+        changed.expect("it serves");
+        group.settle();
+        group.pass(Duration::from_secs(1));
+    }
+    let config = group.node(1).replica.config().clone();
+    assert_eq!(group.node(4).replica.config(), &config, "it was told");
+    // What it asked for while it was a member is answered late.
+    let first = group.node(4).replica.status().chosen.next();
+    let through = Index(first.0 + 10);
+    group.tell(1, 4, Message::Truncated { first, through, config });
+    assert_eq!(group.node(4).snapshot, None);
+    assert_eq!(group.node(4).replica.status().chosen.next(), first);
+}
+
 /// A member that joins late needs the state machine, and the log from there on.
 #[test]
 fn a_late_member_installs_a_snapshot() {

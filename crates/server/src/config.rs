@@ -13,6 +13,9 @@ const NODES_MAX: u32 = 99;
 /// Tables that SELECT may know: each is a partition of its own on every node.
 const DATABASES_MAX: u32 = 16_384;
 
+/// Deleted collections of which a node keeps a note in memory, at most: it takes some 40 bytes each.
+const DEAD_MAX: u64 = 4_000_000;
+
 /// Every option: name, what its value is, and what it means. `--help` prints this table.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("port", "NUMBER", "port for clients (default 6379)"),
@@ -38,6 +41,26 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ),
     ("dedup-age-ms", "NUMBER", "how long it remembers an answer (default 60000)"),
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
+    (
+        "unsynced-bytes",
+        "SIZE",
+        "what may wait for a node's disk before it takes no more from others (default 128mb)",
+    ),
+    (
+        "held-bytes",
+        "SIZE",
+        "what a copy that lacks older entries keeps of newer ones in memory (default 256mb)",
+    ),
+    (
+        "catch-up-ahead-bytes",
+        "SIZE",
+        "what a copy fetches of the log ahead of its disk (default 16mb)",
+    ),
+    (
+        "dead-generations",
+        "NUMBER",
+        "deleted collections on a node's disk before its tables are rewritten (default 200000)",
+    ),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
     (
@@ -74,6 +97,10 @@ pub(crate) struct Config {
     pub(crate) log_bytes: u64,
     /// Bytes a second.
     pub(crate) snapshot_rate: u64,
+    pub(crate) unsynced_bytes: u64,
+    pub(crate) held_bytes: u64,
+    pub(crate) catch_up_ahead_bytes: u64,
+    pub(crate) dead_generations: u64,
     pub(crate) dedup: DedupLimits,
     pub(crate) databases: u32,
     pub(crate) maxclients: usize,
@@ -98,6 +125,10 @@ impl Default for Config {
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
             snapshot_rate: 64 << 20,
+            unsynced_bytes: 128 << 20,
+            held_bytes: 256 << 20,
+            catch_up_ahead_bytes: 16 << 20,
+            dead_generations: 200_000,
             dedup: DedupLimits::default(),
             databases: 16,
             maxclients: 20_000,
@@ -203,6 +234,10 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         "rebuild-after-ms" => config.rebuild_after = millis(name, &value)?,
         "log-bytes" => config.log_bytes = bytes(name, &value)?,
         "snapshot-rate" => config.snapshot_rate = bytes(name, &value)?,
+        "unsynced-bytes" => config.unsynced_bytes = bytes(name, &value)?,
+        "held-bytes" => config.held_bytes = bytes(name, &value)?,
+        "catch-up-ahead-bytes" => config.catch_up_ahead_bytes = bytes(name, &value)?,
+        "dead-generations" => config.dead_generations = number(name, &value, 1, DEAD_MAX)?,
         "dedup-bytes" => config.dedup.bytes = dedup_bytes(name, &value)?,
         "dedup-age-ms" => config.dedup.age = millis(name, &value)?,
         "databases" => config.databases = number(name, &value, 1, u64::from(DATABASES_MAX))? as u32,
@@ -319,6 +354,8 @@ mod tests {
             (&["--nodes", "2"], "cannot hold --replicas 3"),
             (&["--log-bytes", "1kb"], "at least 1mb"),
             (&["--heal-after-ms", "0"], "from 1 to"),
+            (&["--held-bytes", "100"], "at least 1mb"),
+            (&["--dead-generations", "0"], "from 1 to 4000000"),
             (&["--dedup-bytes", "1gb"], "from 1kb to 16mb"),
         ] {
             let error = run(args).expect_err("refused");

@@ -236,11 +236,46 @@ fn node_options(config: &Config, descriptors: Descriptors, hub: &Arc<Hub>) -> No
         rebuild_after: config.rebuild_after,
         log_bytes: config.log_bytes,
         snapshot_rate: config.snapshot_rate,
+        unsynced_bytes: config.unsynced_bytes,
+        dead_generations: config.dead_generations,
         dedup: config.dedup,
         listener: Told(hub.clone()),
         ..NodeOptions::default()
     };
     options.lsm.cache_bytes = division.blocks;
     options.lsm.open_tables = descriptors.tables as usize;
+    options.paxos.held_bytes = config.held_bytes as usize;
+    options.paxos.catch_up_ahead_bytes = config.catch_up_ahead_bytes as usize;
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Invocation, parse};
+
+    fn limits(args: &[&str]) -> [u64; 4] {
+        let args = args.iter().map(|arg| (*arg).to_owned());
+        let Ok(Invocation::Run(config)) = parse(args) else { panic!("a good command line") };
+        let descriptors = Descriptors { clients_max: 1, below: 64, tables: 8 };
+        let options = node_options(&config, descriptors, &Arc::new(Hub::default()));
+        let paxos = &options.paxos;
+        let (held, ahead) = (paxos.held_bytes as u64, paxos.catch_up_ahead_bytes as u64);
+        [options.unsynced_bytes, held, ahead, options.dead_generations]
+    }
+
+    #[test]
+    fn limits_of_a_node_are_those_of_the_command_line() {
+        let storage = NodeOptions::default();
+        let (held, ahead) = (storage.paxos.held_bytes, storage.paxos.catch_up_ahead_bytes);
+        let own = [storage.unsynced_bytes, held as u64, ahead as u64, storage.dead_generations];
+        assert_eq!(limits(&[]), own, "what is not said is as the store has it");
+        let told = limits(&[
+            "--unsynced-bytes=1mb",
+            "--held-bytes=2mb",
+            "--catch-up-ahead-bytes=3mb",
+            "--dead-generations=4",
+        ]);
+        assert_eq!(told, [1 << 20, 2 << 20, 3 << 20, 4]);
+    }
 }

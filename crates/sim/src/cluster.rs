@@ -415,7 +415,7 @@ impl<'a> Cluster<'a> {
                 {
                     self.hosts[node].dies_in = Some(dies_in);
                 }
-                if let Record::Truncate(index) = record
+                if let Record::Skip(index) = record
                     && self.hosts[node].is_log
                     && index > self.hosts[node].machine.applied()
                 {

@@ -90,7 +90,7 @@ impl Disk {
             }
             Record::Config(config) => self.config = Some(config),
             Record::Chosen(index) => self.chosen = self.chosen.max(index),
-            Record::Truncate(index) => {
+            Record::Truncate(index) | Record::Skip(index) => {
                 self.truncated = self.truncated.max(index);
                 self.entries = self.entries.split_off(&(self.truncated.0 + 1));
                 self.faulty = self.faulty.split_off(&(self.truncated.0 + 1));

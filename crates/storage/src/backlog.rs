@@ -2,7 +2,6 @@
 //! kept as they came, sharing the log's bytes: a follower applies a batch by putting it here. Their
 //! rows are looked at when they are flushed ([`Run`]) or when the replica comes to lead.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -79,19 +78,35 @@ impl Backlog {
 /// Rows of several partitions' batches as one sorted run for fjall.
 #[derive(Debug, Default)]
 pub(crate) struct Run<'a> {
-    lines: Vec<Line<'a>>,
+    /// Rows with their values (`None`: deleted), in the order in which they were written.
+    lines: Vec<(&'a [u8], Option<&'a [u8]>)>,
 }
 
-/// A write of a row.
-#[derive(Debug)]
-struct Line<'a> {
-    /// The first 32 bytes of the key as numbers: the sort hardly ever has to look at the key. The rows
-    /// of one collection have 22 bytes in common.
-    prefix: [u128; 2],
-    /// Later writes have higher numbers.
-    order: u32,
-    row: &'a [u8],
-    sealed: Option<&'a [u8]>,
+/// Where a line stands among others: small, so that sorting moves and compares little. Rows lie all over
+/// memory, and are looked at only where they are alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Place {
+    /// The 16 bytes of the row's key that are being compared, zeros where it has fewer.
+    word: (u64, u64),
+    /// How many of them it has: zeros that it has come after those that it lacks.
+    length: u8,
+    /// Of the line. Later writes have higher numbers.
+    line: u32,
+}
+
+const WORD_BYTES: usize = 16;
+/// Keys that have so many words in common are compared as they are.
+const WORDS_MAX: usize = 8;
+
+impl Place {
+    fn of(row: &[u8], word: usize, line: u32) -> Place {
+        let part = row.get(word * WORD_BYTES..).unwrap_or_default();
+        let mut bytes = [0; WORD_BYTES];
+        let length = part.len().min(WORD_BYTES);
+        bytes[..length].copy_from_slice(&part[..length]);
+        let number = u128::from_be_bytes(bytes);
+        Place { word: ((number >> 64) as u64, number as u64), length: length as u8, line }
+    }
 }
 
 /// A row about a replica itself: key and sealed value.
@@ -119,30 +134,52 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn add_row(&mut self, row: &'a [u8], sealed: Option<&'a [u8]>) {
-        let order = u32::try_from(self.lines.len()).expect("memtables are bounded far below 2^32");
-        self.lines.push(Line { prefix: prefix_of(row), order, row, sealed });
+        self.lines.push((row, sealed));
     }
 
     /// The rows in ascending order of their keys, each with its newest value; `None`: deleted. What
     /// came to be and ceased to be within the run is left out if fjall holds nothing of it, for which
     /// `is_absent` is asked: a deletion there would hide nothing and be stepped over by every scan.
     pub(crate) fn sorted(
-        mut self,
+        self,
         is_absent: impl Fn(&[u8]) -> bool,
     ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-        self.lines.sort_unstable_by(|a, b| {
-            let keys = a.prefix.cmp(&b.prefix).then_with(|| a.row.cmp(b.row));
-            keys.then_with(|| Reverse(a.order).cmp(&Reverse(b.order)))
-        });
+        let count = u32::try_from(self.lines.len()).expect("memtables are bounded far below 2^32");
+        let places = self.lines.iter().zip(0..count).map(|((row, _), at)| Place::of(row, 0, at));
+        let mut places: Vec<_> = places.collect();
         let mut rows = Vec::with_capacity(self.lines.len());
-        for writes in self.lines.chunk_by(|one, other| one.row == other.row) {
-            let (newest, oldest) = (&writes[0], &writes[writes.len() - 1]);
-            let is_passing = newest.sealed.is_none() && oldest.sealed.is_some();
-            if !(is_passing && is_absent(newest.row)) {
-                rows.push((newest.row, newest.sealed));
+        self.sort(&mut places, 0, &mut |writes| {
+            let [oldest, newest] = [writes[0], writes[writes.len() - 1]];
+            let (row, sealed) = self.lines[newest.line as usize];
+            let is_passing = sealed.is_none() && self.lines[oldest.line as usize].1.is_some();
+            if !(is_passing && is_absent(row)) {
+                rows.push((row, sealed));
             }
-        }
+        });
         rows
+    }
+
+    /// Hands each row's writes to `visit`, oldest first, in the order of the rows. All have the words
+    /// before this one in common.
+    fn sort(&self, places: &mut [Place], word: usize, visit: &mut impl FnMut(&[Place])) {
+        let row = |place: &Place| self.lines[place.line as usize].0;
+        if word == WORDS_MAX {
+            places.sort_by(|one, other| row(one).cmp(row(other)));
+            places.chunk_by(|one, other| row(one) == row(other)).for_each(visit);
+            return;
+        }
+        places.sort_unstable();
+        let is_alike =
+            |one: &Place, other: &Place| (one.word, one.length) == (other.word, other.length);
+        for alike in places.chunk_by_mut(is_alike) {
+            // Whoever fills the word may go on.
+            if alike.len() == 1 || usize::from(alike[0].length) < WORD_BYTES {
+                visit(alike);
+                continue;
+            }
+            alike.iter_mut().for_each(|it| *it = Place::of(row(it), word + 1, it.line));
+            self.sort(alike, word + 1, visit);
+        }
     }
 }
 
@@ -163,17 +200,6 @@ pub(crate) fn dropped(batches: &Batches) -> Result<HashSet<Version>, BatchError>
         })?;
     }
     Ok(dropped)
-}
-
-/// The first 32 bytes of a row key, zeros where it has fewer. Orders as the bytes do, but for ties.
-fn prefix_of(row: &[u8]) -> [u128; 2] {
-    [0, 16].map(|at| {
-        let part = row.get(at..).unwrap_or_default();
-        let mut head = [0; 16];
-        let length = part.len().min(16);
-        head[..length].copy_from_slice(&part[..length]);
-        u128::from_be_bytes(head)
-    })
 }
 
 #[cfg(test)]
@@ -205,6 +231,34 @@ mod tests {
             (b"b\0", Some(b"zero")),
         ];
         assert_eq!(run.sorted(|_| false), expected);
+    }
+
+    /// Keys of few different bytes and of lengths around those of words: many are alike for long, equal, or
+    /// one the beginning of another.
+    #[test]
+    fn runs_are_sorted_like_a_map() {
+        let mut random = 1_u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % bound
+        };
+        for longest in [3, 17, 40, (WORDS_MAX as u64 + 2) * WORD_BYTES as u64] {
+            let writes: Vec<(Vec<u8>, Option<Vec<u8>>)> = (0..3_000_u32)
+                .map(|number| {
+                    let alike = below(longest) as usize;
+                    let mut key = vec![b'k'; alike];
+                    key.extend((0..below(3)).map(|_| [0, b'k', 0xff][below(3) as usize]));
+                    (key, (below(4) > 0).then(|| number.to_be_bytes().to_vec()))
+                })
+                .collect();
+            let mut run = Run::default();
+            let mut expected = std::collections::BTreeMap::new();
+            for (row, sealed) in &writes {
+                run.add_row(row, sealed.as_deref());
+                expected.insert(&row[..], sealed.as_deref());
+            }
+            assert_eq!(run.sorted(|_| false), expected.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

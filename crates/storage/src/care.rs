@@ -48,8 +48,12 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 const REST: Duration = Duration::from_secs(1);
 /// How often a node with damaged rows asks whether it may go.
 const MAY_DROP_EVERY: Duration = Duration::from_secs(1);
-/// How long a permission to go holds, and no other is given in the group.
-const PERMISSION: Duration = Duration::from_secs(30);
+/// How long a permission to go is of use, from when it was asked for.
+const PERMISSION: Duration = Duration::from_secs(3);
+/// How long no other is given in the group; nor by a leader that does not know what the one before it
+/// gave. Longer, since clocks drift.
+const NO_OTHER: Duration = Duration::from_secs(5);
+const _: () = assert!(NO_OTHER.as_millis() > PERMISSION.as_millis() * 6 / 5);
 /// How long the log is kept for a replica that fetches a snapshot and is not heard of any more.
 const HOLD: Duration = Duration::from_secs(60);
 /// Members that are there and have the rows, at least, for another that has them to be given up.
@@ -87,9 +91,12 @@ pub(crate) struct Care {
     refused: u32,
     /// Whom this leader let go, and when.
     permitted: Option<(paxos::NodeId, Instant)>,
-    /// When the leader let this replica go.
+    /// The ballot in which this leader was first asked to let somebody go, and when.
+    asked_in: Option<(u64, Instant)>,
+    /// The last time that the leader was asked to let this replica go, and as which ask.
+    asked: Option<(u64, Instant)>,
+    /// When the ask was made that it answered.
     may_go: Option<Instant>,
-    next_ask: Option<Instant>,
     /// Replicas that are about to need the log behind an index, until then.
     held: BTreeMap<paxos::NodeId, (u64, Instant)>,
 }
@@ -125,6 +132,9 @@ struct Added {
     node: NodeId,
     kind: MemberKind,
     identity: Option<paxos::NodeId>,
+    /// The life its node was in before this replica was last seen to lead: whatever the node voted for
+    /// in an earlier one, this leader knows of.
+    life: Option<u32>,
     next_ask: Option<Instant>,
 }
 
@@ -134,7 +144,13 @@ impl Order {
         add: Option<(NodeId, MemberKind)>,
         remove: Option<paxos::NodeId>,
     ) -> Order {
-        let add = add.map(|(node, kind)| Added { node, kind, identity: None, next_ask: None });
+        let add = add.map(|(node, kind)| Added {
+            node,
+            kind,
+            identity: None,
+            life: None,
+            next_ask: None,
+        });
         let deadline = now + CHANGE_TIMEOUT;
         Order { add, remove, target: None, deadline, tell: None }
     }
@@ -155,6 +171,7 @@ enum Next {
 
 /// What a leader knows of its group.
 struct View {
+    ballot: u64,
     config: Config,
     members: Vec<MemberView>,
 }
@@ -163,6 +180,8 @@ struct MemberView {
     member: Member,
     node: NodeId,
     is_heard: bool,
+    /// It backs this leader, as the replica that it is and in the life its node is in.
+    obeys: bool,
     /// It said how far it is since this replica leads.
     known: u64,
     /// It has the rows: what it lacks of them is in the log.
@@ -177,7 +196,8 @@ impl View {
             return None;
         }
         let config = core.replica.config().clone();
-        let truncated = core.replica.status().truncated.0;
+        let status = core.replica.status();
+        let (ballot, truncated) = (status.ballot.number, status.truncated.0);
         let view = |member: &Member| {
             let node = node_of(member.id);
             let is_me = member.id == partition.identity;
@@ -186,10 +206,11 @@ impl View {
             let known = core.replica.progress(member.id).map_or(0, |(_, known)| known.0);
             let known = if is_me { core.applied().index } else { known };
             let has_rows = member.kind == MemberKind::Storage && known > 0 && known >= truncated;
-            MemberView { member: *member, node, is_heard, known, has_rows }
+            let obeys = is_me || core.replica.is_backed_by(member.id, now);
+            MemberView { member: *member, node, is_heard, obeys, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
-        Some(View { config, members })
+        Some(View { ballot, config, members })
     }
 
     fn has_node(&self, node: NodeId) -> bool {
@@ -292,14 +313,12 @@ pub(crate) fn hand_over(shared: &Shared, id: PartitionId, to: NodeId) -> Result<
     })
 }
 
-/// A peer tells of a replica.
+/// A peer tells of a replica: of its own, but for a leader that lets one of this node go.
 pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), message: &Message) {
+    let is_own = |identity: &paxos::NodeId| node_of(*identity) == from;
     match *message {
-        Message::Gone(identity) => {
+        Message::Gone(identity) if is_own(&identity) => {
             let Ok(partition) = find(shared, id) else { return };
-            if node_of(identity) != from {
-                return;
-            }
             let mut care = partition.care.lock();
             let asked = care.order.as_ref().and_then(|order| order.add.as_ref());
             if asked.is_some_and(|added| added.identity == Some(identity)) {
@@ -310,24 +329,30 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
             drop(care);
             partition.wake();
         }
-        Message::Hosted(identity) => {
+        Message::Hosted(identity) if is_own(&identity) => {
             if let Ok(partition) = find(shared, id) {
                 partition.care.lock().hosted = Some(identity);
                 partition.wake();
             }
         }
-        Message::Fetches { identity, index } => {
+        Message::Fetches { identity, index } if is_own(&identity) => {
             if let Ok(partition) = find(shared, id) {
                 partition.care.lock().hold_log(identity, index, shared.clock.instant());
                 partition.wake();
             }
         }
-        Message::MayDrop(identity) if may_go(shared, id, identity) => {
-            shared.tell(from, id, &Message::Drop(identity));
+        Message::MayDrop { identity, ask } if is_own(&identity) && may_go(shared, id, identity) => {
+            shared.tell(from, id, &Message::Drop { identity, ask });
         }
-        Message::Drop(identity) => {
-            if let Some(partition) = shared.replica(id, identity) {
-                partition.care.lock().may_go = Some(shared.clock.instant());
+        Message::Drop { identity, ask } => {
+            let Some(partition) = shared.replica(id, identity) else { return };
+            let leader = partition.look().replica.status().leader;
+            let mut care = partition.care.lock();
+            if leader.is_some_and(|leader| is_own(&leader))
+                && let Some((_, at)) = care.asked.filter(|(last, _)| *last == ask)
+            {
+                // However late the answer comes, the leader gave it after the ask.
+                care.may_go = Some(at);
             }
         }
         _ => {}
@@ -336,12 +361,16 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
 
 /// Whether the group of a partition that this node leads can do without a replica: all others are
 /// there, and nobody else has gone of late.
+///
+/// Who may go is a moment later gone. So another is let go only when a permission is of no use any more
+/// to whoever has one, of an earlier leader too; if it has gone, it does not support this leader any more.
 fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     let Ok(partition) = find(shared, id) else { return false };
     let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
     let is_member = view.members.iter().any(|member| member.member.id == identity);
     let others = view.members.iter().filter(|member| member.member.id != identity);
-    let all_there = others.clone().all(|member| member.is_heard && member.known > 0);
+    let all_there =
+        others.clone().all(|member| member.is_heard && member.obeys && member.known > 0);
     let enough = others.count() * 2 > view.members.len();
     let known = all_there && enough && is_member && identity != partition.identity;
     if !known || view.config.is_joint() || shared.lsm.is_damaged() {
@@ -349,8 +378,15 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     }
     let now = shared.clock.instant();
     let mut care = partition.care.lock();
-    let is_free =
-        care.permitted.is_none_or(|(permitted, at)| permitted == identity || now - at > PERMISSION);
+    let (ballot, since) = *care.asked_in.get_or_insert((view.ballot, now));
+    if ballot != view.ballot {
+        care.asked_in = Some((view.ballot, now));
+        return false;
+    }
+    let is_free = now - since > NO_OTHER
+        && care
+            .permitted
+            .is_none_or(|(permitted, at)| permitted == identity || now - at > NO_OTHER);
     if is_free {
         care.permitted = Some((identity, now));
     }
@@ -361,7 +397,7 @@ fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
 pub(crate) fn look_around(shared: &Shared) {
     if shared.peers.is_ping_due(shared.clock.monotonic()) {
         for node in shared.peers.nodes() {
-            shared.tell(*node, PartitionId(0), &Message::Ping);
+            shared.tell(*node, PartitionId(0), &Message::Ping { life: shared.incarnation });
         }
     }
     if shared.peers.has_changed(shared.options.heal_after, shared.clock.monotonic()) {
@@ -379,12 +415,14 @@ fn look_after_damage(shared: &Shared) {
     let replicas = shared.all_replicas();
     let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
     for partition in &replicas {
+        let ask;
         {
             let mut care = partition.care.lock();
-            if care.next_ask.is_some_and(|at| at > instant) {
+            if care.asked.is_some_and(|(_, at)| instant < at + MAY_DROP_EVERY) {
                 continue;
             }
-            care.next_ask = Some(instant + MAY_DROP_EVERY);
+            ask = care.asked.map_or(u64::from(shared.incarnation) << 32, |(ask, _)| ask + 1);
+            care.asked = Some((ask, instant));
         }
         let (serves, leader) = {
             let core = partition.look();
@@ -396,7 +434,7 @@ fn look_after_damage(shared: &Shared) {
                 let _ = hand_over(shared, partition.id, *heir);
             }
         } else if let Some(leader) = leader.filter(|leader| *leader != partition.identity) {
-            let may_drop = Message::MayDrop(partition.identity);
+            let may_drop = Message::MayDrop { identity: partition.identity, ask };
             shared.tell(node_of(leader), partition.id, &may_drop);
         }
     }
@@ -417,7 +455,7 @@ pub(crate) fn look_after(
     partition: &Arc<Partition>,
     now: Now,
 ) -> Option<Duration> {
-    let order = {
+    let mut order = {
         let mut care = partition.care.lock();
         let instant = shared.clock.instant();
         if partition.is_log() {
@@ -429,6 +467,9 @@ pub(crate) fn look_after(
         care.next_look = Some(instant + LOOK_EVERY);
         care.order.take()
     };
+    if let Some(added) = order.as_mut().and_then(|order| order.add.as_mut()) {
+        added.life = shared.peers.life(added.node);
+    }
     let Some(view) = View::of(shared, partition, now.monotonic) else {
         if let Some(order) = order {
             order.end(Err("leadership has moved".into()));
@@ -514,9 +555,10 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
         };
         added.identity = Some(identity);
         if hosted != Some(identity) {
-            if added.next_ask.is_none_or(|at| at <= now) {
+            if let Some(life) = added.life.filter(|_| added.next_ask.is_none_or(|at| at <= now)) {
                 added.next_ask = Some(now + HOST_EVERY);
                 let host = Host {
+                    life,
                     identity,
                     kind: added.kind,
                     range: partition.range,

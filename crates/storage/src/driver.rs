@@ -300,6 +300,11 @@ impl Shared {
         let mut identities = body.split_off(at);
         let from = paxos::NodeId(identities.get_u32());
         let to = paxos::NodeId(identities.get_u32());
+        if node_of(from) != frame.from {
+            // Nobody speaks for another node's replica.
+            tracing::warn!(node = self.id.0, from = frame.from.0, identity = from.0, "not its own");
+            return;
+        }
         let Some(partition) = self.replica(frame.group, to) else {
             self.tell(frame.from, frame.group, &Message::Gone(to));
             return;
@@ -469,7 +474,9 @@ fn to_record(group: u64, record: &paxos::Record) -> wal::Record<'_> {
             },
         },
         paxos::Record::Chosen(index) => wal::Record::Chosen { group, index: index.0 },
-        paxos::Record::Truncate(index) => wal::Record::Truncate { group, index: index.0 },
+        paxos::Record::Truncate(index) | paxos::Record::Skip(index) => {
+            wal::Record::Truncate { group, index: index.0 }
+        }
         paxos::Record::Config(_) => unreachable!("its bytes are made where it is appended"),
     }
 }

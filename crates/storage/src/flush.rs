@@ -89,7 +89,8 @@ pub(crate) type FrozenParts = Vec<(Arc<Partition>, Frozen)>;
 /// Freezes all partitions' memtables. The caller holds `flushing` until they are brought in.
 pub(crate) fn freeze(shared: &Shared) -> FrozenParts {
     let mut frozen = Vec::new();
-    for partition in shared.all_partitions() {
+    let partitions = shared.all_partitions();
+    for partition in partitions.into_iter().filter(|partition| !partition.is_replacing()) {
         if let Some(part) = shared.with(&partition, |core, _| core.freeze()) {
             frozen.push((partition, part));
         }
@@ -203,8 +204,17 @@ fn ingest(
     Ok((lsm.ingest(run.sorted(is_absent).into_iter())?, dead))
 }
 
+/// Whether other rows are on their way into fjall in place of some partition's: what is dead there is
+/// about to change.
+fn is_replacing(shared: &Shared) -> bool {
+    shared.partitions.read().values().any(|partition| partition.is_replacing())
+}
+
 /// What a sweep that has ended removed: nothing names it any more.
 fn swept(shared: &Shared) -> Vec<(PartitionId, PlacementRange, Vec<Version>)> {
+    if is_replacing(shared) {
+        return Vec::new(); // The next flush asks again.
+    }
     let mut sweep = shared.sweep.lock();
     let ended = sweep.take_if(|sweep| shared.lsm.is_swept(sweep.number));
     // A snapshot that came meanwhile may have brought rows of theirs, and names them again.
@@ -219,7 +229,7 @@ fn begin_sweep(shared: &Shared) -> Result<(), LsmError> {
     let by_size = (shared.lsm.stats().disk_bytes / BYTES_PER_DEAD).min(DEAD_MAX);
     let limit = by_size.max(shared.options.dead_generations);
     let generations = shared.dead.generations() as u64;
-    if sweep.is_some() || generations < limit {
+    if sweep.is_some() || generations < limit || is_replacing(shared) {
         return Ok(());
     }
     let clears = shared.dead.clears();

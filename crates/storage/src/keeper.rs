@@ -44,10 +44,10 @@ pub(crate) enum Job {
     DropRows(PartitionId, PlacementRange),
     /// Take a replica in, and tell this node.
     Host(NodeId, PartitionId, Host),
-    /// A part of a snapshot came.
-    Chunk(PartitionId, Chunk),
-    /// The source has no such snapshot.
-    NoChunk(PartitionId, u64),
+    /// A part of a snapshot came from a node.
+    Chunk(NodeId, PartitionId, Chunk),
+    /// A node has no such snapshot.
+    NoChunk(NodeId, PartitionId, u64),
 }
 
 /// Why the keeper cannot go on.
@@ -69,17 +69,19 @@ pub(crate) fn ask(shared: &Shared, job: Job) {
 /// A peer tells something of a partition's replicas.
 pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId), message: Message) {
     match message {
-        Message::Ping => {}
+        Message::Ping { life } => shared.peers.note_life(from, life),
         Message::Host(host) => shared.keeper.push(Job::Host(from, partition, host), MESSAGES_MAX),
-        Message::Chunk(chunk) => shared.keeper.push(Job::Chunk(partition, chunk), MESSAGES_MAX),
+        Message::Chunk(chunk) => {
+            shared.keeper.push(Job::Chunk(from, partition, chunk), MESSAGES_MAX);
+        }
         Message::NoChunk { session, .. } => {
-            shared.keeper.push(Job::NoChunk(partition, session), MESSAGES_MAX);
+            shared.keeper.push(Job::NoChunk(from, partition, session), MESSAGES_MAX);
         }
         Message::Ask(ask) => shared.giver.push(Asked { from, partition, ask }, ASKS_MAX),
         Message::Hosted(_)
         | Message::Gone(_)
-        | Message::MayDrop(_)
-        | Message::Drop(_)
+        | Message::MayDrop { .. }
+        | Message::Drop { .. }
         | Message::Fetches { .. } => {
             care::receive(shared, (from, partition), &message);
         }
@@ -147,12 +149,17 @@ fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
                 drop_rows(shared, partition, range)?;
             }
         }
-        Job::Host(from, partition, host) => {
+        // An order to another life is from before this node lost its folder, perhaps; the sender
+        // will learn of this life, and ask again if it still leads.
+        Job::Host(from, partition, host) if host.life == shared.incarnation => {
             let answer = take_in(shared, takes, partition, host)?;
             shared.tell(from, partition, &answer);
         }
-        Job::Chunk(partition, chunk) => takes.chunk(shared, partition, &chunk)?,
-        Job::NoChunk(partition, session) => takes.refused(shared, partition, session),
+        Job::Host(..) => {}
+        Job::Chunk(from, partition, chunk) => takes.chunk(shared, (from, partition), &chunk)?,
+        Job::NoChunk(from, partition, session) => {
+            takes.refused(shared, (from, partition), session);
+        }
     }
     Ok(())
 }
@@ -164,7 +171,7 @@ fn take_in(
     id: PartitionId,
     host: Host,
 ) -> Result<Message, KeepError> {
-    let Host { identity, kind, range, founders, config } = host;
+    let Host { identity, kind, range, founders, config, .. } = host;
     if shared.replica(id, identity).is_some_and(|replica| replica.kind == kind) {
         return Ok(Message::Hosted(identity));
     }

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! message = version:u8 (1) kind:u8 body                numbers are big-endian
-//! kind 1 Ping
-//!      2 Host     identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
+//! kind 1 Ping     life:u32
+//!      2 Host     life:u32 identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
 //!      3 Hosted   identity:u32
 //!      4 Gone     identity:u32
-//!      5 MayDrop  identity:u32
-//!      6 Drop     identity:u32
+//!      5 MayDrop  identity:u32 ask:u64
+//!      6 Drop     identity:u32 ask:u64
 //!      7 Ask      identity:u32 at_least:u64 session:u64 number:u32 length:u32 row
 //!      8 Chunk    identity:u32 session:u64 number:u32 last:u8 crc:u32 length:u32 bytes
 //!      9 NoChunk  identity:u32 session:u64
@@ -28,8 +28,11 @@ const VERSION: u8 = 1;
 /// See the module's text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Message {
-    /// "This node is there."
-    Ping,
+    /// "This node is there, in this life."
+    Ping {
+        /// Differs between any two starts of a node.
+        life: u32,
+    },
     /// "Take in a replica, which is about to become a member."
     Host(Host),
     /// "It is taken in."
@@ -37,9 +40,19 @@ pub(crate) enum Message {
     /// "No replica of this identity is here, and none will be."
     Gone(paxos::NodeId),
     /// "My rows are damaged: can the group do without this replica?"
-    MayDrop(paxos::NodeId),
+    MayDrop {
+        /// The replica.
+        identity: paxos::NodeId,
+        /// Repeated in the answer.
+        ask: u64,
+    },
     /// "It can."
-    Drop(paxos::NodeId),
+    Drop {
+        /// The replica.
+        identity: paxos::NodeId,
+        /// What is answered.
+        ask: u64,
+    },
     /// "Send a part of a snapshot."
     Ask(Ask),
     /// A part of a snapshot.
@@ -51,7 +64,8 @@ pub(crate) enum Message {
         /// Which one.
         session: u64,
     },
-    /// "I fetch a snapshot as of this log index": to the leader, who keeps the log behind it.
+    /// "I fetch a snapshot as of this log index": to all members, of whom whoever leads keeps the log
+    /// behind it.
     Fetches {
         /// Who fetches.
         identity: paxos::NodeId,
@@ -63,6 +77,9 @@ pub(crate) enum Message {
 /// A replica to take in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Host {
+    /// The life of the node that is asked: one that has lost its folder since does not know any more
+    /// which identities it had.
+    pub(crate) life: u32,
     pub(crate) identity: paxos::NodeId,
     pub(crate) kind: MemberKind,
     pub(crate) range: PlacementRange,
@@ -110,12 +127,21 @@ impl Message {
             out.put_u32(identity.0);
         };
         match self {
-            Message::Ping => out.put_u8(1),
+            Message::Ping { life } => {
+                out.put_u8(1);
+                out.put_u32(*life);
+            }
             Message::Host(host) => put_host(&mut out, host),
             Message::Hosted(identity) => simple(&mut out, 3, identity),
             Message::Gone(identity) => simple(&mut out, 4, identity),
-            Message::MayDrop(identity) => simple(&mut out, 5, identity),
-            Message::Drop(identity) => simple(&mut out, 6, identity),
+            Message::MayDrop { identity, ask } => {
+                simple(&mut out, 5, identity);
+                out.put_u64(*ask);
+            }
+            Message::Drop { identity, ask } => {
+                simple(&mut out, 6, identity);
+                out.put_u64(*ask);
+            }
             Message::Ask(ask) => {
                 simple(&mut out, 7, &ask.identity);
                 out.put_u64(ask.at_least);
@@ -151,12 +177,12 @@ impl Message {
         }
         let kind = rest.try_get_u8().ok()?;
         let message = match kind {
-            1 => Message::Ping,
+            1 => Message::Ping { life: rest.try_get_u32().ok()? },
             2 => Message::Host(take_host(&mut rest)?),
             3 => Message::Hosted(identity(&mut rest)?),
             4 => Message::Gone(identity(&mut rest)?),
-            5 => Message::MayDrop(identity(&mut rest)?),
-            6 => Message::Drop(identity(&mut rest)?),
+            5 => Message::MayDrop { identity: identity(&mut rest)?, ask: rest.try_get_u64().ok()? },
+            6 => Message::Drop { identity: identity(&mut rest)?, ask: rest.try_get_u64().ok()? },
             7 => Message::Ask(Ask {
                 identity: identity(&mut rest)?,
                 at_least: rest.try_get_u64().ok()?,
@@ -187,6 +213,7 @@ impl Message {
 
 fn put_host(out: &mut BytesMut, host: &Host) {
     out.put_u8(2);
+    out.put_u32(host.life);
     out.put_u32(host.identity.0);
     out.put_u8(match host.kind {
         MemberKind::Storage => 1,
@@ -201,6 +228,7 @@ fn put_host(out: &mut BytesMut, host: &Host) {
 }
 
 fn take_host(rest: &mut Bytes) -> Option<Host> {
+    let life = rest.try_get_u32().ok()?;
     let identity = identity(rest)?;
     let kind = match rest.try_get_u8().ok()? {
         1 => MemberKind::Storage,
@@ -213,7 +241,7 @@ fn take_host(rest: &mut Bytes) -> Option<Host> {
     let range = PlacementRange { table, first, last };
     let count = rest.try_get_u8().ok()?;
     let founders = (0..count).map(|_| self::identity(rest)).collect::<Option<Vec<_>>>()?;
-    Some(Host { identity, kind, range, founders, config: take_config(rest)? })
+    Some(Host { life, identity, kind, range, founders, config: take_config(rest)? })
 }
 
 /// Writes a configuration with its index.
@@ -252,6 +280,7 @@ mod tests {
         let mut config = Config::initial(&[paxos::NodeId(1), id]);
         config.index = Index(9);
         let host = Host {
+            life: 3,
             identity: id,
             kind: MemberKind::Log,
             range: PlacementRange::whole(TableId(7)),
@@ -263,12 +292,12 @@ mod tests {
         let bytes = Bytes::from_static(b"rows");
         let chunk = Chunk { identity: id, session: 6, number: 7, last: true, crc: 8, bytes };
         for message in [
-            Message::Ping,
+            Message::Ping { life: 4 },
             Message::Host(host),
             Message::Hosted(id),
             Message::Gone(id),
-            Message::MayDrop(id),
-            Message::Drop(id),
+            Message::MayDrop { identity: id, ask: 5 },
+            Message::Drop { identity: id, ask: 6 },
             Message::Ask(ask),
             Message::Chunk(chunk),
             Message::NoChunk { identity: id, session: 6 },

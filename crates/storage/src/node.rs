@@ -184,6 +184,7 @@ impl Node {
         };
         let peers = options.nodes.iter().map(|(node, _)| *node);
         let peers = Peers::new(peers, id, clock.monotonic());
+        peers.note_life(id, incarnation);
         let shared = Arc::new(Shared {
             id,
             zone,

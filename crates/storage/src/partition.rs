@@ -30,6 +30,7 @@ pub(crate) struct Partition {
     agenda: Arc<Agenda>,
     pub(crate) care: Mutex<Care>,
     installing: AtomicBool,
+    replacing: AtomicBool,
 }
 
 impl Partition {
@@ -41,7 +42,7 @@ impl Partition {
     ) -> Partition {
         let log_group = log_group(id, identity);
         let (core, care) = (CoreLock::new(core), Mutex::default());
-        let installing = AtomicBool::new(false);
+        let (installing, replacing) = (AtomicBool::new(false), AtomicBool::new(false));
         let attention = Attention::asleep();
         Partition {
             id,
@@ -55,6 +56,7 @@ impl Partition {
             agenda,
             care,
             installing,
+            replacing,
         }
     }
 
@@ -109,6 +111,16 @@ impl Partition {
 
     pub(crate) fn set_installing(&self, installing: bool) {
         self.installing.store(installing, Ordering::Relaxed);
+    }
+
+    /// Whether fjall is being given other rows in place of this partition's: no flush brings it any of
+    /// it then. Asked and changed by who holds the lock of flushes.
+    pub(crate) fn is_replacing(&self) -> bool {
+        self.replacing.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_replacing(&self, replacing: bool) {
+        self.replacing.store(replacing, Ordering::Relaxed);
     }
 }
 

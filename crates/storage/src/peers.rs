@@ -15,6 +15,8 @@ pub(crate) struct Peers {
     nodes: Vec<NodeId>,
     /// By node: microseconds of this node's clock; 0: never.
     heard: Box<[AtomicU64]>,
+    /// By node: the newest life it told, and [`TOLD`]; 0: none yet.
+    lives: Box<[AtomicU64]>,
     started: paxos::Instant,
     /// When the others are next to be told that this node is there.
     next_ping: AtomicU64,
@@ -22,6 +24,8 @@ pub(crate) struct Peers {
     known: Mutex<Vec<(bool, bool)>>,
 }
 
+/// Stands beside a life that was told.
+const TOLD: u64 = 1 << 32;
 /// How long after a start a node that was not heard yet may still be starting.
 const START_GRACE: Duration = Duration::from_secs(30);
 /// How often nodes tell each other that they are there: groups may be quiet, or share no node.
@@ -36,8 +40,16 @@ impl Peers {
     ) -> Peers {
         let mut nodes: Vec<_> = nodes.filter(|node| *node != me).collect();
         nodes.sort_unstable();
-        let heard = (0..=NODE_MAX).map(|_| AtomicU64::new(0)).collect();
-        Peers { nodes, heard, started: now, next_ping: AtomicU64::new(0), known: Mutex::default() }
+        let none = || (0..=NODE_MAX).map(|_| AtomicU64::new(0)).collect();
+        let (heard, lives) = (none(), none());
+        Peers {
+            nodes,
+            heard,
+            lives,
+            started: now,
+            next_ping: AtomicU64::new(0),
+            known: Mutex::default(),
+        }
     }
 
     /// All other nodes.
@@ -71,6 +83,19 @@ impl Peers {
         if let Some(heard) = self.heard.get(node.0 as usize) {
             heard.store(now.0.max(1), Ordering::Relaxed);
         }
+    }
+
+    /// A node told which of its lives it is in.
+    pub(crate) fn note_life(&self, node: NodeId, life: u32) {
+        if let Some(known) = self.lives.get(node.0 as usize) {
+            known.store(TOLD | u64::from(life), Ordering::Relaxed);
+        }
+    }
+
+    /// The life that a node was in when it last told.
+    pub(crate) fn life(&self, node: NodeId) -> Option<u32> {
+        let life = self.lives.get(node.0 as usize)?.load(Ordering::Relaxed);
+        (life & TOLD != 0).then_some(life as u32)
     }
 
     /// How long ago a node was heard; `None`: never.

@@ -287,7 +287,7 @@ impl Group {
             match record {
                 Record::Promise(ballot) => recovered.promised = *ballot,
                 Record::Chosen(index) => recovered.chosen = *index,
-                Record::Truncate(index) => recovered.truncated = *index,
+                Record::Truncate(index) | Record::Skip(index) => recovered.truncated = *index,
                 Record::Config(config) => recovered.config = Some(config.clone()),
                 Record::Accept(_) => {}
             }

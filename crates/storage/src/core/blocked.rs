@@ -14,6 +14,10 @@
 //! can take an element from under a call that stands in line for it. A call is only tried if the key
 //! holds a value of the kind it waits for: a BLPOP does not learn that its key became a string.
 //!
+//! *Leases.* Nobody asks for the lease when a call in line is served, and what it reads may be applied by
+//! then. So what it is answered always waits for something proposed from then on: nearly always the
+//! batch that served it, else an empty one.
+//!
 //! *A change of leaders.* The lines are this replica's alone and end with its lead. The callers
 //! come again, at the new leader, with the time that they have waited, and so get their old order.
 
@@ -36,6 +40,7 @@ use wire::service::{Answer, Call, Claim, Gate, Served};
 use super::{Asker, BATCH_BYTES_MAX, Core, Evaluated, Now, check_effects, run};
 use crate::containment::contained;
 use crate::lsm::Lsm;
+use crate::view::Seen;
 
 /// A call's place in all its lines: those that have waited longer come first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -369,7 +374,7 @@ impl Core {
         let Some(view) = self.view(lsm, true) else { return };
         let done = contained("evaluation", || run(entry, &call.args, &view, next_version));
         let (result, effects) = done.unwrap_or((Err(CommandError::Panicked), None));
-        let seen = view.seen();
+        let seen = Seen { unleased: true, ..view.seen() };
         if result.as_ref().is_ok_and(is_nothing) {
             return;
         }
@@ -395,4 +400,89 @@ fn copied(args: &[Bytes]) -> Arc<[Bytes]> {
             buffer.split().freeze()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::ids::{NodeId, TableId, Zone};
+    use wire::peer::LocalTransport;
+    use wire::placement::PlacementRange;
+
+    use super::*;
+    use crate::alone::PARTITION;
+    use crate::node::{NodeOptions, Surroundings};
+    use crate::recover::Assignment;
+    use crate::stepped::Stepped;
+
+    /// A node that does nothing of itself, and leads.
+    fn leading(dir: &std::path::Path) -> Stepped {
+        let surroundings = Surroundings {
+            transport: Arc::new(LocalTransport::default()),
+            publish: Arc::new(|_| {}),
+            faults: Arc::default(),
+        };
+        let id = NodeId(1);
+        let range = PlacementRange::whole(TableId(0));
+        let assignment = Assignment { partition: PARTITION, range, members: vec![id] };
+        let (zone, options) = (Zone("zone".into()), NodeOptions::default());
+        let node = Stepped::open(id, zone, dir, options, &[assignment], surroundings);
+        let mut node = node.expect("an empty folder");
+        node.node().campaign(PARTITION);
+        sync(&mut node);
+        assert!(node.node().leads(PARTITION));
+        node
+    }
+
+    fn sync(node: &mut Stepped) {
+        while node.wants().log {
+            node.begin_sync();
+            node.end_sync();
+        }
+    }
+
+    fn evaluate(node: &Stepped, words: &str) -> Evaluated {
+        let shared = node.node().shared();
+        let partition = shared.replica(PARTITION, paxos::NodeId(1)).expect("it is here");
+        let args: Vec<_> = words.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect();
+        let entry = table::lookup(&args[0]).expect("a command");
+        let call = Call {
+            command: entry.id,
+            table: TableId(0),
+            partition: PARTITION,
+            epoch: 1,
+            args: &args,
+            waited: Some(Duration::ZERO),
+            origin: 0,
+            request: None,
+            client: None,
+        };
+        partition.lock().evaluate(entry, &call, shared.now(), (&shared.lsm, true))
+    }
+
+    #[test]
+    fn who_is_served_late_waits_for_what_only_a_leader_can_propose() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut node = leading(dir.path());
+        let Evaluated::Kept(mut kept) = evaluate(&node, "XREAD BLOCK 0 STREAMS s $") else {
+            panic!("there is nothing yet")
+        };
+        let added = evaluate(&node, "XADD s 1-1 f v");
+        assert!(matches!(added, Evaluated::Answer(Answer::Done { gate: Some(_), .. })));
+        // As if the batch had been full: it is served only when the entry is applied.
+        let shared = Arc::clone(node.node().shared());
+        let partition = shared.replica(PARTITION, paxos::NodeId(1)).expect("it is here");
+        shared.seal(&partition);
+        sync(&mut node);
+        assert!(kept.served.try_recv().is_err(), "nobody has been served yet");
+        let applied = partition.look().applied().index;
+        partition.lock().serve_kept(&shared.lsm);
+        let served = kept.served.try_recv().expect("there is something");
+        assert!(matches!(served.reply, Reply::Keyed(_)), "{:?}", served.reply);
+        let gate = served.gate.expect("the lease may be over by now");
+        assert!(gate.index > applied);
+        shared.seal(&partition);
+        sync(&mut node);
+        let outcome = partition.lock().wait(gate, shared.clock.instant());
+        assert_eq!(outcome.ok(), Some(wire::service::GateOutcome::Durable));
+    }
 }

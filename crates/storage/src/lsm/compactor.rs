@@ -35,7 +35,7 @@ pub(super) struct Files {
     pub(super) rows: fjall::Keyspace,
     pub(super) reader: Arc<Reader>,
     pub(super) writeback: Arc<Writeback>,
-    /// Held while a run is written.
+    /// Held while a run becomes visible.
     pub(super) ingesting: Arc<Mutex<()>>,
     pub(super) damaged: Arc<AtomicBool>,
 }
@@ -230,7 +230,7 @@ impl Shared {
     ///
     /// So the watermark is moved here: past the last compaction with a sequence number of no write,
     /// then by as many closed snapshots as make fjall look (a snapshot costs a fraction of a
-    /// microsecond). If a run is being written or a snapshot is open there is a next time: false.
+    /// microsecond). If a run is becoming visible or a snapshot is open there is a next time: false.
     fn forget_versions(&self) -> bool {
         let Some(_no_run) = self.files.ingesting.try_lock() else { return false };
         let supervisor = &self.files.database.supervisor;

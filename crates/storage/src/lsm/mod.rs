@@ -150,7 +150,7 @@ pub type Visit<'a> = dyn FnMut(Bytes, Bytes) -> ControlFlow<()> + 'a;
 /// The rows on disk.
 pub struct Lsm {
     engine: Engine,
-    /// Runs become visible in the order of the calls.
+    /// Held where a run becomes visible: the newer one last.
     ingesting: Arc<Mutex<()>>,
     /// Something that was read failed a checksum.
     damaged: Arc<AtomicBool>,
@@ -310,7 +310,8 @@ impl Lsm {
     }
 
     /// Writes a run of rows in ascending order of their keys: sealed values, `None` to delete.
-    /// Visible all at once, and durable, when it returns. Returns the number of rows.
+    /// Visible all at once, and durable, when it returns. Returns the number of rows. Of runs that are
+    /// written at the same time the one that ends last is the newer; none waits for another's rows.
     ///
     /// *Errors*: after one nothing of the run is visible.
     pub fn ingest<B: Into<fjall::Slice>>(
@@ -330,7 +331,6 @@ impl Lsm {
         &self,
         rows: impl Iterator<Item = Result<(B, Option<B>), E>>,
     ) -> Result<u64, Each<E>> {
-        let in_order = self.ingesting.lock();
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
             return Ok(0); // an empty run would leave an empty file behind
@@ -364,6 +364,7 @@ impl Lsm {
                     )
                 };
                 let run = rows.collect::<Result<Vec<_>, Each<E>>>()?;
+                let _in_order = self.ingesting.lock();
                 plain.ingest(run.into_iter().map(row))?;
                 return Ok(count);
             }
@@ -378,6 +379,7 @@ impl Lsm {
             }
             .map_err(from_fjall("write a run"))?;
         }
+        let in_order = self.ingesting.lock();
         // Syncs the tables, their directory, the manifest and its directory.
         run.finish().map_err(from_fjall("finish a run"))?;
         tables.reader.renew();

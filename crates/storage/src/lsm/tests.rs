@@ -462,3 +462,38 @@ fn damage_stops_compaction_but_nothing_else() {
     lsm.ingest((0..10).map(|i| put(&row_key(i), b"still writing"))).unwrap();
     assert_eq!(lsm.get(&row_key(3)).unwrap().unwrap(), b"still writing"[..]);
 }
+
+#[test]
+fn a_run_that_takes_long_holds_up_no_other() {
+    let dir = TempDir::new().unwrap();
+    let lsm = &open(dir.path());
+    lsm.ingest([put(b"a1", b"old"), put(b"a3", b"old")].into_iter()).unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let long = scope.spawn(move || {
+            let new = [put(b"a1", b"new"), put(b"a2", b"new")].into_iter().map(|(key, sealed)| {
+                let _ = begun.send(());
+                // What this waits for comes, or the other side is gone.
+                let _ = goes_on.recv_timeout(Duration::from_secs(5));
+                Ok::<_, LsmError>((key, sealed.expect("it was put")))
+            });
+            let ranges = [(Bytes::from("a"), Bytes::from("b"))];
+            lsm.replace(&ranges, &|_| false, new, &[put(b"z", b"said")])
+        });
+        has_begun.recv().unwrap();
+        lsm.ingest([put(b"c", b"other")].into_iter()).unwrap();
+        assert!(!long.is_finished(), "it waited for the long one");
+        let old = [("a1", "old"), ("a3", "old"), ("c", "other")];
+        let model = |rows: &[(&str, &str)]| {
+            let row =
+                |(key, body): &(&str, &str)| (key.as_bytes().to_vec(), body.as_bytes().to_vec());
+            rows.iter().map(row).collect::<Model>()
+        };
+        assert_eq!(all(lsm), model(&old));
+        drop(go_on);
+        assert_eq!(long.join().unwrap().unwrap(), 2);
+        let new = [("a1", "new"), ("a2", "new"), ("c", "other"), ("z", "said")];
+        assert_eq!(all(lsm), model(&new));
+    });
+}

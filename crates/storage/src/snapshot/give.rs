@@ -112,7 +112,7 @@ impl Giver {
         };
         session.asked = now;
         session.has_begun |= ask.number > 0;
-        // If this is the leader; else that is told by the other side.
+        // At once, should this be the leader; the other side tells the others.
         session.partition.care.lock().hold_log(session.taker, session.head.applied.index, now);
         session.partition.wake();
         match session.chunk(&ask, shared.options.snapshot_chunk_bytes) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wire::ids::PartitionId;
+use wire::ids::{NodeId, PartitionId, Version};
 
 use super::spool::{Spool, SpoolError};
 use super::{Head, is_within, row_ranges};
@@ -17,12 +17,13 @@ use crate::driver::Shared;
 use crate::identity::node_of;
 use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
-use crate::meta;
+use crate::meta::{self, Applied};
 use crate::partition::Partition;
+use crate::requests::Requests;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often the leader is told that a snapshot is being fetched.
+/// How often the other members are told that a snapshot is being fetched.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
@@ -51,8 +52,8 @@ struct Fetch {
     /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
-    /// The leader that was told which snapshot this is, and when.
-    told: Option<(paxos::NodeId, Instant)>,
+    /// Members that were told which snapshot this is, and when they are told again.
+    told: BTreeMap<paxos::NodeId, Instant>,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -74,7 +75,8 @@ impl Takes {
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
         let now = shared.clock.instant();
-        let fetch = Fetch { partition, install, spool, ask_at: now, tries: 0, told: None };
+        let fetch =
+            Fetch { partition, install, spool, ask_at: now, tries: 0, told: BTreeMap::new() };
         self.fetches.insert(id, fetch);
         self.tick(shared);
     }
@@ -94,7 +96,7 @@ impl Takes {
         let now = shared.clock.instant();
         let mut failed = Vec::new();
         for (id, fetch) in &mut self.fetches {
-            fetch.tell_leader(shared, now);
+            fetch.tell_members(shared, now);
             if fetch.ask_at > now {
                 continue;
             }
@@ -126,8 +128,14 @@ impl Takes {
     }
 
     /// The source has no such snapshot any more.
-    pub(crate) fn refused(&mut self, shared: &Shared, id: PartitionId, session: u64) {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+    pub(crate) fn refused(
+        &mut self,
+        shared: &Shared,
+        (from, id): (NodeId, PartitionId),
+        session: u64,
+    ) {
+        let fetch = self.fetches.get_mut(&id);
+        let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else { return };
         match fetch.spool.take_if(|spool| spool.session == session) {
             // From the beginning.
             Some(spool) => {
@@ -143,10 +151,13 @@ impl Takes {
     pub(crate) fn chunk(
         &mut self,
         shared: &Shared,
-        id: PartitionId,
+        (from, id): (NodeId, PartitionId),
         chunk: &Chunk,
     ) -> Result<(), TakeError> {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return Ok(()) };
+        let fetch = self.fetches.get_mut(&id);
+        let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else {
+            return Ok(());
+        };
         if fetch.partition.identity != chunk.identity || !fetch.expects(shared, chunk)? {
             return Ok(());
         }
@@ -205,17 +216,25 @@ impl Fetch {
         shared.tell(node_of(self.install.from), self.partition.id, &Message::Ask(ask));
     }
 
-    /// Has the leader keep the log behind the snapshot: whoever it is by now, at once.
-    fn tell_leader(&mut self, shared: &Shared, now: Instant) {
+    /// Has the log behind the snapshot kept by whoever leads. All who could are told: a leader that
+    /// learned of it from a follower that has to find out first who leads would have let the log go by
+    /// then.
+    fn tell_members(&mut self, shared: &Shared, now: Instant) {
         let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
-        let Some(index) = head.map(|head| head.applied.index) else { return };
-        let leader = self.partition.look().replica.status().leader;
-        let knows =
-            |leader| self.told.is_some_and(|(told, at)| told == leader && now < at + TELL_EVERY);
-        if let Some(leader) = leader.filter(|leader| !knows(*leader)) {
-            self.told = Some((leader, now));
-            let fetches = Message::Fetches { identity: self.partition.identity, index };
-            shared.tell(node_of(leader), self.partition.id, &fetches);
+        let Some(index) = head.map(|head| head.applied.index) else {
+            // Of the next one all are told.
+            self.told.clear();
+            return;
+        };
+        let identity = self.partition.identity;
+        let members = self.partition.look().replica.config().all();
+        for member in members.into_iter().filter(|member| *member != identity) {
+            if self.told.get(&member).is_some_and(|again| now < *again) {
+                continue;
+            }
+            self.told.insert(member, now + TELL_EVERY);
+            let fetches = Message::Fetches { identity, index };
+            shared.tell(node_of(member), self.partition.id, &fetches);
         }
     }
 
@@ -236,17 +255,50 @@ impl Fetch {
 }
 
 /// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
+/// Flushes of the node's other partitions go on meanwhile, however much there is to take in.
 fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
     let Some(Head { applied, requests, config }) = spool.head.clone() else { return Ok(()) };
     let started = shared.clock.instant();
-    // What is being flushed is older than the snapshot, and must not come after it.
-    let _no_flush = shared.flushing.lock();
-    if partition.look().flushed_index() >= applied.index {
-        // What came through the log meanwhile is newer, and on disk already.
-        let now = shared.now();
-        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-        return Ok(());
+    {
+        // What is being flushed is older than the snapshot, and must not come after it.
+        let _no_flush = shared.flushing.lock();
+        if partition.look().flushed_index() >= applied.index {
+            // What came through the log meanwhile is newer, and on disk already.
+            let now = shared.now();
+            shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+            return Ok(());
+        }
+        partition.set_replacing(true);
     }
+    let replaced = replace(shared, partition, spool, (&applied, &requests, &config));
+    let _no_flush = shared.flushing.lock();
+    partition.set_replacing(false);
+    let (rows, generations) = replaced?;
+    shared.dead.clear(partition.range);
+    if let Some(fence) = applied.flushed_through {
+        shared.dead.set_fence(partition.range, fence);
+    }
+    shared.dead.add_generations(partition.range, generations);
+    let (now, index) = (shared.now(), applied.index);
+    let dropped =
+        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
+    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
+    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
+    let took = shared.clock.instant() - started;
+    let (node, bytes) = (shared.id.0, spool.bytes());
+    let partition = partition.id.0;
+    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
+    Ok(())
+}
+
+/// Puts the rows of a spool in the place of a partition's. Returns how many there are, and which
+/// generations they say are dead.
+fn replace(
+    shared: &Shared,
+    partition: &Partition,
+    spool: &Spool,
+    (applied, requests, config): (&Applied, &Requests, &paxos::Config),
+) -> Result<(u64, Vec<Version>), TakeError> {
     let mut generations = Vec::new();
     let rows = spool.rows().map_err(SpoolError::from)?;
     let rows = rows.map(|row| {
@@ -259,29 +311,15 @@ fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result
     });
     let rows = background::run(|| {
         let says = [
-            meta::applied_row(partition.id, &applied),
-            meta::members_row(partition.id, &config),
-            meta::requests_row(partition.id, &requests),
+            meta::applied_row(partition.id, applied),
+            meta::members_row(partition.id, config),
+            meta::requests_row(partition.id, requests),
         ];
         let ranges = row_ranges(partition.id, partition.range);
         let keeps = |row: &[u8]| !is_within(partition.range, row);
         shared.lsm.replace(&ranges, &keeps, rows, &says.map(|(row, sealed)| (row, Some(sealed))))
     })?;
-    shared.dead.clear(partition.range);
-    if let Some(fence) = applied.flushed_through {
-        shared.dead.set_fence(partition.range, fence);
-    }
-    shared.dead.add_generations(partition.range, generations);
-    let now = shared.now();
-    let dropped =
-        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
-    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
-    let took = shared.clock.instant() - started;
-    let (node, index, bytes) = (shared.id.0, applied.index, spool.bytes());
-    let partition = partition.id.0;
-    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
-    Ok(())
+    Ok((rows, generations))
 }
 
 #[cfg(test)]
@@ -294,7 +332,6 @@ mod tests {
     use super::*;
     use crate::alone::Alone;
     use crate::machine::Disk;
-    use crate::meta::Applied;
     use crate::node::NodeOptions;
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,12 +38,18 @@ pub struct Cluster {
     pub epochs: Arc<Mutex<Vec<u64>>>,
     /// Threads that sent chosen entries, and how many messages.
     pub chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// What nodes told each other of replicas of late, the newest last.
+    pub told: Arc<Mutex<VecDeque<Frame>>>,
 }
+
+/// Frames that are kept in [`Cluster::told`].
+const TOLD_MAX: usize = 1_000;
 
 /// Notes who sends what.
 struct Noting {
     inner: Arc<Lossy>,
     chosen_sent_by: Arc<Mutex<BTreeMap<String, usize>>>,
+    told: Arc<Mutex<VecDeque<Frame>>>,
 }
 
 impl Transport for Noting {
@@ -54,6 +60,15 @@ impl Transport for Noting {
             let thread = std::thread::current();
             let name = thread.name().unwrap_or("?").to_owned();
             *self.chosen_sent_by.lock().unwrap().entry(name).or_default() += 1;
+        }
+        /// The number of a part of a snapshot: those are large.
+        const CHUNK: u8 = 8;
+        if frame.kind == Kind::Replica && frame.body()[1] != CHUNK {
+            let mut told = self.told.lock().unwrap();
+            told.push_back(frame.clone());
+            if told.len() > TOLD_MAX {
+                told.pop_front();
+            }
         }
         self.inner.send(to, frame);
     }
@@ -108,8 +123,12 @@ impl Cluster {
         }]);
         let epochs = Arc::new(Mutex::new(Vec::new()));
         let chosen_sent_by = Arc::default();
-        let noting =
-            Arc::new(Noting { inner: lossy.clone(), chosen_sent_by: Arc::clone(&chosen_sent_by) });
+        let told = Arc::default();
+        let noting = Arc::new(Noting {
+            inner: lossy.clone(),
+            chosen_sent_by: Arc::clone(&chosen_sent_by),
+            told: Arc::clone(&told),
+        });
         let mut nodes = LocalNodes::default();
         for id in ids.clone() {
             let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
@@ -147,12 +166,19 @@ impl Cluster {
         }
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
-        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by }
+        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by, told }
     }
 
     /// Does what an operator wants, and waits until that is done.
     pub fn order(&self, order: Order) -> Result<(), String> {
         self.runtime.block_on(self.nodes.order(order))
+    }
+
+    /// The newest thing of a kind that was told of replicas to a node, if any was.
+    pub fn last_told(&self, kind: u8, to: NodeId) -> Option<Frame> {
+        let told = self.told.lock().unwrap();
+        let is_it = |frame: &&Frame| frame.to == to && frame.body()[1] == kind;
+        told.iter().rev().find(is_it).cloned()
     }
 
     /// Waits until a condition holds, looking after the nodes meanwhile.
