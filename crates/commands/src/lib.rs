@@ -41,5 +41,5 @@ pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use types::dump::{functions_of_payload, payload_of_functions};
 pub use types::dump::{rdb_checksum, unpack_lzf};
-pub use view::{Direction, MemoryView, Row, View, ViewError};
+pub use view::{Direction, MemoryView, Row, Skim, View, ViewError};
 pub use wait::{Wait, WaitHandler, is_nothing};

@@ -8,7 +8,7 @@ use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
 use crate::notes::{Notes, Notice, Wanted};
-use crate::view::{Direction, View, ViewError};
+use crate::view::{Direction, Skim, View, ViewError};
 
 /// What a partition counts about its keys; changed in the batch that changes the keys.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -273,12 +273,7 @@ impl View for Txn<'_> {
         merge_scan(self.base, (from, to), direction, &own, visit)
     }
 
-    fn skim(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
-    ) -> Result<(), ViewError> {
+    fn skim(&self, from: &[u8], to: &[u8], visit: &mut Skim<'_>) -> Result<(), ViewError> {
         if from < to && self.writes.range(from, to).is_empty() {
             return self.base.skim(from, to, visit);
         }

@@ -13,6 +13,9 @@ use crate::txn::{Counters, Effects};
 /// A stored row: its key and its value.
 pub type Row = (Bytes, Bytes);
 
+/// Looks at a row that is passed: its key, and what makes its value.
+pub type Skim<'a> = dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()> + 'a;
+
 /// Which way a scan goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -64,12 +67,7 @@ pub trait View {
     ) -> Result<(), ViewError>;
     /// Visits the rows in `[from, to)` in ascending order until `visit` breaks: their keys, and what
     /// makes their values. For who steps over most of them, and would not have them copied.
-    fn skim(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
-    ) -> Result<(), ViewError> {
+    fn skim(&self, from: &[u8], to: &[u8], visit: &mut Skim<'_>) -> Result<(), ViewError> {
         let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
         self.scan(from, to, Direction::Forward, visit)
     }

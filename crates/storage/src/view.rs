@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use commands::notes::Notes;
-use commands::{Counters, Direction, View, ViewError};
+use commands::{Counters, Direction, Skim, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
 
@@ -218,12 +218,7 @@ impl View for PartitionView<'_> {
         Ok(())
     }
 
-    fn skim(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &dyn Fn() -> Bytes) -> ControlFlow<()>,
-    ) -> Result<(), ViewError> {
+    fn skim(&self, from: &[u8], to: &[u8], visit: &mut Skim<'_>) -> Result<(), ViewError> {
         if from >= to || !self.resident.holds_all_between(from, to) {
             let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
             return self.scan(from, to, Direction::Forward, visit);
