@@ -472,6 +472,7 @@ pub enum Session {
     NoReplication,
     /// Refused: there are no snapshots.
     NoSnapshots,
+    Bgrewriteaof,
     Replicaof,
     Role,
     AdminStatus,

@@ -587,7 +587,7 @@ const ACL: &[Doc] = &[
 
 #[rustfmt::skip]
 const ABSENT: &[Doc] = &[
-    doc("BGREWRITEAOF", "1.0.0", "O(1)", "", "Refused: there is no append-only file."),
+    doc("BGREWRITEAOF", "1.0.0", "O(1)", "", "Has all storage nodes write what only their logs hold to tables, in the background."),
     doc("BGSAVE", "1.0.0", "O(1)", "[SCHEDULE]", "Refused: there are no snapshot files; every write is on a quorum of disks."),
     doc("FAILOVER", "6.2.0", "O(1)", "[argument:string...]", "Refused: leaders are elected."),
     doc("LASTSAVE", "1.0.0", "O(1)", "", "Returns when the server was started, as there are no snapshots."),

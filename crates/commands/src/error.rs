@@ -669,6 +669,13 @@ impl CommandError {
     pub const MIGRATE_IN_MULTI: CommandError = CommandError::text(
         "ERR MIGRATE isn't allowed in a transaction: it waits for another server",
     );
+    pub const DEBUG_RELOAD_OPTION: CommandError =
+        CommandError::text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
+    pub const RELOAD_OVER: CommandError =
+        CommandError::text("ERR Error trying to load the RDB dump, check server logs.");
+    pub const DEBUG_IN_MULTI: CommandError = CommandError::text(
+        "ERR DEBUG OBJECT, RELOAD and LOADAOF aren't allowed in a transaction: they wait",
+    );
     pub const SWAPDB_IN_MULTI: CommandError = CommandError::text(
         "ERR SWAPDB isn't allowed in a transaction: it is one of its own, and on all databases",
     );
@@ -713,8 +720,6 @@ impl CommandError {
         "ERR Wrong protocol type name. Please use one of the following: \
          string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
     );
-    pub const EXPIRY_STAYS_ON: CommandError =
-        CommandError::text("ERR what has expired is always deleted: this cannot be switched off");
     pub const FAULTS_DISABLED: CommandError =
         CommandError::text("ERR ADMIN FAULT is off; start the server with faults enabled");
 

@@ -6,6 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
+use wire::service::ValueShapes;
 
 use crate::notes::{Notes, Notice, Wanted};
 use crate::view::{Direction, Skim, View, ViewError};
@@ -239,6 +240,10 @@ impl View for Txn<'_> {
 
     fn is_past(&self, at_ms: u64) -> bool {
         self.base.is_past(at_ms)
+    }
+
+    fn shapes(&self) -> ValueShapes {
+        self.base.shapes()
     }
 
     fn table(&self) -> TableId {

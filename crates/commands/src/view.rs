@@ -6,6 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
+use wire::service::ValueShapes;
 
 use crate::notes::Notes;
 use crate::txn::{Counters, Effects};
@@ -50,6 +51,10 @@ pub trait View {
     /// and whatever its clock says: so a leader's view takes note of it.
     fn is_past(&self, at_ms: u64) -> bool {
         at_ms <= self.now_ms()
+    }
+    /// How values are kept.
+    fn shapes(&self) -> ValueShapes {
+        ValueShapes::default()
     }
     /// The table the command works on.
     fn table(&self) -> TableId;
@@ -100,6 +105,8 @@ pub struct MemoryView {
     pub next_index: u64,
     /// What reads noted.
     pub notes: Notes,
+    /// How values are kept.
+    pub shapes: ValueShapes,
     random: std::cell::Cell<u64>,
 }
 
@@ -115,6 +122,7 @@ impl MemoryView {
             range: PlacementRange::whole(TableId(0)),
             next_index: 1,
             notes: Notes::default(),
+            shapes: ValueShapes::default(),
             random: std::cell::Cell::new(0x9e37_79b9_7f4a_7c15),
         }
     }
@@ -138,6 +146,10 @@ impl MemoryView {
 impl View for MemoryView {
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn shapes(&self) -> ValueShapes {
+        self.shapes
     }
 
     fn table(&self) -> TableId {

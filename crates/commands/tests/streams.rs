@@ -77,6 +77,57 @@ fn an_xadd_writes_no_more_than_the_header_and_a_chunk() {
     assert!(bytes < 100 * 1_000, "{bytes} bytes for 100 entries");
 }
 
+/// What is left of a stream, after each line.
+fn lengths(session: &mut Session, lines: &[&str]) -> Vec<String> {
+    let length = |line: &&str| {
+        session.run_line(line);
+        print(&session.run_line("XLEN s")).replace("(integer) ", "")
+    };
+    lines.iter().map(length).collect()
+}
+
+/// The numbers are Redis's.
+#[test]
+fn whole_nodes_are_trimmed_where_that_is_enough() {
+    let mut session = Session::new(START_MS);
+    for number in 1..=1_000 {
+        session.run_line(&format!("XADD s MAXLEN ~ 555 {number}-1 name value"));
+    }
+    assert_eq!(lengths(&mut session, &["PING"]), ["600"]);
+    let mut session = Session::new(START_MS);
+    filled(&mut session, 1_000);
+    let trims = [
+        "XTRIM s MAXLEN 666",
+        "XTRIM s MAXLEN = 555",
+        "XTRIM s MAXLEN ~ 444",
+        "XTRIM s MAXLEN ~ 400",
+    ];
+    assert_eq!(lengths(&mut session, &trims), ["666", "555", "500", "400"]);
+    let mut session = Session::new(START_MS);
+    filled(&mut session, 3);
+    let adds =
+        ["XADD s MAXLEN ~ 0 LIMIT 1 4-1 a b", "XTRIM s MINID ~ 4", "XTRIM s MINID ~ 4 LIMIT 0"];
+    assert_eq!(lengths(&mut session, &adds), ["4", "4", "4"]);
+    // Of nodes of another size.
+    session.view.shapes.stream_node_entries = 10;
+    session.run_line("DEL s");
+    filled(&mut session, 100);
+    let adds = [
+        "XADD s MAXLEN ~ 55 LIMIT 30 101-1 a b",
+        "XADD s MAXLEN ~ 55 LIMIT 30 102-1 a b",
+        "XADD s MINID ~ 55 LIMIT 30 103-1 a b",
+        "XTRIM s MINID ~ 69",
+        "XTRIM s MINID ~ 71",
+    ];
+    assert_eq!(lengths(&mut session, &adds), ["71", "62", "53", "43", "33"]);
+    session.view.shapes.stream_node_entries = 1;
+    assert_eq!(lengths(&mut session, &["XTRIM s MAXLEN ~ 3", "XTRIM s MAXLEN ~ 0"]), ["3", "0"]);
+    session.view.shapes.stream_node_entries = 0;
+    session.run_line("XADD s 200-1 a b");
+    session.run_line("XADD s 201-1 a b");
+    assert_eq!(lengths(&mut session, &["XTRIM s MAXLEN ~ 1 LIMIT 1"]), ["1"]);
+}
+
 /// What a scan would meet before the first entry: nothing, whatever was trimmed.
 #[test]
 fn reads_begin_where_trimming_ended() {

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use compat_tests::admin::records;
 use compat_tests::load::{Load, Writer};
 use compat_tests::process::{Options, Server, wait_until};
-use compat_tests::resp::{Value, encode};
+use compat_tests::resp::{Client, Value, encode};
 use compat_tests::rng::Rng;
 
 const CYCLES: usize = 20;
@@ -101,5 +102,40 @@ fn a_clean_stop_keeps_everything_too() {
     server.launch().expect("restart");
     let mut client = server.client().expect("connect");
     writers[0].verify(&mut client).expect("nothing lost");
+    server.stop().expect("stop");
+}
+
+/// Entries that each node's log got since the node was opened.
+fn logged(client: &mut Client) -> Vec<u64> {
+    let nodes = records(&client.line("ADMIN STATUS").expect("ADMIN STATUS")).expect("records");
+    nodes.iter().map(|node| node["wal_entries"].parse().expect("a number")).collect()
+}
+
+#[test]
+fn what_debug_reload_opens_anew_holds_everything() {
+    const WRITES: u64 = 200;
+    let options = Options {
+        extra: ["--enable-debug-command", "yes"].map(String::from).to_vec(),
+        ..Options::evenkeel()
+    };
+    let mut server = Server::start(options).expect("start");
+    let mut client = server.client().expect("connect");
+    for at in 0..WRITES {
+        client.line(&format!("RPUSH list{} {at}", at % 5)).expect("write");
+    }
+    client.line("SET fleeting v PX 50000").expect("write");
+    let before = logged(&mut client);
+    assert!(before.iter().filter(|entries| **entries >= WRITES).count() >= 2, "{before:?}");
+    assert_eq!(client.line("DEBUG RELOAD").expect("reload"), Value::Simple(b"OK".to_vec()));
+    let after = logged(&mut client);
+    assert!(after.iter().all(|entries| *entries < WRITES), "{after:?}");
+    for list in 0..5 {
+        let elements = client.line(&format!("LRANGE list{list} 0 -1")).expect("read");
+        let expected: Vec<_> = (list..WRITES).step_by(5).map(|at| at.to_string()).collect();
+        let elements: Vec<_> =
+            elements.items().expect("a list").iter().map(Value::to_text).collect();
+        assert_eq!(elements, expected);
+    }
+    assert!(matches!(client.line("PTTL fleeting").expect("read"), Value::Int(1..=50_000)));
     server.stop().expect("stop");
 }

@@ -279,6 +279,23 @@ fn monitors_see_what_is_run() {
     ] {
         assert_eq!(line(), wanted);
     }
+    // Who waits is shown once, before what others do meanwhile.
+    let mut waiter = server.client().expect("connect");
+    waiter.line("SELECT 3").expect("SELECT");
+    waiter.send_raw(b"BLPOP list 0\r\n").expect("send");
+    let waits = || Ok(call(&mut client, "CLIENT LIST").contains(" flags=b "));
+    wait_until("somebody waits", WITHIN, waits).expect("in time");
+    assert_eq!(call(&mut client, "RPUSH list a"), "1");
+    assert_eq!(next(&mut waiter), "[list a]");
+    assert_eq!(call(&mut client, "RPUSH list b"), "1");
+    for wanted in [
+        r#""SELECT" "3""#,
+        r#""BLPOP" "list" "0""#,
+        r#""RPUSH" "list" "a""#,
+        r#""RPUSH" "list" "b""#,
+    ] {
+        assert_eq!(line(), wanted);
+    }
     // A monitor is as a replica is, and sees itself.
     assert_eq!(call(&mut monitor, "GET k"), "-ERR Replica can't interact with the keyspace");
     assert_eq!(call(&mut monitor, "PING"), "PONG");

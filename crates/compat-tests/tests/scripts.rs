@@ -267,6 +267,10 @@ fn endless_scripts_are_killed_and_leave_nothing() {
             .unwrap();
         let told = client.line("GET before").unwrap();
         assert!(told.error_text().starts_with("BUSY Redis is busy running a script"), "{told:?}");
+        client.line("MULTI").unwrap();
+        client.line("SET w 1").unwrap();
+        let told = client.line("EXEC").unwrap();
+        assert!(told.error_text().starts_with("EXECABORT Transaction discarded because of: BUSY "));
         // What has nothing to do with the partition goes on, other data too.
         assert_eq!(client.line("PING").unwrap(), Value::Simple(b"PONG".to_vec()));
         client.line("SELECT 1").unwrap();
@@ -286,6 +290,43 @@ fn endless_scripts_are_killed_and_leave_nothing() {
         assert!(client.line("SCRIPT KILL").unwrap().error_text().starts_with("NOTBUSY"));
     }
     server.check_log().unwrap();
+}
+
+#[test]
+fn scripts_may_debug_if_that_is_allowed() {
+    let extra = ["--enable-debug-command", "yes"].map(String::from).to_vec();
+    let server = Server::start(Options { extra, ..Options::evenkeel() }).expect("start");
+    let mut client = server.client().unwrap();
+    client.line("HELLO 3").unwrap();
+    let mut eval = |script: &str| client.call(&["EVAL", script, "1", "k"]).unwrap();
+    let protocol = "redis.setresp(3) return redis.call('debug', 'protocol', 'map')";
+    assert!(eval(protocol).error_text().contains("not allowed from script"));
+    let mut other = server.client().unwrap();
+    assert_eq!(
+        other.line("DEBUG SET-DISABLE-DENY-SCRIPTS 1").unwrap(),
+        Value::Simple(b"OK".to_vec())
+    );
+    assert!(matches!(eval(protocol), Value::Map(pairs) if pairs.len() == 3));
+    // Time stands still in a script, however long it takes.
+    let slept = "redis.call('set', KEYS[1], 1, 'px', 1) redis.call('debug', 'sleep', 0.02) \
+                 return redis.call('exists', KEYS[1])";
+    assert_eq!(eval(slept), Value::Int(1));
+    assert_eq!(other.line("EXISTS k").unwrap(), Value::Int(0));
+    other.line("DEBUG SET-DISABLE-DENY-SCRIPTS 0").unwrap();
+    assert!(eval(protocol).error_text().contains("not allowed from script"));
+}
+
+#[test]
+fn what_a_script_has_written_is_nowhere_else_yet() {
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    let script = "redis.call('set', KEYS[1], 1) return {redis.call('wait', 1, 0), redis.call('waitaof', 0, 1, 0)}";
+    let held = client.call(&["EVAL", script, "1", "k"]).unwrap();
+    let none = Value::Int(0);
+    let both = Value::Array(vec![none.clone(), none.clone()]);
+    assert_eq!(held, Value::Array(vec![none, both]));
+    let refused = client.call(&["EVAL", "return redis.call('wait', 'x', 0)", "0"]).unwrap();
+    assert!(refused.error_text().starts_with("ERR value is not an integer"), "{refused:?}");
 }
 
 #[test]

@@ -72,6 +72,20 @@ fn only_who_is_idle_of_its_own_will_is_closed() {
 }
 
 #[test]
+fn who_is_killed_is_counted_no_more() {
+    for server in both() {
+        let mut client = server.client().expect("connect");
+        let mut others: Vec<_> = (0..5).map(|_| server.client().expect("connect")).collect();
+        others.iter_mut().for_each(|other| assert_eq!(call(other, "PING"), "+PONG\r\n"));
+        assert_eq!(call(&mut client, "CLIENT KILL SKIPME yes"), ":5\r\n");
+        assert!(call(&mut client, "INFO clients").contains("connected_clients:1\r\n"));
+        // What a connection runs counts as its input until it is done.
+        assert!(call(&mut client, "CLIENT INFO").contains(" qbuf=26 "));
+        assert!(call(&mut client, "CLIENT LIST").contains(" qbuf=26 "));
+    }
+}
+
+#[test]
 fn a_script_may_take_longer_than_the_timeout() {
     let server = Server::start(Options::evenkeel()).expect("start");
     let mut client = server.client().expect("connect");

@@ -377,11 +377,12 @@ impl Client {
         is_stranger.then(|| self.since.elapsed().saturating_sub(since))
     }
 
-    /// The line of CLIENT LIST and CLIENT INFO, without its newline.
-    pub(crate) fn describe(&self) -> String {
+    /// The line of CLIENT LIST and CLIENT INFO, without its newline. What it is running, if it is asked
+    /// for by that, had so many bytes.
+    pub(crate) fn describe(&self, running_bytes: usize) -> String {
         let names = self.names.lock().clone();
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        let input = self.input_bytes.load(Relaxed);
+        let input = self.input_bytes.load(Relaxed) + running_bytes;
         let output = self.output_bytes.load(Relaxed);
         let queued = self.queued_bytes.load(Relaxed);
         let count =

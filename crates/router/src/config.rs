@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use commands::{CommandError, Echo, glob};
 use parking_lot::RwLock;
-use wire::service::ScriptLimits;
+use wire::service::{ScriptLimits, ValueShapes};
 
 use crate::parameters::{ALIASES, Kind, PARAMETERS, Parameter, Use};
 
@@ -114,13 +114,26 @@ impl Config {
         }
     }
 
+    /// How values are kept.
+    pub(crate) fn value_shapes(&self) -> ValueShapes {
+        let number = |name| self.get(name).parse().expect("validated when it was set");
+        ValueShapes {
+            stream_node_entries: number("stream-node-max-entries"),
+            sparse_bytes_max: number("hll-sparse-max-bytes"),
+        }
+    }
+
     /// Names and values that match any of the patterns, each once, as CONFIG GET answers.
     pub(crate) fn matching(&self, patterns: &[Bytes]) -> Vec<(&'static str, String)> {
         let patterns: Vec<_> = patterns.iter().map(|p| p.to_ascii_lowercase()).collect();
         let values = self.values.read();
         let rows = PARAMETERS.iter().zip(values.iter());
         rows.filter(|(row, _)| {
-            patterns.iter().any(|pattern| glob::matches(pattern, row.name.as_bytes()))
+            let name = row.name.as_bytes();
+            patterns.iter().any(|pattern| match row.usage {
+                Use::Hidden => pattern == name,
+                _ => glob::matches(pattern, name),
+            })
         })
         .map(|(row, value)| (row.name, value.clone()))
         .collect()
@@ -248,6 +261,14 @@ pub(crate) fn canonical(kind: Kind, value: &str) -> Result<String, Refusal> {
                 memory(value).ok_or_else(|| "argument must be a memory value".to_owned())?;
             in_range(bytes, min, max)
         }
+        Kind::MemoryOrPercent(min, max) => match value.strip_suffix('%') {
+            None => canonical(Kind::Memory(min, max), value),
+            Some(share) => match share.parse::<u8>() {
+                Ok(share @ 0..=100) => Ok(format!("{share}%")),
+                Ok(_) => Err("percentage argument must be less or equal to 100".to_owned()),
+                Err(_) => Err("argument must be a memory or percent value".to_owned()),
+            },
+        },
         Kind::OneOf(words) => {
             let word = words.iter().find(|word| word.eq_ignore_ascii_case(value));
             word.map(|word| (*word).to_owned()).ok_or_else(|| {
@@ -380,6 +401,9 @@ mod tests {
         assert!(why(&["timeout", "1", "TIMEOUT", "2"]).ends_with("duplicate parameter"));
         assert!(why(&["loglevel", "x"]).ends_with("debug, verbose, notice, warning"));
         assert!(why(&["maxmemory-policy", "allkeys-lru"]).ends_with("following: noeviction"));
+        let share = why(&["maxmemory", "1", "maxmemory-clients", "200%"]);
+        assert!(share.ends_with("percentage argument must be less or equal to 100"));
+        assert!(why(&["maxmemory-clients", "x%"]).ends_with("a memory or percent value"));
         assert!(why(&["save", "foo"]).ends_with("Invalid save parameters"));
     }
 
@@ -388,6 +412,12 @@ mod tests {
         let config = Config::new(&[]).expect("defaults");
         assert_eq!(set(&config, &["maxmemory", "1gb", "notify-keyspace-events", "KEA"]), Ok(()));
         assert_eq!(config.get("maxmemory"), "1073741824");
+        assert_eq!(
+            set(&config, &["maxmemory-clients", "5%", "hash-max-ziplist-value", "7"]),
+            Ok(())
+        );
+        assert_eq!(config.get("maxmemory-clients"), "5%");
+        assert_eq!(config.get("hash-max-listpack-value"), "7");
         assert_eq!(config.get("notify-keyspace-events"), "AKE");
         for (value, canonical) in [("mEKng$", "g$nKEm"), ("g$lshzxetdnm", "Anm"), ("", "")] {
             assert_eq!(set(&config, &["notify-keyspace-events", value]), Ok(()));

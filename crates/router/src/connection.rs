@@ -334,11 +334,22 @@ impl Connection {
         done: Done,
         took: Duration,
     ) {
+        self.show(entry, args);
+        self.finish_shown(entry, args, done, took);
+    }
+
+    /// Ends an executed command that those who monitor have been shown.
+    pub(crate) fn finish_shown(
+        &mut self,
+        entry: &'static Entry,
+        args: &Arguments,
+        done: Done,
+        took: Duration,
+    ) {
         let failed = self.count_error(&done.reply);
         self.caller.tally.commands += 1;
         self.shared.stats.call(entry.id, took, failed);
         slowlog::observe(self, entry, args, took);
-        self.show(entry, args);
         self.end_caching(entry);
         let again = self.keep(entry, args, &done);
         self.reply_gated(done, again);

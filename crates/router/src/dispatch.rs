@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
-use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Session as Command};
+use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Script, Session as Command};
 use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
-use wire::service::{ScriptClient, Waiting};
+use wire::service::{ScriptClient, ScriptControl, ScriptName, Waiting};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
@@ -147,7 +147,7 @@ impl Connection {
             self.reject(Some(entry), refusal);
             return Progress::Finished;
         }
-        if self.shared.clients.holds_back(self.may_write(entry)) {
+        if self.is_held_back(entry, args) {
             return Progress::Waits(Slow { entry, why: Why::Paused });
         }
         self.run_entry(entry, args)
@@ -323,13 +323,32 @@ impl Connection {
         Done { repeatable, ..Done::new(answered, writes) }
     }
 
+    /// Whether CLIENT PAUSE holds a command back.
+    pub(crate) fn is_held_back(&self, entry: &Entry, args: &[Bytes]) -> bool {
+        let clients = &self.shared.clients;
+        clients.holds_back(true) && clients.holds_back(self.may_write(entry, args))
+    }
+
     /// Whether CLIENT PAUSE WRITE holds a command back.
-    pub(crate) fn may_write(&self, entry: &Entry) -> bool {
-        let has = |flag| match (&entry.command.run, &self.session.multi) {
-            (Run::Session(Command::Exec), Some(multi)) => multi.has(flag),
-            _ => entry.command.flags.has(flag),
+    fn may_write(&self, entry: &Entry, args: &[Bytes]) -> bool {
+        match (&entry.command.run, &self.session.multi) {
+            (Run::Session(Command::Exec), Some(multi)) => {
+                multi.any(|entry, args| self.command_may_write(entry, args))
+            }
+            _ => self.command_may_write(entry, args),
+        }
+    }
+
+    /// The same of a command by itself: not if it is a script that says it does not write.
+    fn command_may_write(&self, entry: &Entry, args: &[Bytes]) -> bool {
+        let flags = entry.command.flags;
+        let name = match entry.command.run {
+            Run::Script(Script::Eval) => ScriptName::Text(&args[1]),
+            Run::Script(Script::EvalSha) => ScriptName::Sha(&args[1]),
+            Run::Script(Script::Fcall) => ScriptName::Function(&args[1]),
+            _ => return flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE),
         };
-        has(Flags::WRITE) || has(Flags::MAY_REPLICATE)
+        self.shared.storage.scripts(ScriptControl::IsReadOnly(name)) != Reply::Integer(1)
     }
 
     /// Runs a command that has to wait. On the heap, so that connections that never wait are small.
@@ -398,7 +417,7 @@ impl Connection {
     /// be others since.
     async fn run_when_unpaused(&mut self, entry: &'static Entry, args: &Arguments) -> Progress {
         loop {
-            let may_write = self.may_write(entry);
+            let may_write = self.may_write(entry, args);
             let client = self.session.client.clone();
             let held = client.hold();
             self.shared.clone().clients.unpaused(may_write).await;

@@ -86,6 +86,7 @@ impl Router {
             run_id,
         });
         shared.limit_scripts();
+        shared.shape_values();
         shared.configure_hub();
         if shared.options.keeps_databases {
             shared.hub().databases.forget();

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Integer(i64, i64),
     /// Bytes, with a unit if wanted (`64mb`), in a range.
     Memory(i64, i64),
+    /// The same, or a percentage (`5%`).
+    MemoryOrPercent(i64, i64),
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// Any text.
@@ -35,6 +37,8 @@ pub(crate) enum Use {
     AtStart,
     /// It is kept and has no effect.
     Accepted,
+    /// The same, and it is told only to who names it in full.
+    Hidden,
     /// It states a fact and cannot be set.
     Fixed,
 }
@@ -64,7 +68,7 @@ const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Paramet
     Parameter { name, kind, default, usage: Use::Fixed }
 }
 
-use Kind::{Bool, Events, Integer, Memory, OneOf, OutputLimits, Save, Text};
+use Kind::{Bool, Events, Integer, Memory, MemoryOrPercent, OneOf, OutputLimits, Save, Text};
 
 const LOG_LEVELS: &[&str] = &["debug", "verbose", "notice", "warning"];
 const MAX: i64 = i64::MAX;
@@ -114,6 +118,9 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("busy-reply-threshold", Integer(0, MAX), "5000"),
     real("lua-time-limit", Integer(0, MAX), "5000"),
     real("lua-memory-limit", Memory(1 << 20, MAX), "268435456"),
+    // How values are kept.
+    real("hll-sparse-max-bytes", Memory(0, MAX), "3000"),
+    real("stream-node-max-entries", Integer(0, MAX), "100"),
     // Where things are.
     at_start("dir", Text, "."),
     at_start("logfile", Text, ""),
@@ -136,7 +143,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("save", Save, ""),
     accepted("maxmemory", Memory(0, MAX), "0"),
     accepted("maxmemory-samples", Integer(1, MAX_I32), "5"),
-    accepted("maxmemory-clients", Memory(0, MAX), "0"),
+    accepted("maxmemory-clients", MemoryOrPercent(0, MAX), "0"),
     accepted("hz", Integer(1, 500), "10"),
     accepted("dynamic-hz", Bool, "yes"),
     accepted("activerehashing", Bool, "yes"),
@@ -175,21 +182,28 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     accepted("zset-max-ziplist-entries", Integer(0, MAX), "128"),
     accepted("zset-max-listpack-value", Integer(0, MAX), "64"),
     accepted("zset-max-ziplist-value", Integer(0, MAX), "64"),
-    accepted("hll-sparse-max-bytes", Memory(0, MAX), "3000"),
     accepted("stream-node-max-bytes", Memory(0, MAX), "4096"),
-    accepted("stream-node-max-entries", Integer(0, MAX), "100"),
     accepted("min-replicas-to-write", Integer(0, MAX_I32), "0"),
     accepted("min-replicas-max-lag", Integer(0, MAX_I32), "10"),
     accepted("repl-backlog-size", Memory(1, MAX), "1048576"),
     accepted("repl-timeout", Integer(1, MAX_I32), "60"),
     accepted("crash-log-enabled", Bool, "yes"),
     accepted("shutdown-timeout", Integer(0, MAX_I32), "10"),
+    Parameter { usage: Use::Hidden, ..accepted("key-load-delay", Integer(-MAX_I32, MAX_I32), "0") },
     accepted("slave-lazy-flush", Bool, "no"),
     accepted("replica-lazy-flush", Bool, "no"),
 ];
 
 /// Parameters that are one by two names.
-pub(crate) const ALIASES: &[(&str, &str)] = &[("busy-reply-threshold", "lua-time-limit")];
+pub(crate) const ALIASES: &[(&str, &str)] = &[
+    ("busy-reply-threshold", "lua-time-limit"),
+    ("hash-max-listpack-entries", "hash-max-ziplist-entries"),
+    ("hash-max-listpack-value", "hash-max-ziplist-value"),
+    ("list-max-listpack-size", "list-max-ziplist-size"),
+    ("zset-max-listpack-entries", "zset-max-ziplist-entries"),
+    ("zset-max-listpack-value", "zset-max-ziplist-value"),
+    ("replica-lazy-flush", "slave-lazy-flush"),
+];
 
 #[cfg(test)]
 mod tests {

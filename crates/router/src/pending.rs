@@ -87,7 +87,7 @@ impl Connection {
             && session.subscriptions.is_none()
             && session.monitoring.is_none()
             && session.tracked.is_none()
-            && !self.shared.clients.holds_back(self.may_write(entry))
+            && !self.is_held_back(entry, args)
             && run::copy::is_across(entry, args, session.table, self.shared.databases())
                 == Ok(false)
     }

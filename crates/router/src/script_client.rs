@@ -66,13 +66,21 @@ impl ScriptClient for ScriptUser {
     }
 
     fn asks_nodes(&self, command: CommandId) -> bool {
-        matches!(table::entry(command).command.run, Run::Session(what) if run::asks_nodes(what))
+        match table::entry(command).command.run {
+            // It may take as long as it likes.
+            Run::Session(Command::Debug) => true,
+            Run::Session(what) => run::asks_nodes(what),
+            _ => false,
+        }
     }
 
     fn answer(&self, command: CommandId, args: &[Bytes]) -> Reply {
         let asker = Asker { shared: &self.shared, client: &self.client };
         let answer = match table::entry(command).command.run {
             Run::Session(Command::Swapdb) => Some(Err(CommandError::SCRIPT_OTHER_TABLE)),
+            Run::Session(Command::Debug) => Some(run::debug::in_script(asker, args)),
+            Run::Session(Command::Wait) => Some(run::wait::in_script(args)),
+            Run::Session(Command::Waitaof) => Some(run::wait::aof_in_script(args)),
             Run::Session(what) => run::answer(what, asker, args),
             Run::Group(_) => Some(Ok(run::command::all())),
             _ => None,

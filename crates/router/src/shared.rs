@@ -75,6 +75,11 @@ impl Shared {
         self.storage.scripts(ScriptControl::Limits(self.config.script_limits()));
     }
 
+    /// Has values kept as CONFIG says.
+    pub(crate) fn shape_values(&self) {
+        self.storage.shape(self.config.value_shapes());
+    }
+
     /// Has the hub do as CONFIG says.
     pub(crate) fn configure_hub(&self) {
         let config = &self.config;

@@ -159,6 +159,7 @@ struct Base {
     counters: Counters,
     /// What the storage nodes had counted.
     expired_keys: u64,
+    freed_later: u64,
     commands: BTreeMap<u16, CommandStats>,
 }
 
@@ -267,11 +268,17 @@ impl Stats {
         total.saturating_sub(self.base.lock().expired_keys)
     }
 
-    /// Starts counting anew (CONFIG RESETSTAT), from these expired keys on.
-    pub(crate) fn reset(&self, expired_keys: u64) {
+    /// The same of what is given back later.
+    pub(crate) fn freed_later(&self, total: u64) -> u64 {
+        total.saturating_sub(self.base.lock().freed_later)
+    }
+
+    /// Starts counting anew (CONFIG RESETSTAT), from these expired keys, and what is given back later, on.
+    pub(crate) fn reset(&self, (expired_keys, freed_later): (u64, u64)) {
         let mut base = self.base.lock();
         base.counters = self.totals();
         base.expired_keys = expired_keys;
+        base.freed_later = freed_later;
         base.commands = table::entries()
             .iter()
             .filter_map(|entry| Some((entry.id.0, self.command_total(entry.id)?)))
@@ -468,8 +475,9 @@ mod tests {
         assert_eq!(sum.histogram.cumulative_us(), vec![(4, 4000)]);
         assert!((3.0..4.0).contains(&sum.histogram.percentile_us(50.0)));
         assert_eq!(stats.counters().commands, 4000);
-        stats.reset(3);
+        stats.reset((3, 1));
         assert_eq!((stats.expired_keys(5), stats.expired_keys(1)), (2, 0));
+        assert_eq!(stats.freed_later(5), 4);
         assert!(stats.command(get).is_none());
         assert_eq!(stats.counters().commands, 0);
         assert_eq!(stats.totals().commands, 4000);

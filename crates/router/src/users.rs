@@ -426,7 +426,7 @@ pub(crate) fn log_denial(
         context,
         object: logged(object),
         user: logged(user),
-        client: client.describe(),
+        client: client.describe(0),
         created_ms: now_ms,
         updated_ms: now_ms,
     };

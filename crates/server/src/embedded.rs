@@ -143,7 +143,7 @@ fn open_nodes(
             members: members.clone(),
         })
         .collect();
-    let mut nodes = LocalNodes::new(Arc::clone(&options.scripting));
+    let mut nodes = LocalNodes::new(Arc::clone(&options.scripting), Arc::clone(&options.shapes));
     let mut failed = Vec::new();
     for (id, zone) in options.nodes.clone() {
         // What a node has begun to hold is in its folder, or lost.

@@ -181,6 +181,9 @@ fn make_room(shared: &Shared, partition: &Partition) {
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
 fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: Now) {
+    if shared.faults.keeps_expired() {
+        return;
+    }
     for _ in 0..EXPIRE_STEPS_MAX {
         let more = shared.step_in(partition, partition.look(), |core, _| {
             core.expire(now, &shared.lsm, EXPIRE_KEYS_MAX).map(|()| core.is_expiry_due())

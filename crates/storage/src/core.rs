@@ -54,6 +54,7 @@ use crate::requests::{DedupLimits, Requests};
 use crate::resident::{Resident, RowBudget};
 use crate::row;
 use crate::scripting::{Running, Scripting, library_changes};
+use crate::shapes::Shapes;
 use crate::slow;
 use crate::view::{Cold, PartitionView, Seen};
 pub(crate) use member::{Captured, Install};
@@ -231,6 +232,8 @@ pub(crate) struct Core {
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Keys and collections that it proposed to delete, and whose rows go later.
+    freed_later: u64,
     /// Evaluations that changed something since its node started.
     changes: u64,
     /// Campaigns of this replica, and leaderships, since its node started.
@@ -241,6 +244,7 @@ pub(crate) struct Core {
     /// The script that the partition is held for.
     pub(crate) held: Option<Arc<Running>>,
     pub(crate) scripting: Arc<Scripting>,
+    pub(crate) shapes: Arc<Shapes>,
     listener: Arc<dyn Listener>,
     /// Who is being evaluated for.
     pub(crate) asker: Asker,
@@ -261,6 +265,7 @@ pub(crate) struct Start {
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) budget: Arc<RowBudget>,
     pub(crate) scripting: Arc<Scripting>,
+    pub(crate) shapes: Arc<Shapes>,
     pub(crate) listener: Arc<dyn Listener>,
 }
 
@@ -297,6 +302,7 @@ impl Core {
             frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
+            freed_later: 0,
             changes: 0,
             elections: 0,
             leaderships: 0,
@@ -304,6 +310,7 @@ impl Core {
             dead: start.dead,
             held: None,
             scripting: start.scripting,
+            shapes: start.shapes,
             listener: start.listener,
             asker: Asker::default(),
         };
@@ -477,6 +484,7 @@ impl Core {
             cold: RefCell::new(None),
             damaged: Cell::new(false),
             random: &self.random,
+            shapes: self.shapes.get(),
             notes: Notes::new(self.listener.wanted()),
         })
     }
@@ -538,6 +546,7 @@ impl Core {
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
+            self.freed_later += keys;
             let empty = self.empty_resident();
             self.discarded.extend(self.resident.replace(empty));
         }
@@ -551,6 +560,7 @@ impl Core {
         }
         resident.make_room(horizon);
         self.expired_keys += effects.expired;
+        self.freed_later += effects.dropped.len() as u64;
         self.changes += 1;
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;

@@ -1,5 +1,5 @@
 //! Faults of a node, injected on purpose (`ADMIN FAULT`, tests): a process that stands still, a disk
-//! that refuses, is full or is slow, a wall clock that is wrong, a panic. Whoever works for the node comes by here; as long as there is no
+//! that refuses, is full or is slow, a wall clock that is wrong, a panic, what has expired kept. Whoever works for the node comes by here; as long as there is no
 //! fault that is one relaxed load of a flag.
 
 use std::io;
@@ -25,6 +25,8 @@ pub struct Faults {
     ahead_ms: AtomicI64,
     /// Who next changes something panics.
     panics: AtomicBool,
+    /// What has expired is not deleted.
+    keeps_expired: AtomicBool,
     lock: Mutex<()>,
     resumed: Condvar,
 }
@@ -57,6 +59,15 @@ impl Faults {
     /// Whether the node stands still.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Has what has expired kept, or deleted again.
+    pub fn keep_expired(&self, keeps: bool) {
+        self.keeps_expired.store(keeps, Ordering::SeqCst);
+    }
+
+    pub(crate) fn keeps_expired(&self) -> bool {
+        self.keeps_expired.load(Ordering::Relaxed)
     }
 
     /// Has whoever next changes something of the node panic.

@@ -13,7 +13,7 @@
 //!   requests   what a partition answered of late, for requests that are made again
 //! transaction, script, functions   several commands as one; Lua; FUNCTION
 //! slow      scripts that take longer than they may hold up a partition
-//! scripting what the nodes of a process share about scripts
+//! scripting, shapes   what the nodes of a process share about scripts, and how values are kept
 //! wal       the segmented log of all groups
 //! lsm       fjall
 //! machine   files, time and chance: the system's, or a simulation's
@@ -83,6 +83,7 @@ mod resident;
 pub mod row;
 mod script;
 mod scripting;
+mod shapes;
 mod slow;
 mod snapshot;
 mod stepped;
@@ -103,6 +104,7 @@ pub use recover::{Assignment, OpenError, abandon, abandon_on, damage_a_file};
 pub use requests::DedupLimits;
 pub use resident::RowBudget;
 pub use scripting::Scripting;
+pub use shapes::Shapes;
 pub use stepped::{Seen, Stepped, StoredRows, Wants};
 
 /// Whether an error says that the process, or the system, is out of file descriptors: it may work when

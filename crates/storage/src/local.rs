@@ -11,7 +11,7 @@ use wire::ids::{NodeId, PartitionId, Zone};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order,
-    ScriptControl, ScriptCounts, StorageService, Stored, Transaction,
+    ScriptControl, ScriptCounts, StorageService, Stored, Transaction, ValueShapes,
 };
 
 use crate::care::Change;
@@ -19,6 +19,7 @@ use crate::faults::{Faults, blocking};
 use crate::node::Node;
 use crate::recover::{Assignment, OpenError, abandon, damage_a_file};
 use crate::scripting::Scripting;
+use crate::shapes::Shapes;
 
 /// An operator's order is given up after so long.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,12 +118,13 @@ pub struct LocalNodes {
     seats: Arc<Seats>,
     links: OnceLock<LinkFaults>,
     scripting: Arc<Scripting>,
+    shapes: Arc<Shapes>,
 }
 
 impl LocalNodes {
     /// No nodes yet; those that are added share this, by their options.
-    pub fn new(scripting: Arc<Scripting>) -> LocalNodes {
-        LocalNodes { scripting, ..LocalNodes::default() }
+    pub fn new(scripting: Arc<Scripting>, shapes: Arc<Shapes>) -> LocalNodes {
+        LocalNodes { scripting, shapes, ..LocalNodes::default() }
     }
 
     /// Opens a node and keeps it under its id; the seat stays, empty, if it cannot be opened.
@@ -311,8 +313,19 @@ async fn transfer(seats: &Seats, partition: PartitionId, to: NodeId) -> Result<(
     Err(last)
 }
 
+/// Has every node write what only its log holds, one after the other: each is busy with it.
+async fn flush(seats: &Seats) -> Result<(), String> {
+    let running: Vec<_> = seats.values().filter_map(|seat| seat.node.read().clone()).collect();
+    for node in running {
+        let flushed = tokio::task::spawn_blocking(move || node.flush()).await;
+        flushed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 async fn carry_out(seats: Arc<Seats>, order: Order) -> Result<(), String> {
     let (partition, change) = match order {
+        Order::Flush => return flush(&seats).await,
         Order::Transfer { partition, node } => return transfer(&seats, partition, node).await,
         Order::AddReplica { partition, node, log } => (partition, Change::Add { node, log }),
         Order::RemoveReplica { partition, node } => (partition, Change::Remove { node }),
@@ -382,6 +395,10 @@ impl StorageService for LocalNodes {
         self.scripting.control(control)
     }
 
+    fn shape(&self, shapes: ValueShapes) {
+        self.shapes.set(shapes);
+    }
+
     fn script_counts(&self) -> ScriptCounts {
         self.scripting.counts()
     }
@@ -426,6 +443,10 @@ impl StorageService for LocalNodes {
             }
             NodeFault::Clock(id, ahead_ms) => {
                 self.seat(id)?.seat.faults.set_clock_ahead_ms(ahead_ms);
+                Ok(())
+            }
+            NodeFault::KeepExpired(id, keeps) => {
+                self.seat(id)?.seat.faults.keep_expired(keeps);
                 Ok(())
             }
             NodeFault::Disk(id, fault) => {

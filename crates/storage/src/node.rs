@@ -37,6 +37,7 @@ use crate::recover::{self, Assignment, OpenError};
 use crate::requests::DedupLimits;
 use crate::resident::RowBudget;
 use crate::scripting::Scripting;
+use crate::shapes::Shapes;
 use crate::slow::Job;
 use crate::view::Cold;
 use crate::wal;
@@ -95,6 +96,8 @@ pub struct NodeOptions {
     pub dedup: DedupLimits,
     /// What the nodes of a process share about scripts.
     pub scripting: Arc<Scripting>,
+    /// How values are kept; shared by the nodes of a process.
+    pub shapes: Arc<Shapes>,
     /// Who is told what happens to keys, as far as it wants to know. Default: nobody.
     pub listener: Told,
     /// What the node stands on. Default: the system's files, time and chance.
@@ -119,6 +122,7 @@ impl Default for NodeOptions {
             snapshot_rate: 64 << 20,
             dedup: DedupLimits::default(),
             scripting: Arc::default(),
+            shapes: Arc::default(),
             listener: Told::default(),
             machine: Machine::default(),
         }
@@ -750,6 +754,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        freed_later: core.freed_later(),
         changes: core.changes(),
         elections,
         leaderships,

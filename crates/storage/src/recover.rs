@@ -357,6 +357,7 @@ impl Maker<'_> {
             dead: Arc::clone(self.dead),
             budget: Arc::clone(&self.options.rows),
             scripting: Arc::clone(&self.options.scripting),
+            shapes: Arc::clone(&self.options.shapes),
             listener: self.options.listener.0.clone(),
         });
         let who = (held.identity, kind);

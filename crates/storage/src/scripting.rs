@@ -13,10 +13,10 @@ use bytes::Bytes;
 use commands::types::header::{Header, Value};
 use commands::{CommandError, rows};
 use parking_lot::Mutex;
-use scripts::{Library, ScriptCache, Vm};
+use scripts::{Flags, Library, Script, ScriptCache, Vm};
 use wire::ids::TableId;
 use wire::resp::Reply;
-use wire::service::{ScriptControl, ScriptCounts, ScriptLimits};
+use wire::service::{ScriptControl, ScriptCounts, ScriptLimits, ScriptName};
 
 use crate::batch::{Batch, BatchError, Effect};
 use crate::row;
@@ -182,6 +182,8 @@ pub struct Scripting {
     busy_reply_ms: AtomicU64,
     memory_bytes_max: AtomicU64,
     tables: AtomicU64,
+    /// Scripts may run what is not for them.
+    allows_all: AtomicBool,
 }
 
 impl Default for Scripting {
@@ -194,6 +196,7 @@ impl Default for Scripting {
             busy_reply_ms: AtomicU64::new(limits.busy_reply_ms),
             memory_bytes_max: AtomicU64::new(limits.memory_bytes_max),
             tables: AtomicU64::new(u64::from(limits.tables)),
+            allows_all: AtomicBool::new(false),
         }
     }
 }
@@ -211,6 +214,11 @@ impl Scripting {
             memory_bytes_max: self.memory_bytes_max.load(Relaxed),
             tables: u32::try_from(self.tables.load(Relaxed)).unwrap_or(u32::MAX),
         }
+    }
+
+    /// Whether scripts may run what is not for them, too.
+    pub(crate) fn allows_all(&self) -> bool {
+        self.allows_all.load(Relaxed)
     }
 
     /// After how long others are told that a script is busy; `None`: never.
@@ -333,13 +341,38 @@ impl Scripting {
             }
             ScriptControl::Kill { functions } => self.kill(functions),
             ScriptControl::FunctionStats => self.stats(),
+            ScriptControl::IsReadOnly(name) => Reply::Integer(i64::from(self.is_read_only(name))),
             ScriptControl::Limits(limits) => {
                 self.busy_reply_ms.store(limits.busy_reply_ms, Relaxed);
                 self.memory_bytes_max.store(limits.memory_bytes_max, Relaxed);
                 self.tables.store(u64::from(limits.tables), Relaxed);
                 Reply::OK
             }
+            ScriptControl::AllowAll(allows) => {
+                self.allows_all.store(allows, Relaxed);
+                Reply::OK
+            }
         }
+    }
+
+    /// Whether a script says that it does not write; one that is not known says nothing.
+    fn is_read_only(&self, name: ScriptName<'_>) -> bool {
+        let said = match name {
+            ScriptName::Text(text) => Script::parse(text).ok().map(|script| script.flags),
+            ScriptName::Sha(sha) => self.cache.find(sha).map(|script| script.flags),
+            ScriptName::Function(name) => {
+                let set = crate::script::with_vm(self, |vm| self.functions(vm)).ok();
+                let library = set.as_ref().and_then(|set| set.library_with(name));
+                let of_name = |library: &Arc<Library>| {
+                    let mut functions = library.functions.iter();
+                    functions
+                        .find(|function| function.name.eq_ignore_ascii_case(name))
+                        .map(|f| f.flags)
+                };
+                library.and_then(of_name)
+            }
+        };
+        said.is_some_and(|said| !said.has(Flags::UNSAID) && said.has(Flags::NO_WRITES))
     }
 
     fn load(&self, text: &Bytes) -> Result<Reply, CommandError> {

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use wire::ids::{CommandId, TableId, Version};
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, ScriptClient, Transaction, Watched, Work};
+use wire::service::{Answer, Call, ScriptClient, Transaction, ValueShapes, Watched, Work};
 
 use crate::containment::{CoreGuard, contained};
 use crate::core::{About, Asker, Core, Evaluated, Now};
@@ -372,6 +372,10 @@ impl View for SlowView<'_> {
             self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
         }
         is_past
+    }
+
+    fn shapes(&self) -> ValueShapes {
+        self.held.shared.options.shapes.get()
     }
 
     fn table(&self) -> TableId {

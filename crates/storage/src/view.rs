@@ -12,6 +12,7 @@ use commands::notes::Notes;
 use commands::{Counters, Direction, Skim, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
+use wire::service::ValueShapes;
 
 use crate::lsm::{Lsm, LsmError, ROW_KEY_BYTES_MAX};
 use crate::resident::{Resident, Row};
@@ -41,6 +42,7 @@ pub(crate) struct PartitionView<'a> {
     /// A row that was asked for failed its checksum.
     pub(crate) damaged: Cell<bool>,
     pub(crate) random: &'a Cell<u64>,
+    pub(crate) shapes: ValueShapes,
     pub(crate) notes: Notes,
 }
 
@@ -121,6 +123,10 @@ impl View for PartitionView<'_> {
             self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
         }
         is_past
+    }
+
+    fn shapes(&self) -> ValueShapes {
+        self.shapes
     }
 
     fn table(&self) -> TableId {

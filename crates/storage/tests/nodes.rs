@@ -190,6 +190,50 @@ fn keys_expire_in_the_log_too() {
 }
 
 #[test]
+fn what_is_given_back_later_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 1, &small());
+    let counted = || cluster.nodes.status()[0].replicas[0].freed_later;
+    for key in ["a", "b", "c"] {
+        cluster.run(&["SET", key, "v"]);
+    }
+    cluster.run(&["DEL", "a"]);
+    assert_eq!(counted(), 0, "its one row is gone");
+    cluster.run(&["FLUSHDB"]);
+    assert_eq!(counted(), 2);
+    let members: Vec<String> = (0..1_000).map(|member| member.to_string()).collect();
+    let add = ["SADD", "large"].into_iter().chain(members.iter().map(|member| &member[..]));
+    cluster.run(&add.collect::<Vec<_>>());
+    cluster.run(&["UNLINK", "large"]);
+    assert_eq!(counted(), 3);
+}
+
+#[test]
+fn what_has_expired_is_kept_if_that_is_ordered() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 1, &small());
+    let node = cluster.nodes.status()[0].node;
+    let keep = |keeps| cluster.nodes.fault(NodeFault::KeepExpired(node, keeps)).expect("a seat");
+    keep(true);
+    cluster.run(&["SET", "k", "v", "PX", "30"]);
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.run(&["GET", "k"]) != Reply::Null {
+        assert!(Instant::now() < deadline, "the key never expires");
+        std::thread::yield_now();
+    }
+    // Many rounds of the clock thread.
+    let looked = Instant::now();
+    while looked.elapsed() < Duration::from_millis(300) {
+        assert_eq!(cluster.run(&["DBSIZE"]), Reply::Integer(1));
+    }
+    keep(false);
+    while cluster.run(&["DBSIZE"]) != Reply::Integer(0) {
+        assert!(Instant::now() < deadline, "it is never deleted");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn fields_of_hashes_expire_in_the_log_too() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(dir.path(), 3, &small());

@@ -342,6 +342,9 @@ pub trait StorageService: Send + Sync + 'static {
     /// How many scripts and functions there are.
     fn script_counts(&self) -> ScriptCounts;
 
+    /// Sets how values are kept from now on.
+    fn shape(&self, _shapes: ValueShapes) {}
+
     /// What each storage node says of itself and its partitions, for INFO and ADMIN.
     fn status(&self) -> Vec<NodeStatus>;
 
@@ -448,8 +451,23 @@ pub enum ScriptControl<'a> {
     },
     /// Which function runs, and how many there are (FUNCTION STATS).
     FunctionStats,
+    /// Whether a script says that it does not write: 1 or 0.
+    IsReadOnly(ScriptName<'a>),
     /// Sets what scripts may use.
     Limits(ScriptLimits),
+    /// Says whether scripts may run what is not for them, as far as they can (DEBUG); a test's need.
+    AllowAll(bool),
+}
+
+/// What a script is called by.
+#[derive(Clone, Copy, Debug)]
+pub enum ScriptName<'a> {
+    /// Its text (EVAL).
+    Text(&'a [u8]),
+    /// Its SHA-1 (EVALSHA).
+    Sha(&'a [u8]),
+    /// The name of a function (FCALL).
+    Function(&'a [u8]),
 }
 
 /// What scripts may use.
@@ -466,6 +484,22 @@ pub struct ScriptLimits {
 impl Default for ScriptLimits {
     fn default() -> ScriptLimits {
         ScriptLimits { busy_reply_ms: 5_000, memory_bytes_max: 256 << 20, tables: 16 }
+    }
+}
+
+/// What may be set of how values are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ValueShapes {
+    /// Entries of a stream that trimming with `~` lets go only together (`stream-node-max-entries`); 0:
+    /// each goes by itself.
+    pub stream_node_entries: u64,
+    /// Bytes from which on a HyperLogLog is dense (`hll-sparse-max-bytes`).
+    pub sparse_bytes_max: u64,
+}
+
+impl Default for ValueShapes {
+    fn default() -> ValueShapes {
+        ValueShapes { stream_node_entries: 100, sparse_bytes_max: 3_000 }
     }
 }
 
@@ -495,6 +529,8 @@ pub enum NodeFault {
     Resume(NodeId),
     /// Set the node's wall clock ahead by so many milliseconds, or behind if negative.
     Clock(NodeId, i64),
+    /// Have the node keep what has expired, hidden as it is, or delete it again.
+    KeepExpired(NodeId, bool),
     /// Have the node's disk misbehave, or behave again.
     Disk(NodeId, DiskFault),
     /// Change a byte of the node's log, or of one of its tables; the number chooses which.
@@ -536,6 +572,8 @@ pub enum Stored {
 /// What an operator wants of a partition's group (`ADMIN REPLICA …`, `ADMIN TRANSFER …`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
+    /// What only the logs hold is to be written to tables, on all nodes.
+    Flush,
     /// A replica on another node.
     AddReplica {
         /// The partition.
@@ -670,6 +708,9 @@ pub struct ReplicaStatus {
     /// Keys this replica deleted because their time had come, while it led, since its node
     /// started.
     pub expired_keys: u64,
+    /// Keys that flushes hid and collections that were deleted, by this replica since its node started:
+    /// what they take is given back later.
+    pub freed_later: u64,
     /// Commands, transactions and scripts that changed something while this replica led, since its node
     /// started.
     pub changes: u64,

@@ -16,7 +16,7 @@ const REPLCONF: Flags = Flags(ADMIN.0 | ANYTIME.0 | Flags::ALLOW_BUSY.0);
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //       name            arity        flags        keys        what
-    session("BGREWRITEAOF",  exactly(1),  LOADED,      Keys::None, Session::NoSnapshots),
+    session("BGREWRITEAOF",  exactly(1),  LOADED,      Keys::None, Session::Bgrewriteaof),
     session("BGSAVE",        at_least(1), LOADED,      Keys::None, Session::NoSnapshots),
     session("FAILOVER",      at_least(1), FAILOVER,    Keys::None, Session::NoReplication),
     session("LASTSAVE",      exactly(1),  QUICK,       Keys::None, Session::Lastsave),

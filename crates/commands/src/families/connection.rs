@@ -27,8 +27,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     session("RESET",    exactly(1),  HANDSHAKE,                     Keys::None, Session::Reset),
     group(  "CLIENT",   at_least(2), Flags::NONE,                   CLIENT_ROWS),
     group(  "COMMAND",  at_least(1), ANYTIME,                       COMMAND_ROWS),
-    session("WAIT",     exactly(3),  Flags::NOSCRIPT,               Keys::None, Session::Wait),
-    session("WAITAOF",  exactly(4),  Flags::NOSCRIPT,               Keys::None, Session::Waitaof),
+    session("WAIT",     exactly(3),  Flags::NONE,                   Keys::None, Session::Wait),
+    session("WAITAOF",  exactly(4),  Flags::NONE,                   Keys::None, Session::Waitaof),
 ];
 
 #[rustfmt::skip]

@@ -482,8 +482,12 @@ fn object_idletime(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandErro
     object(view, args, |_| Ok(Reply::Integer(0)))
 }
 
+/// Redis has one object for all values that are the same small number, and says that it is shared.
 fn object_refcount(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
-    object(view, args, |_| Ok(Reply::Integer(1)))
+    object(view, args, |header| {
+        let is_shared = encoding::is_shared(&header.value);
+        Ok(Reply::Integer(if is_shared { i64::from(i32::MAX) } else { 1 }))
+    })
 }
 
 fn object(

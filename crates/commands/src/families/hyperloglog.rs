@@ -20,7 +20,9 @@ use crate::types::keyspace::{self, Found};
 use crate::view::View;
 
 const GROWS: Flags = Flags::DENYOOM.and(Flags::FAST);
-const NONE: Flags = Flags::NONE;
+/// Redis keeps what it has counted in the string. Here nothing is written, but a pause and a script that
+/// may not write treat it as Redis does.
+const COUNTS: Flags = Flags::MAY_REPLICATE;
 const ADMIN: Flags = Flags::ADMIN;
 const DEBUGS: Flags = Flags::DENYOOM.and(Flags::ADMIN);
 
@@ -37,7 +39,7 @@ const MERGE: Keys = Keys::Into {
 pub(crate) const COMMANDS: &[Command] = &[
     //       name          arity        flags            keys       handler
     write(  "PFADD",      at_least(2), GROWS,           RW_INSERT, pfadd),
-    read (  "PFCOUNT",    at_least(2), NONE,            ALL,       pfcount),
+    read (  "PFCOUNT",    at_least(2), COUNTS,          ALL,       pfcount),
     write(  "PFDEBUG",    exactly(3),  DEBUGS,          key(2, RW_ACCESS), pfdebug),
     write(  "PFMERGE",    at_least(2), Flags::DENYOOM,  MERGE,     pfmerge),
     session("PFSELFTEST", exactly(1),  ADMIN,           Keys::None, Session::PfSelftest),
@@ -49,8 +51,9 @@ fn pfadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let old = of(text_of(&found)?)?;
     let mut updated = old.is_none();
     let mut one = old.unwrap_or_else(HyperLogLog::new);
+    let sparse_max = txn.shapes().sparse_bytes_max;
     for element in args.from(2) {
-        updated |= one.add(element)?;
+        updated |= one.add(element, sparse_max)?;
     }
     if updated {
         one.forget_count();
@@ -79,8 +82,9 @@ fn pfmerge(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if any_dense {
         one.make_dense()?;
     }
+    let sparse_max = txn.shapes().sparse_bytes_max;
     for (index, value) in registers.iter().enumerate().filter(|(_, value)| **value > 0) {
-        one.raise(index, *value)?;
+        one.raise(index, *value, sparse_max)?;
     }
     one.forget_count();
     store(txn, key, found, one);
@@ -149,15 +153,15 @@ pub fn hyperloglog_self_test(seed: u64) -> Reply {
         let mut checkpoint = 1;
         for number in 1..=SELF_TEST_ELEMENTS {
             let element = (number ^ seed).to_le_bytes();
-            sparse.add(&element)?;
-            dense.add(&element)?;
+            sparse.add(&element, SPARSE_BYTES_MAX)?;
+            dense.add(&element, SPARSE_BYTES_MAX)?;
             if number != checkpoint {
                 continue;
             }
             for one in [&mut sparse, &mut dense] {
                 one.forget_count();
             }
-            if number < SPARSE_BYTES_MAX as u64 / 2 && !sparse.is_sparse() {
+            if number < SPARSE_BYTES_MAX / 2 && !sparse.is_sparse() {
                 return Ok(Some("sparse encoding not used".to_owned()));
             }
             let count = dense.count()?;

@@ -76,7 +76,8 @@ const XINFO: &[Command] = &[
     read ("STREAM",    at_least(3), NONE, key(2, ACCESS), stream_info::info_stream),
 ];
 
-/// What `~` trims at most without LIMIT: Redis's 100 nodes of 100 entries.
+/// Nodes that `~` trims at most without LIMIT, and what it trims where nodes have no size of their own.
+const APPROXIMATE_NODES: u64 = 100;
 const APPROXIMATE_LIMIT: u64 = 10_000;
 /// Longest text of an ID, in bytes.
 const ID_TEXT_BYTES_MAX: usize = 127;
@@ -173,19 +174,38 @@ pub(super) fn entry_reply(entry: Entry) -> Reply {
 #[derive(Clone, Copy)]
 struct Trim {
     keep: Keep,
-    limit: u64,
+    /// With `~`: whole nodes go, or nothing.
+    approximate: bool,
+    limit: Option<u64>,
     references: References,
 }
 
 impl Trim {
     /// Trims a stream; how many entries went.
     fn run(self, txn: &mut Txn<'_>, stream: &mut StreamEdit<'_>) -> Result<u64, CommandError> {
+        let limit = if self.approximate { self.of_nodes(txn, stream)? } else { u64::MAX };
         match self.references {
-            References::Keep => Ok(stream.trim(txn, self.keep, self.limit)?),
+            References::Keep => Ok(stream.trim(txn, self.keep, limit)?),
             references => {
-                stream_group::trim_referenced(txn, stream, (self.keep, self.limit), references)
+                stream_group::trim_referenced(txn, stream, (self.keep, limit), references)
             }
         }
+    }
+
+    /// How many entries whole nodes have of those that may go. A node ends where the number of entries
+    /// that the stream has ever had is a multiple of its size: so nothing need be kept about nodes, and
+    /// what goes is mostly whole rows. (Redis's nodes end at 4 KiB, too, and begin anew after deletions.)
+    fn of_nodes(self, txn: &Txn<'_>, stream: &StreamEdit<'_>) -> Result<u64, CommandError> {
+        let node = txn.shapes().stream_node_entries;
+        let by_default = if node == 0 { APPROXIMATE_LIMIT } else { node * APPROXIMATE_NODES };
+        let limit =
+            self.limit.map_or(by_default, |limit| if limit == 0 { u64::MAX } else { limit });
+        if node == 0 {
+            return Ok(limit);
+        }
+        let may_go = stream.beyond(txn, self.keep, limit)?;
+        let first = stream.meta.entries_added.saturating_sub(stream.count());
+        Ok(((first + may_go) / node * node).saturating_sub(first))
     }
 }
 
@@ -250,10 +270,8 @@ impl AddOrTrim {
             (_, Some(_)) if !approximate => return Err(CommandError::LIMIT_EXACT),
             (None, _) => None,
             (Some(keep), limit) => {
-                let default = if approximate { APPROXIMATE_LIMIT } else { 0 };
-                let limit = Some(limit.unwrap_or(default)).filter(|limit| *limit > 0);
                 let references = references.unwrap_or(References::Keep);
-                Some(Trim { keep, limit: limit.unwrap_or(u64::MAX), references })
+                Some(Trim { keep, approximate, limit, references })
             }
         };
         Ok(parsed)
@@ -458,7 +476,7 @@ impl<'a> Request<'a> {
                         return Err(if of_group {
                             CommandError::StreamsUnbalanced("xreadgroup", "ID or '>'")
                         } else {
-                            CommandError::StreamsUnbalanced("xread", "ID, '+', or '$'")
+                            CommandError::StreamsUnbalanced("xread", "ID or '$'")
                         });
                     }
                     let (keys, ids) = rest.split_at(rest.len() / 2);

@@ -9,6 +9,8 @@ use crate::types::sorted_set;
 
 /// Longest string that Redis keeps beside its object, in bytes.
 const EMBEDDED_BYTES_MAX: usize = 44;
+/// Numbers from 0 on that Redis has one object each for.
+const SHARED_NUMBERS: i64 = 10_000;
 
 /// The name of a value's encoding.
 pub(crate) fn name(value: &Value) -> &'static str {
@@ -31,6 +33,16 @@ pub(crate) fn name(value: &Value) -> &'static str {
         }
         Value::Inline { .. } => "listpack",
         Value::Rows { .. } => "hashtable",
+    }
+}
+
+/// Whether Redis would use an object that others use, too.
+pub(crate) fn is_shared(value: &Value) -> bool {
+    match value {
+        Value::String { text, form: TextForm::Auto } => {
+            parse_int(text).is_some_and(|number| (0..SHARED_NUMBERS).contains(&number))
+        }
+        _ => false,
     }
 }
 

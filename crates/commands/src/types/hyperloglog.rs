@@ -21,7 +21,7 @@
 /// Registers of one.
 pub(crate) const REGISTERS: usize = 1 << INDEX_BITS;
 /// Longest sparse string, in bytes: Redis's `hll-sparse-max-bytes`.
-pub(crate) const SPARSE_BYTES_MAX: usize = 3_000;
+pub(crate) const SPARSE_BYTES_MAX: u64 = 3_000;
 
 /// Bits of a hash that choose the register.
 const INDEX_BITS: u32 = 14;
@@ -141,16 +141,22 @@ impl HyperLogLog {
         self.0[FORM_AT] == FORM_SPARSE
     }
 
-    /// Adds an element; whether a register changed.
-    pub(crate) fn add(&mut self, element: &[u8]) -> Result<bool, Corrupted> {
+    /// Adds an element; whether a register changed. A sparse one becomes dense when it grows beyond so many
+    /// bytes.
+    pub(crate) fn add(&mut self, element: &[u8], sparse_max: u64) -> Result<bool, Corrupted> {
         let (index, value) = place_of(element);
-        self.raise(index, value)
+        self.raise(index, value, sparse_max)
     }
 
-    /// Raises a register to a value; whether it was lower.
-    pub(crate) fn raise(&mut self, index: usize, value: u8) -> Result<bool, Corrupted> {
+    /// Raises a register to a value; whether it was lower. A sparse one becomes dense likewise.
+    pub(crate) fn raise(
+        &mut self,
+        index: usize,
+        value: u8,
+        sparse_max: u64,
+    ) -> Result<bool, Corrupted> {
         if self.is_sparse() {
-            self.raise_sparse(index, value)
+            self.raise_sparse(index, value, sparse_max)
         } else {
             Ok(self.raise_dense(index, value))
         }
@@ -244,7 +250,12 @@ impl HyperLogLog {
         true
     }
 
-    fn raise_sparse(&mut self, index: usize, value: u8) -> Result<bool, Corrupted> {
+    fn raise_sparse(
+        &mut self,
+        index: usize,
+        value: u8,
+        sparse_max: u64,
+    ) -> Result<bool, Corrupted> {
         if value > SPARSE_VALUE_MAX {
             return self.raise_by_making_dense(index, value);
         }
@@ -276,7 +287,7 @@ impl HyperLogLog {
             part(right).put(&mut split);
         }
         let grown = self.0.len() + split.len() - opcode.bytes();
-        if split.len() > opcode.bytes() && grown > SPARSE_BYTES_MAX {
+        if split.len() > opcode.bytes() && grown as u64 > sparse_max {
             return self.raise_by_making_dense(index, value);
         }
         self.0.splice(at..at + opcode.bytes(), split);
@@ -406,9 +417,9 @@ mod tests {
                 let (index, value) = place_of(&element);
                 let raised = model[index] < value;
                 model[index] = u8::max(model[index], value);
-                assert_eq!(sparse.add(&element), Ok(raised));
-                assert_eq!(dense.add(&element), Ok(raised));
-                assert!(!sparse.is_sparse() || sparse.0.len() <= SPARSE_BYTES_MAX);
+                assert_eq!(sparse.add(&element, SPARSE_BYTES_MAX), Ok(raised));
+                assert_eq!(dense.add(&element, SPARSE_BYTES_MAX), Ok(raised));
+                assert!(!sparse.is_sparse() || sparse.0.len() as u64 <= SPARSE_BYTES_MAX);
             }
             for one in [&sparse, &dense] {
                 let mut registers = [0; REGISTERS];
@@ -424,7 +435,7 @@ mod tests {
         let (mut one, mut expected) = (HyperLogLog::new(), 0u32);
         assert_eq!(one.count(), Ok(0));
         for number in 0..200_000u64 {
-            one.add(&number.to_le_bytes()).expect("sound");
+            one.add(&number.to_le_bytes(), SPARSE_BYTES_MAX).expect("sound");
             expected += 1;
             if [1, 10, 100, 1_000, 10_000, 100_000, 200_000].contains(&expected) {
                 one.forget_count();
@@ -441,7 +452,7 @@ mod tests {
         for _ in 0..3_000 {
             let mut one = HyperLogLog::new();
             for _ in 0..random.below(300) {
-                one.add(&random.bytes(8)).expect("sound");
+                one.add(&random.bytes(8), SPARSE_BYTES_MAX).expect("sound");
             }
             let mut bytes = one.into_bytes();
             for _ in 0..1 + random.below(3) {
@@ -453,9 +464,9 @@ mod tests {
             damaged.forget_count();
             refused += usize::from(damaged.count().is_err());
             for _ in 0..50 {
-                let _ = damaged.add(&random.bytes(8));
+                let _ = damaged.add(&random.bytes(8), SPARSE_BYTES_MAX);
             }
-            let _ = damaged.raise(random.below(REGISTERS), 51);
+            let _ = damaged.raise(random.below(REGISTERS), 51, SPARSE_BYTES_MAX);
             damaged.opcodes().for_each(drop);
         }
         assert!(refused > 100, "only {refused} were found out");

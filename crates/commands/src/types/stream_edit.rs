@@ -135,6 +135,39 @@ impl<'k> StreamEdit<'k> {
         self.meta.chunks += 1;
     }
 
+    /// How many entries are not to be kept, counted up to `limit`.
+    pub(crate) fn beyond(&self, view: &dyn View, keep: Keep, limit: u64) -> Result<u64, ViewError> {
+        let first = match keep {
+            Keep::Newest(count) => return Ok(self.count.saturating_sub(count).min(limit)),
+            Keep::From(first) => first,
+        };
+        let mut found = 0;
+        let mut count = |stored: &Bytes| {
+            for entry in entries(stored) {
+                if found >= limit || entry?.id >= first {
+                    return Ok(ControlFlow::Break(()));
+                }
+                found += 1;
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let mut outcome = Ok(ControlFlow::Continue(()));
+        if let Some(place) = self.place
+            && self.meta.chunks > 0
+        {
+            let from = chunk_row(&place, self.meta.first_chunk);
+            let to = behind_chunk_row(&place, self.meta.last_chunk);
+            view.scan(&from, &to, Direction::Forward, &mut |_, chunk| {
+                outcome = count(chunk);
+                outcome.as_ref().map_or(ControlFlow::Break(()), |flow| *flow)
+            })?;
+        }
+        if outcome?.is_continue() {
+            let _: ControlFlow<()> = count(&self.tail)?;
+        }
+        Ok(found)
+    }
+
     /// Deletes the oldest entries, at most `limit`; how many there were.
     pub(crate) fn trim(
         &mut self,

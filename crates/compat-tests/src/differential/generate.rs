@@ -13,6 +13,7 @@
 //! hostile one.
 
 mod ordered;
+mod scripted;
 #[cfg(test)]
 mod tests;
 mod transactions;
@@ -483,6 +484,9 @@ impl Generator {
                 self.rng.pick(&["16", "-1", "abc", "", "99999999999", "1.0"]).as_bytes().to_vec()
             }
             "payload" => self.payload(),
+            "script" => self.rng.pick(scripted::SCRIPTS).as_bytes().to_vec(),
+            "seven" => b"return 7".to_vec(),
+            "empty" => Vec::new(),
             "ttl" | "ttlms" | "at" | "atms" => self.time(kind),
             "element" if self.rng.chance(10) => self.value(),
             kind if ordered::words(kind).is_some() => {
@@ -587,6 +591,7 @@ impl Generator {
                 }
                 2 => self.single(&mut atoms, Action::RandomKey),
                 3..=12 => self.transaction(&mut atoms),
+                13..=15 => self.scripted(&mut atoms),
                 _ => {}
             }
         }
@@ -725,7 +730,7 @@ impl Generator {
 
 /// All templates.
 fn templates() -> impl Iterator<Item = &'static (usize, &'static str)> {
-    TEMPLATES.iter().chain(ordered::TEMPLATES)
+    TEMPLATES.iter().chain(ordered::TEMPLATES).chain(scripted::TEMPLATES)
 }
 
 /// The keys that a family mostly takes.

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use commands::{CommandError, Session};
 use wire::resp::Reply;
+use wire::service::Order;
 
 use super::{help, word};
 use crate::Shared;
@@ -20,6 +21,7 @@ pub(super) fn run(
         Session::Lastsave => Ok(lastsave(shared)),
         Session::ModuleList => Ok(Reply::Array(Vec::new())),
         Session::ModuleHelp => Ok(help("MODULE", MODULE_HELP)),
+        Session::Bgrewriteaof => Ok(flush(shared)),
         Session::NoModules => Err(CommandError::NO_MODULES),
         Session::NoReplication => Err(CommandError::NO_REPLICATION),
         Session::NoSnapshots => Err(CommandError::NO_SNAPSHOTS),
@@ -28,6 +30,18 @@ pub(super) fn run(
         Session::Lolwut => Ok(lolwut(shared)),
         _ => return None,
     })
+}
+
+/// BGREWRITEAOF: what an append-only file is rewritten for, a shorter log, is had by writing to tables what
+/// only the log holds.
+fn flush(shared: &Shared) -> Reply {
+    let flushed = shared.storage.order(Order::Flush);
+    tokio::spawn(async move {
+        if let Err(error) = flushed.await {
+            tracing::warn!(error, "BGREWRITEAOF");
+        }
+    });
+    Reply::Simple("Background append only file rewriting started")
 }
 
 /// As INFO's `rdb_last_save_time`: the start of the server, from which on nothing was saved in

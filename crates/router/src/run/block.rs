@@ -15,6 +15,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::Entry;
@@ -59,11 +60,13 @@ impl Connection {
         args: &Arguments,
         waiting: (Box<Waiting>, Target),
     ) -> Result<(), Closed> {
+        // It is executed, whatever comes of it: before what others do while it waits.
+        self.show(entry, args);
         if let Some(done) = self.wait_until_served(entry, args, waiting).await? {
             // The wait is not what the command took.
             self.clock = std::time::Instant::now();
             let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
-            self.finish(entry, args, done);
+            self.finish_shown(entry, args, done, Duration::ZERO);
             // Other than behind a command that does not wait, pushes have left since its keys were
             // remembered: how that is made good stands there.
             if let Some(tracked) = &self.session.tracked

@@ -69,8 +69,16 @@ pub(super) const HELP: &[&str] = &[
     "    End a pause.",
 ];
 
-pub(super) fn info(connection: &Connection) -> Result<Reply, CommandError> {
-    Ok(verbatim(connection.session.client.describe() + "\n"))
+pub(super) fn info(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    Ok(verbatim(connection.session.client.describe(request_bytes(args)) + "\n"))
+}
+
+/// Bytes of a command as clients send it: of the one that is being run they still count as its
+/// connection's input, as in Redis.
+fn request_bytes(args: &[Bytes]) -> usize {
+    let header = |number: usize| format!("*{number}\r\n").len();
+    let words = args.iter().map(|arg| header(arg.len()) + arg.len() + b"\r\n".len());
+    header(args.len()) + words.sum::<usize>()
 }
 
 pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
@@ -93,7 +101,9 @@ pub(super) fn list(connection: &Connection, args: &[Bytes]) -> Result<Reply, Com
     };
     // Who was told to close is on the way out, and gone for whoever asks.
     let chosen = chosen.iter().filter(|client| !client.is_killed());
-    let lines: Vec<String> = chosen.map(|client| client.describe() + "\n").collect();
+    let me = connection.session.client.id;
+    let running = |client: &Client| if client.id == me { request_bytes(args) } else { 0 };
+    let lines: Vec<String> = chosen.map(|client| client.describe(running(client)) + "\n").collect();
     Ok(verbatim(lines.concat()))
 }
 

@@ -42,6 +42,7 @@ pub(super) fn set(connection: &mut Connection, args: &[Bytes]) -> Result<Reply, 
         connection.shared.host.set_log_level(&level);
     }
     connection.shared.limit_scripts();
+    connection.shared.shape_values();
     connection.shared.configure_hub();
     if sets_password {
         connection.shared.users.set_default_password(&config.get("requirepass"));
@@ -67,8 +68,9 @@ fn check_clients(connection: &Connection, pairs: &[Bytes]) -> Result<(), Command
 
 pub(super) fn resetstat(connection: &mut Connection) -> Reply {
     connection.caller.count();
-    let expired_keys = super::info::expired_keys(&connection.shared.storage.status());
-    connection.shared.stats.reset(expired_keys);
+    let nodes = connection.shared.storage.status();
+    let counted = (super::info::expired_keys(&nodes), super::info::freed_later(&nodes));
+    connection.shared.stats.reset(counted);
     Reply::OK
 }
 

@@ -1,27 +1,41 @@
 //! DEBUG: the parts of it that tools and test suites use. Off unless the server was started with
 //! `enable-debug-command`, as in Redis.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::table;
 use commands::{CommandError, Echo};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use wire::resp::Reply;
+use wire::service::{NodeFault, NodeStatus, ScriptControl};
 
-use super::{help, text, verbatim, word};
+use super::{Asker, help, text, verbatim, word};
 use crate::connection::{Connection, Done};
 use crate::route::{Answered, Routed};
 
 /// Longest DEBUG SLEEP.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// How long DEBUG RELOAD waits for leaders once a node runs again, and how often it looks.
+const LEADERS_MAX: Duration = Duration::from_secs(30);
+const LEADERS_POLL: Duration = Duration::from_millis(5);
 /// Bytes of a DUMP payload that are not the value: its type before it; version and checksum behind.
 const DUMP_FRAME_BYTES: usize = 1 + 2 + 8;
 /// Longest subcommand that a refusal repeats, in bytes.
 const ECHO_BYTES_MAX: usize = 128;
 
+/// What sets up a part of Redis that is not here.
+const KNOBS: &[&[u8]] =
+    &[b"DICT-RESIZING", b"LISTPACK", b"PAUSE-CRON", b"QUICKLIST-PACKED-THRESHOLD", b"REPLYBUFFER"];
+
 const HELP: &[&str] = &[
+    "DICT-RESIZING|LISTPACK|PAUSE-CRON|QUICKLIST-PACKED-THRESHOLD|REPLYBUFFER <value> [<value> ...]",
+    "    Change nothing: what they set in Redis is not here.",
     "ERROR <string>",
     "    Return a refusal with <string> as its text.",
+    "LOADAOF",
+    "    The same as RELOAD.",
     "LOG <message>",
     "    Write <message> to the server's log.",
     "OBJECT <key>",
@@ -29,57 +43,165 @@ const HELP: &[&str] = &[
     "PROTOCOL <type>",
     "    Return a reply of this type: string, integer, double, bignum, null, array, set, map, attrib,",
     "    push, verbatim, true or false.",
-    "SET-ACTIVE-EXPIRE 1",
-    "    Changes nothing: what has expired is always deleted.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Stop each storage node as a crash would and open it from its disk, one after the other.",
+    "SET-ACTIVE-EXPIRE (0|1)",
+    "    Say whether what has expired is deleted. Until it is, it is hidden, and counted.",
+    "SET-DISABLE-DENY-SCRIPTS (0|1)",
+    "    Say whether scripts may run DEBUG.",
     "SLEEP <seconds>",
     "    Keep this connection waiting. Others are served meanwhile.",
 ];
 
 /// Runs DEBUG.
 pub(crate) async fn run(connection: &mut Connection, args: &[Bytes]) -> Result<Done, CommandError> {
-    check_enabled(connection)?;
+    check_enabled(connection.asker())?;
     let name = args[1].to_ascii_uppercase();
-    let reply = match (name.as_slice(), &args[2..]) {
-        (b"HELP", []) => help("DEBUG", HELP),
+    match (name.as_slice(), &args[2..]) {
         (b"SLEEP", [seconds]) => {
-            sleep(connection, seconds).await?;
+            // Not for a connection that is killed: the caller ends with it.
+            tokio::time::sleep(duration(seconds)?).await;
+            Ok(Done::from(Reply::OK))
+        }
+        (b"OBJECT", [key]) | (b"OBJECT", [key, _]) => object(connection, key).await,
+        (b"RELOAD", options) if loads_over(options)? => Err(CommandError::RELOAD_OVER),
+        (b"RELOAD", [..]) | (b"LOADAOF", []) => {
+            reload(connection).await?;
+            Ok(Done::from(Reply::OK))
+        }
+        _ => {
+            let version = connection.session.protocol;
+            without_waiting(connection.asker(), args, version).map(Done::from)
+        }
+    }
+}
+
+/// Runs DEBUG inside a transaction, which waits for nothing: DEBUG SLEEP keeps a thread there.
+pub(crate) fn now(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError> {
+    check_enabled(connection.asker())?;
+    match (args[1].to_ascii_uppercase().as_slice(), &args[2..]) {
+        (b"SLEEP", [seconds]) => {
+            let duration = duration(seconds)?;
+            let several = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+            let sleep = || std::thread::sleep(duration);
+            if several {
+                tokio::task::block_in_place(sleep)
+            } else {
+                sleep()
+            }
+            Ok(Reply::OK)
+        }
+        (b"OBJECT" | b"RELOAD" | b"LOADAOF", _) => Err(CommandError::DEBUG_IN_MULTI),
+        _ => without_waiting(connection.asker(), args, connection.session.protocol),
+    }
+}
+
+/// Runs DEBUG for a script, if scripts may do everything (SET-DISABLE-DENY-SCRIPTS). Nothing is pushed to
+/// them.
+pub(crate) fn in_script(asker: Asker<'_>, args: &[Bytes]) -> Result<Reply, CommandError> {
+    check_enabled(asker)?;
+    match (args[1].to_ascii_uppercase().as_slice(), &args[2..]) {
+        (b"SLEEP", [seconds]) => {
+            std::thread::sleep(duration(seconds)?);
+            Ok(Reply::OK)
+        }
+        (b"OBJECT" | b"RELOAD" | b"LOADAOF", _) => Err(CommandError::NOT_FROM_SCRIPT),
+        _ => without_waiting(asker, args, 2),
+    }
+}
+
+fn without_waiting(asker: Asker<'_>, args: &[Bytes], version: u8) -> Result<Reply, CommandError> {
+    let storage = &asker.shared.storage;
+    let name = args[1].to_ascii_uppercase();
+    Ok(match (name.as_slice(), &args[2..]) {
+        (b"HELP", []) => help("DEBUG", HELP),
+        (b"PROTOCOL", [kind]) => protocol(kind, version)?,
+        (b"SET-DISABLE-DENY-SCRIPTS", [allows]) => {
+            storage.scripts(ScriptControl::AllowAll(allows != "0"))
+        }
+        (b"SET-ACTIVE-EXPIRE", [is_active]) => {
+            for node in storage.status() {
+                let fault = NodeFault::KeepExpired(node.node, is_active == "0");
+                storage.fault(fault).map_err(CommandError::Operator)?;
+            }
             Reply::OK
         }
-        (b"OBJECT", [key]) | (b"OBJECT", [key, _]) => return object(connection, key).await,
-        (b"PROTOCOL", [kind]) => protocol(kind, connection.session.protocol)?,
-        (b"SET-ACTIVE-EXPIRE", [on]) if on == "0" => return Err(CommandError::EXPIRY_STAYS_ON),
-        (b"SET-ACTIVE-EXPIRE", [_]) => Reply::OK,
         (b"ERROR", [line]) => Reply::Error(line.clone()),
         (b"LOG", [message]) => {
             let message = String::from_utf8_lossy(message);
-            tracing::info!(conn = connection.session.client.id, %message, "DEBUG LOG");
+            tracing::info!(conn = asker.client.id, %message, "DEBUG LOG");
             Reply::OK
         }
+        (knob, [_, ..]) if KNOBS.contains(&knob) => Reply::OK,
         _ => {
             let name = Echo::cut(&args[1], ECHO_BYTES_MAX);
             return Err(CommandError::SubcommandSyntax(name, "DEBUG"));
         }
-    };
-    Ok(Done::from(reply))
+    })
 }
 
-fn check_enabled(connection: &Connection) -> Result<(), CommandError> {
-    let is_local = connection.session.client.peer.ip().to_canonical().is_loopback();
-    match connection.shared.config.get("enable-debug-command").as_str() {
+fn check_enabled(asker: Asker<'_>) -> Result<(), CommandError> {
+    let is_local = asker.client.peer.ip().to_canonical().is_loopback();
+    match asker.shared.config.get("enable-debug-command").as_str() {
         "yes" => Ok(()),
         "local" if is_local => Ok(()),
         _ => Err(CommandError::DEBUG_DISABLED),
     }
 }
 
-/// Waits, but not for a connection that is killed: the caller ends with it.
-async fn sleep(connection: &Connection, seconds: &[u8]) -> Result<(), CommandError> {
+/// Whether what is on disk is to be loaded over what there is. (What there is was saved, and what is loaded
+/// is the same, so the other options say nothing.)
+///
+/// *Errors*: one of the options is none.
+fn loads_over(options: &[Bytes]) -> Result<bool, CommandError> {
+    let has = |name: &[u8]| options.iter().any(|option| option.eq_ignore_ascii_case(name));
+    let is_known = |option: &Bytes| {
+        let names: [&[u8]; 3] = [b"MERGE", b"NOFLUSH", b"NOSAVE"];
+        names.iter().any(|name| option.eq_ignore_ascii_case(name))
+    };
+    if !options.iter().all(is_known) {
+        return Err(CommandError::DEBUG_RELOAD_OPTION);
+    }
+    Ok(has(b"NOFLUSH") && !has(b"MERGE"))
+}
+
+fn duration(seconds: &[u8]) -> Result<Duration, CommandError> {
     let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<f64>().ok());
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    let duration = duration.ok_or(CommandError::NotFloat)?.min(SLEEP_MAX);
-    tracing::debug!(conn = connection.session.client.id, ?duration, "DEBUG SLEEP");
-    tokio::time::sleep(duration).await;
+    Ok(duration.ok_or(CommandError::NotFloat)?.min(SLEEP_MAX))
+}
+
+/// Has what is served from now on come from the disks. The nodes go one after the other, each when all
+/// partitions have a leader again, so that nobody is refused meanwhile.
+async fn reload(connection: &Connection) -> Result<(), CommandError> {
+    let storage = &connection.shared.storage;
+    let running = storage.status().into_iter().filter(|node| node.running);
+    let running: Vec<_> = running.map(|node| node.node).collect();
+    tracing::info!(conn = connection.session.client.id, "DEBUG RELOAD");
+    for node in running {
+        for fault in [NodeFault::Stop(node), NodeFault::Start(node)] {
+            storage.fault(fault).map_err(CommandError::Operator)?;
+        }
+        let deadline = Instant::now() + LEADERS_MAX;
+        while !are_led(&storage.status()) {
+            if Instant::now() > deadline {
+                let why = format!("node {node} runs again, and a partition has no leader");
+                return Err(CommandError::Operator(why));
+            }
+            tokio::time::sleep(LEADERS_POLL).await;
+        }
+    }
     Ok(())
+}
+
+/// Whether every partition has a leader.
+fn are_led(nodes: &[NodeStatus]) -> bool {
+    let replicas = || nodes.iter().flat_map(|node| &node.replicas);
+    let led: HashSet<_> = replicas()
+        .filter(|replica| replica.role == "leader")
+        .map(|replica| replica.partition)
+        .collect();
+    replicas().all(|replica| led.contains(&replica.partition))
 }
 
 /// DEBUG OBJECT, from what OBJECT ENCODING and DUMP tell. Nothing here has an address, an age or more

@@ -139,7 +139,9 @@ fn os() -> String {
 }
 
 fn clients(facts: &Facts<'_>, out: &mut String) {
-    let all = facts.shared.clients.all();
+    let mut all = facts.shared.clients.all();
+    // Who was told to close is on the way out, and gone for whoever asks.
+    all.retain(|client| !client.is_killed());
     let largest = |of: fn(&crate::clients::Client) -> usize| all.iter().map(|c| of(c)).max();
     let watched = || all.iter().map(|c| c.watching.load(Relaxed));
     let awaited = |of: fn(&ReplicaStatus) -> u64| leaders(&facts.nodes).map(of).sum::<u64>();
@@ -194,7 +196,6 @@ const MEMORY_ZEROS: &[&str] = &[
     "mem_aof_buffer",
     "active_defrag_running",
     "lazyfree_pending_objects",
-    "lazyfreed_objects",
 ];
 
 fn memory(facts: &Facts<'_>, out: &mut String) {
@@ -245,6 +246,8 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
         ],
     );
     MEMORY_ZEROS.iter().for_each(|name| line(out, name, 0));
+    let freed_later = facts.shared.stats.freed_later(freed_later(&facts.nodes));
+    line(out, "lazyfreed_objects", freed_later);
 }
 
 /// There are no snapshots and no AOF: every acknowledged write is on a quorum of disks.
@@ -346,6 +349,11 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("acl_access_denied_channel", &denials.channel.load(Relaxed)),
         ],
     );
+}
+
+/// What leaders deleted, and give back later.
+pub(super) fn freed_later(nodes: &[NodeStatus]) -> u64 {
+    nodes.iter().flat_map(|node| &node.replicas).map(|replica| replica.freed_later).sum()
 }
 
 /// Keys the nodes deleted because their time had come, since each started. Those that led before

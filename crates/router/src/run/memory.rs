@@ -47,7 +47,9 @@ pub(super) fn purge() -> Reply {
 /// MEMORY MALLOC-STATS: what is known in a few lines; MEMORY STATS tells more.
 pub(super) fn malloc_stats(shared: &Shared) -> Reply {
     let Facts { allocated, resident, peak, .. } = facts(shared);
-    verbatim(format!("allocated: {allocated}\nresident: {resident}\npeak resident: {peak}\n"))
+    verbatim(format!(
+        "jemalloc\nallocated: {allocated}\nresident: {resident}\npeak resident: {peak}\n"
+    ))
 }
 
 struct Facts {

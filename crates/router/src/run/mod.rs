@@ -56,7 +56,7 @@ pub(crate) fn run(
         Session::Discard => transaction::discard(connection),
         Session::Unwatch => Ok(transaction::unwatch(connection)),
         Session::ClientId => Ok(Reply::Integer(connection.session.client.id as i64)),
-        Session::ClientInfo => client::info(connection),
+        Session::ClientInfo => client::info(connection, args),
         Session::ClientList => client::list(connection, args),
         Session::ClientSetname => client::setname(connection, args),
         Session::ClientGetname => client::getname(connection),
@@ -110,7 +110,7 @@ fn of_other_files(
     if let Some(reply) = tracking::run(what, connection, args) {
         return reply;
     }
-    let asker = Asker { shared: &connection.shared, client: &connection.session.client };
+    let asker = connection.asker();
     // WAIT, WATCH, EXEC, COPY and orders are run where they may wait; a row added later is not forgotten
     // in silence.
     answer(what, asker, args)
@@ -140,6 +140,13 @@ fn of_scripts(
 pub(crate) struct Asker<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) client: &'a Client,
+}
+
+impl Connection {
+    /// The connection as who asks.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { shared: &self.shared, client: &self.session.client }
+    }
 }
 
 /// Answers a command that neither depends on the state of a session nor changes it: what a script may

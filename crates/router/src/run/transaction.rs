@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use commands::table::Entry;
-use commands::{CommandError, Flags, Gather, Keys, Run, Session as Command};
+use commands::{CommandError, Gather, Keys, Run, Session as Command};
 use smallvec::SmallVec;
 use wire::ids::{CommandId, TableId, Version};
 use wire::placement::Placement;
@@ -34,7 +34,7 @@ use wire::resp::{Arguments, Reply};
 use wire::service::{Gate, GateOutcome, ScriptClient, Watched, Work, decode_seen};
 
 use super::batch::{Batch, is_apart, look, routed};
-use super::{command, copy, handshake, wait};
+use super::{command, copy, debug, handshake, wait};
 use crate::connection::{Connection, Done, Gates};
 use crate::dispatch::Tables;
 use crate::gather;
@@ -86,9 +86,9 @@ impl Multi {
         self.queue = Vec::new();
     }
 
-    /// Whether a queued command has a flag.
-    pub(crate) fn has(&self, flag: Flags) -> bool {
-        self.queue.iter().any(|queued| queued.entry.command.flags.has(flag))
+    /// Whether something is true of a queued command.
+    pub(crate) fn any(&self, is: impl Fn(&Entry, &[Bytes]) -> bool) -> bool {
+        self.queue.iter().any(|queued| is(queued.entry, &queued.args))
     }
 }
 
@@ -172,6 +172,16 @@ impl Connection {
         let text = error.to_string();
         let text = text.strip_prefix("ERR ").unwrap_or(&text);
         CommandError::ExecRefused(text.to_owned())
+    }
+}
+
+/// What EXEC answers in place of replies. A script that is busy ends the transaction, which is said.
+fn discarded(reply: Reply) -> Reply {
+    match reply {
+        Reply::Error(line) if line.starts_with(b"BUSY ") => {
+            CommandError::ExecRefused(String::from_utf8_lossy(&line).into_owned()).into()
+        }
+        other => other,
     }
 }
 
@@ -714,7 +724,7 @@ impl Connection {
         let mut replies = match reply {
             Reply::Array(replies) => replies.into_iter(),
             // A watched key has changed, or the whole was refused.
-            instead => return Done::gated(instead, gates, exec.writes),
+            instead => return Done::gated(discarded(instead), gates, exec.writes),
         };
         // The leader ran them as one: each is told to have taken as long as the others.
         let share = took / u32::try_from(replies.len().max(1)).unwrap_or(u32::MAX);
@@ -750,6 +760,7 @@ impl Connection {
             Run::Session(Command::Monitor) => CommandError::MONITOR_IN_MULTI.into(),
             Run::Session(Command::Migrate) => CommandError::MIGRATE_IN_MULTI.into(),
             Run::Session(Command::Ssubscribe) => CommandError::SSUBSCRIBE_IN_MULTI.into(),
+            Run::Session(Command::Debug) => debug::now(self, args).unwrap_or_else(Into::into),
             Run::Session(Command::Wait) => wait::now(self, args).unwrap_or_else(Into::into),
             Run::Session(Command::Waitaof) => wait::aof_now(self, args).unwrap_or_else(Into::into),
             Run::Session(what) => super::run(what, self, args).unwrap_or_else(Into::into),

@@ -431,7 +431,8 @@ impl StorageService for Fake {
 
     fn scripts(&self, control: ScriptControl<'_>) -> Reply {
         match control {
-            ScriptControl::Limits(_) => Reply::OK,
+            ScriptControl::IsReadOnly(_) => Reply::Integer(0),
+            ScriptControl::Limits(_) | ScriptControl::AllowAll(_) => Reply::OK,
             _ => Reply::Error("ERR no scripts here".into()),
         }
     }
@@ -490,6 +491,7 @@ impl StorageService for Fake {
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
                 expired_keys: if counts { state.expired_keys } else { 0 },
+                freed_later: 0,
                 changes: 0,
                 elections: 0,
                 leaderships: u64::from(leads),

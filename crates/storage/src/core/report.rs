@@ -53,6 +53,10 @@ impl Core {
         self.expired_keys
     }
 
+    pub(crate) fn freed_later(&self) -> u64 {
+        self.freed_later
+    }
+
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }

@@ -10,7 +10,7 @@ const QUEUED_MAX: usize = 8;
 
 /// What may be queued.
 #[rustfmt::skip]
-const QUEUED: &[&str] = &[
+pub(super) const QUEUED: &[&str] = &[
     "APPEND <key> <val>", "DECRBY <key> <int>", "GET <key>", "GET <key>", "GETDEL <key>",
     "GETEX <key> [EX <ttl>|PERSIST]", "GETRANGE <key> <idx> <idx>", "GETSET <key> <val>",
     "INCR <key>", "INCRBY <key> <int>", "INCRBYFLOAT <key> <float>", "LCS <key> <key> [LEN|IDX]",
@@ -20,6 +20,7 @@ const QUEUED: &[&str] = &[
     "EXPIRE <key> <ttl> [NX|XX|GT|LT]", "PERSIST <key>", "RENAME <key> <key>",
     "RENAMENX <key> <key>", "COPY <key> <key> [REPLACE]", "FLUSHDB", "PING [<val>]", "ECHO <val>",
     "CLIENT SETNAME <name>", "CLIENT GETNAME", "UNWATCH", "MULTI", "WATCH <key>", "SETBIT <key> <bit> (0|1)", "BITCOUNT <key>",
+    "EVAL <script> 2 <key> <key> <val> <int>", "SCRIPT EXISTS ff",
     "AUTH x", "SELECT (16|abc)", "SET <key> <val> NX XX", "INCRBY <key> abc",
 ];
 
