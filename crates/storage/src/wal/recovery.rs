@@ -20,6 +20,8 @@ use super::{
 };
 use crate::machine::{Chance, Disk, File, Machine, Open};
 
+/// What most heads of segments fit into, in bytes: read first when one is looked for.
+const HEAD_BYTES: u32 = 256 << 10;
 /// Values are copied out of a segment's bytes if less than this part of them is needed, lest a few
 /// entries keep a whole segment in memory.
 const SPARSE_PART: usize = 4;
@@ -56,6 +58,7 @@ pub fn open_on(
     let mut recovery = Recovery::new(disk, applied);
     let mut last_scan = None;
     let mut segments = Vec::new();
+    recovery.state_from = files.last_with_state()?;
     for (position, file) in files.used.iter().enumerate() {
         let next = files.used.get(position + 1);
         if let Some(missing) = files.missing_before(position) {
@@ -202,6 +205,21 @@ impl Files {
         Ok(spares)
     }
 
+    /// The number of the newest segment that begins with the state of all groups. A crash may have come
+    /// before a newer one's head was synced, and again before that of the one behind.
+    fn last_with_state(&self) -> Result<u64, WalError> {
+        for UsedFile { seq, path, file, header } in self.used.iter().rev() {
+            let Some(header) = header else { continue };
+            for end in [Some(HEAD_BYTES), None] {
+                let bytes = read_segment(file, path, end)?;
+                if scan::scan(&bytes, header.salt, None, None).has_head {
+                    return Ok(*seq);
+                }
+            }
+        }
+        Ok(0)
+    }
+
     /// The number of a segment that should be in front of this one and is not.
     fn missing_before(&self, position: usize) -> Option<u64> {
         let before = self.used[position.checked_sub(1)?].seq;
@@ -213,6 +231,8 @@ impl Files {
 struct Recovery<'a> {
     disk: &'a Disk,
     applied: &'a dyn Fn(u64) -> u64,
+    /// What segments before this one say of promises and members is said there again.
+    state_from: u64,
     marks: ByGroup<Marks>,
     configs: Configs,
     /// The newest index of a configuration of which a copy could not be read.
@@ -234,6 +254,7 @@ impl<'a> Recovery<'a> {
         Recovery {
             disk,
             applied,
+            state_from: 0,
             marks: ByGroup::default(),
             configs: Configs::default(),
             lost_configs: HashMap::new(),
@@ -280,7 +301,7 @@ impl<'a> Recovery<'a> {
         if next.is_some()
             && let Some(disk) = disk
         {
-            if self.is_applied(&disk) {
+            if *seq < self.state_from && self.is_applied(&disk) {
                 return Ok((segment(Some(salt), SegmentIndex::Disk(disk))?, None));
             }
             let bytes = read_segment(file, path, known_end)?;
@@ -299,8 +320,8 @@ impl<'a> Recovery<'a> {
         Ok((segment(Some(salt), SegmentIndex::Memory(memory))?, Some(scan)))
     }
 
-    /// Whether nothing in the segment needs to be loaded. What it says of promises is in the head
-    /// of the next segment too; that a group was forgotten is nowhere else.
+    /// Whether none of the segment's entries needs to be loaded. That a group was forgotten is said
+    /// nowhere else.
     fn is_applied(&self, disk: &DiskIndex) -> bool {
         !disk.forgets && disk.ranges().all(|(group, _, max)| max <= (self.applied)(group))
     }

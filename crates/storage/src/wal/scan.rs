@@ -40,6 +40,8 @@ pub(super) struct Scan {
     pub(super) torn_bytes: u32,
     /// Whether a mark stands at the end and nothing behind it: the log may go on right there.
     pub(super) clean: bool,
+    /// Whether the first batch is there to its end: a segment begins with the state of all groups.
+    pub(super) has_head: bool,
 }
 
 /// One stretch of the segment, as the walk met it.
@@ -104,13 +106,24 @@ pub(super) fn scan(
         .or(mark)
         .or(torn.map(|(end, _)| end))
         .unwrap_or_else(|| items.last().map_or(RECORDS_START, Item::end));
-    let mut result = Scan { end, ..Scan::default() };
+    let has_head = mark.is_some_and(|mark| mark > RECORDS_START) || items.iter().any(ends_head);
+    let mut result = Scan { end, has_head, ..Scan::default() };
     result.torn_bytes = torn.map_or(0, |(_, bytes)| bytes);
     collect(bytes, &items, named, &mut result);
     // What a torn batch left behind the mark would one day stand right behind a new record.
     result.clean = result.damage.is_empty()
         && mark.is_some_and(|mark| next_header(bytes, mark + ALIGN, limit, salt).is_none());
     result
+}
+
+/// Whether the first batch ends here, or has ended before.
+fn ends_head(item: &Item) -> bool {
+    match item {
+        Item::Valid(_, header) | Item::Faulty(_, header) => {
+            header.kind == Kind::Footer || header.batch_start > RECORDS_START
+        }
+        Item::Unknown(..) => false,
+    }
 }
 
 /// All stretches up to the limit or to the mark that ends the log, and that mark's offset.

@@ -443,6 +443,38 @@ fn a_segment_goes_only_once_the_next_one_has_its_promises_durably() {
 }
 
 #[test]
+fn what_was_promised_outlives_crashes_before_the_next_segments_head_is_synced() {
+    let dir = temp_dir();
+    let (mut writer, ..) = reopen(dir.path());
+    writer.append(accept(1, 1, 4, b"value")).unwrap();
+    writer.append(Record::Promise { group: 1, ballot: 9 }).unwrap();
+    writer.append(Record::Config { group: 1, index: 1, value: b"members" }).unwrap();
+    writer.append(Record::Chosen { group: 1, index: 1 }).unwrap();
+    writer.sync().unwrap();
+    // It does not fit: the next segment begins, and the process dies.
+    writer.append(accept(1, 2, 9, &[7; SEGMENT_BYTES_MIN as usize])).unwrap();
+    drop(writer);
+    let files = segment_files(dir.path());
+    let head = |file: &Path| std::fs::read(file).unwrap()[..RECORDS_START as usize].to_vec();
+    for round in 0..3 {
+        // Everything was applied, so no segment has an entry that is to be loaded.
+        let (writer, _, recovered) = open(dir.path(), SMALL, &|_| 1).unwrap();
+        assert_eq!(recovered.damage, []);
+        let group = recovered.groups.get(&1).cloned().unwrap_or_default();
+        assert_eq!((group.promise, group.chosen, round), (9, 1, round));
+        assert_eq!(group.config, Some((1, Bytes::from_static(b"members"))), "round {round}");
+        drop(writer);
+        // The process dies again before the segment that it went on in has a head.
+        let newest = segment_files(dir.path());
+        for file in newest.iter().filter(|file| !files.contains(file)) {
+            let length = std::fs::metadata(file).unwrap().len();
+            let bare = [head(file), vec![0; length as usize - RECORDS_START as usize]].concat();
+            std::fs::write(file, bare).unwrap();
+        }
+    }
+}
+
+#[test]
 fn one_idle_group_keeps_its_segment() {
     let dir = temp_dir();
     let (mut writer, log, _) = reopen(dir.path());
