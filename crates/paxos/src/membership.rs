@@ -119,7 +119,8 @@ impl Replica {
         let before = std::mem::replace(&mut self.members, all);
         self.quorums = Quorums::of(&config);
         self.confirmed = 0;
-        self.config_token = self.persist(Record::Config(config.clone()));
+        let token = self.persist(Record::Config(config.clone()));
+        self.config_tokens.push_back((config.index, token));
         self.outputs.push_back(Output::ConfigChanged { config: config.clone() });
         let index = config.index;
         self.config = config;

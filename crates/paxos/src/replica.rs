@@ -80,8 +80,8 @@ pub struct Replica {
     pub(crate) members: Vec<NodeId>,
     pub(crate) config: Config,
     pub(crate) quorums: Quorums,
-    /// The record that holds the configuration.
-    pub(crate) config_token: u64,
+    /// The records of configurations that are not durable yet, in their order.
+    pub(crate) config_tokens: VecDeque<(Index, u64)>,
     /// The host has promised somebody the next index.
     pub(crate) reserved: bool,
     /// The host fetches a snapshot.
@@ -178,7 +178,7 @@ impl Replica {
             members: config.all(),
             quorums: Quorums::of(&config),
             config,
-            config_token: 0,
+            config_tokens: VecDeque::new(),
             reserved: false,
             installing: false,
             confirmed: 0,
@@ -246,6 +246,8 @@ impl Replica {
         {
             self.hand_out_next();
         }
+        // Nobody may have anything to say to this replica before its state machine is to be flushed.
+        self.settle();
     }
 
     /// The replica as it is.
@@ -579,9 +581,12 @@ impl Replica {
     /// anything was handed out or became durable.
     pub(crate) fn settle(&mut self) {
         let (chosen, persisted) = (self.chosen, self.persisted);
+        while self.config_tokens.pop_front_if(|(_, token)| *token <= persisted).is_some() {}
+        // Behind one there may be another already: what is behind the first waits for that.
+        let config = self.config_tokens.front().map(|(index, _)| *index);
         while self.flushable < chosen
             && self.log.get(self.flushable.next()).is_none_or(|slot| slot.token <= persisted)
-            && (self.flushable.next() != self.config.index || self.config_token <= persisted)
+            && config.is_none_or(|config| self.flushable.next() < config)
         {
             self.flushable = self.flushable.next();
             let held = self.log.get(self.flushable).map_or(0, Slot::held_bytes);

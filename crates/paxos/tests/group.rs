@@ -235,6 +235,17 @@ fn a_state_machine_is_flushed_only_as_far_as_the_log_is_durable() {
 }
 
 #[test]
+fn who_starts_again_may_flush_what_it_holds_before_anybody_speaks_to_it() {
+    let mut group = Group::led_by_first(Options::default());
+    group.propose(1, "a");
+    group.heartbeat();
+    group.isolate(2);
+    group.restart(2, Index(1));
+    assert_eq!(group.node(2).replica.status().chosen, Index(2));
+    assert_eq!(group.node(2).replica.flushable(), Index(2));
+}
+
+#[test]
 fn a_full_window_refuses_and_moves_on() {
     let options = Options { window_entries: 2, window_bytes: 100, ..Options::default() };
     let mut group = Group::led_by_first(options);
@@ -443,6 +454,29 @@ fn a_member_is_replaced_and_an_identity_never_returns() {
     assert!(matches!(back, Err(ChangeError::Invalid(_))), "{back:?}");
     let on_follower = group.node(2).replica.change_members(&members(&[1, 2, 5], &[]), now);
     assert_eq!(on_follower, Err(ChangeError::NotLeader));
+}
+
+#[test]
+fn a_state_machine_is_flushed_only_as_far_as_the_members_are_durable() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 3, 4], &[]), now);
+    assert_eq!(changed, Ok(Index(2)));
+    while group.node(2).replica.status().last_index < Index(2) {
+        assert!(group.deliver_one());
+    }
+    // The entry of the joint members is durable, what is made of it is not: nor of the ones behind.
+    group.drain(1);
+    group.node(2).disk_works = false;
+    group.pass(Duration::from_secs(1));
+    let config = group.node(2).replica.config();
+    assert_eq!((config.index, config.is_joint()), (Index(3), false));
+    assert_eq!(group.node(2).replica.status().chosen, Index(3));
+    assert_eq!(group.node(2).replica.flushable(), Index(1));
+    group.node(2).disk_works = true;
+    group.settle();
+    assert_eq!(group.node(2).replica.flushable(), Index(3));
 }
 
 #[test]
