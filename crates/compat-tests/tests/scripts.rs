@@ -395,6 +395,7 @@ const ALLOWED_OTHERWISE: &[(&str, &str)] = &[
     ("brpoplpush", "the same"),
     ("bzpopmax", "the same"),
     ("bzpopmin", "the same"),
+    ("wait", "the same"),
     ("migrate", "it would hold the partition up for as long as another server takes"),
 ];
 

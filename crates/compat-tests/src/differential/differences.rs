@@ -91,6 +91,7 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["HELLO"], same: |e| e.reference.value.error_text().starts_with("WRONGPASS ") && e.target.value.error_text().starts_with("ERR Syntax error in HELLO option"),
         why: "since 7.2 a HELLO is read to its end before anybody is logged in" },
     Difference { on: &["LPOS", "LREM", "ZRANDMEMBER"], same: refused_lowest, why: "since 7.2 the number that has no negative is refused" },
+    Difference { on: &["SORT", "SORT_RO"], same: stale_range_error, why: "strtod leaves errno as it was, and Redis looks at it: a number out of range in an earlier command makes a sound SORT fail" },
     // Evenkeel's own ways.
     Difference { on: &["MIGRATE"], same: |e| [&e.reference, &e.target].iter().all(|reply| reply.value.error_text().starts_with("IOERR error or timeout ")),
         why: "Redis learns only when it writes that nobody listens; Evenkeel when it connects" },
@@ -147,6 +148,7 @@ pub struct Parting {
 pub const PARTINGS: &[Parting] = &[
     Parting { on: "RESTORE", parts: refused_overflow, why: "see its row above" },
     Parting { on: "LREM", parts: refused_lowest, why: "see its row above" },
+    Parting { on: "SORT", parts: stale_range_error, why: "with STORE; see its row above" },
     Parting { on: "HELLO", parts: |e| e.reference.value.is_error()
             && e.command.iter().any(|arg| arg.eq_ignore_ascii_case(b"SETNAME") || arg.eq_ignore_ascii_case(b"AUTH")),
         why: "since 7.2 a HELLO that is refused neither names the connection nor logs it in" },
@@ -578,6 +580,12 @@ fn config_get(exchange: &Exchange<'_>) -> bool {
         }
         _ => false,
     }
+}
+
+/// Redis calls an element no number, and Evenkeel sorts by it.
+fn stale_range_error(e: &Exchange<'_>) -> bool {
+    let scores = "ERR One or more scores can't be converted into double";
+    e.reference.value.error_text() == scores && !e.target.value.is_error()
 }
 
 /// Redis took a time to live that overflows, we did not.
