@@ -125,7 +125,7 @@ fn a_server_that_is_not_there_or_does_not_answer() {
     assert_eq!(answered.error_text(), "IOERR error or timeout reading to target instance");
     drop(silent);
     let answered = client.call(&["MIGRATE", "127.0.0.1", &port, "k", "0", "100"]).unwrap();
-    assert_eq!(answered.error_text(), "IOERR error or timeout connecting to the client");
+    assert_eq!(answered.error_text(), "IOERR error or timeout writing to target instance");
     assert_eq!(client.line("GET k").unwrap().to_text(), "v");
     assert_eq!(client.line("MULTI").unwrap(), ok());
     client.call(&["MIGRATE", "127.0.0.1", &port, "k", "0", "100"]).unwrap();

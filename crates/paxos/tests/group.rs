@@ -493,14 +493,20 @@ fn a_leader_that_learns_of_newer_members_has_been_replaced() {
     assert_eq!(group.node(1).replica.config().index, Index(50));
 }
 
-#[test]
-fn a_log_replica_votes_and_never_leads() {
+/// Three storage members, and the fourth keeps nothing but the log.
+fn with_log_replica() -> Group {
     let mut group = Group::led_by_first(Options::default());
     group.join(4);
     let now = group.now;
     let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], &[4]), now);
     changed.expect("it serves");
     group.settle();
+    group
+}
+
+#[test]
+fn a_log_replica_votes_and_never_leads() {
+    let mut group = with_log_replica();
     group.heartbeat();
     group.heartbeat();
     assert_eq!(group.node(4).replica.config().kind(NodeId(4)), Some(MemberKind::Log));
@@ -517,12 +523,7 @@ fn a_log_replica_votes_and_never_leads() {
 /// Members count on what it says it has: an end of a change needs it on a majority's disks.
 #[test]
 fn a_log_replica_goes_on_behind_what_is_gone_durably_before_it_says_so() {
-    let mut group = Group::led_by_first(Options::default());
-    group.join(4);
-    let now = group.now;
-    let changed = group.node(1).replica.change_members(&members(&[1, 2, 3], &[4]), now);
-    changed.expect("it serves");
-    group.settle();
+    let mut group = with_log_replica();
     group.pass(Duration::from_secs(1));
     group.isolate(4);
     group.propose(1, "a");

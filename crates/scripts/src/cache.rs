@@ -17,7 +17,7 @@ pub const EVAL_SCRIPTS_MAX: usize = 500;
 /// Bytes of text of EVAL's scripts that are kept.
 pub const EVAL_TEXT_BYTES_MAX: usize = 64 << 20;
 /// Digits of a SHA-1.
-const SHA_DIGITS: usize = 40;
+pub const SHA_DIGITS: usize = 40;
 
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 

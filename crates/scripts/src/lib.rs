@@ -38,7 +38,7 @@ mod redis;
 mod shebang;
 mod vm;
 
-pub use cache::{EVAL_SCRIPTS_MAX, EVAL_TEXT_BYTES_MAX, Script, ScriptCache, sha1_hex};
+pub use cache::{EVAL_SCRIPTS_MAX, EVAL_TEXT_BYTES_MAX, SHA_DIGITS, Script, ScriptCache, sha1_hex};
 pub use convert::REPLY_DEPTH_MAX;
 pub use host::{Host, Interrupt};
 pub use library::{FunctionInfo, Library};

@@ -25,7 +25,7 @@ use commands::{
     Args, CommandError, Effects, Flags, Keys, Run, Script, Session, Txn, View, copy_options,
     key_positions, move_target, parse_int,
 };
-use scripts::{Flags as Said, Host, Interrupt, Vm};
+use scripts::{Flags as Said, Host, Interrupt, SHA_DIGITS, Vm};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 use wire::resp::Reply;
@@ -183,6 +183,9 @@ fn evaluate(
         }
         _ => {
             let by_sha = matches!(what, Script::EvalSha | Script::EvalShaRo);
+            if by_sha && args[1].len() != SHA_DIGITS {
+                return Err(CommandError::NOSCRIPT);
+            }
             let end = keys_end(args, CommandError::NotInteger)?;
             let script = if by_sha {
                 scripting.cache.find(&args[1]).ok_or(CommandError::NOSCRIPT)?

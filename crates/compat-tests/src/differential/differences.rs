@@ -93,11 +93,6 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference { on: &["LPOS", "LREM", "ZRANDMEMBER"], same: refused_lowest, why: "since 7.2 the number that has no negative is refused" },
     Difference { on: &["SORT", "SORT_RO"], same: stale_range_error, why: "strtod leaves errno as it was, and Redis looks at it: a number out of range in an earlier command makes a sound SORT fail" },
     // Evenkeel's own ways.
-    Difference { on: &["MIGRATE"], same: |e| [&e.reference, &e.target].iter().all(|reply| reply.value.error_text().starts_with("IOERR error or timeout ")),
-        why: "Redis learns only when it writes that nobody listens; Evenkeel when it connects" },
-    Difference { on: &["EVALSHA", "EVALSHA_RO"], same: |e| e.command.get(1).is_some_and(|sha| sha.len() != 40)
-            && e.reference.value.error_text().starts_with("NOSCRIPT ") && e.target.value.is_error(),
-        why: "how many keys there are is read first, for it says where a script is to run" },
     Difference { on: &["OBJECT IDLETIME"], same: |e| e.target.value == Value::Int(0) && matches!(e.reference.value, Value::Int(0..)),
         why: "Evenkeel does not keep when a key was last used, as nothing is evicted by it" },
     Difference { on: &["RESTORE"], same: refused_overflow,

@@ -11,6 +11,7 @@
 //! ends in between or what became of the DEL is not known (UNCERTAIN). Keys go in rounds of bounded
 //! size, each a pipeline; AUTH and SELECT have to succeed before the first of them.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -118,6 +119,10 @@ impl Target {
         let connected = timeout(order.timeout, TcpStream::connect((order.host, order.port))).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
+            // Redis does not wait for its connection, and learns of this when it writes.
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => {
+                return Err(CommandError::MIGRATE_WRITE);
+            }
             Ok(Err(_)) | Err(_) => return Err(CommandError::MIGRATE_CONNECT),
         };
         // The delay would only cost time.
