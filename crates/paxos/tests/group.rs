@@ -286,6 +286,26 @@ fn members_are_changing_from_the_proposal_to_the_end() {
 }
 
 #[test]
+fn who_is_reluctant_leads_only_if_nobody_else_does() {
+    for reluctant in [2, 3] {
+        let mut group = Group::led_by_first(Options::default());
+        group.node(reluctant).replica.set_reluctant(true);
+        group.isolate(1);
+        group.pass(Duration::from_secs(3));
+        assert_eq!(group.role(5 - reluctant), Role::Leader);
+        assert_eq!(group.role(reluctant), Role::Follower);
+        // The other is gone now, and the first is back, which has not forgotten how to.
+        group.node(1).replica.set_reluctant(true);
+        group.cut.clear();
+        group.pass(Duration::from_secs(1));
+        group.isolate(5 - reluctant);
+        group.pass(Duration::from_secs(6));
+        let leads = [1, reluctant].map(|node| group.role(node) == Role::Leader);
+        assert!(leads[0] != leads[1], "{leads:?}");
+    }
+}
+
+#[test]
 fn a_full_window_refuses_and_moves_on() {
     let options = Options { window_entries: 2, window_bytes: 100, ..Options::default() };
     let mut group = Group::led_by_first(options);

@@ -484,7 +484,8 @@ fn look_after_damage(shared: &Shared) {
             care.asked = Some((ask, instant));
         }
         let (serves, leader) = {
-            let core = partition.look();
+            let mut core = partition.look();
+            core.replica.set_reluctant(true);
             (core.serves(now), core.replica.status().leader)
         };
         if serves {

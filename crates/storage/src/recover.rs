@@ -142,12 +142,7 @@ pub(crate) fn open(
     let through = |group: u64| states.get(&group).map_or(0, |state: &Rows| state.applied.index);
     let (writer, log, mut recovered) =
         wal::open_on(machine, &dir.join("log"), options.log, &through)?;
-    // The folders of log and rows may be new.
-    let synced = machine.disk.sync_folder(dir).and_then(|()| match dir.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Ok(()),
-        Some(parent) => machine.disk.sync_folder(parent),
-        None => Ok(()),
-    });
+    let synced = sync_names(&machine.disk, dir);
     synced.map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
     let damaged = check_damage(id, &recovered)?;
     let clock = Clock::new(machine.time.clone());
@@ -186,6 +181,15 @@ pub(crate) fn open(
         forgotten,
         damaged,
     })
+}
+
+/// Makes the names of a node's folder and of those in it durable: they may be new.
+fn sync_names(disk: &Disk, dir: &Path) -> std::io::Result<()> {
+    disk.sync_folder(dir)?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => disk.sync_folder(parent),
+        None => Ok(()),
+    }
 }
 
 /// Writes down the replicas of partitions that this folder never held.
