@@ -1,6 +1,7 @@
 //! The storage nodes of one process, as routers see them: a direct call each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -173,22 +174,36 @@ impl LocalNodes {
         LocalNodes { scripting, shapes, ..LocalNodes::default() }
     }
 
-    /// Opens a node and keeps it under its id; the seat stays, empty, if it cannot be opened.
-    ///
-    /// *Errors*: what opening said.
+    /// Keeps a node's seat under its id, empty until [`LocalNodes::open`].
     ///
     /// *Panics* once an order is under way.
-    pub fn add(&mut self, id: NodeId, seat: NodeSeat) -> Result<(), OpenError> {
-        let (begun, node, panics) = (AtomicBool::new(false), RwLock::new(None), Mutex::default());
-        let seat = Seat { seat, begun, node, panics, anew: Mutex::default() };
-        let (node, outcome) = match seat.open() {
-            Ok(node) => (Some(Arc::new(node)), Ok(())),
-            Err(error) => (None, Err(error)),
+    pub fn add(&mut self, id: NodeId, seat: NodeSeat) {
+        let seat = Seat {
+            seat,
+            begun: AtomicBool::new(false),
+            node: RwLock::default(),
+            panics: Mutex::default(),
+            anew: Mutex::default(),
         };
         let seats = Arc::get_mut(&mut self.seats).expect("nodes are added before they are used");
-        *seat.node.write() = node;
         seats.insert(id, seat);
-        outcome
+    }
+
+    /// Opens all nodes, side by side: each has a log to read. What opening said of those whose seats
+    /// stay empty is returned.
+    pub fn open(&self) -> Vec<(NodeId, OpenError)> {
+        std::thread::scope(|scope| {
+            let opening: Vec<_> =
+                (self.seats.iter()).map(|(id, seat)| (*id, scope.spawn(|| seat.open()))).collect();
+            let mut failed = Vec::new();
+            for (id, opened) in opening {
+                match opened.join().unwrap_or_else(|panic| resume_unwind(panic)) {
+                    Ok(node) => *self.seats[&id].node.write() = Some(Arc::new(node)),
+                    Err(error) => failed.push((id, error)),
+                }
+            }
+            failed
+        })
     }
 
     /// Has faults between nodes injected by this.

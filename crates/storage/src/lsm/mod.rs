@@ -46,7 +46,7 @@ use crate::machine::Machine;
 use crate::row::{Damaged, open_row, verify_row};
 use compactor::Compactor;
 use plain::Plain;
-use reader::Reader;
+use reader::{Held, Reader};
 use replace::Each;
 use writeback::{TABLES_FOLDER, Writeback};
 
@@ -480,6 +480,7 @@ impl Tables {
         sync_dirs(dir)?;
         let stopping = Arc::new(AtomicBool::new(false));
         let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
+        let held = Held::open(dir, options.open_tables);
         let database = fjall::Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_cached_files(Some(options.open_tables))
@@ -498,7 +499,7 @@ impl Tables {
         for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
             sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         }
-        let reader = Arc::new(Reader::new(rows.clone()));
+        let reader = Arc::new(Reader::new(rows.clone(), held));
         let writeback = Arc::new(Writeback::start(rows.clone())?);
         let files = compactor::Files {
             database: database.clone(),
