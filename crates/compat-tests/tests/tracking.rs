@@ -261,9 +261,9 @@ fn what_scripts_read_is_tracked() {
         assert_eq!(next(&mut client), format!(">[invalidate [{key}]]"), "{line:?}");
     }
     for script in ["return redis.call('set', KEYS[1], 1)", "return redis.call('ping')"] {
-        assert!(!client.call(&["EVAL", script, "2", "k", "k2"]).expect("a reply").is_error());
+        assert!(!client.call(&["EVAL", script, "2", "d", "d2"]).expect("a reply").is_error());
     }
-    assert_eq!(call(&mut writer, "MSET k 1 k2 1"), "OK");
+    assert_eq!(call(&mut writer, "MSET d 1 d2 1"), "OK");
     assert_eq!(call(&mut client, "PING"), "PONG");
     // In a transaction.
     assert_eq!(call(&mut client, "MULTI"), "OK");
