@@ -69,7 +69,7 @@ pub(crate) fn ask(shared: &Shared, job: Job) {
 /// A peer tells something of a partition's replicas.
 pub(crate) fn receive(shared: &Shared, (from, partition): (NodeId, PartitionId), message: Message) {
     match message {
-        Message::Ping { life } => shared.peers.note_life(from, life),
+        Message::Ping { life, is_damaged } => shared.peers.note_life(from, life, is_damaged),
         Message::Host(host) => shared.keeper.push(Job::Host(from, partition, host), MESSAGES_MAX),
         Message::Chunk(chunk) => {
             shared.keeper.push(Job::Chunk(from, partition, chunk), MESSAGES_MAX);
@@ -113,9 +113,8 @@ pub(crate) fn round(shared: &Shared, takes: &mut Takes, job: Option<Job>) {
     if shared.is_stopping() {
         return;
     }
-    if let Some(job) = job
-        && let Err(error) = work(shared, takes, job)
-    {
+    let done = job.map_or(Ok(()), |job| work(shared, takes, job));
+    if let Err(error) = done.and_then(|()| Ok(takes.tick(shared)?)) {
         let damaged = matches!(
             &error,
             KeepError::Lsm(LsmError::Damaged(_))
@@ -128,9 +127,7 @@ pub(crate) fn round(shared: &Shared, takes: &mut Takes, job: Option<Job>) {
         }
         tracing::error!(node = shared.id.0, %error, "replicas cannot be kept, node stops");
         shared.stop();
-        return;
     }
-    takes.tick(shared);
 }
 
 fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {

@@ -188,7 +188,7 @@ impl Node {
         };
         let peers = options.nodes.iter().map(|(node, _)| *node);
         let peers = Peers::new(peers, id, clock.monotonic());
-        peers.note_life(id, incarnation);
+        peers.note_life(id, incarnation, false);
         let shared = Arc::new(Shared {
             id,
             zone,
@@ -579,6 +579,18 @@ impl Node {
     /// *Errors*: a text for the operator.
     pub fn hand_over(&self, partition: PartitionId, to: NodeId) -> Result<(), String> {
         care::hand_over(&self.shared, partition, to)
+    }
+
+    /// The groups in which this node and another have replicas, and which those of the other are.
+    pub fn groups_shared_with(&self, node: NodeId) -> Vec<(PartitionId, u32)> {
+        let shared = care::shared_with(&self.shared, node);
+        shared.map(|(partition, identity)| (partition, identity.0)).collect()
+    }
+
+    /// Whether this node leads a partition and its group can do without a replica, whose node is down and
+    /// damaged. To be asked again until it can: the others are asked how far they are.
+    pub fn lets_go(&self, partition: PartitionId, identity: u32) -> bool {
+        !self.shared.is_stopping() && care::may_go(&self.shared, partition, paxos::NodeId(identity))
     }
 
     /// Asks the node's threads to end. They have when the node is dropped.

@@ -202,6 +202,15 @@ impl Stepped {
         self.node.shared().lsm.damage_row(at)
     }
 
+    /// Reads all stored rows, as a scrub would: whether any is damaged, which the node knows then.
+    pub fn is_damaged(&self) -> bool {
+        let lsm = &self.node.shared().lsm;
+        // An error that is none of damage tells nothing of it.
+        let go_on = &mut |_, _| std::ops::ControlFlow::Continue(());
+        let _ = lsm.scan_sealed(&[0], &[0xff; 64], commands::Direction::Forward, go_on);
+        lsm.is_damaged()
+    }
+
     /// Its replicas, storage replicas first.
     pub fn replicas(&self) -> Vec<Seen> {
         let shared = self.node.shared();

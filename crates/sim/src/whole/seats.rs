@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub(crate) struct Seat {
     running: Mutex<Option<Running>>,
     /// The node was open once: what is not in its folder then was lost.
     begun: AtomicU64,
+    /// What the node holds is to be put aside, which its disk refused.
+    to_abandon: AtomicBool,
     /// Which life of the process this is: events of an older one mean nothing.
     life: AtomicU64,
     paused_until: AtomicU64,
@@ -74,6 +76,7 @@ impl Seat {
             assignments,
             running: Mutex::default(),
             begun: AtomicU64::new(0),
+            to_abandon: AtomicBool::new(false),
             life: AtomicU64::new(0),
             paused_until: AtomicU64::new(0),
         }
@@ -104,16 +107,19 @@ impl Seat {
         self.running.lock().as_mut().map(|running| act(&mut running.stepped))
     }
 
-    /// Starts the process. One whose folder is damaged is abandoned first, if `may_abandon`: tells what
-    /// was damaged.
+    /// Starts the process. One whose folder is damaged is abandoned first, if `may_abandon` says so then:
+    /// tells what was damaged.
     pub(crate) fn start(
         &self,
         ether: &Ether,
-        may_abandon: bool,
+        may_abandon: impl FnOnce() -> bool,
     ) -> Result<Option<String>, OpenError> {
+        if self.to_abandon.load(Relaxed) {
+            self.abandon()?;
+        }
         let mut damage = None;
         let opened = match self.open(ether) {
-            Err(OpenError::Damaged(what)) if may_abandon => {
+            Err(OpenError::Damaged(what)) if may_abandon() => {
                 tracing::info!(node = self.id.0, what, "abandoned");
                 damage = Some(what);
                 self.abandon()?;
@@ -126,10 +132,12 @@ impl Seat {
         Ok(damage)
     }
 
-    /// Crosses out what the node holds.
+    /// Crosses out what the node holds; if its disk refuses, the next start does.
     pub(crate) fn abandon(&self) -> Result<(), OpenError> {
         let disk = machine::Disk::Other(Arc::new(self.disk.clone()));
+        self.to_abandon.store(true, Relaxed);
         storage::abandon_on(&disk, self.id, folder(), self.assignments())?;
+        self.to_abandon.store(false, Relaxed);
         self.begun.store(1, Relaxed);
         Ok(())
     }

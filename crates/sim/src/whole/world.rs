@@ -1,6 +1,6 @@
 //! The run: a queue of events in virtual time, and what each does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::clock::{Clock, Now};
 use super::disk::Disk;
 use super::ether::Ether;
 use super::faults::{Faults, WALL_OFF_MS_MAX};
-use super::seats::{Reach, Seat, Seats};
+use super::seats::{Reach, Seat, Seats, folder};
 use super::voices;
 use super::watch::Watch;
 use super::work::{Client, Ledger};
@@ -117,8 +117,6 @@ pub(super) struct Agenda {
     flushing: bool,
     /// If the process dies at a step: for how long.
     pub(super) down_us: u64,
-    /// Its disk has lost what it had made durable.
-    pub(super) lost_sync: bool,
 }
 
 /// A node that has lost what was durable: until its groups are whole again no other may.
@@ -428,7 +426,6 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn start(&mut self, node: usize) {
-        let may_abandon = self.can_do_without(node);
         let seats = Arc::clone(&self.seats);
         let seat = &seats.seats[node];
         if seat.is_running() {
@@ -436,7 +433,7 @@ impl<'a> World<'a> {
         }
         // A log that is read wrongly as a whole cannot be told from one that was torn.
         seat.disk.set_misreads(0);
-        let opened = seat.start(&self.ether, may_abandon);
+        let opened = seat.start(&self.ether, || self.can_do_without(node));
         if let Some(what) = opened.as_ref().map_or_else(damage_of, Option::as_ref)
             && !self.flipped[node]
         {
@@ -444,7 +441,14 @@ impl<'a> World<'a> {
             self.broken = Some(Violation { check: "no damage but what was done", detail });
         }
         let life = seat.life();
-        let lost_sync = std::mem::take(&mut self.agendas[node]).lost_sync;
+        self.agendas[node] = Agenda::default();
+        if opened.is_ok()
+            && let Some(name) = seat.disk.name_to_lose()
+            && !name.starts_with(folder().join("incoming"))
+        {
+            let detail = format!("node {}: {}", node + 1, name.display());
+            self.broken = Some(Violation { check: "what a start finds is durable", detail });
+        }
         match opened {
             Ok(damage) => {
                 self.summary.abandoned += u64::from(damage.is_some());
@@ -455,25 +459,29 @@ impl<'a> World<'a> {
             }
             Err(error) => {
                 self.note(|| format!("{} cannot start: {error}", node + 1));
-                // What a failed sync lost is in memory only, as after a crash.
-                seat.kill(lost_sync);
+                seat.kill(false);
                 self.after(REOPEN_US, Event::Restart { node });
             }
         }
     }
 
-    /// Whether most of the nodes run, this one not counted.
+    /// Whether most of the nodes run, this one not counted, and its groups can do without it.
     fn can_do_without(&self, node: usize) -> bool {
         let seats = &self.seats.seats;
-        let running =
-            seats.iter().enumerate().filter(|(at, seat)| *at != node && seat.is_running());
-        running.count() * 2 > seats.len()
+        let id = seats[node].id;
+        let known = seats.iter().filter_map(|s| s.with(|s| s.node().groups_shared_with(id)));
+        let known: Vec<_> = known.collect();
+        let groups: BTreeSet<_> = known.iter().flatten().copied().collect();
+        let lets_go = |(partition, identity): &(PartitionId, u32)| {
+            let asked = seats.iter().map(|s| s.with(|s| s.node().lets_go(*partition, *identity)));
+            asked.into_iter().any(|answer| answer == Some(true))
+        };
+        let lets_go = groups.iter().filter(|group| lets_go(group)).count();
+        known.len() * 2 > seats.len() && lets_go == groups.len()
     }
 
     /// Kills a process.
     pub(super) fn crash(&mut self, node: usize, power_fails: bool, down_us: u64) {
-        // What was lost of a sync is in memory only: that the kernel forgets.
-        let power_fails = power_fails || self.agendas[node].lost_sync;
         if self.seats.seats[node].kill(power_fails) {
             self.summary.crashes += 1;
             self.note(|| {
@@ -538,7 +546,7 @@ impl<'a> World<'a> {
                     return violation("no damage but what was done", detail);
                 }
                 if let Err(error) = seat.abandon() {
-                    return violation("a node can be abandoned", error.to_string());
+                    self.note(|| format!("{} cannot begin anew yet: {error}", node + 1));
                 }
             }
             return Ok(());
