@@ -310,7 +310,9 @@ impl Node {
         }
         core.touch(&positions);
         let mut alone = 0;
-        while let Some((call, others)) = left.split_first() {
+        while let Some((call, others)) = left.split_first()
+            && reply_bytes <= REPLY_BYTES_MAX
+        {
             let entry = table::entry(call.command);
             if entry.command.may_write() && shared.is_overrun() {
                 return Some(Answer::Busy(MEMORY_DELAY));
@@ -321,10 +323,8 @@ impl Node {
                         left = &left[together.done.len()..];
                         reply_bytes += together.reply_bytes;
                         done.append(&mut together.done);
-                        if reply_bytes > REPLY_BYTES_MAX {
-                            return None;
-                        }
-                        (now, began) = (shared.now(), together.ended);
+                        began = together.ended;
+                        now.monotonic = shared.clock.at(began);
                         continue;
                     }
                     Err(calls) => alone = calls,
@@ -341,9 +341,6 @@ impl Node {
                     }
                     reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
-                    if reply_bytes > REPLY_BYTES_MAX {
-                        return None;
-                    }
                     (began, left, cold) = (ended, others, ColdRows::default());
                     alone -= 1;
                 }
