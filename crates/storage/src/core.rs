@@ -19,6 +19,7 @@ mod report;
 mod requests;
 mod seal;
 mod telling;
+mod together;
 mod waits;
 
 use std::cell::{Cell, RefCell};
