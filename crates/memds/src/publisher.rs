@@ -1,8 +1,8 @@
 //! How storage nodes tell MemDS where partitions are.
 //!
 //! Storage nodes are authoritative. What they announce goes to every MemDS node at once; a push that
-//! is lost is made good by the next [`Publisher::announce_again`], by MemDS nodes healing each
-//! other, and by storage nodes that answer a misrouted call with the newest route they know.
+//! is lost is made good when they announce the same again, which they do now and then, by MemDS nodes
+//! healing each other, and by storage nodes that answer a misrouted call with the newest route they know.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use wire::ids::{NodeId, PartitionId};
 use wire::peer::{Frame, Kind, Transport};
-use wire::service::Route;
+use wire::service::{Route, RouteVersion};
 
 use crate::message::{ITEMS_MAX, encode_routes};
 use crate::route::RouteRef;
@@ -19,68 +19,42 @@ use crate::route::RouteRef;
 /// Announces the routes of one storage node.
 pub struct Publisher {
     node: NodeId,
-    transport: Arc<dyn Transport>,
-    state: Mutex<State>,
-}
-
-struct State {
     fleet: Vec<NodeId>,
-    /// The newest announcement for each partition this node speaks for.
-    current: HashMap<PartitionId, Route>,
+    transport: Arc<dyn Transport>,
+    /// The newest announcement for each partition.
+    told: Mutex<HashMap<PartitionId, RouteVersion>>,
 }
 
 impl Publisher {
     /// A publisher of storage node `node` for the MemDS nodes `fleet`.
     pub fn new(node: NodeId, fleet: Vec<NodeId>, transport: Arc<dyn Transport>) -> Publisher {
-        Publisher { node, transport, state: Mutex::new(State { fleet, current: HashMap::new() }) }
-    }
-
-    /// Replaces the list of MemDS nodes and tells the new list everything.
-    pub fn set_fleet(&self, fleet: Vec<NodeId>) {
-        self.state.lock().fleet = fleet;
-        self.announce_again();
+        Publisher { node, fleet, transport, told: Mutex::default() }
     }
 
     /// Tells all MemDS nodes of routes: a leader was elected, a range or membership changed, or a push may
     /// have been lost. Older ones than already announced are not sent.
     pub fn announce(&self, routes: &[Route]) {
-        let mut state = self.state.lock();
         let mut newer = Vec::with_capacity(routes.len());
-        for route in routes {
-            let known = state.current.get(&route.partition);
-            if known.is_none_or(|known| known.version <= route.version) {
-                state.current.insert(route.partition, route.clone());
-                newer.push(RouteRef::from(route));
+        {
+            let mut told = self.told.lock();
+            for route in routes {
+                let known = told.get(&route.partition);
+                if known.is_none_or(|known| *known <= route.version) {
+                    told.insert(route.partition, route.version);
+                    newer.push(RouteRef::from(route));
+                }
             }
         }
-        let fleet = state.fleet.clone();
-        drop(state);
-        self.push(&fleet, &newer);
-    }
-
-    /// Stops speaking for a partition: this node no longer leads it.
-    pub fn forget(&self, partition: PartitionId) {
-        self.state.lock().current.remove(&partition);
-    }
-
-    /// Tells everything again, for what was lost on the way. To be called now and then (tens of
-    /// seconds): it costs a MemDS node one comparison for each route.
-    pub fn announce_again(&self) {
-        let (fleet, routes) = {
-            let state = self.state.lock();
-            (state.fleet.clone(), state.current.values().cloned().collect::<Vec<_>>())
-        };
-        let routes: Vec<RouteRef<'_>> = routes.iter().map(RouteRef::from).collect();
-        self.push(&fleet, &routes);
+        self.push(&newer);
     }
 
     /// Sends outside the lock: the far side may run inside `send`.
-    fn push(&self, fleet: &[NodeId], routes: &[RouteRef<'_>]) {
+    fn push(&self, routes: &[RouteRef<'_>]) {
         for routes in routes.chunks(ITEMS_MAX) {
             let mut body = BytesMut::new();
             encode_routes(routes.iter().copied(), &mut body);
             let frame = Frame::new(Kind::MemdsPush, self.node, NodeId::default(), body.freeze());
-            for node in fleet {
+            for node in &self.fleet {
                 self.transport.send(*node, frame.to_node(*node));
             }
         }
@@ -91,7 +65,6 @@ impl Publisher {
 mod tests {
     use wire::ids::TableId;
     use wire::placement::PlacementRange;
-    use wire::service::RouteVersion;
 
     use super::*;
 

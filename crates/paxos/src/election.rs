@@ -65,6 +65,17 @@ impl Replica {
         self.campaign_after(Ballot::ZERO, now);
     }
 
+    /// Tells that this replica is to lead only if no other member does: it waits longer before it asks
+    /// around, so that those who could lead have begun by then.
+    pub fn set_reluctant(&mut self, reluctant: bool) {
+        self.reluctant = reluctant;
+    }
+
+    /// How much longer than others it waits.
+    fn reluctance(&self) -> Duration {
+        if self.reluctant { self.options.suspicion } else { Duration::ZERO }
+    }
+
     fn campaign_after(&mut self, handed: Ballot, now: Instant) {
         self.now = now;
         if !self.may_lead() || self.installing || self.refuses(self.me, handed, now) {
@@ -99,7 +110,7 @@ impl Replica {
             // The others lose their support within a heartbeat of this: who asks at once is told that
             // the leader is alive.
             let spread = self.random_below(self.options.suspicion / 2);
-            self.patience = now.after(self.options.heartbeat + spread);
+            self.patience = now.after(self.options.heartbeat + spread + self.reluctance());
         }
         if now < self.patience {
             self.repeat(now);
@@ -185,7 +196,8 @@ impl Replica {
         if !leader_alive && std::mem::take(&mut self.unheeded) > 0 {
             // It is not alone any more.
             let spread = self.random_below(self.options.suspicion / 2);
-            self.patience = self.patience.min(now.after(self.options.heartbeat + spread));
+            let soon = now.after(self.options.heartbeat + spread + self.reluctance());
+            self.patience = self.patience.min(soon);
         }
         self.send(from, Message::Answer { question, leader_alive });
     }
@@ -413,7 +425,7 @@ impl Replica {
     /// A random moment one to two suspicion times from now.
     pub(crate) fn next_patience(&mut self, now: Instant) -> Instant {
         let suspicion = self.options.suspicion;
-        now.after(suspicion + self.random_below(suspicion))
+        now.after(suspicion + self.random_below(suspicion) + self.reluctance())
     }
 
     /// A random length of time, shorter than this one.

@@ -154,6 +154,18 @@ impl Replica {
         support.is_some_and(|support| support.is_live(now))
     }
 
+    /// Has all members tell anew how far they are: what they told before counts for nothing from here
+    /// on, since their nodes may have started again without it. Returns how far they must be to have
+    /// everything that is chosen; [`Replica::progress`] says when they are. `None` if this replica does
+    /// not lead.
+    pub fn call_roll(&mut self, now: Instant) -> Option<Index> {
+        self.now = now;
+        let State::Leader(leadership) = &mut self.state else { return None };
+        leadership.known.fill(Index(0));
+        leadership.rouse(now);
+        Some(self.chosen)
+    }
+
     /// Whether this replica hands its leadership over, and neither has nor gave up yet.
     pub fn is_handing_over(&self) -> bool {
         matches!(&self.state, State::Leader(leadership) if leadership.transfer.is_some())

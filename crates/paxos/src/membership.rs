@@ -35,6 +35,13 @@ impl Replica {
         &self.config
     }
 
+    /// Whether other members are on their way, as far as this replica knows: they are proposed and not
+    /// chosen, or the old ones still count.
+    pub fn is_changing(&self) -> bool {
+        let is_open = matches!(&self.state, State::Leader(leadership) if leadership.config_open);
+        self.config.is_joint() || is_open
+    }
+
     /// Whether this replica may campaign: log replicas and strangers do not.
     pub(crate) fn may_lead(&self) -> bool {
         self.config.kind(self.me) == Some(MemberKind::Storage) || mutant!(LogReplicaLeads)

@@ -86,6 +86,8 @@ pub struct Replica {
     pub(crate) reserved: bool,
     /// The host fetches a snapshot.
     pub(crate) installing: bool,
+    /// The host would rather have another member lead.
+    pub(crate) reluctant: bool,
     /// Members that know of this replica's removal, by position.
     pub(crate) confirmed: u64,
     pub(crate) options: Options,
@@ -181,6 +183,7 @@ impl Replica {
             config_tokens: VecDeque::new(),
             reserved: false,
             installing: false,
+            reluctant: false,
             confirmed: 0,
             state: State::Follower { asking: None },
             promised,
@@ -211,8 +214,7 @@ impl Replica {
             persisted: 0,
             held: VecDeque::new(),
             outputs: VecDeque::new(),
-            // Xorshift never leaves zero.
-            random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1),
+            random: (seed ^ 0x9e37_79b9_7f4a_7c15).max(1), // xorshift never leaves zero
             options,
         };
         replica.recover_log(recovered.entries, recovered.faulty, recovered.chosen);

@@ -246,6 +246,66 @@ fn who_starts_again_may_flush_what_it_holds_before_anybody_speaks_to_it() {
 }
 
 #[test]
+fn a_roll_that_is_called_counts_only_what_members_say_afterwards() {
+    let mut group = Group::led_by_first(Options::default());
+    let index = group.propose(1, "a");
+    group.heartbeat();
+    let known =
+        |group: &Group, node| group.nodes[0].replica.progress(NodeId(node)).map(|(_, known)| known);
+    assert!([2, 3].iter().all(|node| known(&group, *node) == Some(index)));
+    group.isolate(3);
+    let now = group.now;
+    assert_eq!(group.node(2).replica.call_roll(now), None, "it does not lead");
+    assert_eq!(group.node(1).replica.call_roll(now), Some(index));
+    assert!([2, 3].iter().all(|node| known(&group, *node) == Some(Index(0))));
+    // At once, though there is nothing new to tell.
+    group.pass(Duration::from_millis(10));
+    assert_eq!((known(&group, 2), known(&group, 3)), (Some(index), Some(Index(0))));
+    assert!(group.may_serve(1), "nothing else has changed");
+    group.cut.clear();
+    group.pass(Duration::from_secs(2));
+    assert_eq!(known(&group, 3), Some(index));
+}
+
+#[test]
+fn members_are_changing_from_the_proposal_to_the_end() {
+    let mut group = Group::led_by_first(Options::default());
+    group.join(4);
+    group.cut = [2, 3].map(|node| (node, 1)).to_vec();
+    assert!(!group.node(1).replica.is_changing());
+    let now = group.now;
+    let changed = group.node(1).replica.change_members(&members(&[1, 2, 4], &[]), now);
+    changed.expect("it leads");
+    group.settle();
+    assert!(!group.node(1).replica.config().is_joint(), "it is not chosen");
+    assert!(group.node(1).replica.is_changing());
+    group.cut.clear();
+    group.pass(Duration::from_secs(1));
+    assert_eq!(group.node(1).replica.config().members, members(&[1, 2, 4], &[]));
+    assert!(!group.node(1).replica.is_changing());
+}
+
+#[test]
+fn who_is_reluctant_leads_only_if_nobody_else_does() {
+    for reluctant in [2, 3] {
+        let mut group = Group::led_by_first(Options::default());
+        group.node(reluctant).replica.set_reluctant(true);
+        group.isolate(1);
+        group.pass(Duration::from_secs(3));
+        assert_eq!(group.role(5 - reluctant), Role::Leader);
+        assert_eq!(group.role(reluctant), Role::Follower);
+        // The other is gone now, and the first is back, which has not forgotten how to.
+        group.node(1).replica.set_reluctant(true);
+        group.cut.clear();
+        group.pass(Duration::from_secs(1));
+        group.isolate(5 - reluctant);
+        group.pass(Duration::from_secs(6));
+        let leads = [1, reluctant].map(|node| group.role(node) == Role::Leader);
+        assert!(leads[0] != leads[1], "{leads:?}");
+    }
+}
+
+#[test]
 fn a_full_window_refuses_and_moves_on() {
     let options = Options { window_entries: 2, window_bytes: 100, ..Options::default() };
     let mut group = Group::led_by_first(options);

@@ -144,7 +144,6 @@ fn open_nodes(
         })
         .collect();
     let mut nodes = LocalNodes::new(Arc::clone(&options.scripting), Arc::clone(&options.shapes));
-    let mut failed = Vec::new();
     for (id, zone) in options.nodes.clone() {
         // What a node has begun to hold is in its folder, or lost.
         let made = folder.made(id.0);
@@ -173,9 +172,12 @@ fn open_nodes(
         };
         let (open, folder_path) = (Box::new(open), folder_of_node);
         let seat = NodeSeat { zone, folder: folder_path, assignments: begins, faults, open };
-        match nodes.add(id, seat) {
-            Ok(()) => folder.note_made(id.0)?,
-            Err(error) => failed.push((id, error)),
+        nodes.add(id, seat);
+    }
+    let failed = nodes.open();
+    for (id, _) in &options.nodes {
+        if failed.iter().all(|(other, _)| other != id) {
+            folder.note_made(id.0)?;
         }
     }
     open_damaged(&nodes, folder, failed, options.nodes.len())?;

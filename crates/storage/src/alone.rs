@@ -25,6 +25,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// See the module's text.
 pub(crate) struct Alone {
     pub(crate) node: Node,
+    /// What it sends goes through this.
+    pub(crate) transport: Arc<LocalTransport>,
     runtime: tokio::runtime::Runtime,
     /// Goes last.
     _dir: TempDir,
@@ -35,8 +37,9 @@ impl Alone {
     pub(crate) fn open(options: NodeOptions) -> Alone {
         let dir = tempfile::tempdir().expect("a folder");
         let id = NodeId(1);
+        let transport = Arc::<LocalTransport>::default();
         let surroundings = Surroundings {
-            transport: Arc::new(LocalTransport::default()),
+            transport: transport.clone(),
             publish: Arc::new(|_| {}),
             faults: Arc::default(),
         };
@@ -47,7 +50,7 @@ impl Alone {
         let node = node.expect("an empty folder");
         node.campaign(PARTITION);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let alone = Alone { node, runtime: runtime.expect("a runtime"), _dir: dir };
+        let alone = Alone { node, transport, runtime: runtime.expect("a runtime"), _dir: dir };
         alone.until("it leads", || alone.node.leads(PARTITION));
         alone
     }

@@ -54,6 +54,9 @@ const PERMISSION: Duration = Duration::from_secs(3);
 /// gave. Longer, since clocks drift.
 const NO_OTHER: Duration = Duration::from_secs(5);
 const _: () = assert!(NO_OTHER.as_millis() > PERMISSION.as_millis() * 6 / 5);
+/// How long what a roll call found is of use: until the next ask, and a little longer.
+const ROLL: Duration = Duration::from_secs(2);
+const _: () = assert!(ROLL.as_millis() > MAY_DROP_EVERY.as_millis() * 6 / 5);
 /// How long the log is kept for a replica that fetches a snapshot and is not heard of any more.
 const HOLD: Duration = Duration::from_secs(60);
 /// Members that are there and have the rows, at least, for another that has them to be given up.
@@ -80,6 +83,8 @@ pub enum Change {
 #[derive(Default)]
 pub(crate) struct Care {
     order: Option<Order>,
+    /// There is an order, here or in the hands of who carries it out.
+    is_ordered: bool,
     next_look: Option<Instant>,
     /// Since when this leader sees a log replica where a storage replica should be.
     stood_in: Option<Instant>,
@@ -93,15 +98,22 @@ pub(crate) struct Care {
     permitted: Option<(paxos::NodeId, Instant)>,
     /// The ballot in which this leader was first asked to let somebody go, and when.
     asked_in: Option<(u64, Instant)>,
+    /// Members were last asked to tell anew how far they are.
+    roll: Option<Roll>,
     /// The last time that the leader was asked to let this replica go, and as which ask.
     asked: Option<(u64, Instant)>,
-    /// When the ask was made that it answered.
-    may_go: Option<Instant>,
+    /// When the ask was made that it answered, and the ballot it leads in.
+    may_go: Option<(Instant, u64)>,
     /// Replicas that are about to need the log behind an index, until then.
     held: BTreeMap<paxos::NodeId, (u64, Instant)>,
 }
 
 impl Care {
+    /// Whom a permission to go may still be of use to.
+    fn going(&self, now: Instant) -> Option<paxos::NodeId> {
+        self.permitted.filter(|(_, at)| now - *at <= NO_OTHER).map(|(identity, _)| identity)
+    }
+
     /// Keeps the log behind an index for a while, for a replica that fetches a snapshot.
     pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64, now: Instant) {
         self.held.insert(taker, (index, now + HOLD));
@@ -115,6 +127,15 @@ impl Care {
         let until = self.held.values().map(|(_, until)| *until).min()?;
         Some((index, until))
     }
+}
+
+/// What a leader asked all members: how far they are.
+#[derive(Clone, Copy)]
+struct Roll {
+    ballot: u64,
+    at: Instant,
+    /// How far they must be to have everything that was chosen then.
+    index: u64,
 }
 
 /// A change on its way.
@@ -173,6 +194,8 @@ enum Next {
 struct View {
     ballot: u64,
     config: Config,
+    /// Other members are on their way.
+    is_changing: bool,
     members: Vec<MemberView>,
 }
 
@@ -196,6 +219,7 @@ impl View {
             return None;
         }
         let config = core.replica.config().clone();
+        let is_changing = core.replica.is_changing();
         let status = core.replica.status();
         let (ballot, truncated) = (status.ballot.number, status.truncated.0);
         let view = |member: &Member| {
@@ -210,7 +234,7 @@ impl View {
             MemberView { member: *member, node, is_heard, obeys, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
-        Some(View { ballot, config, members })
+        Some(View { ballot, config, is_changing, members })
     }
 
     fn has_node(&self, node: NodeId) -> bool {
@@ -271,10 +295,10 @@ fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, 
     let (tell, told) = oneshot::channel();
     order.tell = Some(tell);
     let mut care = partition.care.lock();
-    if care.order.is_some() {
+    if care.is_ordered {
         return Err("another change is under way".into());
     }
-    care.order = Some(order);
+    (care.order, care.is_ordered) = (Some(order), true);
     care.next_look = None;
     drop(care);
     partition.wake();
@@ -297,7 +321,9 @@ pub(crate) fn heirs(shared: &Shared, id: PartitionId) -> Vec<NodeId> {
         is_storage && member.is_heard && member.member.id != partition.identity
     };
     let mut heirs: Vec<_> = view.members.iter().filter(may_lead).collect();
-    heirs.sort_by_key(|member| std::cmp::Reverse(member.known));
+    heirs.sort_by_key(|member| {
+        (shared.peers.is_damaged(member.node), std::cmp::Reverse(member.known))
+    });
     heirs.into_iter().map(|member| member.node).collect()
 }
 
@@ -346,58 +372,91 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
         }
         Message::Drop { identity, ask } => {
             let Some(partition) = shared.replica(id, identity) else { return };
-            let leader = partition.look().replica.status().leader;
+            let status = partition.look().replica.status();
             let mut care = partition.care.lock();
-            if leader.is_some_and(|leader| is_own(&leader))
+            if status.leader.is_some_and(|leader| is_own(&leader))
                 && let Some((_, at)) = care.asked.filter(|(last, _)| *last == ask)
             {
                 // However late the answer comes, the leader gave it after the ask.
-                care.may_go = Some(at);
+                care.may_go = Some((at, status.ballot.number));
             }
         }
         _ => {}
     }
 }
 
+/// The groups of this node's replicas that have a member on another node: partition and identity.
+pub(crate) fn shared_with(
+    shared: &Shared,
+    node: NodeId,
+) -> impl Iterator<Item = (PartitionId, paxos::NodeId)> {
+    let replicas = shared.all_replicas();
+    replicas.into_iter().flat_map(move |partition| {
+        let members = partition.look().replica.config().all();
+        let id = partition.id;
+        members.into_iter().filter(move |member| node_of(*member) == node).map(move |it| (id, it))
+    })
+}
+
 /// Whether the group of a partition that this node leads can do without a replica: all others are
-/// there, and nobody else has gone of late.
+/// there and have everything, members do not change, and nobody else has gone of late.
 ///
 /// Who may go is a moment later gone. So another is let go only when a permission is of no use any more
 /// to whoever has one, of an earlier leader too; if it has gone, it does not support this leader any more.
-fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
+/// What the others had when this leader last happened to hear of it is not enough: their nodes may have
+/// lost it since. So they are asked, and the answer to the next ask rests on what they say.
+pub(crate) fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     let Ok(partition) = find(shared, id) else { return false };
     let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
     let is_member = view.members.iter().any(|member| member.member.id == identity);
-    let others = view.members.iter().filter(|member| member.member.id != identity);
-    let all_there =
-        others.clone().all(|member| member.is_heard && member.obeys && member.known > 0);
-    let enough = others.count() * 2 > view.members.len();
-    let known = all_there && enough && is_member && identity != partition.identity;
-    if !known || view.config.is_joint() || shared.lsm.is_damaged() {
+    let others = || view.members.iter().filter(|member| member.member.id != identity);
+    let enough = others().count() * 2 > view.members.len();
+    let can_go = enough && is_member && identity != partition.identity && !view.is_changing;
+    let all_there = others().all(|member| member.is_heard && member.obeys);
+    if !can_go || !all_there || shared.lsm.is_damaged() {
         return false;
     }
     let now = shared.clock.instant();
-    let mut care = partition.care.lock();
-    let (ballot, since) = *care.asked_in.get_or_insert((view.ballot, now));
-    if ballot != view.ballot {
-        care.asked_in = Some((view.ballot, now));
-        return false;
-    }
-    let is_free = now - since > NO_OTHER
-        && care
-            .permitted
-            .is_none_or(|(permitted, at)| permitted == identity || now - at > NO_OTHER);
-    if is_free {
-        care.permitted = Some((identity, now));
-    }
-    is_free
+    let is_permitted = {
+        let mut care = partition.care.lock();
+        let (ballot, since) = *care.asked_in.get_or_insert((view.ballot, now));
+        if ballot != view.ballot {
+            care.asked_in = Some((view.ballot, now));
+            return false;
+        }
+        let is_free = now - since > NO_OTHER
+            && !care.is_ordered
+            && care.going(now).is_none_or(|goes| goes == identity);
+        if !is_free {
+            return false;
+        }
+        let is_of_use = |roll: &Roll| roll.ballot == view.ballot && now - roll.at <= ROLL;
+        let roll = care.roll.filter(is_of_use);
+        let have_all = roll.map(|roll| others().all(|member| member.known >= roll.index));
+        match have_all {
+            Some(true) => {
+                care.permitted = Some((identity, now));
+                true
+            }
+            // It is being called.
+            Some(false) => return false,
+            None => false,
+        }
+    };
+    // For the next ask, also of somebody whom the answer does not reach.
+    let index = shared.with(&partition, |core, _| core.replica.call_roll(shared.clock.monotonic()));
+    let ballot = view.ballot;
+    let roll = index.map(|index| Roll { ballot, at: now, index: index.0 });
+    partition.care.lock().roll = roll;
+    is_permitted
 }
 
 /// What concerns the whole node: it tells the others that it is there, and looks after its rows.
 pub(crate) fn look_around(shared: &Shared) {
     if shared.peers.is_ping_due(shared.clock.monotonic()) {
         for node in shared.peers.nodes() {
-            shared.tell(*node, PartitionId(0), &Message::Ping { life: shared.incarnation });
+            let (life, is_damaged) = (shared.incarnation, shared.lsm.is_damaged());
+            shared.tell(*node, PartitionId(0), &Message::Ping { life, is_damaged });
         }
     }
     if shared.peers.has_changed(shared.options.heal_after, shared.clock.monotonic()) {
@@ -425,11 +484,15 @@ fn look_after_damage(shared: &Shared) {
             care.asked = Some((ask, instant));
         }
         let (serves, leader) = {
-            let core = partition.look();
+            let mut core = partition.look();
+            core.replica.set_reluctant(true);
             (core.serves(now), core.replica.status().leader)
         };
         if serves {
-            if let Some(heir) = heirs(shared, partition.id).first() {
+            let heirs = heirs(shared, partition.id);
+            // One whose rows are damaged too would hand over to this node again, for ever.
+            let is_sound = |heir: &&NodeId| !shared.peers.is_damaged(**heir);
+            if let Some(heir) = heirs.iter().find(is_sound) {
                 // It is tried again.
                 let _ = hand_over(shared, partition.id, *heir);
             }
@@ -439,7 +502,10 @@ fn look_after_damage(shared: &Shared) {
         }
     }
     let may_go = |partition: &Arc<Partition>| {
-        partition.care.lock().may_go.is_some_and(|at| instant - at <= PERMISSION)
+        // Another leader would not know of it.
+        let ballot = partition.look().replica.status().ballot.number;
+        let may_go = partition.care.lock().may_go;
+        may_go.is_some_and(|(at, by)| by == ballot && instant - at <= PERMISSION)
     };
     if !replicas.is_empty() && replicas.iter().all(may_go) {
         tracing::error!(node = shared.id.0, "rows are damaged: the node begins anew");
@@ -472,12 +538,17 @@ pub(crate) fn look_after(
     }
     let Some(view) = View::of(shared, partition, now.monotonic) else {
         if let Some(order) = order {
+            partition.care.lock().is_ordered = false;
             order.end(Err("leadership has moved".into()));
         }
         return None;
     };
     let unheld = bound_log(shared, partition);
-    let order = order.or_else(|| heal(shared, partition, &view));
+    let order = order.or_else(|| {
+        let order = heal(shared, partition, &view)?;
+        partition.care.lock().is_ordered = true;
+        Some(order)
+    });
     let Some(order) = order else {
         return unheld.into_iter().chain(stands_in(shared, partition)).min();
     };
@@ -492,6 +563,7 @@ pub(crate) fn look_after(
         }
         Next::Done(order, outcome) => {
             let mut rest = LOOK_EVERY;
+            care.is_ordered = false;
             if let Err(error) = &outcome {
                 let (node, partition) = (shared.id.0, partition.id.0);
                 tracing::info!(node, partition, error, "members were not changed");
@@ -542,6 +614,10 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
     }
     if order.is_overtaken(view) {
         return Next::Done(order, Err(CHANGED_OTHERWISE.into()));
+    }
+    if partition.care.lock().going(now).is_some_and(|goes| order.remove != Some(goes)) {
+        // Who may be gone already is not to be missed in another group than the one that let it go.
+        return Next::Wait(order);
     }
     if let Some(added) = &mut order.add {
         let (hosted, refused) = {

@@ -95,6 +95,10 @@ impl Catalogue {
     pub(crate) fn open(disk: &Disk, folder: &Path) -> Result<Catalogue, CatalogueError> {
         let path = folder.join(NAME);
         let (disk, folder) = (disk.clone(), folder.to_owned());
+        // A rename that was not synced when the process died could still be undone.
+        if let Err(source) = disk.sync_folder(&folder) {
+            return Err(CatalogueError::Io { action: "sync", path: folder, source });
+        }
         let bytes = match disk.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

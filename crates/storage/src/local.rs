@@ -1,6 +1,7 @@
 //! The storage nodes of one process, as routers see them: a direct call each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,12 @@ const REOPEN_AFTER: Duration = Duration::from_secs(1);
 const REOPEN_AFTER_MAX: Duration = Duration::from_secs(300);
 /// A node that has run for so long since its last panic has none behind it.
 const PANIC_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+/// A node that could not begin anew is tried again after this.
+const BEGIN_ANEW_AFTER: Duration = Duration::from_secs(1);
+/// How long it is waited for the word of a damaged node's groups; later they are asked now and then.
+const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often they are asked meanwhile.
+const ASK_POLL: Duration = Duration::from_millis(200);
 /// How often the waits of a node that stands still are looked at.
 const PAUSED_POLL: Duration = Duration::from_millis(20);
 
@@ -60,6 +67,23 @@ struct Seat {
     begun: AtomicBool,
     node: RwLock<Option<Arc<Node>>>,
     panics: Mutex<Panics>,
+    anew: Mutex<Option<Anew>>,
+}
+
+/// A damaged node is to begin anew.
+#[derive(Clone, Copy)]
+struct Anew {
+    /// When the next step is tried.
+    due: Instant,
+    step: Step,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Its groups have not said that they can do without it.
+    Ask,
+    PutAside,
+    Open,
 }
 
 /// When a node is opened again after a panic.
@@ -103,10 +127,33 @@ impl Seat {
         Ok(node)
     }
 
+    /// Puts aside what the node held, unless that is done, and opens it. A disk that refuses now may be
+    /// free later: what is left to do stays written down.
     fn begin_anew(&self, id: NodeId) -> Result<Node, OpenError> {
-        abandon(id, &self.seat.folder, self.assignments())?;
-        self.begun.store(true, Ordering::Release);
-        self.open()
+        if self.step() != Some(Step::Open) {
+            self.set_step(Step::PutAside);
+            abandon(id, &self.seat.folder, self.assignments())?;
+            self.begun.store(true, Ordering::Release);
+        }
+        self.set_step(Step::Open);
+        let opened = self.open()?;
+        *self.anew.lock() = None;
+        Ok(opened)
+    }
+
+    fn step(&self) -> Option<Step> {
+        self.anew.lock().map(|anew| anew.step)
+    }
+
+    fn set_step(&self, step: Step) {
+        *self.anew.lock() = Some(Anew { due: Instant::now() + BEGIN_ANEW_AFTER, step });
+    }
+
+    /// What is left to do for the node to begin anew, if it is time to try again.
+    fn step_due(&self) -> Option<Step> {
+        let anew = *self.anew.lock();
+        let is_empty = self.node.read().is_none();
+        anew.filter(|anew| is_empty && anew.due <= Instant::now()).map(|anew| anew.step)
     }
 }
 
@@ -127,22 +174,36 @@ impl LocalNodes {
         LocalNodes { scripting, shapes, ..LocalNodes::default() }
     }
 
-    /// Opens a node and keeps it under its id; the seat stays, empty, if it cannot be opened.
-    ///
-    /// *Errors*: what opening said.
+    /// Keeps a node's seat under its id, empty until [`LocalNodes::open`].
     ///
     /// *Panics* once an order is under way.
-    pub fn add(&mut self, id: NodeId, seat: NodeSeat) -> Result<(), OpenError> {
-        let (begun, node, panics) = (AtomicBool::new(false), RwLock::new(None), Mutex::default());
-        let seat = Seat { seat, begun, node, panics };
-        let (node, outcome) = match seat.open() {
-            Ok(node) => (Some(Arc::new(node)), Ok(())),
-            Err(error) => (None, Err(error)),
+    pub fn add(&mut self, id: NodeId, seat: NodeSeat) {
+        let seat = Seat {
+            seat,
+            begun: AtomicBool::new(false),
+            node: RwLock::default(),
+            panics: Mutex::default(),
+            anew: Mutex::default(),
         };
         let seats = Arc::get_mut(&mut self.seats).expect("nodes are added before they are used");
-        *seat.node.write() = node;
         seats.insert(id, seat);
-        outcome
+    }
+
+    /// Opens all nodes, side by side: each has a log to read. What opening said of those whose seats
+    /// stay empty is returned.
+    pub fn open(&self) -> Vec<(NodeId, OpenError)> {
+        std::thread::scope(|scope| {
+            let opening: Vec<_> =
+                (self.seats.iter()).map(|(id, seat)| (*id, scope.spawn(|| seat.open()))).collect();
+            let mut failed = Vec::new();
+            for (id, opened) in opening {
+                match opened.join().unwrap_or_else(|panic| resume_unwind(panic)) {
+                    Ok(node) => *self.seats[&id].node.write() = Some(Arc::new(node)),
+                    Err(error) => failed.push((id, error)),
+                }
+            }
+            failed
+        })
     }
 
     /// Has faults between nodes injected by this.
@@ -164,7 +225,8 @@ impl LocalNodes {
     }
 
     /// Starts a node that does not run. One whose folder is damaged is abandoned first (see
-    /// [`abandon`]), if most of the others run.
+    /// [`abandon`]), once its groups say that they can do without it. That is waited for a while;
+    /// [`LocalNodes::tend`] goes on asking.
     ///
     /// *Errors*: what opening said.
     pub fn start(&self, id: NodeId) -> Result<(), String> {
@@ -174,28 +236,59 @@ impl LocalNodes {
         }
         // What is left of a node that stopped by itself.
         stop_seat(seat);
-        let opened = match seat.open() {
-            Err(OpenError::Damaged(what)) if self.can_do_without(id) => {
-                tracing::error!(node = id.0, what, "what the node holds is damaged");
-                seat.begin_anew(id)
-            }
-            opened => opened,
+        let opened = match seat.step() {
+            Some(Step::PutAside | Step::Open) => seat.begin_anew(id),
+            Some(Step::Ask) | None => match seat.open() {
+                Err(OpenError::Damaged(what)) => {
+                    tracing::error!(node = id.0, what, "what the node holds is damaged");
+                    seat.set_step(Step::Ask);
+                    match self.is_let_go(id) {
+                        true => seat.begin_anew(id),
+                        false => Err(OpenError::Damaged(what)),
+                    }
+                }
+                opened => {
+                    *seat.anew.lock() = None;
+                    opened
+                }
+            },
         };
         let opened = Arc::new(opened.map_err(|error| error.to_string())?);
         *seat.node.write() = Some(opened);
         Ok(())
     }
 
-    /// Whether most of the nodes run, this one not counted.
+    /// Waits until the groups of a node that is down can do without it; false if it takes too long.
+    fn is_let_go(&self, id: NodeId) -> bool {
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        while !self.can_do_without(id) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(ASK_POLL);
+        }
+        true
+    }
+
+    /// Whether most of the nodes run, this one not counted, and all groups that they know it to be in can
+    /// do without it.
     fn can_do_without(&self, id: NodeId) -> bool {
         let others = self.seats.iter().filter(|(other, _)| **other != id);
-        let runs = |seat: &Seat| seat.node.read().as_ref().is_some_and(|node| node.is_running());
-        let running = others.filter(|(_, seat)| runs(seat)).count();
-        running * 2 > self.seats.len()
+        let others = others.filter_map(|(_, seat)| seat.node.read().clone());
+        let running: Vec<_> = others.filter(|node| node.is_running()).collect();
+        let groups: BTreeSet<_> =
+            running.iter().flat_map(|node| node.groups_shared_with(id)).collect();
+        // All of them: each asks its members when it is asked.
+        let lets_go = |(partition, identity): &(PartitionId, u32)| {
+            running.iter().any(|node| node.lets_go(*partition, *identity))
+        };
+        let lets_go = groups.iter().filter(|group| lets_go(group)).count();
+        running.len() * 2 > self.seats.len() && lets_go == groups.len()
     }
 
     /// Opens nodes again that stopped to begin anew, since their rows were damaged, or because of a
-    /// panic. To be called now and then.
+    /// panic. One that cannot, because its disk is full or fails, or its groups cannot do without it yet,
+    /// is tried again. To be called now and then.
     pub fn tend(&self) {
         for (id, seat) in self.seats.iter() {
             let panicked = |node: &Arc<Node>| !node.is_running() && node.panicked();
@@ -207,10 +300,18 @@ impl LocalNodes {
                 }
             }
             let wants = |node: &Arc<Node>| !node.is_running() && node.wants_reopening();
-            if !seat.node.read().as_ref().is_some_and(wants) {
-                continue;
+            if seat.node.read().as_ref().is_some_and(wants) {
+                stop_seat(seat);
+            } else {
+                match seat.step_due() {
+                    Some(Step::Ask) if !self.can_do_without(*id) => {
+                        seat.set_step(Step::Ask);
+                        continue;
+                    }
+                    Some(_) => {}
+                    None => continue,
+                }
             }
-            stop_seat(seat);
             match seat.begin_anew(*id) {
                 Ok(opened) => *seat.node.write() = Some(Arc::new(opened)),
                 Err(error) => tracing::error!(node = id.0, %error, "node could not begin anew"),

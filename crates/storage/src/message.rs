@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! message = version:u8 (1) kind:u8 body                numbers are big-endian
-//! kind 1 Ping     life:u32
+//! kind 1 Ping     life:u32 is_damaged:u8
 //!      2 Host     life:u32 identity:u32 kind:u8 table:u32 first:u64 last:u64 count:u8 (founder:u32)* config
 //!      3 Hosted   identity:u32
 //!      4 Gone     identity:u32
@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Ping {
         /// Differs between any two starts of a node.
         life: u32,
+        /// It has met rows that fail their checksum: it is not to lead.
+        is_damaged: bool,
     },
     /// "Take in a replica, which is about to become a member."
     Host(Host),
@@ -57,11 +59,11 @@ pub(crate) enum Message {
     Ask(Ask),
     /// A part of a snapshot.
     Chunk(Chunk),
-    /// "There is no such snapshot any more", or it cannot be read.
+    /// "There is no such snapshot any more."
     NoChunk {
         /// Who asked.
         identity: paxos::NodeId,
-        /// Which one.
+        /// Which one; 0: there is none here, and will be none.
         session: u64,
     },
     /// "I fetch a snapshot as of this log index": to all members, of whom whoever leads keeps the log
@@ -127,9 +129,10 @@ impl Message {
             out.put_u32(identity.0);
         };
         match self {
-            Message::Ping { life } => {
+            Message::Ping { life, is_damaged } => {
                 out.put_u8(1);
                 out.put_u32(*life);
+                out.put_u8(u8::from(*is_damaged));
             }
             Message::Host(host) => put_host(&mut out, host),
             Message::Hosted(identity) => simple(&mut out, 3, identity),
@@ -177,7 +180,10 @@ impl Message {
         }
         let kind = rest.try_get_u8().ok()?;
         let message = match kind {
-            1 => Message::Ping { life: rest.try_get_u32().ok()? },
+            1 => Message::Ping {
+                life: rest.try_get_u32().ok()?,
+                is_damaged: rest.try_get_u8().ok()? != 0,
+            },
             2 => Message::Host(take_host(&mut rest)?),
             3 => Message::Hosted(identity(&mut rest)?),
             4 => Message::Gone(identity(&mut rest)?),
@@ -292,7 +298,7 @@ mod tests {
         let bytes = Bytes::from_static(b"rows");
         let chunk = Chunk { identity: id, session: 6, number: 7, last: true, crc: 8, bytes };
         for message in [
-            Message::Ping { life: 4 },
+            Message::Ping { life: 4, is_damaged: true },
             Message::Host(host),
             Message::Hosted(id),
             Message::Gone(id),

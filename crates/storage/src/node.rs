@@ -188,7 +188,7 @@ impl Node {
         };
         let peers = options.nodes.iter().map(|(node, _)| *node);
         let peers = Peers::new(peers, id, clock.monotonic());
-        peers.note_life(id, incarnation);
+        peers.note_life(id, incarnation, false);
         let shared = Arc::new(Shared {
             id,
             zone,
@@ -309,10 +309,26 @@ impl Node {
             core = partition.lock();
         }
         core.touch(&positions);
-        while let Some((call, others)) = left.split_first() {
+        let mut alone = 0;
+        while let Some((call, others)) = left.split_first()
+            && reply_bytes <= REPLY_BYTES_MAX
+        {
             let entry = table::entry(call.command);
             if entry.command.may_write() && shared.is_overrun() {
                 return Some(Answer::Busy(MEMORY_DELAY));
+            }
+            if alone == 0 {
+                match core.evaluate_together(left, now, &shared.lsm, (&shared.clock, began)) {
+                    Ok(mut together) => {
+                        left = &left[together.done.len()..];
+                        reply_bytes += together.reply_bytes;
+                        done.append(&mut together.done);
+                        began = together.ended;
+                        now.monotonic = shared.clock.at(began);
+                        continue;
+                    }
+                    Err(calls) => alone = calls,
+                }
             }
             let evaluated = core.evaluate(entry, call, now, (&shared.lsm, cold.may_block));
             core.serve_kept(&shared.lsm);
@@ -325,10 +341,8 @@ impl Node {
                     }
                     reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
-                    if reply_bytes > REPLY_BYTES_MAX {
-                        return None;
-                    }
                     (began, left, cold) = (ended, others, ColdRows::default());
+                    alone -= 1;
                 }
                 Evaluated::Answer(answer) => return Some(answer),
                 Evaluated::Kept(kept) => return Some(hand_out(&partition, kept)),
@@ -562,6 +576,18 @@ impl Node {
     /// *Errors*: a text for the operator.
     pub fn hand_over(&self, partition: PartitionId, to: NodeId) -> Result<(), String> {
         care::hand_over(&self.shared, partition, to)
+    }
+
+    /// The groups in which this node and another have replicas, and which those of the other are.
+    pub fn groups_shared_with(&self, node: NodeId) -> Vec<(PartitionId, u32)> {
+        let shared = care::shared_with(&self.shared, node);
+        shared.map(|(partition, identity)| (partition, identity.0)).collect()
+    }
+
+    /// Whether this node leads a partition and its group can do without a replica, whose node is down and
+    /// damaged. To be asked again until it can: the others are asked how far they are.
+    pub fn lets_go(&self, partition: PartitionId, identity: u32) -> bool {
+        !self.shared.is_stopping() && care::may_go(&self.shared, partition, paxos::NodeId(identity))
     }
 
     /// Asks the node's threads to end. They have when the node is dropped.

@@ -15,7 +15,7 @@ pub(crate) struct Peers {
     nodes: Vec<NodeId>,
     /// By node: microseconds of this node's clock; 0: never.
     heard: Box<[AtomicU64]>,
-    /// By node: the newest life it told, and [`TOLD`]; 0: none yet.
+    /// By node: the newest life it told, [`TOLD`], and [`DAMAGED`] if its rows are; 0: none yet.
     lives: Box<[AtomicU64]>,
     started: paxos::Instant,
     /// When the others are next to be told that this node is there.
@@ -26,6 +26,8 @@ pub(crate) struct Peers {
 
 /// Stands beside a life that was told.
 const TOLD: u64 = 1 << 32;
+/// Stands beside the life of a node that said that its rows are damaged.
+const DAMAGED: u64 = 1 << 33;
 /// How long after a start a node that was not heard yet may still be starting.
 const START_GRACE: Duration = Duration::from_secs(30);
 /// How often nodes tell each other that they are there: groups may be quiet, or share no node.
@@ -85,11 +87,18 @@ impl Peers {
         }
     }
 
-    /// A node told which of its lives it is in.
-    pub(crate) fn note_life(&self, node: NodeId, life: u32) {
+    /// A node told which of its lives it is in, and whether it has met damaged rows.
+    pub(crate) fn note_life(&self, node: NodeId, life: u32, is_damaged: bool) {
         if let Some(known) = self.lives.get(node.0 as usize) {
-            known.store(TOLD | u64::from(life), Ordering::Relaxed);
+            let damaged = if is_damaged { DAMAGED } else { 0 };
+            known.store(TOLD | damaged | u64::from(life), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a node said last that its rows are damaged.
+    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
+        let life = self.lives.get(node.0 as usize);
+        life.is_some_and(|life| life.load(Ordering::Relaxed) & DAMAGED != 0)
     }
 
     /// The life that a node was in when it last told.

@@ -111,6 +111,10 @@ pub(crate) struct Opened {
 }
 
 /// Opens a node's folder. Partitions among the assignments that the folder never held are begun.
+///
+/// What is found by its name is acted upon from here on, but a process that died between a rename and
+/// the sync of its folder left a name that the next loss of power takes back. So whoever reads a folder
+/// syncs it first: the catalogue this one, the log and the rows theirs.
 pub(crate) fn open(
     id: NodeId,
     dir: &Path,
@@ -138,6 +142,8 @@ pub(crate) fn open(
     let through = |group: u64| states.get(&group).map_or(0, |state: &Rows| state.applied.index);
     let (writer, log, mut recovered) =
         wal::open_on(machine, &dir.join("log"), options.log, &through)?;
+    let synced = sync_names(&machine.disk, dir);
+    synced.map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
     let damaged = check_damage(id, &recovered)?;
     let clock = Clock::new(machine.time.clone());
     // Differs between any two starts of nodes.
@@ -175,6 +181,15 @@ pub(crate) fn open(
         forgotten,
         damaged,
     })
+}
+
+/// Makes the names of a node's folder and of those in it durable: they may be new.
+fn sync_names(disk: &Disk, dir: &Path) -> std::io::Result<()> {
+    disk.sync_folder(dir)?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => disk.sync_folder(parent),
+        None => Ok(()),
+    }
 }
 
 /// Writes down the replicas of partitions that this folder never held.
@@ -444,6 +459,9 @@ pub fn abandon_on(
         };
         aside().map_err(|source| OpenError::Folder { path: from.clone(), source })?;
     }
+    // Else a new log could be taken for the old one's folder after a loss of power.
+    let synced = disk.sync_folder(dir);
+    synced.map_err(|source| OpenError::Folder { path: dir.to_owned(), source })?;
     tracing::warn!(node = id.0, "abandoned what the node held; others will give it replicas anew");
     Ok(())
 }

@@ -51,6 +51,8 @@ struct State {
 /// Some names get others, or none, at once.
 #[derive(Clone, Debug)]
 struct Change {
+    /// Of the process that made it.
+    life: u64,
     folders: Vec<PathBuf>,
     gone: Vec<PathBuf>,
     there: Vec<(PathBuf, u64)>,
@@ -160,6 +162,14 @@ impl Disk {
         }
     }
 
+    /// A name as a process before this one left it, which a loss of power would take back still.
+    pub(crate) fn name_to_lose(&self) -> Option<PathBuf> {
+        let state = self.0.lock();
+        let old = state.pending.iter().find(|change| change.life != state.life)?;
+        let there = old.there.iter().map(|(path, _)| path);
+        there.chain(&old.gone).next().cloned()
+    }
+
     /// Everything is gone.
     pub(crate) fn wipe(&self) {
         let mut state = self.0.lock();
@@ -216,14 +226,8 @@ impl State {
         if self.is_off { Err(off()) } else { Ok(()) }
     }
 
-    fn change(&mut self, gone: Vec<PathBuf>, there: Vec<(PathBuf, u64)>) {
-        let mut folders: Vec<_> = gone
-            .iter()
-            .chain(there.iter().map(|(path, _)| path))
-            .map(|path| parent(path))
-            .collect();
-        folders.dedup();
-        let change = Change { folders, gone, there };
+    fn change(&mut self, folders: Vec<PathBuf>, gone: Vec<PathBuf>, there: Vec<(PathBuf, u64)>) {
+        let change = Change { life: self.life, folders, gone, there };
         change.apply(&mut self.names);
         self.pending.push(change);
     }
@@ -292,7 +296,7 @@ impl FileSystem for Disk {
                 let file = state.next_file;
                 state.next_file += 1;
                 state.files.insert(file, Content::default());
-                state.change(Vec::new(), vec![(path.to_owned(), file)]);
+                state.change(vec![parent(path)], Vec::new(), vec![(path.to_owned(), file)]);
                 file
             }
         };
@@ -331,7 +335,8 @@ impl FileSystem for Disk {
         if there.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.change(gone, there);
+        // Of a folder that is renamed its own name changes, not those in it.
+        state.change(vec![parent(from), parent(to)], gone, there);
         state.told()
     }
 
@@ -342,7 +347,7 @@ impl FileSystem for Disk {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.whole_step()?;
-        state.change(vec![path.to_owned()], Vec::new());
+        state.change(vec![parent(path)], vec![path.to_owned()], Vec::new());
         state.told()
     }
 
@@ -350,7 +355,7 @@ impl FileSystem for Disk {
         let mut state = self.0.lock();
         state.whole_step()?;
         let gone = state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
-        state.change(gone, Vec::new());
+        state.change(vec![parent(path)], gone, Vec::new());
         state.told()
     }
 
@@ -486,6 +491,9 @@ impl OpenFile for Handle {
 
 #[cfg(test)]
 mod tests {
+    use storage::machine::{self, Machine};
+    use storage::wal;
+
     use super::*;
 
     fn open(disk: &Disk, path: &str, how: Open) -> Arc<dyn OpenFile> {
@@ -548,6 +556,94 @@ mod tests {
         }
         let kinds: Vec<_> = kinds.into_iter().flatten().collect();
         assert_eq!(kinds, [&b""[..], b"new", b"old"]);
+    }
+
+    #[test]
+    fn a_name_that_the_process_before_left_unsynced_is_known() {
+        let disk = Disk::new(2, 0);
+        open(&disk, "a/b/file", Open::Create);
+        disk.sync_folder(Path::new("a/b")).expect("synced");
+        disk.rename(Path::new("a/b"), Path::new("a/c")).expect("renamed");
+        assert_eq!(disk.name_to_lose(), None, "it is this process's own");
+        disk.crash(false);
+        assert_eq!(disk.name_to_lose().as_deref(), Some(Path::new("a/c/file")));
+        disk.sync_folder(Path::new("a/c")).expect("synced");
+        assert!(disk.name_to_lose().is_some(), "the name of the folder is not in it");
+        disk.sync_folder(Path::new("a")).expect("synced");
+        assert_eq!(disk.name_to_lose(), None);
+        disk.crash(true);
+        assert!(read(&disk, "a/c/file").is_some());
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_there_until_the_power_fails() {
+        let disk = Disk::new(4, 0);
+        let file = open(&disk, "file", Open::Create);
+        disk.sync_folder(Path::new("")).expect("synced");
+        file.write_all_at(b"lost", 0).expect("written");
+        disk.set_sync_fails(true);
+        assert!(file.sync().is_err());
+        disk.crash(false);
+        assert_eq!(read(&disk, "file").as_deref(), Some(&b"lost"[..]));
+        let file = open(&disk, "file", Open::Write);
+        file.sync().expect("there is nothing to write");
+        disk.crash(true);
+        assert_eq!(read(&disk, "file").as_deref(), Some(&b""[..]));
+        // Unless it was written once more.
+        open(&disk, "file", Open::Write).write_all_at(b"kept", 0).expect("written");
+        open(&disk, "file", Open::Write).sync().expect("synced");
+        disk.crash(true);
+        assert_eq!(read(&disk, "file").as_deref(), Some(&b"kept"[..]));
+    }
+
+    fn machine(disk: &Disk) -> Machine {
+        Machine { disk: machine::Disk::Other(Arc::new(disk.clone())), ..Machine::default() }
+    }
+
+    #[test]
+    fn a_log_whose_sync_failed_is_written_again_before_it_is_trusted() {
+        let disk = Disk::new(5, 0);
+        let open = || {
+            let options = wal::Options { segment_bytes: 32 << 10, recycle_segments: 1 };
+            wal::open_on(&machine(&disk), Path::new("log"), options, &|_| 0).expect("opened")
+        };
+        let accept = |index| wal::Record::Accept { group: 1, index, ballot: 1, value: Some(b"v") };
+        let (mut writer, _, _) = open();
+        writer.append(accept(1)).expect("there is room");
+        writer.sync().expect("synced");
+        writer.append(accept(2)).expect("there is room");
+        disk.set_sync_fails(true);
+        assert!(writer.sync().is_err());
+        disk.crash(false);
+        drop(writer);
+        let indexes = |recovered: &wal::Recovered| -> Vec<u64> {
+            recovered.groups[&1].entries.iter().map(|entry| entry.index).collect()
+        };
+        let (writer, _, recovered) = open();
+        assert_eq!(indexes(&recovered), [1, 2], "the system remembers it");
+        disk.crash(true);
+        drop(writer);
+        let (_writer, _, recovered) = open();
+        assert_eq!(indexes(&recovered), [1, 2], "whoever was told of it may rely on it");
+    }
+
+    #[test]
+    fn what_a_log_finds_by_its_name_is_durable() {
+        let mut found = 0;
+        for operations in 1..60 {
+            let disk = Disk::new(operations, 0);
+            let open = || {
+                let options = wal::Options { segment_bytes: 32 << 10, recycle_segments: 1 };
+                wal::open_on(&machine(&disk), Path::new("log"), options, &|_| 0)
+            };
+            disk.set_fuse(Some(operations));
+            drop(open());
+            disk.crash(false);
+            found += u32::from(disk.name_to_lose().is_some());
+            drop(open().expect("opened"));
+            assert_eq!(disk.name_to_lose(), None, "after {operations} operations");
+        }
+        assert!(found > 5, "{found}");
     }
 
     #[test]

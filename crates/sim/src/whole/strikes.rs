@@ -75,7 +75,6 @@ impl World<'_> {
             Fault::SlowDisk { node, sync_us } => self.sync_us[node] = sync_us,
             Fault::SyncFails { node, down_us } => {
                 self.agendas[node].down_us = down_us;
-                self.agendas[node].lost_sync = true;
                 seats.seats[node].disk.set_sync_fails(true);
             }
             Fault::Full { node, for_us } => {
@@ -125,7 +124,8 @@ impl World<'_> {
         });
     }
 
-    /// A node loses what it had made durable, if all others have it.
+    /// A node loses what it had made durable, if all others have it, and none of them has a damaged row
+    /// still, known or not: of two copies that are damaged, the third may be the next to go.
     fn lose(&mut self, fault: Fault) {
         let (Fault::FlipLog { node, .. } | Fault::FlipRows { node, .. } | Fault::Wipe { node, .. }) =
             fault
@@ -136,8 +136,8 @@ impl World<'_> {
             return;
         }
         self.wound = None;
-        let newest: Vec<_> = PARTITIONS.map(|partition| self.watch.newest(partition)).to_vec();
-        if !self.is_whole(&newest, Some(node)) {
+        let newest = self.watch.newest_of_all();
+        if !self.is_whole(&newest, Some(node)) || self.is_another_damaged(node) {
             return;
         }
         self.wound = Some(Wound { newest });
@@ -175,9 +175,17 @@ impl World<'_> {
         }
     }
 
+    /// Whether a row is damaged on another node. All are read for that, as by a scrub: what was damaged
+    /// unnoticed is about to be healed from here on.
+    fn is_another_damaged(&self, node: usize) -> bool {
+        let others = self.seats.seats.iter().enumerate().filter(|(at, _)| *at != node);
+        let damaged = others.map(|(_, seat)| seat.with(|stepped| stepped.is_damaged()));
+        damaged.fold(false, |any, damaged| any | (damaged == Some(true)))
+    }
+
     /// Whether all members of all groups, but for those on one node, run and have applied so much; and
     /// are most of their group.
-    fn is_whole(&self, newest: &[u64], without: Option<usize>) -> bool {
+    pub(super) fn is_whole(&self, newest: &[u64], without: Option<usize>) -> bool {
         PARTITIONS.iter().zip(newest).all(|(partition, newest)| {
             let Some(members) = self.members(*partition) else { return false };
             let others = members.iter().filter(|identity| Some(place_of(**identity)) != without);

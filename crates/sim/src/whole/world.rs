@@ -1,6 +1,6 @@
 //! The run: a queue of events in virtual time, and what each does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use memds::{ClientOptions, MemdsClient, MemdsNode};
 use parking_lot::Mutex;
 use router::{Host, RouteCache, Router, RouterOptions, Shutdown};
-use storage::{Assignment, NodeOptions, OpenError, RowBudget, wal};
+use storage::{Assignment, OpenError};
 use tokio::task::JoinHandle;
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
@@ -18,7 +18,8 @@ use super::clock::{Clock, Now};
 use super::disk::Disk;
 use super::ether::Ether;
 use super::faults::{Faults, WALL_OFF_MS_MAX};
-use super::seats::{Reach, Seat, Seats};
+use super::limits;
+use super::seats::{Reach, Seat, Seats, folder};
 use super::voices;
 use super::watch::Watch;
 use super::work::{Client, Ledger};
@@ -49,6 +50,10 @@ const EVENTS_MAX: u64 = 3_000_000;
 const REOPEN_US: u64 = 300_000;
 /// Turns that tasks get after an event.
 const TURNS: usize = 3;
+/// How many of a thousand runs are gentle.
+const GENTLE_PER_MILLE: u64 = 125;
+/// Clients of a gentle run: they write as much as the log is to hold while somebody is away.
+const GENTLE_CLIENTS: u64 = 7;
 /// Between two looks at who may answer reads, in events.
 const LEASES_EVERY: u64 = 4;
 
@@ -117,8 +122,6 @@ pub(super) struct Agenda {
     flushing: bool,
     /// If the process dies at a step: for how long.
     pub(super) down_us: u64,
-    /// Its disk has lost what it had made durable.
-    pub(super) lost_sync: bool,
 }
 
 /// A node that has lost what was durable: until its groups are whole again no other may.
@@ -157,6 +160,10 @@ pub(crate) struct World<'a> {
     pub(super) summary: Summary,
     calm_at: u64,
     pub(super) calm: bool,
+    /// A short log, slow snapshots, few faults: replicas that have older rows get snapshots.
+    gentle: bool,
+    /// Clients work on until all replicas have come so far.
+    catching_up: Option<Vec<u64>>,
     slept_us: u64,
 }
 
@@ -168,10 +175,14 @@ impl<'a> World<'a> {
         let (founders, spares) = random.pick(&[(3, 0), (3, 1), (3, 2), (5, 0)]);
         let nodes = founders + spares;
         let loose = random.chance(50);
-        let faults = Faults::new(seed);
+        let gentle = Random::new(seed, "gentle").chance(GENTLE_PER_MILLE);
+        let faults = Faults::new(seed, gentle);
         let disks: Vec<_> = (0..nodes).map(|node| Disk::new(seed, node)).collect();
         let ether = Ether::new(seed, now.clone(), disks.clone());
-        let options = options(&mut random, nodes);
+        let mut options = limits::options(&mut random, nodes);
+        if gentle {
+            options = limits::with_short_log(options, seed);
+        }
         trace.line(0, || format!("seed {seed}: {founders} + {spares} nodes, {options:?}"));
         let seats = disks.into_iter().enumerate().map(|(at, disk)| {
             let id = NodeId(at as u32 + 1);
@@ -194,9 +205,9 @@ impl<'a> World<'a> {
             ledger: ledger.clone(),
             random: Random::new(seed, &format!("client {at}")),
             is_over: is_over.clone(),
-            mortals: !faults.walls,
         };
-        let clients = (0..random.between(2, 6)).map(client).collect();
+        let clients = random.between(2, 6);
+        let clients = (0..if gentle { GENTLE_CLIENTS } else { clients }).map(client).collect();
         World {
             queue: BTreeMap::new(),
             scheduled: 0,
@@ -211,6 +222,8 @@ impl<'a> World<'a> {
             summary: Summary::default(),
             calm_at: random.between(3_000_000, 10_000_000),
             calm: false,
+            gentle,
+            catching_up: None,
             slept_us: 0,
             now,
             seats,
@@ -428,7 +441,6 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn start(&mut self, node: usize) {
-        let may_abandon = self.can_do_without(node);
         let seats = Arc::clone(&self.seats);
         let seat = &seats.seats[node];
         if seat.is_running() {
@@ -436,7 +448,7 @@ impl<'a> World<'a> {
         }
         // A log that is read wrongly as a whole cannot be told from one that was torn.
         seat.disk.set_misreads(0);
-        let opened = seat.start(&self.ether, may_abandon);
+        let opened = seat.start(&self.ether, || self.can_do_without(node));
         if let Some(what) = opened.as_ref().map_or_else(damage_of, Option::as_ref)
             && !self.flipped[node]
         {
@@ -444,7 +456,14 @@ impl<'a> World<'a> {
             self.broken = Some(Violation { check: "no damage but what was done", detail });
         }
         let life = seat.life();
-        let lost_sync = std::mem::take(&mut self.agendas[node]).lost_sync;
+        self.agendas[node] = Agenda::default();
+        if opened.is_ok()
+            && let Some(name) = seat.disk.name_to_lose()
+            && !name.starts_with(folder().join("incoming"))
+        {
+            let detail = format!("node {}: {}", node + 1, name.display());
+            self.broken = Some(Violation { check: "what a start finds is durable", detail });
+        }
         match opened {
             Ok(damage) => {
                 self.summary.abandoned += u64::from(damage.is_some());
@@ -455,25 +474,29 @@ impl<'a> World<'a> {
             }
             Err(error) => {
                 self.note(|| format!("{} cannot start: {error}", node + 1));
-                // What a failed sync lost is in memory only, as after a crash.
-                seat.kill(lost_sync);
+                seat.kill(false);
                 self.after(REOPEN_US, Event::Restart { node });
             }
         }
     }
 
-    /// Whether most of the nodes run, this one not counted.
+    /// Whether most of the nodes run, this one not counted, and its groups can do without it.
     fn can_do_without(&self, node: usize) -> bool {
         let seats = &self.seats.seats;
-        let running =
-            seats.iter().enumerate().filter(|(at, seat)| *at != node && seat.is_running());
-        running.count() * 2 > seats.len()
+        let id = seats[node].id;
+        let known = seats.iter().filter_map(|s| s.with(|s| s.node().groups_shared_with(id)));
+        let known: Vec<_> = known.collect();
+        let groups: BTreeSet<_> = known.iter().flatten().copied().collect();
+        let lets_go = |(partition, identity): &(PartitionId, u32)| {
+            let asked = seats.iter().map(|s| s.with(|s| s.node().lets_go(*partition, *identity)));
+            asked.into_iter().any(|answer| answer == Some(true))
+        };
+        let lets_go = groups.iter().filter(|group| lets_go(group)).count();
+        known.len() * 2 > seats.len() && lets_go == groups.len()
     }
 
     /// Kills a process.
     pub(super) fn crash(&mut self, node: usize, power_fails: bool, down_us: u64) {
-        // What was lost of a sync is in memory only: that the kernel forgets.
-        let power_fails = power_fails || self.agendas[node].lost_sync;
         if self.seats.seats[node].kill(power_fails) {
             self.summary.crashes += 1;
             self.note(|| {
@@ -538,7 +561,7 @@ impl<'a> World<'a> {
                     return violation("no damage but what was done", detail);
                 }
                 if let Err(error) = seat.abandon() {
-                    return violation("a node can be abandoned", error.to_string());
+                    self.note(|| format!("{} cannot begin anew yet: {error}", node + 1));
                 }
             }
             return Ok(());
@@ -606,13 +629,29 @@ impl<'a> World<'a> {
             }
             self.start(node);
         }
-        self.is_over.store(true, Relaxed);
+        match self.gentle {
+            true => self.catching_up = Some(self.watch.newest_of_all()),
+            false => self.is_over.store(true, Relaxed),
+        }
         self.after(PROBE_US, Event::Probe);
     }
 
     /// True once everything was read again and all replicas hold the same.
     fn probe(&mut self) -> Result<bool, Violation> {
         self.after(PROBE_US, Event::Probe);
+        if let Some(newest) = self.catching_up.take() {
+            if self.is_whole(&newest, None) {
+                self.note(|| "ALL HAVE CAUGHT UP".to_owned());
+                self.calm_at = self.now.get();
+                self.is_over.store(true, Relaxed);
+            } else if self.now.get() > self.calm_at + RECOVERY_MAX_US {
+                let text = format!("{newest:?} is not reached by all while clients work");
+                return violation("all catch up under load", text);
+            } else {
+                self.catching_up = Some(newest);
+            }
+            return Ok(false);
+        }
         let is_closed = match &self.closing {
             Some(closing) => closing.is_finished(),
             // What is under way ends first.
@@ -660,7 +699,7 @@ fn drift(loose: bool, random: &mut Random) -> u64 {
     }
 }
 
-fn zone_of(id: NodeId) -> Zone {
+pub(super) fn zone_of(id: NodeId) -> Zone {
     Zone(["a", "b", "c"][id.0 as usize % 3].to_owned())
 }
 
@@ -673,26 +712,6 @@ fn assignments(founders: usize) -> Vec<Assignment> {
         members: members.clone(),
     };
     PARTITIONS.iter().enumerate().map(assignment).collect()
-}
-
-/// Limits that are small at times, so that they are met.
-fn options(random: &mut Random, nodes: usize) -> NodeOptions {
-    let paxos = crate::cluster::options(random);
-    let ids = (1..=nodes as u32).map(NodeId);
-    NodeOptions {
-        memtable_bytes: random.pick(&[4 << 10, 32 << 10, 1 << 20]),
-        rows: RowBudget::new(random.pick(&[8 << 10, 64 << 10, 64 << 20])),
-        log: wal::Options {
-            segment_bytes: random.pick(&[32 << 10, 64 << 10]),
-            recycle_segments: random.below(3) as usize,
-        },
-        paxos,
-        nodes: ids.map(|id| (id, zone_of(id))).collect(),
-        heal_after: Duration::from_millis(random.pick(&[1_000, 1_000, 2_500])),
-        rebuild_after: Duration::from_millis(random.pick(&[300, 2_000])),
-        snapshot_chunk_bytes: random.pick(&[300, 4 << 10, 256 << 10]),
-        ..NodeOptions::default()
-    }
 }
 
 type Front = (Vec<Arc<MemdsNode>>, Arc<MemdsClient>, Vec<Router>);

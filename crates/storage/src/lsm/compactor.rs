@@ -150,6 +150,7 @@ impl Shared {
             if self.stopping.load(Ordering::SeqCst) {
                 return;
             }
+            self.files.reader.free_orphans(&self.stopping);
             if self.forget_versions() {
                 self.files.reader.let_go(&self.stopping);
             }

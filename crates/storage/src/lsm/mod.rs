@@ -46,7 +46,7 @@ use crate::machine::Machine;
 use crate::row::{Damaged, open_row, verify_row};
 use compactor::Compactor;
 use plain::Plain;
-use reader::Reader;
+use reader::{Held, Reader};
 use replace::Each;
 use writeback::{TABLES_FOLDER, Writeback};
 
@@ -476,8 +476,11 @@ impl Tables {
         (ingesting, damaged): (&Arc<Mutex<()>>, &Arc<AtomicBool>),
         (dead, header_version): (Arc<DeadSet>, HeaderVersion),
     ) -> Result<Tables, LsmError> {
+        // fjall trusts the names it finds: those that no sync had reached when the process died, too.
+        sync_dirs(dir)?;
         let stopping = Arc::new(AtomicBool::new(false));
         let factory = dead::factory(dead, header_version, Arc::clone(&stopping));
+        let held = Held::open(dir, options.open_tables);
         let database = fjall::Database::builder(dir)
             .cache_size(options.cache_bytes)
             .max_cached_files(Some(options.open_tables))
@@ -496,7 +499,7 @@ impl Tables {
         for dir in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
             sync_dir(dir.filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         }
-        let reader = Arc::new(Reader::new(rows.clone()));
+        let reader = Arc::new(Reader::new(rows.clone(), held));
         let writeback = Arc::new(Writeback::start(rows.clone())?);
         let files = compactor::Files {
             database: database.clone(),
@@ -642,6 +645,17 @@ pub(crate) fn tables_folder(dir: &Path) -> Option<PathBuf> {
     let tables = keyspaces.flatten().map(|keyspace| keyspace.path().join(TABLES_FOLDER));
     // The keyspace of rows is made after fjall's own.
     tables.filter(|tables| std::fs::read_dir(tables).is_ok_and(|mut t| t.next().is_some())).max()
+}
+
+/// Makes the names in a directory and those in it durable; nothing if there is none.
+fn sync_dirs(dir: &Path) -> Result<(), LsmError> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_dirs(&entry.path())?;
+        }
+    }
+    sync_dir(dir)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), LsmError> {

@@ -40,6 +40,8 @@ impl Plain {
         let io =
             |action| move |error: std::io::Error| LsmError::Io { action, what: error.to_string() };
         disk.create_folders(folder).map_err(io("make the folder of rows"))?;
+        // A rename that was not synced when the process died could still be undone.
+        disk.sync_folder(folder).map_err(io("sync the folder of rows"))?;
         let path = folder.join(NAME);
         let rows = match disk.exists(&path) {
             false => Rows::new(),

@@ -497,3 +497,18 @@ fn a_run_that_takes_long_holds_up_no_other() {
         assert_eq!(all(lsm), model(&new));
     });
 }
+
+#[test]
+fn tables_that_nobody_knows_go_at_a_start_and_their_space_a_little_later() {
+    let dir = TempDir::new().unwrap();
+    drop(open(dir.path()));
+    let keyspaces = std::fs::read_dir(dir.path().join("keyspaces")).unwrap();
+    let tables: Vec<_> = keyspaces.map(|file| file.unwrap().path().join(TABLES_FOLDER)).collect();
+    let orphan = tables.last().unwrap().join("999999");
+    std::fs::write(&orphan, vec![0; 20 << 20]).unwrap();
+    let file = std::fs::File::open(&orphan).unwrap();
+    let lsm = open(dir.path());
+    assert!(!orphan.exists());
+    wait_for("space is given back", || file.metadata().unwrap().len() < 10 << 20);
+    drop(lsm);
+}

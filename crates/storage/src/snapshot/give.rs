@@ -1,6 +1,6 @@
 //! The side that has the rows: a thread that answers asks, chunk by chunk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -66,12 +66,14 @@ pub(crate) struct Giver {
     sessions: HashMap<u64, Session>,
     /// Sessions begun in this life.
     begun: u32,
+    /// Partitions some of whose rows could not be read: there is no snapshot of them here any more.
+    unreadable: BTreeSet<PartitionId>,
 }
 
 impl Giver {
     /// Forgets sessions that nobody asks for, and answers an ask.
     pub(crate) fn answer(&mut self, shared: &Shared, asked: Option<Asked>) {
-        let Giver { sessions, begun } = self;
+        let Giver { sessions, begun, unreadable } = self;
         let now = shared.clock.instant();
         sessions.retain(|_, session| now - session.asked < SESSION_IDLE_MAX);
         let Some(Asked { from, partition, ask }) = asked else { return };
@@ -98,7 +100,9 @@ impl Giver {
             if sessions.len() >= SESSIONS_MAX {
                 return; // It asks again.
             }
-            let Some(session) = begin(shared, partition, &ask) else {
+            let is_readable = !unreadable.contains(&partition);
+            let begin = || is_readable.then(|| begin(shared, partition, &ask)).flatten();
+            let Some(session) = begin() else {
                 refuse(id);
                 return;
             };
@@ -124,10 +128,14 @@ impl Giver {
                 shared.counts.snapshots_given.fetch_add(u64::from(last), Ordering::Relaxed);
             }
             Err(error) => {
+                if matches!(error, LsmError::Damaged(_)) {
+                    unreadable.insert(partition);
+                }
                 let (node, partition) = (shared.id.0, partition.0);
                 tracing::error!(node, partition, %error, "rows of a snapshot could not be read");
                 sessions.remove(&id);
-                refuse(id);
+                // Not that this session is over: another one here would end no better.
+                refuse(0);
             }
         }
     }
@@ -149,6 +157,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         return None;
     }
     let requests = std::mem::take(&mut captured.requests);
+    let requests = if mutant!(RequestsLeftBehind) { Default::default() } else { requests };
     let head = Head { applied: captured.applied, requests, config: captured.config.clone() };
     let over = over(partition.id, &captured);
     let (node, index) = (shared.id.0, head.applied.index);
@@ -281,5 +290,63 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use wire::peer::{Frame, FrameHandler};
+
+    use super::*;
+    use crate::alone::{Alone, PARTITION};
+    use crate::lsm;
+    use crate::node::NodeOptions;
+
+    /// What a node was told.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Message>>);
+
+    impl FrameHandler for Heard {
+        fn handle(&self, _: NodeId, frame: Frame) {
+            self.0.lock().extend(Message::decode(frame.body().clone()));
+        }
+    }
+
+    #[test]
+    fn a_source_that_cannot_read_its_rows_breaks_the_snapshot_off() {
+        let options = NodeOptions {
+            lsm: lsm::Options { cache_bytes: 1 << 10, ..lsm::Options::default() },
+            snapshot_chunk_bytes: 1 << 10,
+            ..NodeOptions::default()
+        };
+        let alone = Alone::open(options);
+        let value = "v".repeat(500);
+        for i in 0..200 {
+            alone.run(&["SET", &format!("key:{i}"), &value]).expect("it leads");
+        }
+        alone.node.flush().expect("a flush");
+        let (taker, heard) = (NodeId(2), Arc::new(Heard::default()));
+        alone.transport.register(taker, heard.clone());
+        let (shared, mut giver) = (alone.shared(), Giver::default());
+        let identity = paxos::NodeId(taker.0);
+        let mut ask = |session, number, after| {
+            let ask = Ask { identity, at_least: 1, session, number, after };
+            giver.answer(shared, Some(Asked { from: taker, partition: PARTITION, ask }));
+            heard.0.lock().pop().expect("an answer")
+        };
+        let Message::Chunk(first) = ask(0, 0, Bytes::new()) else { panic!("it can be read") };
+        let tables = lsm::tables_folder(&shared.dir.join("lsm")).expect("there are tables");
+        for table in std::fs::read_dir(tables).expect("a folder") {
+            let path = table.expect("a table").path();
+            let mut bytes = std::fs::read(&path).expect("read");
+            bytes.iter_mut().skip(50).step_by(100).for_each(|byte| *byte ^= 0x41);
+            std::fs::write(&path, bytes).expect("written");
+        }
+        // Chunk after chunk, until it comes to what is damaged: then there is no snapshot here at all, and
+        // whoever fetches it has to look elsewhere.
+        let none = Message::NoChunk { identity, session: 0 };
+        assert_eq!(ask(first.session, 1, Bytes::from_static(&[0])), none);
+        assert_eq!(ask(0, 0, Bytes::new()), none);
     }
 }

@@ -25,7 +25,8 @@
 //! sooner than the rate allows.
 //!
 //! A session that is lost (its node stopped, or nobody asked for long) cannot be continued by another
-//! node: rows at *that* log index are nowhere else. It is begun anew.
+//! node: rows at *that* log index are nowhere else. It is begun anew. A source that cannot read its rows
+//! says that it has no snapshot at all: then the fetch is broken off, and consensus finds another source.
 
 pub(crate) mod give;
 mod spool;

@@ -25,6 +25,8 @@ use crate::requests::Requests;
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the other members are told that a snapshot is being fetched.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How soon rows are taken in again for which there was no file descriptor.
+const EXHAUSTED_RETRY: Duration = Duration::from_millis(50);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
 
@@ -39,6 +41,17 @@ pub(crate) enum TakeError {
     Lsm(#[from] LsmError),
 }
 
+impl TakeError {
+    /// Whether there was no file descriptor for it: nothing has changed, and it may work later.
+    fn is_exhausted(&self) -> bool {
+        match self {
+            TakeError::Spool(SpoolError::Io(error)) => crate::is_exhausted(error),
+            TakeError::Lsm(LsmError::Exhausted(_)) => true,
+            TakeError::Spool(SpoolError::Damaged) | TakeError::Lsm(_) => false,
+        }
+    }
+}
+
 /// Snapshots on their way to this node, each to another partition.
 #[derive(Default)]
 pub(crate) struct Takes {
@@ -49,11 +62,14 @@ struct Fetch {
     partition: Arc<Partition>,
     install: Install,
     spool: Option<Spool>,
-    /// When the next chunk is to be asked for, again or for the first time.
+    /// When the next chunk is to be asked for, again or for the first time; of a snapshot that is whole:
+    /// when it is to be taken in.
     ask_at: Instant,
     tries: u32,
     /// Members that were told which snapshot this is, and when they are told again.
     told: BTreeMap<paxos::NodeId, Instant>,
+    /// The log says that it waits for a file descriptor.
+    is_told: bool,
 }
 
 /// Where a snapshot for a replica is spooled.
@@ -75,10 +91,16 @@ impl Takes {
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
         let now = shared.clock.instant();
-        let fetch =
-            Fetch { partition, install, spool, ask_at: now, tries: 0, told: BTreeMap::new() };
+        let fetch = Fetch {
+            partition,
+            install,
+            spool,
+            ask_at: now,
+            tries: 0,
+            told: BTreeMap::new(),
+            is_told: false,
+        };
         self.fetches.insert(id, fetch);
-        self.tick(shared);
     }
 
     /// Stops fetching for a replica that goes.
@@ -91,13 +113,17 @@ impl Takes {
         let _ = shared.options.machine.disk.remove_file(&spool_path(shared, partition));
     }
 
-    /// Asks for what is due; gives up what was asked for too often.
-    pub(crate) fn tick(&mut self, shared: &Shared) {
+    /// Asks for what is due, gives up what was asked for too often, and takes in what had to wait.
+    pub(crate) fn tick(&mut self, shared: &Shared) -> Result<(), TakeError> {
         let now = shared.clock.instant();
-        let mut failed = Vec::new();
+        let (mut failed, mut whole) = (Vec::new(), Vec::new());
         for (id, fetch) in &mut self.fetches {
             fetch.tell_members(shared, now);
             if fetch.ask_at > now {
+                continue;
+            }
+            if fetch.spool.as_ref().is_some_and(|spool| spool.is_whole) {
+                whole.push(*id);
                 continue;
             }
             if fetch.tries >= TRIES_MAX {
@@ -111,6 +137,7 @@ impl Takes {
         for id in failed {
             self.fail(shared, id, "no answer");
         }
+        whole.into_iter().try_for_each(|id| self.take_in(shared, id))
     }
 
     /// When [`Takes::tick`] next has something to do, at most so far off.
@@ -158,8 +185,15 @@ impl Takes {
         let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else {
             return Ok(());
         };
-        if fetch.partition.identity != chunk.identity || !fetch.expects(shared, chunk)? {
+        if fetch.partition.identity != chunk.identity {
             return Ok(());
+        }
+        match fetch.expects(shared, chunk) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            // As if it had been lost.
+            Err(error) if error.is_exhausted() => return Ok(()),
+            Err(error) => return Err(error),
         }
         let Some(spool) = &mut fetch.spool else { return Ok(()) };
         match spool.push(chunk) {
@@ -180,9 +214,26 @@ impl Takes {
             fetch.ask_at = shared.clock.instant() + Duration::from_secs_f64(pause);
             return Ok(());
         }
-        let Some(fetch) = self.fetches.remove(&id) else { return Ok(()) };
-        let Some(spool) = fetch.spool else { return Ok(()) };
+        self.take_in(shared, id)
+    }
+
+    /// Takes in what was fetched, all of it; tries again later if there is no file descriptor for it.
+    fn take_in(&mut self, shared: &Shared, id: PartitionId) -> Result<(), TakeError> {
+        let Some(mut fetch) = self.fetches.remove(&id) else { return Ok(()) };
+        let Some(spool) = fetch.spool.take() else { return Ok(()) };
+        let (node, partition) = (shared.id.0, id.0);
         let took = install(shared, &fetch.partition, &spool);
+        if let Err(error) = &took
+            && error.is_exhausted()
+        {
+            if !std::mem::replace(&mut fetch.is_told, true) {
+                tracing::warn!(node, partition, %error, "a snapshot waits to be taken in");
+            }
+            fetch.spool = Some(spool);
+            fetch.ask_at = shared.clock.instant() + EXHAUSTED_RETRY;
+            self.fetches.insert(id, fetch);
+            return Ok(());
+        }
         fetch.partition.set_installing(false);
         spool.remove();
         if took.is_err() {
@@ -190,7 +241,6 @@ impl Takes {
         }
         match took {
             Err(TakeError::Spool(SpoolError::Damaged)) => {
-                let (node, partition) = (shared.id.0, id.0);
                 tracing::warn!(
                     node,
                     partition,
@@ -221,6 +271,7 @@ impl Fetch {
     /// then.
     fn tell_members(&mut self, shared: &Shared, now: Instant) {
         let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
+        let head = head.filter(|_| !mutant!(FetchUntold));
         let Some(index) = head.map(|head| head.applied.index) else {
             // Of the next one all are told.
             self.told.clear();
@@ -324,6 +375,11 @@ fn replace(
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
     use bytes::BytesMut;
     use commands::rows;
     use wire::ids::TableId;
@@ -331,8 +387,128 @@ mod tests {
     use super::super::put_head;
     use super::*;
     use crate::alone::Alone;
-    use crate::machine::Disk;
+    use crate::machine::{Disk, FileSystem, Open, OpenFile};
     use crate::node::NodeOptions;
+
+    /// One file, which may be opened unless there are no descriptors.
+    #[derive(Debug)]
+    struct Descriptors {
+        file: std::fs::File,
+        are_out: AtomicBool,
+    }
+
+    /// The file, opened.
+    #[derive(Debug)]
+    struct Opened(std::fs::File);
+
+    impl FileSystem for Descriptors {
+        fn open(&self, _: &Path, _: Open) -> io::Result<Arc<dyn OpenFile>> {
+            match self.are_out.load(Ordering::Relaxed) {
+                true => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+                false => Ok(Arc::new(Opened(self.file.try_clone()?))),
+            }
+        }
+
+        fn create_folders(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+            Ok(Vec::new())
+        }
+
+        fn exists(&self, _: &Path) -> bool {
+            true
+        }
+
+        fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove_file(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove_folder(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_folder(&self, _: &Path) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl OpenFile for Opened {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            self.0.read_at(bytes, at)
+        }
+
+        fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+            self.0.write_all_at(bytes, at)
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Ok(self.0.metadata()?.len())
+        }
+
+        fn set_length(&self, length: u64) -> io::Result<()> {
+            self.0.set_len(length)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync_all()
+        }
+
+        fn try_lock(&self) -> io::Result<bool> {
+            Ok(true)
+        }
+    }
+
+    /// A snapshot without rows, whole.
+    fn spool_at(disk: &Disk, alone: &Alone, index: u64) -> Spool {
+        let (shared, partition) = (alone.shared(), alone.partition());
+        let applied = Applied { index, ..Applied::default() };
+        let config = partition.look().replica.config().clone();
+        let mut bytes = BytesMut::new();
+        let requests = Default::default();
+        put_head(&mut bytes, &Head { applied, requests, config });
+        let (bytes, identity) = (bytes.freeze(), partition.identity);
+        let crc = crc32c::crc32c(&bytes);
+        let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
+        let path = spool_path(shared, &partition);
+        let mut spool = Spool::create(disk, &path, identity, 1).expect("a spool");
+        spool.push(&chunk).expect("a chunk");
+        spool
+    }
+
+    #[test]
+    fn a_snapshot_waits_for_descriptors() {
+        let alone = Alone::open(NodeOptions::default());
+        alone.run(&["SET", "k", "v"]).expect("it leads");
+        let (shared, partition) = (alone.shared(), alone.partition());
+        let index = partition.look().applied().index;
+        assert!(partition.look().flushed_index() < index);
+        let file = tempfile::tempfile().expect("a file");
+        let descriptors = Arc::new(Descriptors { file, are_out: AtomicBool::new(false) });
+        let spool = spool_at(&Disk::Other(descriptors.clone()), &alone, index);
+        let (mut takes, now) = (Takes::default(), shared.clock.instant());
+        let install = Install { from: partition.identity, at_least: index };
+        let (id, told) = (partition.id, BTreeMap::new());
+        let spool = Some(spool);
+        let fetch =
+            Fetch { partition, install, spool, ask_at: now, tries: 0, told, is_told: false };
+        takes.fetches.insert(id, fetch);
+        let installed = || shared.counts.snapshots_installed.load(Ordering::Relaxed);
+        descriptors.are_out.store(true, Ordering::Relaxed);
+        takes.tick(shared).expect("it is no reason to stop");
+        assert!(takes.fetches.contains_key(&id) && installed() == 0);
+        descriptors.are_out.store(false, Ordering::Relaxed);
+        alone.until("it is taken in", || {
+            takes.tick(shared).expect("nothing is wrong with it");
+            takes.fetches.is_empty()
+        });
+        assert_eq!(installed(), 1);
+    }
 
     #[test]
     fn a_snapshot_older_than_the_rows_changes_nothing() {
@@ -350,17 +526,7 @@ mod tests {
         };
         // As it was before the key was written, and as it is now.
         for index in [flushed - 1, flushed] {
-            let applied = Applied { index, ..Applied::default() };
-            let config = partition.look().replica.config().clone();
-            let mut bytes = BytesMut::new();
-            let requests = Default::default();
-            put_head(&mut bytes, &Head { applied, requests, config });
-            let (bytes, identity) = (bytes.freeze(), partition.identity);
-            let crc = crc32c::crc32c(&bytes);
-            let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
-            let path = spool_path(shared, &partition);
-            let mut spool = Spool::create(&Disk::System, &path, identity, 1).expect("a spool");
-            spool.push(&chunk).expect("a chunk");
+            let spool = spool_at(&Disk::System, &alone, index);
             install(shared, &partition, &spool).expect("nothing is wrong with it");
             assert_eq!(shared.lsm.get(&row).expect("it can be read"), before);
             assert_eq!(applied_row(), flushed);

@@ -12,7 +12,7 @@ use super::housekeeper::Housekeeper;
 use super::index::{DiskIndex, SegmentIndex};
 use super::reader::{Counts, Log, Shared, memory_index};
 use super::scan::{self, Scan};
-use super::segment::{Segment, parse_name, read_headers, spare_path};
+use super::segment::{Segment, parse_name, read_headers, spare_path, sync_dir, write_header};
 use super::writer::{Configs, Marks, Writer};
 use super::{
     ByGroup, Damage, Entry, GroupLog, Options, Recovered, SEGMENT_BYTES_MIN, Value, WalError,
@@ -54,6 +54,8 @@ pub fn open_on(
     }
     disk.create_folders(dir).map_err(io_error("create log directory", dir))?;
     let lock = lock(disk, dir)?;
+    // A rename that was not synced when the process died could still be undone.
+    sync_dir(disk, dir)?;
     let files = Files::list(disk, dir)?;
     let mut recovery = Recovery::new(disk, applied);
     let mut last_scan = None;
@@ -309,12 +311,10 @@ impl<'a> Recovery<'a> {
             return Ok((segment(Some(salt), SegmentIndex::Disk(disk))?, Some(scan)));
         }
         let bytes = read_segment(file, path, known_end)?;
-        if known_end.is_none() {
-            // What a killed process wrote may still be in the system's memory only; from here on
-            // it counts as accepted.
-            file.sync_data().map_err(io_error("sync", path))?;
-        }
         let scan = self.scan(*seq, &bytes, salt, known_end, None);
+        if let (None, Some(header)) = (known_end, header) {
+            write_again(file, path, *header, (&bytes, &scan))?;
+        }
         let mut memory = memory_index(&scan.records);
         memory.end = scan.end;
         Ok((segment(Some(salt), SegmentIndex::Memory(memory))?, Some(scan)))
@@ -470,6 +470,29 @@ impl Values<'_> {
             None => self.bytes.slice(range),
         }
     }
+}
+
+/// Makes durable what counts as accepted from here on. A killed process may have left it in the system's
+/// memory only; and if a sync had failed, the system may count it as written although it is not, so that
+/// another sync would do nothing. So it is written once more: the same bytes, which no crash can spoil.
+/// What is damaged stays as it is, for it may have been read wrongly.
+fn write_again(
+    file: &File,
+    path: &Path,
+    header: SegmentHeader,
+    (bytes, scan): (&Bytes, &Scan),
+) -> Result<(), WalError> {
+    write_header(file, path, header)?;
+    let mut at = RECORDS_START;
+    let end = scan.end.min(bytes.len() as u32);
+    let damage = scan.damage.iter().map(|region| (region.start, region.end));
+    for (start, behind) in damage.chain([(end, end)]) {
+        if let Some(sound) = bytes.get(at as usize..start as usize) {
+            file.write_all_at(sound, at.into()).map_err(io_error("write again", path))?;
+        }
+        at = behind;
+    }
+    file.sync_data().map_err(io_error("sync", path))
 }
 
 fn read_segment(file: &File, path: &Path, end: Option<u32>) -> Result<Bytes, WalError> {

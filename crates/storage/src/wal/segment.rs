@@ -127,7 +127,11 @@ impl Blank {
     }
 }
 
-fn write_header(file: &File, path: &Path, header: SegmentHeader) -> Result<(), WalError> {
+pub(super) fn write_header(
+    file: &File,
+    path: &Path,
+    header: SegmentHeader,
+) -> Result<(), WalError> {
     for at in SEGMENT_HEADER_AT {
         file.write_all_at(&header.encode(), at).map_err(io_error("write segment header", path))?;
     }

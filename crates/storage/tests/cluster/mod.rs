@@ -155,10 +155,10 @@ impl Cluster {
             };
             let (assignments, open) = (assignments.clone(), Box::new(open));
             let seat = NodeSeat { zone, folder, assignments, faults, open };
-            let opened = nodes.add(id, seat);
-            if let Err(error) = opened {
-                nodes.start(id).unwrap_or_else(|again| panic!("{error}, and then {again}"));
-            }
+            nodes.add(id, seat);
+        }
+        for (id, error) in nodes.open() {
+            nodes.start(id).unwrap_or_else(|again| panic!("{error}, and then {again}"));
         }
         let first = nodes.node(NodeId(1)).expect("just added");
         if first.is_blank(PARTITION) {
