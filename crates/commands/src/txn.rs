@@ -68,6 +68,8 @@ pub struct Txn<'a> {
     counters: Counters,
     expired: u64,
     next_version: Version,
+    /// How often it wrote something.
+    changes: u64,
     notes: Notes,
 }
 
@@ -144,6 +146,7 @@ impl<'a> Txn<'a> {
             counters: base.counters(),
             expired: 0,
             next_version,
+            changes: 0,
             notes: Notes::new(base.notes().wanted()),
         }
     }
@@ -167,29 +170,39 @@ impl<'a> Txn<'a> {
 
     /// Puts a row.
     pub fn put(&mut self, row: Bytes, value: Bytes) {
+        self.changes += 1;
         self.writes.insert(row, Some(value));
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, row: Bytes) {
+        self.changes += 1;
         self.writes.insert(row, None);
     }
 
     /// Drops a collection: O(1), its data rows vanish with it.
     pub fn drop_generation(&mut self, generation: Version) {
+        self.changes += 1;
         self.dropped.push(generation);
     }
 
     /// Drops every key of the partition: O(1).
     pub fn flush(&mut self) {
         let fence = self.new_version();
+        self.changes += 1;
         self.writes = Writes::Few(Vec::new());
         self.flushed_through = Some(fence);
         self.counters = Counters::default();
     }
 
+    /// How often it wrote something so far: who finds the same number again has written nothing.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Takes over what another transaction left that was made over this one.
     pub fn merge(&mut self, effects: Effects) {
+        self.changes += u64::from(!effects.is_empty());
         if effects.flushed_through.is_some() {
             self.writes = Writes::Few(Vec::new());
             self.flushed_through = effects.flushed_through;
@@ -279,11 +292,34 @@ impl View for Txn<'_> {
     }
 
     fn skim(&self, from: &[u8], to: &[u8], visit: &mut Skim<'_>) -> Result<(), ViewError> {
-        if from < to && self.writes.range(from, to).is_empty() {
-            return self.base.skim(from, to, visit);
+        if from >= to {
+            return Ok(());
         }
-        let visit = &mut |row: &Bytes, value: &Bytes| visit(row, &|| value.clone());
-        self.scan(from, to, Direction::Forward, visit)
+        let mut own = self.writes.range(from, to).into_iter().peekable();
+        let mut stopped = false;
+        self.base.skim(from, to, &mut |row, value| {
+            while let Some((own_row, own_value)) = own.next_if(|(own_row, _)| &own_row[..] <= row) {
+                if let Some(own_value) = own_value
+                    && visit(own_row, &|| own_value.clone()).is_break()
+                {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+                if &own_row[..] == row {
+                    return ControlFlow::Continue(());
+                }
+            }
+            let flow = visit(row, value);
+            stopped = flow.is_break();
+            flow
+        })?;
+        let rest = own.filter_map(|(row, value)| Some((row, value.as_ref()?)));
+        for (row, value) in rest.take_while(|_| !stopped) {
+            if visit(row, &|| value.clone()).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn counters(&self) -> Counters {

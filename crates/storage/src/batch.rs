@@ -24,7 +24,8 @@
 use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use commands::{Counters, Effects, RowWrite};
+use commands::types::header;
+use commands::{Counters, Effects, RowWrite, rows};
 use foldhash::fast::RandomState;
 use wire::ids::Version;
 
@@ -55,16 +56,27 @@ pub enum BatchError {
     Malformed,
 }
 
-/// A value of so many bytes or more may be replaced in an open batch. A list or sorted set that many
-/// commands of one batch change writes the rows above its items again with each of them, and only the
-/// last of these is worth logging. Below, looking for an older value costs more than it saves.
+/// A header of so many bytes or more may be replaced in an open batch. Below, looking for an older value
+/// costs more than it saves.
 const REPLACEABLE_BYTES_MIN: usize = 256;
+/// The same of a data row: a list or sorted set that many commands of one batch change writes the rows
+/// above its items again with each of them, and only the last of these is worth logging.
+const REPLACEABLE_DATA_BYTES_MIN: usize = 96;
+
+/// Whether the value of a row may be replaced in an open batch. A collection that has data rows has many
+/// elements: each command that changes one writes its header again.
+fn is_replaceable(row: &[u8], value: &[u8]) -> bool {
+    match rows::generation(row) {
+        Some(_) => value.len() >= REPLACEABLE_DATA_BYTES_MIN,
+        None => value.len() >= REPLACEABLE_BYTES_MIN || header::is_of_rows(value),
+    }
+}
 
 /// A batch being filled by its leader.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     buffer: BytesMut,
-    /// Large values, by their rows: written behind all others when the batch is closed. No row in
+    /// Values that may be replaced, by their rows: written behind all others when the batch is closed. No row in
     /// here is written again in `buffer` after it came here.
     replaceable: HashMap<Bytes, Bytes, RandomState>,
     /// What those will take.
@@ -117,7 +129,7 @@ impl BatchBuilder {
         }
         for RowWrite { row, value } in &effects.writes {
             match value {
-                Some(value) if value.len() >= REPLACEABLE_BYTES_MIN => {
+                Some(value) if is_replaceable(row, value) => {
                     self.replaceable_bytes += put_bytes(row, value);
                     if let Some(old) = self.replaceable.insert(row.clone(), value.clone()) {
                         self.replaceable_bytes -= put_bytes(row, &old);
@@ -356,6 +368,38 @@ mod tests {
         assert_eq!(effects[1], Effect::Write { row: b"b", sealed: None });
         assert_eq!(effects[2], Effect::Drop(Version { index: 3, ordinal: 1 }));
         assert_eq!(effects[3], Effect::Flush(Version { index: 4, ordinal: 0 }));
+    }
+
+    #[test]
+    fn what_each_change_of_a_collection_writes_again_is_logged_once() {
+        use commands::types::header::{Header, Kind, Value};
+        use wire::ids::TableId;
+        use wire::placement::Placement;
+
+        let (table, generation) = (TableId(0), Version { index: 3, ordinal: 1 });
+        let header = |ordinal| {
+            let body = Bytes::from_static(b"body");
+            let value = Value::Rows { kind: Kind::Set, generation, count: 9, bytes: 9, body };
+            Header { version: Version { index: 4, ordinal }, expire_at_ms: None, value }.encode()
+        };
+        let node = rows::data_key(table, Placement::of_key(b"key"), generation, b"\x02node");
+        let values: [&dyn Fn(u32) -> Bytes; 2] =
+            [&header, &|ordinal| Bytes::from(vec![ordinal as u8; REPLACEABLE_DATA_BYTES_MIN])];
+        for (row, value) in [rows::header_key(table, b"key"), node].into_iter().zip(values) {
+            let mut builder = BatchBuilder::new(1, None);
+            for ordinal in 0..5 {
+                let writes = vec![RowWrite { row: row.clone(), value: Some(value(ordinal)) }];
+                builder.push(&Effects { writes, ..Effects::default() });
+            }
+            let batch = Batch::decode(&builder.finish(0, Counters::default())).expect("sound");
+            let mut logged = Vec::new();
+            let visited = batch.for_each(|effect| {
+                let Effect::Write { sealed: Some(sealed), .. } = effect else { panic!("a put") };
+                logged.push(row::verify_row(&row, sealed).expect("a sound row").to_vec());
+            });
+            visited.expect("sound effects");
+            assert_eq!(logged, [value(4).to_vec()], "the last alone");
+        }
     }
 
     /// A value of so many bytes that all are `byte`.

@@ -309,10 +309,26 @@ impl Node {
             core = partition.lock();
         }
         core.touch(&positions);
-        while let Some((call, others)) = left.split_first() {
+        let mut alone = 0;
+        while let Some((call, others)) = left.split_first()
+            && reply_bytes <= REPLY_BYTES_MAX
+        {
             let entry = table::entry(call.command);
             if entry.command.may_write() && shared.is_overrun() {
                 return Some(Answer::Busy(MEMORY_DELAY));
+            }
+            if alone == 0 {
+                match core.evaluate_together(left, now, &shared.lsm, (&shared.clock, began)) {
+                    Ok(mut together) => {
+                        left = &left[together.done.len()..];
+                        reply_bytes += together.reply_bytes;
+                        done.append(&mut together.done);
+                        began = together.ended;
+                        now.monotonic = shared.clock.at(began);
+                        continue;
+                    }
+                    Err(calls) => alone = calls,
+                }
             }
             let evaluated = core.evaluate(entry, call, now, (&shared.lsm, cold.may_block));
             core.serve_kept(&shared.lsm);
@@ -325,10 +341,8 @@ impl Node {
                     }
                     reply_bytes += reply.text_bytes();
                     done.push(service::Evaluated { reply, gate, took: ended - began });
-                    if reply_bytes > REPLY_BYTES_MAX {
-                        return None;
-                    }
                     (began, left, cold) = (ended, others, ColdRows::default());
+                    alone -= 1;
                 }
                 Evaluated::Answer(answer) => return Some(answer),
                 Evaluated::Kept(kept) => return Some(hand_out(&partition, kept)),

@@ -3,15 +3,17 @@
 //!
 //! Items lie in chunks, chunks hang on nodes, nodes on nodes above them up to one root, all chunks
 //! equally deep. A link to a chunk or node says how many items are below it, so a position is found
-//! by adding up counts on the way down; where items have an order it also repeats the first item
-//! below it, so the same way down finds a rank. Every row has an id, and ids are never reused.
+//! by adding up counts on the way down; where items have an order it also has a separator, the
+//! shortest that is found above all items before and not above those below it, so the same way down
+//! finds a rank. Every row has an id, and ids are never reused.
 //!
 //! ```text
 //! data row, what follows the generation = 2 id:u64
 //! value = 0 chunk                                     types/chunk.rs
 //!       | level:u8 { link }                           level: 1 above chunks, 2 above nodes of 1 …
-//! link  = id:varint count:varint bytes:varint [length:varint first_item]
-//!                                                     the first item only where items have an order
+//! link  = id:varint count:varint bytes:varint [length:varint separator]
+//!                                                     the separator only where items have an order;
+//!                                                     it says nothing in the first link of all
 //! body of the header = root:varint height:varint next_id:varint
 //! ```
 //!
@@ -28,6 +30,7 @@
 //! no counts on the way to change an item, and so cannot tell a position.
 
 mod known;
+mod link;
 
 use std::ops::{ControlFlow, Range};
 
@@ -36,6 +39,7 @@ use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
 use self::known::Known;
+use self::link::{Link, Seen, links, put_links, seen};
 use crate::rows;
 use crate::txn::Txn;
 use crate::types::chunk::{self, Item};
@@ -46,9 +50,8 @@ use crate::view::{Direction, View, ViewError};
 pub(crate) const ITEMS_MAX: usize = 64;
 /// Most links of a node above them.
 pub(crate) const LINKS_MAX: usize = 32;
-/// Most items of a chunk, or links of a node, whose items have an order: they change anywhere, and
-/// links are long.
-pub(crate) const ORDERED_SLOTS_MAX: usize = 16;
+/// Most items of a chunk whose items have an order: they change anywhere.
+pub(crate) const ORDERED_ITEMS_MAX: usize = 16;
 /// Most bytes of a row's value, if it has more than one item, or more than two links.
 pub(crate) const ROW_BYTES_MAX: usize = 4 << 10;
 /// A row with fewer slots and fewer bytes than this part of the most is joined to a neighbour …
@@ -61,14 +64,19 @@ const HEIGHT_MAX: u32 = 64;
 
 const SUB_NODE: u8 = 2;
 
+/// How many first bytes of the second item it takes to be above the first one; `None` if the whole of
+/// it is not.
+pub(crate) type Separate = fn(&[u8], &[u8]) -> Option<usize>;
+
 /// Where the rows of a directory lie, and whether its items have an order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
     pub(crate) table: TableId,
     pub(crate) placement: Placement,
     pub(crate) generation: Version,
-    /// Links repeat their first item, so that [`Directory::rank`] may be asked.
-    pub(crate) ordered: bool,
+    /// The order of the items, if they have one. Links have separators then, so that
+    /// [`Directory::rank`] may be asked.
+    pub(crate) order: Option<Separate>,
 }
 
 impl Site {
@@ -81,30 +89,14 @@ impl Site {
     /// Most items of a chunk (level 0), or links of a node.
     fn slots_max(&self, level: u32) -> usize {
         match level {
-            _ if self.ordered => ORDERED_SLOTS_MAX,
+            0 if self.is_ordered() => ORDERED_ITEMS_MAX,
             0 => ITEMS_MAX,
             _ => LINKS_MAX,
         }
     }
-}
 
-/// A link to a row.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Link {
-    id: u64,
-    /// Items below it.
-    count: u64,
-    /// Their bytes.
-    bytes: u64,
-    /// The first of them; empty if items have no order.
-    first: Bytes,
-}
-
-impl Link {
-    fn width(&self) -> usize {
-        let numbers = [self.id, self.count, self.bytes];
-        let varint = |number: u64| (u64::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize;
-        numbers.into_iter().map(varint).sum::<usize>() + chunk::width(&self.first)
+    fn is_ordered(&self) -> bool {
+        self.order.is_some()
     }
 }
 
@@ -149,7 +141,7 @@ impl Directory {
         if !body.is_empty() || height > HEIGHT_MAX || (count == 0 && height > 0) {
             return None;
         }
-        let root = Link { id, count, bytes, first: Bytes::new() };
+        let root = Link { id, count, bytes, separator: Bytes::new() };
         let root = Some(root).filter(|root| root.count > 0);
         Some(Directory { site, height, next_id, root, known: Known::default() })
     }
@@ -185,7 +177,7 @@ impl Directory {
         for level in (1..=self.height).rev() {
             let row = self.node(view, id, level)?;
             let mut below = None;
-            for link in seen(&row, self.site.ordered) {
+            for link in seen(&row, self.site.is_ordered()) {
                 let link = link?;
                 if at < link.count {
                     below = Some(link.id);
@@ -205,16 +197,16 @@ impl Directory {
         view: &dyn View,
         before: &dyn Fn(&[u8]) -> bool,
     ) -> Result<u64, ViewError> {
-        debug_assert!(self.site.ordered, "links without first items tell no rank");
+        debug_assert!(self.site.is_ordered(), "links without separators tell no rank");
         let Some(root) = &self.root else { return Ok(0) };
         let (mut id, mut rank) = (root.id, 0);
         for level in (1..=self.height).rev() {
             let row = self.node(view, id, level)?;
-            // What is asked for begins in the last row whose first item is still before it.
+            // What is asked for begins in the last row whose separator is still before it.
             let mut candidate: Option<Seen<'_>> = None;
             for link in seen(&row, true) {
                 let link = link?;
-                if candidate.is_some() && !before(link.first) {
+                if candidate.is_some() && !before(link.separator) {
                     break;
                 }
                 rank += candidate.map_or(0, |passed| passed.count);
@@ -256,7 +248,7 @@ impl Directory {
         }
         let mut start = 0;
         let mut touched = Vec::new();
-        for link in seen(&row, self.site.ordered) {
+        for link in seen(&row, self.site.is_ordered()) {
             let link = link?;
             let end = start + link.count;
             let local = clip(positions, &(start..end));
@@ -279,14 +271,50 @@ impl Directory {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Replaces the items at `positions` by others. Where items have an order, they must keep it.
+    /// Replaces the items at `positions` by others. Where items have an order, they must keep it, and
+    /// come one at a time unless there is nothing yet.
     pub(crate) fn splice(
         &mut self,
         txn: &mut Txn<'_>,
         positions: Range<u64>,
         insert: &[Bytes],
     ) -> Result<(), ViewError> {
+        let is_exchange = !positions.is_empty() && !insert.is_empty();
+        if self.site.is_ordered() && is_exchange && !self.is_inner(txn, &positions)? {
+            // The separator beside it may be on its other side now.
+            self.splice_once(txn, positions.clone(), &[])?;
+            return self.splice_once(txn, positions.start..positions.start, insert);
+        }
+        self.splice_once(txn, positions, insert)
+    }
+
+    /// Whether these are positions of one chunk, and neither its first nor its last.
+    fn is_inner(&self, view: &dyn View, positions: &Range<u64>) -> Result<bool, ViewError> {
+        let Some(root) = &self.root else { return Ok(false) };
+        let (mut id, mut start, mut end) = (root.id, 0, root.count);
+        for level in (1..=self.height).rev() {
+            let row = self.node(view, id, level)?;
+            for link in seen(&row, true) {
+                let link = link?;
+                if positions.start < start + link.count {
+                    (id, end) = (link.id, start + link.count);
+                    break;
+                }
+                start += link.count;
+            }
+        }
+        Ok(start < positions.start && positions.end < end)
+    }
+
+    fn splice_once(
+        &mut self,
+        txn: &mut Txn<'_>,
+        positions: Range<u64>,
+        insert: &[Bytes],
+    ) -> Result<(), ViewError> {
         let count = self.count();
+        let is_single = count == 0 || insert.len() <= 1;
+        debug_assert!(is_single || !self.site.is_ordered(), "they may belong to several rows");
         if positions.end > count {
             return Err(ViewError::Damaged);
         }
@@ -298,7 +326,7 @@ impl Directory {
         let change = Change { positions, insert, end };
         let mut top = match self.root.take() {
             Some(root) => self.splice_below(txn, &root, self.height, &change)?,
-            None => self.write_chunks(txn, None, insert, end),
+            None => self.write_chunks(txn, (None, Bytes::new()), insert, end),
         };
         while top.len() > 1 {
             self.height += 1;
@@ -316,7 +344,7 @@ impl Directory {
                 break;
             };
             let row = self.node(txn, root.id, self.height)?;
-            let mut below = links(&row, self.site.ordered);
+            let mut below = links(&row, self.site.is_ordered());
             let (first, second) = (below.next(), below.next());
             let (Some(only), None) = (first, second) else { break };
             self.delete_row(txn, root.id);
@@ -341,7 +369,7 @@ impl Directory {
         if let Some((child, at)) = self.only_touched(&row, change)? {
             return self.splice_child(txn, (link, &row, level), (child, at), change);
         }
-        let old = links(&row, self.site.ordered).collect::<Result<Vec<_>, _>>()?;
+        let old = links(&row, self.site.is_ordered()).collect::<Result<Vec<_>, _>>()?;
         let mut new = Vec::with_capacity(old.len() + 1);
         let mut touched: Option<Range<usize>> = None;
         let mut to_insert = change.insert;
@@ -390,10 +418,18 @@ impl Directory {
     ) -> Result<Option<(usize, Range<u64>)>, ViewError> {
         let Range { start: first, end: last } = change.positions;
         let mut start = 0;
-        for (at, link) in seen(row, self.site.ordered).enumerate() {
+        let mut links = seen(row, self.site.is_ordered()).enumerate().peekable();
+        while let Some((at, link)) = links.next() {
             let count = link?.count;
             let end = start + count;
-            if first < end || (first == last && first == end) {
+            // Between two rows, what comes belongs to either, unless the separator tells.
+            let mut is_behind = || match (self.site.order, change.insert, links.peek()) {
+                (Some(separate), [item, ..], Some((_, Ok(next)))) => {
+                    separate(item, next.separator).is_none()
+                }
+                _ => false,
+            };
+            if first < end || (first == last && first == end && !is_behind()) {
                 let local = first - start..last.saturating_sub(start);
                 let stays = last <= end && (local != (0..count) || !change.insert.is_empty());
                 return Ok(stays.then_some((at, local)));
@@ -412,13 +448,14 @@ impl Directory {
         (child, positions): (usize, Range<u64>),
         change: &Change<'_>,
     ) -> Result<Vec<Link>, ViewError> {
-        let ordered = self.site.ordered;
+        let ordered = self.site.is_ordered();
         let seen = seen(row, ordered).nth(child).ok_or(ViewError::Damaged)??;
         let below = seen.owned(row);
         let change = Change { positions, ..change.clone() };
         let made = self.splice_below(txn, &below, level - 1, &change)?;
         if let [only] = &made[..]
-            && !self.is_small(txn, only, level - 1)?
+            && (only.count >= below.count && only.bytes >= below.bytes
+                || !self.is_small(txn, only, level - 1)?)
         {
             let mut new = BytesMut::with_capacity(1 + row.len() + only.width());
             new.put_u8(level as u8);
@@ -427,12 +464,12 @@ impl Directory {
             new.put_slice(&row[seen.at.end..]);
             if new.len() <= ROW_BYTES_MAX {
                 self.put_row(txn, link.id, new.freeze());
-                let first = if child == 0 { &only.first } else { &link.first };
+                let separator = if child == 0 { &only.separator } else { &link.separator };
                 return Ok(vec![Link {
                     id: link.id,
                     count: (link.count + only.count).saturating_sub(below.count),
                     bytes: (link.bytes + only.bytes).saturating_sub(below.bytes),
-                    first: first.clone(),
+                    separator: separator.clone(),
                 }]);
             }
         }
@@ -463,23 +500,21 @@ impl Directory {
         let fits = count <= self.site.slots_max(0) as u64 && spliced.chunk.len() <= ROW_BYTES_MAX;
         if count == 0 || !(fits || count == 1) {
             let items = chunk::items(&new).collect::<Result<Vec<_>, _>>()?;
-            return Ok(self.write_chunks(txn, Some(link.id), &items, change.end));
+            let (id, separator) = (Some(link.id), link.separator.clone());
+            return Ok(self.write_chunks(txn, (id, separator), &items, change.end));
         }
         let inserted: u64 = change.insert.iter().map(|item| item.len() as u64).sum();
         let bytes = (link.bytes + inserted).saturating_sub(spliced.removed_bytes);
-        let first = match self.site.ordered {
-            true => chunk::get(&new, 0)?.ok_or(ViewError::Damaged)?,
-            false => Bytes::new(),
-        };
         self.put_row(txn, link.id, spliced.chunk);
-        Ok(vec![Link { id: link.id, count, bytes, first }])
+        Ok(vec![Link { id: link.id, count, bytes, separator: link.separator.clone() }])
     }
 
-    /// Writes items as chunks, the first of them under `id`, and returns the links to them.
+    /// Writes items as chunks, the first of them under `id` and behind the separator, and returns the
+    /// links to them.
     fn write_chunks(
         &mut self,
         txn: &mut Txn<'_>,
-        id: Option<u64>,
+        (id, mut separator): (Option<u64>, Bytes),
         items: &[Bytes],
         end: End,
     ) -> Vec<Link> {
@@ -493,17 +528,26 @@ impl Directory {
             chunk::put(&mut row, part);
             let id = id.take().unwrap_or_else(|| self.new_id());
             self.put_row(txn, id, row.freeze());
-            let first = match self.site.ordered {
-                true => part[0].clone(),
-                false => Bytes::new(),
-            };
             let bytes = part.iter().map(|item| item.len() as u64).sum();
-            made.push(Link { id, count: length as u64, bytes, first });
+            let next = self.separator(part, behind);
+            let separator = std::mem::replace(&mut separator, next);
+            made.push(Link { id, count: length as u64, bytes, separator });
         }
         if let Some(unused) = id {
             self.delete_row(txn, unused);
         }
         made
+    }
+
+    /// What stands between items and those behind them.
+    fn separator(&self, items: &[Bytes], behind: &[Bytes]) -> Bytes {
+        let (Some(separate), Some(last), Some(next)) =
+            (self.site.order, items.last(), behind.first())
+        else {
+            return Bytes::new();
+        };
+        let length = separate(last, next).unwrap_or(next.len());
+        next.slice(..length.min(next.len()))
     }
 
     /// Writes links as nodes, the first of them under `id`, and returns the links to them.
@@ -522,13 +566,13 @@ impl Directory {
             rest = behind;
             let mut row = BytesMut::with_capacity(ROW_BYTES_MAX.min(16 * length));
             row.put_u8(level as u8);
-            put_links(&mut row, part, self.site.ordered);
+            put_links(&mut row, part, self.site.is_ordered());
             let id = id.take().unwrap_or_else(|| self.new_id());
             self.put_row(txn, id, row.freeze());
             let (count, bytes) = part
                 .iter()
                 .fold((0, 0), |(count, bytes), link| (count + link.count, bytes + link.bytes));
-            made.push(Link { id, count, bytes, first: part[0].first.clone() });
+            made.push(Link { id, count, bytes, separator: part[0].separator.clone() });
         }
         if let Some(unused) = id {
             self.delete_row(txn, unused);
@@ -602,7 +646,7 @@ impl Directory {
     ) -> Result<(), ViewError> {
         if level > 0 {
             let row = self.node(txn, link.id, level)?;
-            for below in links(&row, self.site.ordered) {
+            for below in links(&row, self.site.is_ordered()) {
                 self.delete_below(txn, &below?, level - 1)?;
             }
         }
@@ -639,7 +683,7 @@ impl Directory {
         if level == 0 {
             return Ok(link.count as usize);
         }
-        seen(row, self.site.ordered).try_fold(0, |slots, link| link.map(|_| slots + 1))
+        seen(row, self.site.is_ordered()).try_fold(0, |slots, link| link.map(|_| slots + 1))
     }
 
     fn new_id(&mut self) -> u64 {
@@ -653,66 +697,6 @@ fn content(row: Bytes, level: u32) -> Result<Bytes, ViewError> {
     match row.first() {
         Some(found) if u32::from(*found) == level => Ok(row.slice(1..)),
         _ => Err(ViewError::Damaged),
-    }
-}
-
-/// A link as it stands in its node.
-struct Seen<'a> {
-    id: u64,
-    count: u64,
-    bytes: u64,
-    first: &'a [u8],
-    /// Where in the node it stands.
-    at: Range<usize>,
-}
-
-impl Seen<'_> {
-    /// As a link of its own; `row` is the node.
-    fn owned(&self, row: &Bytes) -> Link {
-        let Seen { id, count, bytes, first, .. } = *self;
-        // An empty slice need not be one of the row.
-        let first = if first.is_empty() { Bytes::new() } else { row.slice_ref(first) };
-        Link { id, count, bytes, first }
-    }
-}
-
-/// The links in a node, to be looked at.
-fn seen(row: &[u8], ordered: bool) -> impl Iterator<Item = Result<Seen<'_>, ViewError>> {
-    let mut rest = row;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let start = row.len() - rest.len();
-        let read = |rest: &mut &'_ [u8]| {
-            let (id, count, bytes) = (read_varint(rest)?, read_varint(rest)?, read_varint(rest)?);
-            Some((id, count, bytes, if ordered { read_varint(rest)? } else { 0 }))
-        };
-        let first = read(&mut rest).and_then(|(id, count, bytes, length)| {
-            let first = rest.split_off(..usize::try_from(length).ok()?)?;
-            Some(Seen { id, count, bytes, first, at: start..row.len() - rest.len() })
-        });
-        if first.is_none() {
-            rest = &[];
-        }
-        Some(first.ok_or(ViewError::Damaged))
-    })
-}
-
-/// The links in a node.
-fn links(row: &Bytes, ordered: bool) -> impl Iterator<Item = Result<Link, ViewError>> {
-    seen(row, ordered).map(move |link| link.map(|link| link.owned(row)))
-}
-
-fn put_links(row: &mut BytesMut, links: &[Link], ordered: bool) {
-    for link in links {
-        put_varint(row, link.id);
-        put_varint(row, link.count);
-        put_varint(row, link.bytes);
-        if ordered {
-            put_varint(row, link.first.len() as u64);
-            row.put_slice(&link.first);
-        }
     }
 }
 

@@ -326,7 +326,7 @@ mod tests {
         table: TableId(0),
         placement: Placement::MIN,
         generation: Version { index: 1, ordinal: 0 },
-        ordered: false,
+        order: None,
     };
 
     struct Stored {

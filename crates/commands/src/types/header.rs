@@ -229,6 +229,12 @@ pub fn version_of(value: &[u8]) -> Option<Version> {
     read_start(&mut &*value).map(|(_, version)| version)
 }
 
+/// Whether a header row's value is that of a collection that lives in data rows.
+pub fn is_of_rows(value: &[u8]) -> bool {
+    let is_string = |shape: u8| shape & 0x0f == Kind::String.code();
+    value.first().is_some_and(|shape| shape >> ENCODING_SHIFT == 1 && !is_string(*shape))
+}
+
 /// Appends a number in the grammar's varint form.
 pub fn put_varint(out: &mut BytesMut, mut value: u64) {
     let (mut bytes, mut last) = ([0; VARINT_BYTES_MAX], 0);
@@ -244,11 +250,15 @@ pub fn put_varint(out: &mut BytesMut, mut value: u64) {
 /// Reads a number in the grammar's varint form and moves `input` behind it; `None` if there is none.
 #[inline]
 pub fn read_varint(input: &mut &[u8]) -> Option<u64> {
-    // Most are lengths and counts: a byte.
-    match input.split_first() {
-        Some((byte, rest)) if byte & 0x80 == 0 => {
+    // Most are lengths and counts: a byte. Ids and sums take two.
+    match *input {
+        [byte, rest @ ..] if byte & 0x80 == 0 => {
             *input = rest;
             Some(u64::from(*byte))
+        }
+        [low, high @ 1..0x80, rest @ ..] => {
+            *input = rest;
+            Some(u64::from(low & 0x7f) | u64::from(*high) << 7)
         }
         _ => read_long_varint(input),
     }
@@ -381,6 +391,7 @@ mod tests {
         for header in some_headers() {
             let row = header.encode();
             assert_eq!(version_of(&row), Some(header.version));
+            assert_eq!(is_of_rows(&row), header.value.generation().is_some());
             assert_eq!(Header::decode(row).expect("own encoding"), header);
         }
     }

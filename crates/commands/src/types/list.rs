@@ -65,7 +65,7 @@ impl List {
     /// The list that a header of this key holds.
     pub(crate) fn of(view: &dyn View, key: &[u8], value: &Value) -> Result<List, ViewError> {
         let (packed_bytes, rest) = read_head(value).ok_or(ViewError::Damaged)?;
-        Ok(List { elements: Sequence::read(view, key, value, rest)?, packed_bytes })
+        Ok(List { elements: Sequence::read(view, key, (value, rest), None)?, packed_bytes })
     }
 
     fn value(&self) -> Value {
@@ -120,7 +120,7 @@ impl<'k> ListEdit<'k> {
         }
         let list = match found.header() {
             Some(header) => List::of(view, key, &header.value)?,
-            None => List { elements: Sequence::empty(false), packed_bytes: Some(0) },
+            None => List { elements: Sequence::empty(None), packed_bytes: Some(0) },
         };
         Ok(ListEdit { key, found, list, changed: false, shrunk: false })
     }
@@ -195,7 +195,7 @@ impl<'k> ListEdit<'k> {
         if positions == (0..self.count()) {
             // Nothing of it will be left: the whole generation goes, row by row is not needed.
             self.changed = true;
-            self.list = List { elements: Sequence::empty(false), packed_bytes: Some(0) };
+            self.list = List { elements: Sequence::empty(None), packed_bytes: Some(0) };
             return Ok(());
         }
         self.shrunk = true;
@@ -283,7 +283,7 @@ fn packed_bytes(elements: &[Bytes]) -> u64 {
 /// A list of these elements, for a key that [`keyspace::store`] puts it at.
 pub(crate) fn build(txn: &mut Txn<'_>, key: &[u8], elements: &[Bytes]) -> Result<Value, ViewError> {
     let found = Found::nothing(txn, key);
-    let list = List { elements: Sequence::empty(false), packed_bytes: Some(0) };
+    let list = List { elements: Sequence::empty(None), packed_bytes: Some(0) };
     let mut edit = ListEdit { key, found, list, changed: false, shrunk: false };
     edit.splice(txn, 0..0, elements)?;
     let packed = edit.list.packed_bytes;

@@ -16,7 +16,7 @@ use wire::placement::Placement;
 
 use crate::txn::Txn;
 use crate::types::chunk::{self, Item};
-use crate::types::directory::{Directory, Site};
+use crate::types::directory::{Directory, Separate, Site};
 use crate::types::ended::Ended;
 use crate::types::header::{Kind, Value};
 use crate::view::{Direction, View, ViewError};
@@ -40,40 +40,38 @@ pub(crate) enum Items {
 /// Items in an order.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
-    /// Whether ranks may be asked for; so it is of a sorted set, not of a list.
-    ordered: bool,
+    /// The order of the items, if they have one: then ranks may be asked for.
+    order: Option<Separate>,
     pub(crate) items: Items,
 }
 
 impl Sequence {
     /// A sequence without items.
-    pub(crate) fn empty(ordered: bool) -> Sequence {
-        Sequence { ordered, items: Items::Inline(Bytes::new(), 0) }
+    pub(crate) fn empty(order: Option<Separate>) -> Sequence {
+        Sequence { order, items: Items::Inline(Bytes::new(), 0) }
     }
 
-    /// The sequence that a key's value holds; `rest` is the end of the header's body.
+    /// The sequence that a key's value holds, with the end of the header's body.
     pub(crate) fn read(
         view: &dyn View,
         key: &[u8],
-        value: &Value,
-        rest: Bytes,
+        (value, rest): (&Value, Bytes),
+        order: Option<Separate>,
     ) -> Result<Sequence, ViewError> {
-        let ordered = value.kind() == Kind::SortedSet;
         let items = match value {
             Value::Inline { count, .. } => Items::Inline(rest, *count),
             Value::Rows { generation, count, bytes, .. } => {
                 let placement = Placement::of_key(key);
-                let site =
-                    Site { table: view.table(), placement, generation: *generation, ordered };
-                let items = match ordered {
-                    true => Directory::read(site, &rest, *count, *bytes).map(Items::Rows),
-                    false => Ended::read(site, rest, *count, *bytes).map(Items::Ended),
+                let site = Site { table: view.table(), placement, generation: *generation, order };
+                let items = match order {
+                    Some(_) => Directory::read(site, &rest, *count, *bytes).map(Items::Rows),
+                    None => Ended::read(site, rest, *count, *bytes).map(Items::Ended),
                 };
                 items.ok_or(ViewError::Damaged)?
             }
             Value::String { .. } => return Err(ViewError::Damaged),
         };
-        Ok(Sequence { ordered, items })
+        Ok(Sequence { order, items })
     }
 
     /// The value for the header, whose body begins with `head`.
@@ -203,12 +201,12 @@ impl Sequence {
             table: txn.table(),
             placement: Placement::of_key(key),
             generation: txn.new_version(),
-            ordered: self.ordered,
+            order: self.order,
         });
         directory.splice(txn, 0..0, &items)?;
-        self.items = match self.ordered {
-            true => Items::Rows(directory),
-            false => Items::Ended(Ended::new(directory)),
+        self.items = match self.order {
+            Some(_) => Items::Rows(directory),
+            None => Items::Ended(Ended::new(directory)),
         };
         Ok(true)
     }

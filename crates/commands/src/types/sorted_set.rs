@@ -88,6 +88,17 @@ fn parts(item: &[u8]) -> (f64, &[u8]) {
     }
 }
 
+/// How much of one item tells that it stands behind another, if it does: its score, if that is higher,
+/// else as much of its member as it takes.
+fn separate(low: &[u8], high: &[u8]) -> Option<usize> {
+    let ((low_score, low_name), (high_score, high_name)) = (parts(low), parts(high));
+    if low_score != high_score {
+        return (low_score < high_score).then_some(SCORE_BYTES);
+    }
+    let alike = low_name.iter().zip(high_name).take_while(|(low, high)| low == high).count();
+    (low_name < high_name).then_some(SCORE_BYTES + alike + 1)
+}
+
 /// An end of a range of scores.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct ScoreBound {
@@ -217,7 +228,7 @@ impl SortedSet {
         Ok(SortedSet {
             table: view.table(),
             placement: Placement::of_key(key),
-            members: Sequence::read(view, key, value, rest)?,
+            members: Sequence::read(view, key, (value, rest), Some(separate))?,
             is_skiplist,
         })
     }
@@ -226,7 +237,7 @@ impl SortedSet {
         SortedSet {
             table: view.table(),
             placement: Placement::of_key(key),
-            members: Sequence::empty(true),
+            members: Sequence::empty(Some(separate)),
             is_skiplist: false,
         }
     }
@@ -526,7 +537,7 @@ impl<'k> SortedSetEdit<'k> {
             }
         }
         if removed == self.set.count() {
-            self.set.members = Sequence::empty(true);
+            self.set.members = Sequence::empty(Some(separate));
             return Ok(removed);
         }
         self.splice(txn, ranks, &[])?;

@@ -13,8 +13,14 @@ const SITE: Site = Site {
     table: TableId(0),
     placement: Placement::MIN,
     generation: Version { index: 1, ordinal: 0 },
-    ordered: false,
+    order: None,
 };
+
+/// The order of bytes.
+fn separate(low: &[u8], high: &[u8]) -> Option<usize> {
+    let alike = low.iter().zip(high).take_while(|(low, high)| low == high).count();
+    (low < high).then_some(alike + 1)
+}
 
 /// Counts the rows that are read.
 struct Counting<'a> {
@@ -83,7 +89,8 @@ struct Cost {
 
 impl Stored {
     fn new(ordered: bool) -> Stored {
-        let directory = Directory::new(Site { ordered, ..SITE });
+        let order = ordered.then_some(separate as Separate);
+        let directory = Directory::new(Site { order, ..SITE });
         Stored { view: MemoryView::new(0), directory }
     }
 
@@ -150,7 +157,7 @@ fn check(
         items.extend(chunk::items(&row).map(|item| item.expect("an item")));
         items.len() - from
     } else {
-        let below = links(&row, directory.site.ordered);
+        let below = links(&row, directory.site.is_ordered());
         let below: Vec<Link> = below.map(|link| link.expect("a link")).collect();
         for link in &below {
             check(directory, view, (link, level - 1), (rows, items));
@@ -167,7 +174,11 @@ fn check(
     let below = &items[from..];
     assert_eq!(link.count, below.len() as u64);
     assert_eq!(link.bytes, below.iter().map(|item| item.len() as u64).sum::<u64>());
-    assert!(is_root || !directory.site.ordered || link.first == below[0]);
+    if directory.site.is_ordered() && !is_root {
+        assert!(link.separator <= below[0], "above an item that is behind it");
+        let before = items[..from].last();
+        assert!(before.is_none_or(|item| item < &link.separator), "not above what is before it");
+    }
 }
 
 fn item(random: &mut Random) -> Bytes {
@@ -273,9 +284,12 @@ fn ranks_are_those_of_a_set() {
             stored.splice(rank..rank, std::slice::from_ref(&key));
             model.insert(key.clone());
         } else if rank < stored.directory.count() {
+            // In the place of the next one it stands between the same neighbours.
             let next = at.expect("an item at a rank");
-            stored.splice(rank..rank + 1, &[]);
+            let insert = if random.below(2) == 0 { &[][..] } else { std::slice::from_ref(&key) };
+            stored.splice(rank..rank + 1, insert);
             model.remove(&next);
+            model.extend(insert.iter().cloned());
         }
         if step % 2_999 == 0 {
             stored.reopen();
