@@ -193,7 +193,7 @@ struct Waiter {
 /// See the module's text.
 pub(crate) struct Core {
     partition: PartitionId,
-    range: PlacementRange,
+    pub(crate) range: PlacementRange,
     node: NodeId,
     /// Has a log and no rows.
     is_log: bool,
