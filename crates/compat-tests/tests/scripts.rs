@@ -267,13 +267,22 @@ fn endless_scripts_are_killed_and_leave_nothing() {
             .unwrap();
         let told = client.line("GET before").unwrap();
         assert!(told.error_text().starts_with("BUSY Redis is busy running a script"), "{told:?}");
+        // Who has selected the database is told so whatever it says, also when it is to be queued.
+        for line in ["PING", "CLIENT ID", "INFO", "SUBSCRIBE c", "FUNCTION LIST", "WATCH k"] {
+            assert_eq!(client.line(line).unwrap(), told, "{line}");
+        }
         client.line("MULTI").unwrap();
-        client.line("SET w 1").unwrap();
-        let told = client.line("EXEC").unwrap();
-        assert!(told.error_text().starts_with("EXECABORT Transaction discarded because of: BUSY "));
-        // What has nothing to do with the partition goes on, other data too.
-        assert_eq!(client.line("PING").unwrap(), Value::Simple(b"PONG".to_vec()));
+        assert_eq!(client.line("SET w 1").unwrap(), told);
+        let ended = client.line("EXEC").unwrap();
+        assert!(
+            ended.error_text().starts_with("EXECABORT Transaction discarded because of: BUSY ")
+        );
+        for line in ["MULTI", "DISCARD", "FUNCTION STATS", "ADMIN STATUS", "HELLO 2"] {
+            assert!(!client.line(line).unwrap().is_error(), "{line}");
+        }
+        // What has nothing to do with it goes on, other data too.
         client.line("SELECT 1").unwrap();
+        assert_eq!(client.line("PING").unwrap(), Value::Simple(b"PONG".to_vec()));
         let started = Instant::now();
         for _ in 0..20 {
             assert_eq!(client.line("SET elsewhere 1").unwrap(), Value::Simple(b"OK".to_vec()));
@@ -575,10 +584,13 @@ fn what_scripts_run_is_counted_and_shown() {
                       redis.call('incr', KEYS[1]) redis.pcall('lpush', KEYS[1], 1) \
                       redis.pcall('select', 'x') return redis.call('lpush', KEYS[1], 1)";
         assert!(client.call(&["EVAL", script, "1", "k"]).unwrap().is_error());
-        let stats = client.line("INFO commandstats errorstats").unwrap().to_text();
+        let stats = client.line("INFO stats commandstats errorstats").unwrap().to_text();
         let mut counts: Vec<String> = stats
             .lines()
-            .filter(|line| line.starts_with("cmdstat_") || line.starts_with("errorstat_"))
+            .filter(|line| {
+                let counted = ["cmdstat_", "errorstat_", "total_error_replies"];
+                counted.iter().any(|name| line.starts_with(name))
+            })
             .filter(|line| !line.contains("config") && !line.contains("cmdstat_info"))
             .map(|line| {
                 let timed = |field: &&str| !field.starts_with("usec");

@@ -230,8 +230,8 @@ fn who_broadcasts_is_told_of_each_flush() {
     assert_eq!(call(&mut client, "PING"), "PONG", "once, however many tables were flushed");
 }
 
-/// What a script reads may be cached like what a command reads: the keys that it declares, and those
-/// that it reads undeclared.
+/// What a script reads may be cached like what a command reads, whether it declares the keys or not; what
+/// it declares and does not read is not told.
 #[test]
 fn what_scripts_read_is_tracked() {
     let server = start();
@@ -260,6 +260,11 @@ fn what_scripts_read_is_tracked() {
         assert_eq!(call(&mut writer, &format!("SET {key} 1")), "OK");
         assert_eq!(next(&mut client), format!(">[invalidate [{key}]]"), "{line:?}");
     }
+    for script in ["return redis.call('set', KEYS[1], 1)", "return redis.call('ping')"] {
+        assert!(!client.call(&["EVAL", script, "2", "d", "d2"]).expect("a reply").is_error());
+    }
+    assert_eq!(call(&mut writer, "MSET d 1 d2 1"), "OK");
+    assert_eq!(call(&mut client, "PING"), "PONG");
     // In a transaction.
     assert_eq!(call(&mut client, "MULTI"), "OK");
     assert_eq!(show(&client.call(&["EVAL", get, "1", "k"]).expect("queued")), "QUEUED");

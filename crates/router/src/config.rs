@@ -278,6 +278,7 @@ pub(crate) fn canonical(kind: Kind, value: &str) -> Result<String, Refusal> {
         Kind::OutputLimits => output_limits(value, value),
         Kind::Save => save(value),
         Kind::Events => events(value),
+        Kind::Percentiles => percentiles(value),
     }
 }
 
@@ -343,6 +344,25 @@ fn save(value: &str) -> Result<String, Refusal> {
     if valid { Ok(words.join(" ")) } else { Err("Invalid save parameters".to_owned()) }
 }
 
+/// Each with six decimals at most, and none that says nothing.
+fn percentiles(value: &str) -> Result<String, Refusal> {
+    const NAME: &str = "latency-tracking-info-percentiles";
+    if value.is_empty() {
+        return Ok(String::new());
+    }
+    let canonical = |word: &str| {
+        let percent = word.parse::<f64>().ok().filter(|percent| !percent.is_nan());
+        let percent = percent.ok_or_else(|| format!("Invalid {NAME} parameters"))?;
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(format!("{NAME} parameters should sit between [0.0,100.0]"));
+        }
+        let text = format!("{percent:.6}");
+        Ok(text.trim_end_matches('0').trim_end_matches('.').to_owned())
+    };
+    let percentiles: Result<Vec<String>, Refusal> = value.split(' ').map(canonical).collect();
+    Ok(percentiles?.join(" "))
+}
+
 /// Letters of event classes, in the order Redis answers them; `A` stands for the common ones. (Redis
 /// forgets to answer `n` next to `A`, and so loses it when it rewrites its file.)
 fn events(value: &str) -> Result<String, Refusal> {
@@ -404,6 +424,16 @@ mod tests {
         let share = why(&["maxmemory", "1", "maxmemory-clients", "200%"]);
         assert!(share.ends_with("percentage argument must be less or equal to 100"));
         assert!(why(&["maxmemory-clients", "x%"]).ends_with("a memory or percent value"));
+        let percentiles = |text| why(&["latency-tracking-info-percentiles", text]);
+        for text in ["10.0 50.0 a", "50  99", "nan", " "] {
+            assert!(
+                percentiles(text)
+                    .ends_with("- Invalid latency-tracking-info-percentiles parameters")
+            );
+        }
+        for text in ["10.0 50.0 101.0", "-1", "inf"] {
+            assert!(percentiles(text).ends_with("parameters should sit between [0.0,100.0]"));
+        }
         assert!(why(&["save", "foo"]).ends_with("Invalid save parameters"));
     }
 
@@ -422,6 +452,14 @@ mod tests {
         for (value, canonical) in [("mEKng$", "g$nKEm"), ("g$lshzxetdnm", "Anm"), ("", "")] {
             assert_eq!(set(&config, &["notify-keyspace-events", value]), Ok(()));
             assert_eq!(config.get("notify-keyspace-events"), canonical);
+        }
+        for (value, canonical) in [
+            ("0.0 50.0 100.0", "0 50 100"),
+            ("99.990 1e1 0.1234567", "99.99 10 0.123457"),
+            ("", ""),
+        ] {
+            assert_eq!(set(&config, &["latency-tracking-info-percentiles", value]), Ok(()));
+            assert_eq!(config.get("latency-tracking-info-percentiles"), canonical);
         }
         assert_eq!(set(&config, &["client-output-buffer-limit", "normal 1mb 2k 3"]), Ok(()));
         assert!(

@@ -52,6 +52,9 @@ const FLUSH_BYTES: usize = 256 << 10;
 const GATED_MAX: usize = 4096;
 /// Bytes of unread replies at which a connection that has not logged in is closed.
 const OUTPUT_BEFORE_AUTH_BYTES_MAX: usize = 64 << 10;
+/// Unread replies that are no longer in all do not count by the limits of CONFIG: Redis has room for
+/// them in each connection.
+const OUTPUT_UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// A connection and everything it runs commands with.
 pub(crate) struct Connection {
@@ -235,6 +238,7 @@ impl Connection {
             if self.input.len() > limit {
                 let bytes = self.input.len();
                 tracing::warn!(conn = client.id, bytes, "closed: it sends too much while it waits");
+                self.caller.tally.query_limit_disconnections += 1;
                 return Closed;
             }
         }
@@ -299,8 +303,14 @@ impl Connection {
         self.flush().await
     }
 
-    /// What was sent is no request: answers why, and closes.
+    /// What was sent is no request: answers why, and closes. Too large a one is not answered, as in Redis.
     fn refuse(&mut self, error: DecodeError) {
+        if matches!(error, DecodeError::QueryBufferFull) {
+            tracing::warn!(conn = self.session.client.id, "closed: its request is too large");
+            self.caller.tally.query_limit_disconnections += 1;
+            self.session.closing = true;
+            return;
+        }
         let reply = error.to_reply();
         if let Reply::Error(line) = &reply {
             self.shared.stats.error(line);
@@ -348,7 +358,7 @@ impl Connection {
     ) {
         let failed = self.count_error(&done.reply);
         self.caller.tally.commands += 1;
-        self.shared.stats.call(entry.id, took, failed);
+        self.shared.stats.call(entry.id, took, self.shared.tracks_latency(), failed);
         slowlog::observe(self, entry, args, took);
         self.end_caching(entry);
         let again = self.keep(entry, args, &done);
@@ -452,6 +462,8 @@ impl Connection {
     async fn write(&mut self) -> Result<(), Closed> {
         let total = self.output.len() as u64;
         let mut unread_since: Option<Instant> = None;
+        // What is too much is not begun, though the socket might take all of it.
+        self.patience(&mut unread_since)?;
         let mut was_served = None;
         while !self.output.is_empty() {
             match self.try_write() {
@@ -476,7 +488,9 @@ impl Connection {
             tokio::select! {
                 ready = self.stream.writable() => ready?,
                 () = self.session.client.killed() => return Err(Closed),
-                () = sleep_until(patience) => return Err(Closed),
+                () = sleep_until(patience) => {
+                    return Err(self.closed_for_output(self.output.len()));
+                }
             }
         }
         let client = &self.session.client;
@@ -499,25 +513,31 @@ impl Connection {
     }
 
     /// How long the client may leave what waits unread; over the hard limit it may not at all.
-    fn patience(&self, unread_since: &mut Option<Instant>) -> Result<Option<Instant>, Closed> {
-        let client = &self.session.client;
-        let pushes = client.pushes();
+    fn patience(&mut self, unread_since: &mut Option<Instant>) -> Result<Option<Instant>, Closed> {
+        let pushes = self.session.client.pushes();
         let class = pushes.map_or(OutputClass::Normal, Pushes::class);
         let limits = self.shared.config.live.output(class);
         let (hard, soft) = (limits.hard_bytes, limits.soft_bytes);
         let waiting = self.output.len() + pushes.map_or(0, |pushes| pushes.waiting().1);
-        let too_much = (hard > 0 && waiting > hard)
+        let counted = if waiting > OUTPUT_UNCOUNTED_BYTES { waiting } else { 0 };
+        let too_much = (hard > 0 && counted > hard)
             || (!self.session.authenticated && waiting > OUTPUT_BEFORE_AUTH_BYTES_MAX);
         if too_much {
-            tracing::warn!(conn = client.id, waiting, "closed: its replies are not read");
-            return Err(Closed);
+            return Err(self.closed_for_output(waiting));
         }
-        if soft == 0 || waiting <= soft {
+        if soft == 0 || counted <= soft {
             *unread_since = None;
             return Ok(None);
         }
         let since = *unread_since.get_or_insert_with(Instant::now);
         Ok(Some(since + Duration::from_secs(limits.soft_s)))
+    }
+
+    /// The end of a connection that leaves too much unread, or for too long.
+    fn closed_for_output(&mut self, waiting: usize) -> Closed {
+        tracing::warn!(conn = self.session.client.id, waiting, "closed: its replies are not read");
+        self.caller.tally.output_limit_disconnections += 1;
+        Closed
     }
 
     /// Bounds on what the client may send, by CONFIG and by whether it has logged in.

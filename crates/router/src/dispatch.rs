@@ -10,7 +10,7 @@ use commands::{CommandError, Echo, Flags, Gather, Keys, Run, Script, Session as 
 use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::{Arguments, Reply};
-use wire::service::{ScriptClient, ScriptControl, ScriptName, Waiting};
+use wire::service::{BusyScript, ScriptClient, ScriptControl, ScriptName, Waiting};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection, Done};
@@ -147,6 +147,10 @@ impl Connection {
             self.reject(Some(entry), refusal);
             return Progress::Finished;
         }
+        if let Some(refusal) = self.refuse_busy(entry) {
+            self.reject(Some(entry), refusal);
+            return Progress::Finished;
+        }
         if self.is_held_back(entry, args) {
             return Progress::Waits(Slow { entry, why: Why::Paused });
         }
@@ -179,6 +183,31 @@ impl Connection {
             .iter()
             .any(|flag| entry.command.flags.has(*flag));
         (self.session.monitoring.is_some() && touches_keys).then_some(CommandError::MONITORS)
+    }
+
+    /// Why a command has to wait for the script that keeps the selected database busy, if it has to. A
+    /// data command by itself is told so by its partition.
+    fn refuse_busy(&self, entry: &Entry) -> Option<CommandError> {
+        let is_told_later = match entry.command.run {
+            // It leaves the database, as who connects does for another one.
+            Run::Session(Command::Select) => true,
+            Run::Session(_) | Run::Group(_) => false,
+            Run::Script(what) if what.is_about_functions() => false,
+            _ => self.session.multi.is_none(),
+        };
+        if is_told_later || entry.command.flags.has(Flags::ALLOW_BUSY) {
+            return None;
+        }
+        let busy = self.shared.storage.busy_scripts();
+        if busy.is_empty() {
+            return None;
+        }
+        let selected = self.shared.hub().databases.table(self.session.table);
+        let (_, what) = busy.into_iter().find(|(table, _)| *table == selected)?;
+        Some(match what {
+            BusyScript::Script => CommandError::BUSY_SCRIPT,
+            BusyScript::Function => CommandError::BUSY_FUNCTION,
+        })
     }
 
     /// Runs a command whose row is found and allowed.
@@ -293,11 +322,9 @@ impl Connection {
     /// slowly is remembered anew.
     pub(crate) fn track(&mut self, entry: &Entry, args: &[Bytes]) {
         if let Some(tracked) = &mut self.session.tracked {
-            // Of a script, the keys that it declares: it may read any of them. Others that it reads are
-            // noted when it does (`script_client`).
-            let is_script =
-                matches!(entry.command.run, Run::Script(what) if !what.is_about_functions());
-            let at = if is_script || entry.command.flags.has(Flags::READONLY) {
+            // What a script reads is noted when it does (`script_client`), declared or not.
+            let is_script = matches!(entry.command.run, Run::Script(_));
+            let at = if !is_script && entry.command.flags.has(Flags::READONLY) {
                 positions_or_none(entry, args).unwrap_or_default()
             } else {
                 SmallVec::new()

@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Save,
     /// Letters of keyspace events.
     Events,
+    /// Numbers from 0 to 100.
+    Percentiles,
 }
 
 /// How a parameter may be used.
@@ -68,7 +70,9 @@ const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Paramet
     Parameter { name, kind, default, usage: Use::Fixed }
 }
 
-use Kind::{Bool, Events, Integer, Memory, MemoryOrPercent, OneOf, OutputLimits, Save, Text};
+use Kind::{
+    Bool, Events, Integer, Memory, MemoryOrPercent, OneOf, OutputLimits, Percentiles, Save, Text,
+};
 
 const LOG_LEVELS: &[&str] = &["debug", "verbose", "notice", "warning"];
 const MAX: i64 = i64::MAX;
@@ -112,7 +116,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("slowlog-max-len", Integer(0, MAX), "128"),
     real("latency-monitor-threshold", Integer(0, MAX), "0"),
     real("latency-tracking", Bool, "yes"),
-    real("latency-tracking-info-percentiles", Text, "50 99 99.9"),
+    real("latency-tracking-info-percentiles", Percentiles, "50 99 99.9"),
     real("loglevel", OneOf(LOG_LEVELS), "notice"),
     // Scripts. The first two are one parameter by two names; the memory is that of one Lua state.
     real("busy-reply-threshold", Integer(0, MAX), "5000"),
@@ -140,6 +144,8 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     fixed("enable-module-command", OneOf(&["no"]), "no"),
     fixed("enable-protected-configs", OneOf(&["no"]), "no"),
     // Kept, without effect.
+    accepted("masterauth", Text, ""),
+    accepted("masteruser", Text, ""),
     accepted("save", Save, ""),
     accepted("maxmemory", Memory(0, MAX), "0"),
     accepted("maxmemory-samples", Integer(1, MAX_I32), "5"),

@@ -21,6 +21,7 @@ use crate::monitors::Origin;
 use crate::pubsub::Topic;
 use crate::route::positions_or_none;
 use crate::run::{self, Asker};
+use crate::stats::Counters;
 use crate::tracking::Tracker;
 use crate::users::{Context, Denial, log_denial};
 
@@ -103,9 +104,11 @@ impl ScriptClient for ScriptUser {
     fn done(&self, account: &ScriptAccount) {
         let stats = &self.shared.stats;
         for count in &account.counts {
-            stats.count_of_script(count);
+            stats.count_of_script(count, self.shared.tracks_latency());
         }
         account.errors.iter().for_each(|line| stats.error(line));
+        let errors = account.errors.len() as u64;
+        stats.add(&mut Counters { errors, ..Counters::default() });
         for (command, args) in &account.denied {
             let entry = table::entry(*command);
             if let Err(denied) = self.user.check(entry, args) {

@@ -66,6 +66,11 @@ impl Shared {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
     }
 
+    /// Whether it is kept how long commands take (`latency-tracking`).
+    pub(crate) fn tracks_latency(&self) -> bool {
+        self.config.live.latency_tracking.load(Relaxed)
+    }
+
     pub(crate) fn databases(&self) -> u32 {
         u32::try_from(self.config.live.databases.load(Relaxed)).unwrap_or(u32::MAX)
     }

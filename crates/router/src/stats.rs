@@ -20,9 +20,11 @@ use wire::service::ScriptCount;
 const SHARDS: usize = 16;
 /// Buckets of a latency histogram: four to each power of two of nanoseconds, up to 2^40 (18 min).
 const BUCKETS: usize = 4 * 38;
-/// Most error prefixes that are counted apart; clients cannot make more than the code has, but a
-/// script will be able to.
+/// Most error prefixes that are counted apart. Clients cannot make more than the code has, but scripts
+/// can, and then no errors are told apart until the next reset.
 const ERROR_PREFIXES_MAX: usize = 128;
+/// The one prefix that is shown then.
+const ERRORS_NOT_COUNTED: &str = "ERRORSTATS_DISABLED";
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -75,6 +77,10 @@ counters! {
     refused_connections,
     /// Error replies.
     errors,
+    /// Connections closed for what they left unread.
+    output_limit_disconnections,
+    /// Connections closed for what they sent.
+    query_limit_disconnections,
     /// Read commands that found their key.
     keyspace_hits,
     /// Read commands that did not find their key.
@@ -184,26 +190,28 @@ impl Stats {
         *tally = Counters::default();
     }
 
-    /// Counts an executed command.
-    pub(crate) fn call(&self, command: CommandId, took: Duration, failed: bool) {
+    /// Counts an executed command, among the others of its duration if that is tracked.
+    pub(crate) fn call(&self, command: CommandId, took: Duration, tracked: bool, failed: bool) {
         let nanoseconds = took.as_nanos() as u64;
         let cell = self.shards[shard_of_thread()].cell(command);
         cell.calls.fetch_add(1, Relaxed);
         cell.nanoseconds.fetch_add(nanoseconds, Relaxed);
-        cell.histogram[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
+        if tracked {
+            cell.histogram[bucket_of(nanoseconds)].fetch_add(1, Relaxed);
+        }
         if failed {
             cell.failed.fetch_add(1, Relaxed);
         }
     }
 
     /// Counts what a script did of one command; each run is told to have taken as long as the others.
-    pub(crate) fn count_of_script(&self, count: &ScriptCount) {
+    pub(crate) fn count_of_script(&self, count: &ScriptCount, tracked: bool) {
         let ScriptCount { command, calls, failed, rejected, took } = *count;
         let cell = self.shards[shard_of_thread()].cell(command);
         let nanoseconds = took.as_nanos() as u64;
         cell.calls.fetch_add(calls, Relaxed);
         cell.nanoseconds.fetch_add(nanoseconds, Relaxed);
-        if let Some(each) = nanoseconds.checked_div(calls) {
+        if tracked && let Some(each) = nanoseconds.checked_div(calls) {
             cell.histogram[bucket_of(each)].fetch_add(calls, Relaxed);
         }
         cell.failed.fetch_add(failed, Relaxed);
@@ -222,8 +230,15 @@ impl Stats {
         let mut errors = self.errors.lock();
         if let Some(count) = errors.get_mut(prefix.as_ref()) {
             *count += 1;
+        } else if errors.contains_key(ERRORS_NOT_COUNTED) {
+            // Until the next reset.
         } else if errors.len() < ERROR_PREFIXES_MAX {
             errors.insert(prefix.into_owned(), 1);
+        } else {
+            let prefixes = errors.len();
+            tracing::warn!(prefixes, "errors are not told apart any more: too many kinds");
+            errors.clear();
+            errors.insert(ERRORS_NOT_COUNTED.to_owned(), 1);
         }
     }
 
@@ -375,9 +390,14 @@ impl CommandStats {
 }
 
 impl Histogram {
+    /// How many durations it holds.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
     /// Microseconds that `percent` of the durations did not exceed.
     pub(crate) fn percentile_us(&self, percent: f64) -> f64 {
-        let total: u64 = self.0.iter().sum();
+        let total = self.calls();
         let wanted = (total as f64 * percent / 100.0).ceil() as u64;
         let mut seen = 0;
         for (bucket, count) in self.0.iter().enumerate() {
@@ -464,7 +484,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        stats.call(get, Duration::from_micros(3), false);
+                        stats.call(get, Duration::from_micros(3), true, false);
                     }
                     stats.add(&mut Counters { commands: 1000, ..Counters::default() });
                 });
@@ -475,11 +495,27 @@ mod tests {
         assert_eq!(sum.histogram.cumulative_us(), vec![(4, 4000)]);
         assert!((3.0..4.0).contains(&sum.histogram.percentile_us(50.0)));
         assert_eq!(stats.counters().commands, 4000);
+        stats.call(get, Duration::from_micros(3), false, false);
+        let sum = stats.command(get).expect("called");
+        assert_eq!((sum.calls, sum.histogram.calls()), (4001, 4000));
         stats.reset((3, 1));
         assert_eq!((stats.expired_keys(5), stats.expired_keys(1)), (2, 0));
         assert_eq!(stats.freed_later(5), 4);
         assert!(stats.command(get).is_none());
         assert_eq!(stats.counters().commands, 0);
         assert_eq!(stats.totals().commands, 4000);
+    }
+
+    #[test]
+    fn too_many_kinds_of_errors_are_counted_no_more() {
+        let stats = Stats::new();
+        (0..ERROR_PREFIXES_MAX).for_each(|n| stats.error(format!("{n} text").as_bytes()));
+        stats.error(b"7 text");
+        assert_eq!((stats.errors().len(), stats.errors()["7"]), (ERROR_PREFIXES_MAX, 2));
+        (0..3).for_each(|n| stats.error(format!("other{n} text").as_bytes()));
+        assert_eq!(stats.errors(), BTreeMap::from([(ERRORS_NOT_COUNTED.to_owned(), 1)]));
+        stats.reset((0, 0));
+        stats.error(b"ERR text");
+        assert_eq!(stats.errors(), BTreeMap::from([("ERR".to_owned(), 1)]));
     }
 }

@@ -129,7 +129,44 @@ async fn large_replies_must_be_read_in_time() {
         until("it is cut off", async || waiting(&mut operator, &id).await.is_none()).await;
         let reader = async { while slow.reply().await.is_some() {} };
         tokio::time::timeout(PATIENCE, reader).await.expect("cut off");
+        let stats = operator.run("INFO stats").await;
+        assert!(stats.contains("client_output_buffer_limit_disconnections:1\r\n"), "{stats}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_beyond_the_limit_is_not_begun() {
+    let running = start(&[("client-output-buffer-limit", "normal 100000 0 0")], |_| {}).await;
+    let mut operator = Client::connect(running.port).await;
+    assert_eq!(operator.run(&format!("SET big {}", "x".repeat(101_000))).await, "OK");
+    assert_eq!(operator.run(&format!("SET fits {}", "x".repeat(99_000))).await, "OK");
+    let mut client = Client::connect(running.port).await;
+    assert_eq!(client.run("GET fits").await.len(), 99_000);
+    client.send_lines(&["SET done 1", "GET big"]).await;
+    assert!(tokio::time::timeout(PATIENCE, client.reply()).await.expect("closed").is_none());
+    assert_eq!(operator.run("GET done").await, "1");
+    let stats = operator.run("INFO stats").await;
+    assert!(stats.contains("client_output_buffer_limit_disconnections:1\r\n"), "{stats}");
+    assert!(stats.contains("client_query_buffer_limit_disconnections:0\r\n"), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_connection_has_room_for_is_below_every_limit() {
+    let running = start(&[("client-output-buffer-limit", "normal 10 0 0")], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    assert_eq!(client.run(&format!("SET k {}", "x".repeat(16_000))).await, "OK");
+    assert_eq!(client.run("GET k").await.len(), 16_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_large_a_request_is_counted_and_not_answered() {
+    let running = start(&[("client-query-buffer-limit", "1mb")], |_| {}).await;
+    let mut client = Client::connect(running.port).await;
+    client.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", 1 << 20)).await;
+    assert!(tokio::time::timeout(PATIENCE, client.reply()).await.expect("closed").is_none());
+    let mut operator = Client::connect(running.port).await;
+    let stats = operator.run("INFO stats").await;
+    assert!(stats.contains("client_query_buffer_limit_disconnections:1\r\n"), "{stats}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,12 +3,11 @@
 
 use std::rc::Rc;
 
-use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
-use crate::raise;
 use crate::vm::State;
+use crate::{compile, raise};
 
 /// What a binary chunk begins with.
 const BYTECODE_MARK: u8 = 0x1b;
@@ -148,8 +147,8 @@ fn loadstring(args: &Arguments<'_>) -> Result<MultiValue> {
     let code = args.string(1)?;
     let code = code.as_bytes();
     let name = match args.get(2) {
-        None | Some(Value::Nil) => String::from_utf8_lossy(&code).into_owned(),
-        Some(_) => args.string(2)?.to_string_lossy(),
+        None | Some(Value::Nil) => code.to_vec(),
+        Some(_) => args.string(2)?.as_bytes().to_vec(),
     };
     compile(args.lua, &code, &name)
 }
@@ -159,8 +158,8 @@ fn load(args: &Arguments<'_>) -> Result<MultiValue> {
         return Err(raise::wrong_type(args.lua, 1, "load", "function", args.get(1)));
     };
     let name = match args.get(2) {
-        None | Some(Value::Nil) => "=(load)".to_owned(),
-        Some(_) => args.string(2)?.to_string_lossy(),
+        None | Some(Value::Nil) => b"=(load)".to_vec(),
+        Some(_) => args.string(2)?.as_bytes().to_vec(),
     };
     let mut code = Vec::new();
     loop {
@@ -174,14 +173,13 @@ fn load(args: &Arguments<'_>) -> Result<MultiValue> {
     compile(args.lua, &code, &name)
 }
 
-fn compile(lua: &Lua, code: &[u8], name: &str) -> Result<MultiValue> {
+fn compile(lua: &Lua, code: &[u8], name: &[u8]) -> Result<MultiValue> {
     let refused = if code.first() == Some(&BYTECODE_MARK) {
-        "bytecode is not loaded".to_owned()
+        b"bytecode is not loaded".to_vec()
     } else {
-        match lua.load(code).set_name(name).set_mode(ChunkMode::Text).into_function() {
+        match compile::compile(lua, code, name)? {
             Ok(function) => return one(Value::Function(function)),
-            Err(mlua::Error::SyntaxError { message, .. }) => message,
-            Err(error) => return Err(error),
+            Err(why) => why,
         }
     };
     Ok(MultiValue::from_iter([Value::Nil, Value::String(lua.create_string(refused)?)]))

@@ -24,6 +24,7 @@ mod arguments;
 mod bit;
 mod cache;
 mod call;
+mod compile;
 mod convert;
 mod driver;
 mod globals;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::{CommandError, Echo};
-use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 use wire::resp::Reply;
 
@@ -23,7 +22,9 @@ use crate::driver::{Driver, Takes};
 use crate::host::{Host, Interrupt};
 use crate::library::{FunctionInfo, Library};
 use crate::random::Random;
-use crate::{bit, convert, globals, json, msgpack, packing, raise, random, redis, shebang};
+use crate::{
+    bit, compile, convert, globals, json, msgpack, packing, raise, random, redis, shebang,
+};
 
 /// Instructions between two looks at whether the script has to end: about 100 µs.
 const HOOK_INSTRUCTIONS: u32 = 10_000;
@@ -177,7 +178,7 @@ impl Vm {
         let code = &script.text[script.shebang..];
         let function = self
             .function(code, "@user_script")
-            .map_err(|why| CommandError::ScriptCompile(Echo::new(why.as_bytes())))?;
+            .map_err(|why| CommandError::ScriptCompile(Echo::new(&why)))?;
         if self.scripts.len() >= COMPILED_MAX {
             self.scripts.clear();
         }
@@ -185,12 +186,9 @@ impl Vm {
         Ok(Compiled(function))
     }
 
-    fn function(&self, code: &[u8], name: &str) -> Result<Function, String> {
-        let chunk = self.lua.load(code).set_name(name).set_mode(ChunkMode::Text);
-        chunk.into_function().map_err(|error| match error {
-            mlua::Error::SyntaxError { message, .. } => message,
-            other => other.to_string(),
-        })
+    fn function(&self, code: &[u8], name: &str) -> Result<Function, Vec<u8>> {
+        let compiled = compile::compile(&self.lua, code, name.as_bytes());
+        compiled.map_err(|error| error.to_string().into_bytes())?
     }
 
     /// Runs a script.
@@ -246,7 +244,7 @@ impl Vm {
         let (name, shebang) = shebang::of_library(code)?;
         let function = self
             .function(&code[shebang..], "@user_function")
-            .map_err(|why| CommandError::LibraryCompile(Echo::new(why.as_bytes())))?;
+            .map_err(|why| CommandError::LibraryCompile(Echo::new(&why)))?;
         self.state.loading.replace(Some(Vec::new()));
         let mut host = Loader { deadline: Instant::now() + LOAD_TIME_MAX };
         let running = Running::new(&self.state, &mut host);

@@ -3,9 +3,12 @@
 
 #[path = "../fuzz/oracle.rs"]
 mod oracle;
+#[path = "../../wire/fuzz/plenty.rs"]
+mod plenty;
 
 use bytes::Bytes;
 use oracle::Border;
+use plenty::{inputs, seed};
 use wire::resp::{BulksBuilder, Reply};
 
 struct Random(u64);
@@ -82,8 +85,8 @@ impl Random {
 #[test]
 fn replies_come_out_as_they_went_in() {
     let mut border = Border::new();
-    for seed in 0..4_000 {
-        let reply = Random::new(seed).reply(4);
+    for at in 0..inputs(4_000) as u64 {
+        let reply = Random::new(seed(at)).reply(4);
         border.reply(&reply);
     }
 }
@@ -91,8 +94,8 @@ fn replies_come_out_as_they_went_in() {
 #[test]
 fn arguments_are_what_they_are() {
     let mut border = Border::new();
-    for seed in 0..1_000 {
-        let mut random = Random::new(seed);
+    for at in 0..inputs(1_000) as u64 {
+        let mut random = Random::new(seed(at));
         let args: Vec<Vec<u8>> = (0..random.below(20)).map(|_| random.bytes(40)).collect();
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         border.arguments(&args);
@@ -205,8 +208,8 @@ const WORDS: &[&str] = &[
 #[test]
 fn code_of_any_kind() {
     let mut border = Border::new();
-    for seed in 0..3_000 {
-        let mut random = Random::new(seed);
+    for at in 0..inputs(3_000) as u64 {
+        let mut random = Random::new(seed(at));
         let mut code = Vec::new();
         for _ in 0..random.below(25) {
             code.extend_from_slice(random.pick(WORDS).as_bytes());
@@ -268,8 +271,8 @@ const PIECES: &[&[u8]] = &[
 #[test]
 fn bytes_of_any_kind_for_the_libraries() {
     let mut border = Border::new();
-    for seed in 0..3_000 {
-        let mut random = Random::new(seed);
+    for at in 0..inputs(3_000) as u64 {
+        let mut random = Random::new(seed(at));
         let mut bytes = Vec::new();
         for _ in 0..random.below(30) {
             let piece: &&[u8] = random.pick(PIECES);

@@ -167,6 +167,8 @@ const ANSWERS: &[(&str, &str)] = &[
     ("x y", "-ERR Error compiling script (new function): user_script:1: '=' expected near 'y'"),
     ("return loadstring(string.dump(function() return 1 end)) == nil", "1"),
     ("return loadstring('return 7')()", "7"),
+    // The byte that the refusal quotes, before a quotation mark.
+    ("return string.byte(select(2, loadstring('\\217')), -2)", "217"),
     ("local n = 0 for _ in pairs(redis) do n = n + 1 end return n > 10", "1"),
     ("return type(next(redis))", "\"nil\""),
     ("return #tostring(cjson.null)", "15"),

@@ -75,6 +75,8 @@ struct State {
     /// What was committed at index 1, 2, … by whoever was first.
     committed: Vec<Value>,
     disagreed: bool,
+    /// A node crashed while members changed.
+    crashed_in_change: bool,
     members: u8,
     /// Each leader proposes a value as it begins to lead: not where a change of members is enough.
     proposes_data: bool,
@@ -131,11 +133,17 @@ impl State {
 
     fn crash(&mut self, at: usize) {
         self.left.crashes -= 1;
+        self.crashed_in_change |= self.nodes.iter().any(|node| node.replica.config().is_joint());
         let node = &mut self.nodes[at];
         node.disk.lose_unsynced();
         node.replica = replica(at, self.members, &node.disk);
         node.applied = 0;
         self.settle(at);
+    }
+
+    fn has_changed(&self) -> bool {
+        let config = self.nodes[0].replica.config();
+        !config.is_joint() && config.members.len() > usize::from(self.members)
     }
 
     fn deliver(&mut self, from: usize, to: usize, bytes: Bytes) {
@@ -243,6 +251,7 @@ impl Model for Group {
             mail: BTreeMap::new(),
             committed: Vec::new(),
             disagreed: false,
+            crashed_in_change: false,
             members,
             proposes_data: changes == 0,
             left: Left { campaigns, values, crashes, deliveries, changes },
@@ -302,11 +311,16 @@ impl Model for Group {
     fn properties(&self) -> Vec<Property<Group>> {
         let always = Property::always("agreement", |_, state: &State| !state.disagreed);
         if self.0.changes > 0 {
-            let has_changed = |_: &Group, state: &State| {
-                let config = state.nodes[0].replica.config();
-                !config.is_joint() && config.members.len() > usize::from(state.members)
-            };
-            return vec![always, Property::sometimes("members have changed", has_changed)];
+            let mut properties = vec![
+                always,
+                Property::sometimes("members have changed", |_, state: &State| state.has_changed()),
+            ];
+            if self.0.crashes > 0 {
+                let in_spite =
+                    |_: &Group, state: &State| state.crashed_in_change && state.has_changed();
+                properties.push(Property::sometimes("in spite of a crash meanwhile", in_spite));
+            }
+            return properties;
         }
         vec![
             always,

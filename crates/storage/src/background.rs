@@ -16,8 +16,13 @@ pub(crate) fn yield_to_foreground() {
 /// Does work on a thread that yields to all others, and waits for it. A thread may not raise its
 /// priority again, hence one for each piece of work.
 pub(crate) fn run<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "mutants")]
+    let bug = crate::mutants::active();
     std::thread::scope(|scope| {
         let done = scope.spawn(|| {
+            // A bug is on in a thread; this one works for that.
+            #[cfg(feature = "mutants")]
+            crate::mutants::activate(bug);
             yield_to_foreground();
             work()
         });

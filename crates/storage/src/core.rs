@@ -193,7 +193,7 @@ struct Waiter {
 /// See the module's text.
 pub(crate) struct Core {
     partition: PartitionId,
-    range: PlacementRange,
+    pub(crate) range: PlacementRange,
     node: NodeId,
     /// Has a log and no rows.
     is_log: bool,
@@ -261,7 +261,7 @@ pub(crate) struct Start {
     pub(crate) applied: Applied,
     pub(crate) requests: Requests,
     pub(crate) dedup: DedupLimits,
-    /// Differs between any two starts of any two nodes: batch ids begin with it.
+    /// Differs between any two starts of any two replicas of a partition: batch ids begin with it.
     pub(crate) incarnation: u32,
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) budget: Arc<RowBudget>,

@@ -197,7 +197,8 @@ fn take_in(
         supports: shared.pulse.supports(),
         clock: shared.clock.clone(),
         agenda: &shared.agenda,
-        incarnation: shared.incarnation,
+        // The one that was here before it named its batches by the node's.
+        incarnation: shared.options.machine.chance.draw() as u32,
     };
     let replica = Arc::new(maker.new_replica((id, range), kind, held));
     let (node, partition) = (shared.id.0, id.0);
@@ -256,4 +257,44 @@ fn drop_rows(
     })?;
     shared.dead.clear(range);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::alone::{Alone, PARTITION};
+    use crate::identity::{first, next};
+    use crate::node::NodeOptions;
+
+    #[test]
+    fn a_replica_that_comes_after_another_has_no_batch_of_its_name() {
+        let alone = Alone::open(NodeOptions::default());
+        let (shared, old) = (alone.shared(), alone.partition());
+        let batches = || {
+            alone.run(&["SET", "k", "v"]).expect("it leads");
+            let partition = alone.partition();
+            let core = partition.look();
+            core.unflushed().map(|(_, batch)| batch.id).collect::<BTreeSet<_>>()
+        };
+        let before = batches();
+        let identity = next(shared.id, first(shared.id)).expect("far from the last");
+        let host = Host {
+            life: shared.incarnation,
+            identity,
+            kind: MemberKind::Storage,
+            range: old.range,
+            founders: vec![identity],
+            config: paxos::Config::initial(&[identity]),
+        };
+        shared.keeper.push(Job::Host(shared.id, PARTITION, host), MESSAGES_MAX);
+        let is_new = || shared.replica(PARTITION, identity).is_some();
+        alone.until("it is taken in", is_new);
+        alone.node.campaign(PARTITION);
+        alone.until("it leads", || alone.node.leads(PARTITION));
+        let after = batches();
+        assert!(!before.is_empty() && !after.is_empty());
+        assert!(before.is_disjoint(&after), "{before:x?} and {after:x?}");
+    }
 }

@@ -101,7 +101,7 @@ pub use identity::NODE_MAX;
 pub use local::{LinkFaults, LocalNodes, NodeSeat, OpenNode};
 pub use node::{Node, NodeOptions, Surroundings};
 pub use recover::{Assignment, OpenError, abandon, abandon_on, damage_a_file};
-pub use requests::DedupLimits;
+pub use requests::{DedupLimits, RequestSums};
 pub use resident::RowBudget;
 pub use scripting::Scripting;
 pub use shapes::Shapes;

@@ -8,11 +8,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use wire::ids::{NodeId, PartitionId, Zone};
+use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::resp::Reply;
 use wire::service::{
-    Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order,
-    ScriptControl, ScriptCounts, StorageService, Stored, Transaction, ValueShapes,
+    Answer, BoxFuture, BusyScript, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus,
+    Order, ScriptControl, ScriptCounts, StorageService, Stored, Transaction, ValueShapes,
 };
 
 use crate::care::Change;
@@ -494,6 +494,10 @@ impl StorageService for LocalNodes {
 
     fn scripts(&self, control: ScriptControl<'_>) -> Reply {
         self.scripting.control(control)
+    }
+
+    fn busy_scripts(&self) -> Vec<(TableId, BusyScript)> {
+        self.scripting.busy()
     }
 
     fn shape(&self, shapes: ValueShapes) {

@@ -42,6 +42,9 @@ mutants! {
     RowsAheadOfLog: "rows are made durable beyond the node's log",
     RowsUnsynced: "rows take the place of the old ones before they are synced",
     OldRowsStay: "rows that a snapshot lacks stay",
+    FetchUntold: "who fetches a snapshot tells nobody, so that the log behind it is let go",
+    RequestsLeftBehind: "a snapshot brings nothing of what was answered",
+    AnothersReply: "a request made again gets what another connection was answered",
 }
 
 thread_local! {
@@ -51,6 +54,11 @@ thread_local! {
 /// Switches a bug on, or the last one off, in this thread.
 pub fn activate(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);
+}
+
+/// The bug that is on in this thread.
+pub(crate) fn active() -> Option<Mutant> {
+    ACTIVE.get()
 }
 
 /// Whether a bug is on in this thread.

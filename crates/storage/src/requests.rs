@@ -170,7 +170,8 @@ pub(crate) fn find(mut section: &[u8], id: RequestId) -> Option<Option<Reply>> {
         let length = usize::try_from(take_varint(&mut section)?).ok()?;
         let replies = section.split_off(..length)?;
         let nth = id.sequence.checked_sub(first).filter(|nth| *nth < count);
-        if let Some(nth) = nth.filter(|_| (router, connection) == (id.router, id.connection)) {
+        let is_its = (router, connection) == (id.router, id.connection) || mutant!(AnothersReply);
+        if let Some(nth) = nth.filter(|_| is_its) {
             return nth_reply(replies, nth);
         }
     }
@@ -229,6 +230,9 @@ pub(crate) enum Found {
     /// It may have been: the table does not reach back that far.
     Forgotten,
 }
+
+/// See [`Requests::sums`].
+pub type RequestSums = (u64, Vec<(u64, u32)>);
 
 /// The requests of one batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -312,6 +316,12 @@ impl Requests {
     /// Of a replica that knows nothing of what was done up to an index.
     pub(crate) fn unknown_through(index: u64) -> Requests {
         Requests { forgotten: index, ..Requests::default() }
+    }
+
+    /// The index up to which it is forgotten, and each part behind: its index, and a checksum.
+    pub(crate) fn sums(&self) -> RequestSums {
+        let sum = |part: &Part| (part.index, crc32c::crc32c(&part.section));
+        (self.forgotten, self.parts.iter().map(sum).collect())
     }
 
     /// Whether there is nothing to keep.

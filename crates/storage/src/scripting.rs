@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use scripts::{Flags, Library, Script, ScriptCache, Vm};
 use wire::ids::TableId;
 use wire::resp::Reply;
-use wire::service::{ScriptControl, ScriptCounts, ScriptLimits, ScriptName};
+use wire::service::{BusyScript, ScriptControl, ScriptCounts, ScriptLimits, ScriptName};
 
 use crate::batch::{Batch, BatchError, Effect};
 use crate::row;
@@ -130,6 +130,8 @@ struct Functions {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) is_function: bool,
+    /// Of the partition that it holds.
+    table: TableId,
     name: Bytes,
     command: Vec<Bytes>,
     started: Instant,
@@ -140,9 +142,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(is_function: bool, name: Bytes, command: Vec<Bytes>) -> Running {
+    pub(crate) fn new(
+        (is_function, name): (bool, Bytes),
+        table: TableId,
+        command: Vec<Bytes>,
+    ) -> Running {
         Running {
             is_function,
+            table,
             name,
             command,
             started: Instant::now(),
@@ -178,6 +185,8 @@ pub struct Scripting {
     pub(crate) cache: ScriptCache,
     functions: Mutex<Functions>,
     running: Mutex<Vec<Arc<Running>>>,
+    /// How many these are: hardly ever any, and it is asked often.
+    running_count: AtomicUsize,
     /// Milliseconds; 0: nobody is ever told that a script is busy.
     busy_reply_ms: AtomicU64,
     memory_bytes_max: AtomicU64,
@@ -193,6 +202,7 @@ impl Default for Scripting {
             cache: ScriptCache::default(),
             functions: Mutex::default(),
             running: Mutex::default(),
+            running_count: AtomicUsize::new(0),
             busy_reply_ms: AtomicU64::new(limits.busy_reply_ms),
             memory_bytes_max: AtomicU64::new(limits.memory_bytes_max),
             tables: AtomicU64::new(u64::from(limits.tables)),
@@ -277,11 +287,30 @@ impl Scripting {
     // --- What runs
 
     pub(crate) fn began(&self, running: &Arc<Running>) {
-        self.running.lock().push(Arc::clone(running));
+        let mut all = self.running.lock();
+        all.push(Arc::clone(running));
+        self.running_count.store(all.len(), Relaxed);
     }
 
     pub(crate) fn ended(&self, running: &Arc<Running>) {
-        self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
+        let mut all = self.running.lock();
+        all.retain(|other| !Arc::ptr_eq(other, running));
+        self.running_count.store(all.len(), Relaxed);
+    }
+
+    /// What has run for so long that others are told so, by the table it holds.
+    pub(crate) fn busy(&self) -> Vec<(TableId, BusyScript)> {
+        if self.running_count.load(Relaxed) == 0 {
+            return Vec::new();
+        }
+        let Some(after) = self.busy_after() else { return Vec::new() };
+        let running = self.running.lock();
+        let busy = running.iter().filter(|one| one.elapsed() >= after);
+        let kind = |is_function| match is_function {
+            true => BusyScript::Function,
+            false => BusyScript::Script,
+        };
+        busy.map(|one| (one.table, kind(one.is_function))).collect()
     }
 
     /// Ends all scripts or all functions that run.

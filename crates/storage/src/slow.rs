@@ -87,7 +87,7 @@ impl From<&Transaction<'_>> for Job {
 
 impl Job {
     /// The script in it: for who asks what runs.
-    fn running(&self) -> Running {
+    fn running(&self, table: TableId) -> Running {
         let script = |id: CommandId, args: &Vec<Bytes>| match table::entry(id).command.run {
             Run::Script(what) => {
                 use commands::Script::{Fcall, FcallRo};
@@ -95,7 +95,7 @@ impl Job {
                 let name = args.get(1).cloned().unwrap_or_default();
                 let is_text = matches!(what, commands::Script::Eval | commands::Script::EvalRo);
                 let name = if is_text { scripts::sha1_hex(&name) } else { name };
-                Some(Running::new(is_function, name, args.clone()))
+                Some(Running::new((is_function, name), table, args.clone()))
             }
             _ => None,
         };
@@ -105,7 +105,7 @@ impl Job {
                 commands.iter().find_map(|(id, args)| script(*id, args))
             }
         };
-        found.unwrap_or_else(|| Running::new(false, Bytes::new(), Vec::new()))
+        found.unwrap_or_else(|| Running::new((false, Bytes::new()), table, Vec::new()))
     }
 
     fn run(
@@ -145,7 +145,7 @@ impl Node {
         mut core: CoreGuard<'_>,
         job: Job,
     ) -> Answer {
-        let running = Arc::new(job.running());
+        let running = Arc::new(job.running(core.range.table));
         core.hold(Arc::clone(&running));
         drop(core);
         let (send, receive) = oneshot::channel();

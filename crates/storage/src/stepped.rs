@@ -23,6 +23,7 @@ use crate::node::{Node, NodeOptions, Surroundings};
 use crate::partition::Partition;
 use crate::pulse;
 use crate::recover::{Assignment, OpenError};
+use crate::requests::RequestSums;
 use crate::snapshot::give::{self, Giver};
 use crate::snapshot::take::Takes;
 use crate::wal;
@@ -72,6 +73,10 @@ pub struct Seen {
     pub applied: u64,
     /// Keys there are, by its counters.
     pub keys: u64,
+    /// The time by which it hides what has expired, in ms since the epoch.
+    pub now_ms: u64,
+    /// The time that the group knows to have come, as far as it has applied.
+    pub told_ms: u64,
 }
 
 impl Stepped {
@@ -227,6 +232,8 @@ impl Stepped {
                 serves: core.serves(now),
                 applied: core.applied().index.max(begins),
                 keys: core.applied().counters.keys,
+                now_ms: core.now_ms(),
+                told_ms: core.applied().now_ms,
             }
         };
         shared.all_replicas().into_iter().map(seen).collect()
@@ -251,6 +258,14 @@ impl Stepped {
         let core = partition.look();
         let behind = core.unflushed().filter(|(at, _)| *at > index);
         behind.map(|(at, batch)| (*at, batch.id, batch.sum())).collect()
+    }
+
+    /// What a partition's storage replica knows of requests that may be made again: the index up to which
+    /// it has forgotten them, and behind that, of each batch, its log index and a checksum.
+    pub fn requests(&self, partition: PartitionId) -> Option<RequestSums> {
+        let partition = self.node.shared().partitions.read().get(&partition).cloned()?;
+        let core = partition.look();
+        Some(core.requests().sums())
     }
 
     /// The rows of a partition's storage replica that somebody could read, as they are now; `None` if

@@ -339,6 +339,11 @@ pub trait StorageService: Send + Sync + 'static {
     /// Does something about the scripts of all nodes.
     fn scripts(&self, control: ScriptControl<'_>) -> Reply;
 
+    /// The scripts that have run for so long that others are told BUSY, by the table they hold.
+    fn busy_scripts(&self) -> Vec<(TableId, BusyScript)> {
+        Vec::new()
+    }
+
     /// How many scripts and functions there are.
     fn script_counts(&self) -> ScriptCounts;
 
@@ -485,6 +490,15 @@ impl Default for ScriptLimits {
     fn default() -> ScriptLimits {
         ScriptLimits { busy_reply_ms: 5_000, memory_bytes_max: 256 << 20, tables: 16 }
     }
+}
+
+/// What keeps a table busy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BusyScript {
+    /// EVAL or its kin.
+    Script,
+    /// FCALL or its kin.
+    Function,
 }
 
 /// What may be set of how values are kept.

@@ -3,8 +3,11 @@
 
 #[path = "../fuzz/oracle.rs"]
 mod oracle;
+#[path = "../fuzz/plenty.rs"]
+mod plenty;
 
 use oracle::{check, decode, frame};
+use plenty::{inputs, seed};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use wire::resp::DecodeError;
@@ -60,8 +63,8 @@ fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
 
 #[test]
 fn valid_commands_are_read_and_part_of_one_is_waited_for() {
-    let mut rng = StdRng::seed_from_u64(1);
-    for _ in 0..2_000 {
+    let mut rng = StdRng::seed_from_u64(seed(1));
+    for _ in 0..inputs(2_000) {
         let commands: Vec<_> = (0..3).map(|_| random_args(&mut rng)).collect();
         let frames: Vec<u8> = commands.iter().flat_map(|args| frame(args)).collect();
         assert_eq!(check(&frames, 1), (commands.clone(), None));
@@ -75,8 +78,8 @@ fn valid_commands_are_read_and_part_of_one_is_waited_for() {
 
 #[test]
 fn cuts_never_change_the_result() {
-    let mut rng = StdRng::seed_from_u64(2);
-    for round in 0..4_000 {
+    let mut rng = StdRng::seed_from_u64(seed(2));
+    for round in 0..inputs(4_000) {
         let mut stream = random_stream(&mut rng);
         if round % 2 == 1 {
             mutate(&mut rng, &mut stream);
@@ -91,16 +94,17 @@ fn cuts_never_change_the_result() {
 
 #[test]
 fn mutated_commands_are_read_as_redis_protocol_reads_them() {
-    let mut rng = StdRng::seed_from_u64(3);
-    let (mut accepted, mut refused) = (0, 0);
-    for _ in 0..60_000 {
+    let mut rng = StdRng::seed_from_u64(seed(3));
+    let (inputs, mut accepted, mut refused) = (inputs(60_000), 0, 0);
+    for _ in 0..inputs {
         let mut bytes = frame(&random_args(&mut rng));
         mutate(&mut rng, &mut bytes);
         let (commands, error) = check(&bytes, 7);
         accepted += commands.len();
         refused += usize::from(error.is_some());
     }
-    assert!(accepted > 10_000 && refused > 10_000, "{accepted} accepted, {refused} refused");
+    let few = inputs / 6;
+    assert!(accepted > few && refused > few, "{accepted} accepted, {refused} refused");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use crate::command::{Command, Flags, Keys, Session, at_least, exactly, group, session};
 
-const ADMIN: Flags = Flags(Flags::ADMIN.0 | Flags::NOSCRIPT.0 | Flags::LOADING.0 | Flags::STALE.0);
+const ADMIN: Flags = Flags(
+    Flags::ADMIN.0 | Flags::NOSCRIPT.0 | Flags::LOADING.0 | Flags::STALE.0 | Flags::ALLOW_BUSY.0,
+);
 
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[

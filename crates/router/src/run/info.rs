@@ -336,6 +336,8 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("pubsubshard_channels", &count(Topic::Shard)),
             ("total_reads_processed", &counters.reads),
             ("total_writes_processed", &counters.writes),
+            ("client_query_buffer_limit_disconnections", &counters.query_limit_disconnections),
+            ("client_output_buffer_limit_disconnections", &counters.output_limit_disconnections),
         ],
     );
     STATS_ZEROS.iter().for_each(|name| line(out, name, 0));
@@ -434,8 +436,8 @@ fn errorstats(facts: &Facts<'_>, out: &mut String) {
 fn latencystats(facts: &Facts<'_>, out: &mut String) {
     let percentiles = facts.shared.config.get("latency-tracking-info-percentiles");
     for entry in table::entries() {
-        let stats = facts.shared.stats.command(entry.id).filter(|stats| stats.calls > 0);
-        let Some(stats) = stats else { continue };
+        let stats = facts.shared.stats.command(entry.id);
+        let Some(stats) = stats.filter(|stats| stats.histogram.calls() > 0) else { continue };
         let points: Vec<String> = percentiles
             .split_ascii_whitespace()
             .filter_map(|text| Some((text, text.parse().ok()?)))

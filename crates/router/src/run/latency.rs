@@ -74,13 +74,17 @@ pub(super) fn histogram(connection: &Connection, args: &[Bytes]) -> Reply {
             .collect(),
     };
     let of = |entry: &Entry| {
-        let stats = connection.shared.stats.command(entry.id).filter(|stats| stats.calls > 0)?;
+        let stats = connection.shared.stats.command(entry.id)?;
+        let calls = stats.histogram.calls();
+        if calls == 0 {
+            return None;
+        }
         let points = stats.histogram.cumulative_us().into_iter();
         let points = points
             .map(|(us, calls)| (Reply::Integer(us as i64), Reply::Integer(calls as i64)))
             .collect();
         let fields = vec![
-            (word("calls"), Reply::Integer(stats.calls as i64)),
+            (word("calls"), Reply::Integer(calls as i64)),
             (word("histogram_usec"), Reply::Map(points)),
         ];
         Some((text(entry.full_name()), Reply::Map(fields)))

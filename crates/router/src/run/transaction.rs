@@ -746,7 +746,7 @@ impl Connection {
             };
             let failed = self.count_error(&reply);
             self.caller.tally.commands += 1;
-            self.shared.stats.call(entry.id, took, failed);
+            self.shared.stats.call(entry.id, took, self.shared.tracks_latency(), failed);
             slowlog::observe(self, entry, args, took);
             self.show(entry, args);
             all.push(reply);

@@ -1,7 +1,7 @@
 //! Whether replicas hold the same, when all is over.
 
 use commands::rows::{RowKind, parse};
-use storage::{Seen, StoredRows};
+use storage::{RequestSums, Seen, StoredRows};
 use wire::ids::PartitionId;
 
 use super::world::{PARTITIONS, World};
@@ -16,6 +16,7 @@ impl World<'_> {
             };
             let newest = self.watch.newest(partition);
             let mut first: Option<(u32, StoredRows)> = None;
+            let mut answered: Option<(u32, RequestSums)> = None;
             for identity in members {
                 let at = place_of(identity);
                 let Some(seen) = self.seen(at, partition, identity) else {
@@ -34,6 +35,11 @@ impl World<'_> {
                     other => return Ok(Some(format!("{partition}: {identity} has {other:?}"))),
                 };
                 check_counters(partition, identity, seen.keys, &rows)?;
+                if let Some(known) = self.seats.seats[at].with(|s| s.requests(partition)).flatten()
+                {
+                    let first = answered.get_or_insert_with(|| (identity, known.clone()));
+                    check_requests(partition, (first.0, &first.1), (identity, &known))?;
+                }
                 match &first {
                     None => first = Some((identity, rows)),
                     Some((other, known)) if *known != rows => {
@@ -79,6 +85,28 @@ fn check_counters(
     if headers != keys {
         let text = format!("{partition}: {identity} counts {keys} keys and has {headers}");
         return violation("counters are exact", text);
+    }
+    Ok(())
+}
+
+/// What replicas know of requests that may be made again is the same, as far back as both remember.
+fn check_requests(
+    partition: PartitionId,
+    (one, first): (u32, &RequestSums),
+    (other, second): (u32, &RequestSums),
+) -> Result<(), Violation> {
+    let from = first.0.max(second.0);
+    let behind = |sums: &RequestSums| -> Vec<_> {
+        sums.1.iter().copied().filter(|(index, _)| *index > from).collect()
+    };
+    let (first, second) = (behind(first), behind(second));
+    if first != second {
+        let text = format!(
+            "{partition}, behind {from}: {one} knows of {} batches, {other} of {}",
+            first.len(),
+            second.len()
+        );
+        return violation("requests are known alike", text);
     }
     Ok(())
 }

@@ -52,6 +52,11 @@ const STANDSTILL_MAX_US: u64 = 3_000_000;
 /// How far a clock on a wall is off.
 pub(crate) const WALL_OFF_MS_MAX: i64 = 2_000;
 const KINDS: u64 = 19;
+/// The kinds of a gentle run: deaths, standstills, nodes cut off, leaderships handed over.
+const GENTLE: u64 = 1 << 0 | 1 << 4 | 1 << 7 | 1 << 15;
+const GENTLE_GAP_MAX_US: u64 = 1_200_000;
+/// The shortest time that somebody is away in a gentle run: longer than the log is kept.
+const GENTLE_AWAY_MIN_US: u64 = 1_000_000;
 
 /// The faults of one run.
 #[derive(Debug)]
@@ -60,18 +65,23 @@ pub(crate) struct Faults {
     /// A bit for each kind: each run has its own mixture.
     enabled: u64,
     gap_max_us: u64,
+    gentle: bool,
     /// Clocks on walls are off.
     pub(crate) walls: bool,
 }
 
 impl Faults {
-    pub(crate) fn new(seed: u64) -> Faults {
+    /// Those of a gentle run keep replicas away for a while, now and then, and damage nothing.
+    pub(crate) fn new(seed: u64, gentle: bool) -> Faults {
         let mut random = Random::new(seed, "whole faults");
         let few = if random.chance(500) { random.next() } else { u64::MAX };
-        let enabled = random.below(1 << KINDS) & few;
-        let gap_max_us = random.pick(&[200_000, 800_000, 2_000_000]);
+        let mut enabled = random.below(1 << KINDS) & few;
+        let mut gap_max_us = random.pick(&[200_000, 800_000, 2_000_000]);
+        if gentle {
+            (enabled, gap_max_us) = (GENTLE, GENTLE_GAP_MAX_US);
+        }
         let walls = random.chance(500);
-        Faults { random, enabled, gap_max_us, walls }
+        Faults { random, enabled, gap_max_us, gentle, walls }
     }
 
     /// How long until the next fault.
@@ -94,8 +104,12 @@ impl Faults {
             kind = random.below(KINDS);
         }
         let any = random.below(nodes as u64) as usize;
-        let node = if random.chance(500) { leader.unwrap_or(any) } else { any };
-        let for_us = random.skewed(1_000, STANDSTILL_MAX_US);
+        let mut node = if random.chance(500) { leader.unwrap_or(any) } else { any };
+        let mut for_us = random.skewed(1_000, STANDSTILL_MAX_US);
+        if self.gentle {
+            // Mostly a follower: the others are to go on without it.
+            (node, for_us) = (any, random.between(GENTLE_AWAY_MIN_US, STANDSTILL_MAX_US));
+        }
         if matches!(kind, 5..=7) && random.chance(330) {
             return Some(Fault::Join);
         }

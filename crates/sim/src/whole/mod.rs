@@ -29,6 +29,7 @@ mod clock;
 mod disk;
 mod ether;
 mod faults;
+mod limits;
 mod seats;
 mod strikes;
 mod talk;

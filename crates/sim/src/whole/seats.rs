@@ -1,8 +1,10 @@
 //! The storage nodes of a run: processes that come and go over their disks, and how routers reach them.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +12,14 @@ use memds::Publisher;
 use parking_lot::Mutex;
 use storage::machine::{self, Machine, Time};
 use storage::{Assignment, Faults, NodeOptions, OpenError, Publish, Stepped, Surroundings};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 use wire::ids::{CommandId, NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::resp::Reply;
 use wire::service::{
     Answer, BoxFuture, Call, Evaluated, Gate, GateOutcome, NodeFault, NodeStatus, Order, Request,
-    ScriptClient, ScriptControl, ScriptCounts, StorageService, Transaction,
+    ScriptClient, ScriptControl, ScriptCounts, Served, StorageService, Transaction,
 };
 
 use super::MEMDS;
@@ -26,6 +29,9 @@ use super::ether::{Ether, place};
 
 /// How often it is looked whether a process that stands still goes on.
 const PAUSED_POLL: Duration = Duration::from_millis(1);
+
+/// How late one who has given up is forgotten, if no frame says.
+const FORGOTTEN_US: u64 = 20_000;
 
 /// The folder of a node on its disk.
 pub(crate) fn folder() -> &'static Path {
@@ -242,6 +248,19 @@ impl Reach {
         true
     }
 
+    /// A leader learns late that nobody waits for a call in its line any more: whoever gave up has the
+    /// claim, and takes the call out of the line when it comes to it.
+    fn forgotten_late(&self, node: NodeId, answer: Answer) -> Answer {
+        let Answer::Waits(mut waiting) = answer else { return answer };
+        let nodes = self.seats.seats.len();
+        let router = place(NodeId(super::ROUTER + self.router), nodes);
+        let late_us = self.seats.ether.travel(router, place(node, nodes));
+        let late = Duration::from_micros(late_us.unwrap_or(FORGOTTEN_US));
+        let served = std::mem::replace(&mut waiting.served, Box::pin(std::future::pending()));
+        waiting.served = Box::pin(InLine { served: Some(served), late });
+        Answer::Waits(waiting)
+    }
+
     async fn call_far(self, node: NodeId, call: Travelling) -> Answer {
         if !self.travel(node, true).await {
             return std::future::pending().await;
@@ -251,7 +270,8 @@ impl Reach {
             let (request, waited, client) = (call.request, call.waited, call.client.as_ref());
             let call =
                 Call { command, table, partition, epoch, args, origin, request, waited, client };
-            self.seats.on(node, |stepped| stepped.node().call(call)).unwrap_or_else(|no| no)
+            let answer = self.seats.on(node, |stepped| stepped.node().call(call));
+            self.forgotten_late(node, answer.unwrap_or_else(|no| no))
         };
         if !self.travel(node, false).await {
             return std::future::pending().await;
@@ -276,13 +296,41 @@ impl Reach {
     }
 }
 
+/// What one who waits holds; its place in line outlives it a little.
+struct InLine {
+    served: Option<BoxFuture<Option<Served>>>,
+    late: Duration,
+}
+
+impl Future for InLine {
+    type Output = Option<Served>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.served {
+            Some(served) => served.as_mut().poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        // Nothing is late once the run has ended.
+        if let (Some(served), Ok(runtime)) = (self.served.take(), Handle::try_current()) {
+            let late = self.late;
+            runtime.spawn(async move {
+                sleep(late).await;
+                drop(served);
+            });
+        }
+    }
+}
+
 impl StorageService for Reach {
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer {
         if !self.seats.travels {
-            return self
-                .seats
-                .on(node, |stepped| stepped.node().call(call))
-                .unwrap_or_else(|no| no);
+            let answer = self.seats.on(node, |stepped| stepped.node().call(call));
+            return self.forgotten_late(node, answer.unwrap_or_else(|no| no));
         }
         let Call { command, table, partition, epoch, args, origin, request, waited, client } = call;
         let (args, client) = (args.to_vec(), client.cloned());
@@ -301,7 +349,7 @@ impl StorageService for Reach {
             return calls.first().map(|call| self.call(node, *call));
         }
         match self.seats.on(node, |stepped| stepped.node().call_all(calls, done)) {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map(|answer| self.forgotten_late(node, answer)),
             Err(no) => Some(no),
         }
     }

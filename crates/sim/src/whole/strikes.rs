@@ -136,7 +136,7 @@ impl World<'_> {
             return;
         }
         self.wound = None;
-        let newest: Vec<_> = PARTITIONS.map(|partition| self.watch.newest(partition)).to_vec();
+        let newest = self.watch.newest_of_all();
         if !self.is_whole(&newest, Some(node)) || self.is_another_damaged(node) {
             return;
         }
@@ -185,7 +185,7 @@ impl World<'_> {
 
     /// Whether all members of all groups, but for those on one node, run and have applied so much; and
     /// are most of their group.
-    fn is_whole(&self, newest: &[u64], without: Option<usize>) -> bool {
+    pub(super) fn is_whole(&self, newest: &[u64], without: Option<usize>) -> bool {
         PARTITIONS.iter().zip(newest).all(|(partition, newest)| {
             let Some(members) = self.members(*partition) else { return false };
             let others = members.iter().filter(|identity| Some(place_of(**identity)) != without);

@@ -6,6 +6,7 @@ use storage::Stepped;
 use wire::ids::PartitionId;
 
 use super::seats::Seat;
+use super::world::PARTITIONS;
 use crate::checks::{Violation, violation};
 
 /// A replica, in one life of its node.
@@ -16,6 +17,10 @@ type Replica = (usize, u64, PartitionId, u32);
 pub(crate) struct Watch {
     /// What was applied at an index of a partition by whoever was first: batch and checksum.
     log: BTreeMap<(PartitionId, u64), (u64, u32)>,
+    /// At which index a batch was applied, by its id.
+    ids: BTreeMap<(PartitionId, u64), u64>,
+    /// The newest time that a group knows to have come.
+    told_ms: BTreeMap<PartitionId, u64>,
     /// How far each replica has come.
     applied: BTreeMap<Replica, u64>,
     /// The highest index that was applied anywhere.
@@ -48,6 +53,8 @@ impl Watch {
             }
             let newest = self.newest.entry(seen.partition).or_default();
             *newest = seen.applied.max(*newest);
+            let told_ms = self.told_ms.entry(seen.partition).or_default();
+            *told_ms = seen.told_ms.max(*told_ms);
             for (index, id, sum) in stepped.applied_after(seen.partition, before) {
                 let first = *self.log.entry((seen.partition, index)).or_insert_with(|| {
                     self.batches += 1;
@@ -61,6 +68,11 @@ impl Watch {
                         first.0
                     );
                     return violation("agreement", text);
+                }
+                let at = *self.ids.entry((seen.partition, id)).or_insert(index);
+                if at != index {
+                    let text = format!("{id:x} of {} is at {at} and at {index}", seen.partition);
+                    return violation("batch ids never return", text);
                 }
             }
         }
@@ -80,6 +92,16 @@ impl Watch {
                     let text = format!("{}: nodes {} and {}", seen.partition, other + 1, at + 1);
                     return violation("one lease", text);
                 }
+                let told_ms = self.told_ms.get(&seen.partition).copied().unwrap_or(0);
+                if seen.now_ms < told_ms {
+                    let text = format!(
+                        "{}: node {} hides what has expired by {}, and {told_ms} was told",
+                        seen.partition,
+                        at + 1,
+                        seen.now_ms
+                    );
+                    return violation("time never goes back", text);
+                }
                 let newest = self.newest(seen.partition);
                 if seen.applied < newest {
                     let text = format!(
@@ -93,6 +115,11 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// The same of all partitions.
+    pub(crate) fn newest_of_all(&self) -> Vec<u64> {
+        PARTITIONS.map(|partition| self.newest(partition)).to_vec()
     }
 
     /// The highest index that was applied anywhere.

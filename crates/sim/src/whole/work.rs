@@ -6,7 +6,7 @@
 //! queue      RPUSH of what nobody else pushes, LPOP, BLPOP    each is had once, none is lost
 //! pair       MULTI SET SET EXEC, MGET                         both or none
 //! mortal     SET PX, GET                                      once gone, gone for good
-//! heap       HSET, ZADD, SADD, DEL, FLUSHDB of a table        only that replicas agree
+//! heap       HSET, ZADD, SADD, PEXPIRE, DEL, FLUSHDB …        only that replicas agree
 //! ```
 //!
 //! A reply that a write was not executed is believed: nobody may ever see it. After no reply, or
@@ -179,8 +179,6 @@ pub(crate) struct Client {
     pub(crate) random: Random,
     /// No new work from now on.
     pub(crate) is_over: Arc<AtomicBool>,
-    /// Keys expire in this run.
-    pub(crate) mortals: bool,
 }
 
 /// Command lines without the filling of values.
@@ -228,8 +226,7 @@ impl Client {
     }
 
     async fn ask(&mut self, talk: &mut Talk) -> Option<()> {
-        let all = if self.mortals { 100 } else { 85 };
-        match self.random.below(all) {
+        match self.random.below(100) {
             0..35 => self.registers(talk).await,
             35..45 => self.count(talk).await,
             45..60 => self.queue(talk).await,
@@ -344,7 +341,10 @@ impl Client {
         }
         let blocks = self.random.chance(500);
         let pop = match blocks {
-            true => line(&["BLPOP", &key, "1"]),
+            true => {
+                let seconds = self.random.pick(&["0.01", "0.03", "0.1", "1"]);
+                line(&["BLPOP", &key, seconds])
+            }
             false => line(&["LPOP", &key]),
         };
         self.ledger.lock().queues.entry(key.clone()).or_default().pops_unknown += 1;
@@ -395,12 +395,17 @@ impl Client {
         let text = { self.random.next().to_string() };
         let mut lines = Vec::new();
         for _ in 0..self.random.skewed(1, 6) {
-            lines.push(match self.random.below(12) {
+            lines.push(match self.random.below(13) {
                 0..4 => line(&["HSET", &format!("hash:{key}"), &number, &text]),
                 4..7 => line(&["ZADD", &format!("sorted:{key}"), &number, &text]),
                 7..9 => line(&["SADD", &format!("set:{key}"), &text]),
                 9 => line(&["SPOP", &format!("set:{key}")]),
                 10 => line(&["DEL", &format!("hash:{key}"), &format!("sorted:{key}")]),
+                11 => {
+                    let kind = self.random.pick(&["hash", "sorted", "set"]);
+                    let life = self.random.skewed(20, LIFE_MS_MAX).to_string();
+                    line(&["PEXPIRE", &format!("{kind}:{key}"), &life])
+                }
                 _ => line(&["ZREMRANGEBYRANK", &format!("sorted:{key}"), "0", "3"]),
             });
         }

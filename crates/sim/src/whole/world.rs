@@ -8,7 +8,7 @@ use std::time::Duration;
 use memds::{ClientOptions, MemdsClient, MemdsNode};
 use parking_lot::Mutex;
 use router::{Host, RouteCache, Router, RouterOptions, Shutdown};
-use storage::{Assignment, NodeOptions, OpenError, RowBudget, wal};
+use storage::{Assignment, OpenError};
 use tokio::task::JoinHandle;
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
@@ -18,6 +18,7 @@ use super::clock::{Clock, Now};
 use super::disk::Disk;
 use super::ether::Ether;
 use super::faults::{Faults, WALL_OFF_MS_MAX};
+use super::limits;
 use super::seats::{Reach, Seat, Seats, folder};
 use super::voices;
 use super::watch::Watch;
@@ -49,6 +50,10 @@ const EVENTS_MAX: u64 = 3_000_000;
 const REOPEN_US: u64 = 300_000;
 /// Turns that tasks get after an event.
 const TURNS: usize = 3;
+/// How many of a thousand runs are gentle.
+const GENTLE_PER_MILLE: u64 = 125;
+/// Clients of a gentle run: they write as much as the log is to hold while somebody is away.
+const GENTLE_CLIENTS: u64 = 7;
 /// Between two looks at who may answer reads, in events.
 const LEASES_EVERY: u64 = 4;
 
@@ -155,6 +160,10 @@ pub(crate) struct World<'a> {
     pub(super) summary: Summary,
     calm_at: u64,
     pub(super) calm: bool,
+    /// A short log, slow snapshots, few faults: replicas that have older rows get snapshots.
+    gentle: bool,
+    /// Clients work on until all replicas have come so far.
+    catching_up: Option<Vec<u64>>,
     slept_us: u64,
 }
 
@@ -166,10 +175,14 @@ impl<'a> World<'a> {
         let (founders, spares) = random.pick(&[(3, 0), (3, 1), (3, 2), (5, 0)]);
         let nodes = founders + spares;
         let loose = random.chance(50);
-        let faults = Faults::new(seed);
+        let gentle = Random::new(seed, "gentle").chance(GENTLE_PER_MILLE);
+        let faults = Faults::new(seed, gentle);
         let disks: Vec<_> = (0..nodes).map(|node| Disk::new(seed, node)).collect();
         let ether = Ether::new(seed, now.clone(), disks.clone());
-        let options = options(&mut random, nodes);
+        let mut options = limits::options(&mut random, nodes);
+        if gentle {
+            options = limits::with_short_log(options, seed);
+        }
         trace.line(0, || format!("seed {seed}: {founders} + {spares} nodes, {options:?}"));
         let seats = disks.into_iter().enumerate().map(|(at, disk)| {
             let id = NodeId(at as u32 + 1);
@@ -192,9 +205,9 @@ impl<'a> World<'a> {
             ledger: ledger.clone(),
             random: Random::new(seed, &format!("client {at}")),
             is_over: is_over.clone(),
-            mortals: !faults.walls,
         };
-        let clients = (0..random.between(2, 6)).map(client).collect();
+        let clients = random.between(2, 6);
+        let clients = (0..if gentle { GENTLE_CLIENTS } else { clients }).map(client).collect();
         World {
             queue: BTreeMap::new(),
             scheduled: 0,
@@ -209,6 +222,8 @@ impl<'a> World<'a> {
             summary: Summary::default(),
             calm_at: random.between(3_000_000, 10_000_000),
             calm: false,
+            gentle,
+            catching_up: None,
             slept_us: 0,
             now,
             seats,
@@ -614,13 +629,29 @@ impl<'a> World<'a> {
             }
             self.start(node);
         }
-        self.is_over.store(true, Relaxed);
+        match self.gentle {
+            true => self.catching_up = Some(self.watch.newest_of_all()),
+            false => self.is_over.store(true, Relaxed),
+        }
         self.after(PROBE_US, Event::Probe);
     }
 
     /// True once everything was read again and all replicas hold the same.
     fn probe(&mut self) -> Result<bool, Violation> {
         self.after(PROBE_US, Event::Probe);
+        if let Some(newest) = self.catching_up.take() {
+            if self.is_whole(&newest, None) {
+                self.note(|| "ALL HAVE CAUGHT UP".to_owned());
+                self.calm_at = self.now.get();
+                self.is_over.store(true, Relaxed);
+            } else if self.now.get() > self.calm_at + RECOVERY_MAX_US {
+                let text = format!("{newest:?} is not reached by all while clients work");
+                return violation("all catch up under load", text);
+            } else {
+                self.catching_up = Some(newest);
+            }
+            return Ok(false);
+        }
         let is_closed = match &self.closing {
             Some(closing) => closing.is_finished(),
             // What is under way ends first.
@@ -668,7 +699,7 @@ fn drift(loose: bool, random: &mut Random) -> u64 {
     }
 }
 
-fn zone_of(id: NodeId) -> Zone {
+pub(super) fn zone_of(id: NodeId) -> Zone {
     Zone(["a", "b", "c"][id.0 as usize % 3].to_owned())
 }
 
@@ -681,26 +712,6 @@ fn assignments(founders: usize) -> Vec<Assignment> {
         members: members.clone(),
     };
     PARTITIONS.iter().enumerate().map(assignment).collect()
-}
-
-/// Limits that are small at times, so that they are met.
-fn options(random: &mut Random, nodes: usize) -> NodeOptions {
-    let paxos = crate::cluster::options(random);
-    let ids = (1..=nodes as u32).map(NodeId);
-    NodeOptions {
-        memtable_bytes: random.pick(&[4 << 10, 32 << 10, 1 << 20]),
-        rows: RowBudget::new(random.pick(&[8 << 10, 64 << 10, 64 << 20])),
-        log: wal::Options {
-            segment_bytes: random.pick(&[32 << 10, 64 << 10]),
-            recycle_segments: random.below(3) as usize,
-        },
-        paxos,
-        nodes: ids.map(|id| (id, zone_of(id))).collect(),
-        heal_after: Duration::from_millis(random.pick(&[1_000, 1_000, 2_500])),
-        rebuild_after: Duration::from_millis(random.pick(&[300, 2_000])),
-        snapshot_chunk_bytes: random.pick(&[300, 4 << 10, 256 << 10]),
-        ..NodeOptions::default()
-    }
 }
 
 type Front = (Vec<Arc<MemdsNode>>, Arc<MemdsClient>, Vec<Router>);

@@ -15,8 +15,10 @@ use crate::lsm::{Lsm, Snapshot};
 use crate::meta::Applied;
 use crate::requests::Requests;
 
-/// Between two marks of [`LogSizes`], in bytes of batches.
+/// Between two marks of [`LogSizes`] at most, in bytes of batches.
 const MARK_BYTES: u64 = 1 << 20;
+/// Marks of a log that is as long as it may be, at least.
+const MARKS: u64 = 8;
 
 /// Rows to be fetched from another replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,24 +48,32 @@ pub(super) struct HandOver {
     asked: bool,
 }
 
-/// How large the log is behind an index: every megabyte a mark.
-#[derive(Default, Debug)]
+/// How large the log is behind an index: every megabyte a mark, and more of a log that is to be short.
+#[derive(Debug)]
 pub(super) struct LogSizes {
     total: u64,
+    mark_bytes: u64,
     /// Indexes and the total up to them.
     marks: VecDeque<(u64, u64)>,
+}
+
+impl Default for LogSizes {
+    fn default() -> LogSizes {
+        LogSizes { total: 0, mark_bytes: MARK_BYTES, marks: VecDeque::new() }
+    }
 }
 
 impl LogSizes {
     pub(super) fn add(&mut self, index: u64, bytes: u64) {
         self.total += bytes;
-        if self.marks.back().is_none_or(|(_, total)| self.total - total >= MARK_BYTES) {
+        if self.marks.back().is_none_or(|(_, total)| self.total - total >= self.mark_bytes) {
             self.marks.push_back((index, self.total));
         }
     }
 
     /// The highest marked index with at least so many bytes behind it.
     fn behind(&mut self, bytes: u64, truncated: u64) -> Option<u64> {
+        self.mark_bytes = MARK_BYTES.min(bytes / MARKS);
         while self.marks.front().is_some_and(|(index, _)| *index <= truncated) {
             self.marks.pop_front();
         }
@@ -229,7 +239,7 @@ mod tests {
     #[test]
     fn the_log_is_bounded_by_whole_marks() {
         let mut sizes = LogSizes::default();
-        assert_eq!(sizes.behind(0, 0), None);
+        assert_eq!(sizes.behind(MARK_BYTES * 10, 0), None);
         for index in 1..=100 {
             sizes.add(index, MARK_BYTES / 4);
         }
@@ -239,5 +249,14 @@ mod tests {
         assert_eq!(sizes.behind(MARK_BYTES * 10, 80), None, "less is kept");
         assert_eq!(sizes.behind(MARK_BYTES * 100, 0), None);
         assert!(sizes.marks.front().is_some_and(|(index, _)| *index > 80));
+        // A short log has its marks closer together.
+        for index in 101..=110 {
+            sizes.add(index, MARK_BYTES / 4);
+        }
+        assert_eq!(sizes.behind(MARK_BYTES, 100), Some(105), "a mark at 101, 105 and 109");
+        for index in 111..=120 {
+            sizes.add(index, MARK_BYTES / 4);
+        }
+        assert_eq!(sizes.behind(MARK_BYTES, 100), Some(116));
     }
 }

@@ -7,6 +7,7 @@ use commands::Counters;
 use super::Core;
 use crate::batch::Batch;
 use crate::meta::Applied;
+use crate::requests::Requests;
 use crate::resident::{Horizon, Resident};
 
 impl Core {
@@ -64,6 +65,16 @@ impl Core {
     /// The batches that are applied and not flushed.
     pub(crate) fn unflushed(&self) -> impl Iterator<Item = &(u64, Batch)> {
         self.backlog.iter()
+    }
+
+    /// The time by which it hides what has expired, in ms since the epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What it knows of requests that may be made again.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Campaigns and leaderships of this replica since its node started.

@@ -157,6 +157,7 @@ fn begin(shared: &Shared, partition: PartitionId, ask: &Ask) -> Option<Session> 
         return None;
     }
     let requests = std::mem::take(&mut captured.requests);
+    let requests = if mutant!(RequestsLeftBehind) { Default::default() } else { requests };
     let head = Head { applied: captured.applied, requests, config: captured.config.clone() };
     let over = over(partition.id, &captured);
     let (node, index) = (shared.id.0, head.applied.index);

@@ -271,6 +271,7 @@ impl Fetch {
     /// then.
     fn tell_members(&mut self, shared: &Shared, now: Instant) {
         let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
+        let head = head.filter(|_| !mutant!(FetchUntold));
         let Some(index) = head.map(|head| head.applied.index) else {
             // Of the next one all are told.
             self.told.clear();
