@@ -94,6 +94,8 @@ pub(crate) struct Care {
     hosted: Option<paxos::NodeId>,
     /// The highest identity that a node would not take in.
     refused: u32,
+    /// The newest replica that this one asked a node to take in, and of which kind.
+    host_asked: Option<(paxos::NodeId, MemberKind)>,
     /// Whom this leader let go, and when.
     permitted: Option<(paxos::NodeId, Instant)>,
     /// The ballot in which this leader was first asked to let somebody go, and when.
@@ -622,7 +624,9 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
     if let Some(added) = &mut order.add {
         let (hosted, refused) = {
             let care = partition.care.lock();
-            (care.hosted, care.refused)
+            // Of another kind it may be there, from an order that came to nothing: it is not this one.
+            let other = care.host_asked.filter(|(_, kind)| *kind != added.kind);
+            (care.hosted, care.refused.max(other.map_or(0, |(identity, _)| identity.0)))
         };
         let above = paxos::NodeId(view.config.newest.0.max(refused));
         let fits = |identity: &paxos::NodeId| *identity > above;
@@ -630,6 +634,7 @@ fn go_on(shared: &Shared, partition: &Arc<Partition>, view: &View, mut order: Or
             return Next::Done(order, Err("there are no identities left".into()));
         };
         added.identity = Some(identity);
+        partition.care.lock().host_asked = Some((identity, added.kind));
         if hosted != Some(identity) {
             if let Some(life) = added.life.filter(|_| added.next_ask.is_none_or(|at| at <= now)) {
                 added.next_ask = Some(now + HOST_EVERY);
