@@ -250,15 +250,11 @@ pub fn put_varint(out: &mut BytesMut, mut value: u64) {
 /// Reads a number in the grammar's varint form and moves `input` behind it; `None` if there is none.
 #[inline]
 pub fn read_varint(input: &mut &[u8]) -> Option<u64> {
-    // Most are lengths and counts: a byte. Ids and sums take two.
-    match *input {
-        [byte, rest @ ..] if byte & 0x80 == 0 => {
+    // Most are lengths and counts: a byte.
+    match input.split_first() {
+        Some((byte, rest)) if byte & 0x80 == 0 => {
             *input = rest;
             Some(u64::from(*byte))
-        }
-        [low, high @ 1..0x80, rest @ ..] => {
-            *input = rest;
-            Some(u64::from(low & 0x7f) | u64::from(*high) << 7)
         }
         _ => read_long_varint(input),
     }

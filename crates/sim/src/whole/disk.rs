@@ -492,7 +492,10 @@ impl OpenFile for Handle {
 #[cfg(test)]
 mod tests {
     use storage::machine::{self, Machine};
-    use storage::wal;
+    use storage::{Assignment, NodeOptions, Stepped, Surroundings, wal};
+    use wire::ids::{NodeId, PartitionId, TableId, Zone};
+    use wire::peer::LocalTransport;
+    use wire::placement::PlacementRange;
 
     use super::*;
 
@@ -628,13 +631,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_log_finds_by_its_name_is_durable() {
+    fn what_a_start_finds_by_its_name_is_durable() {
         let mut found = 0;
         for operations in 1..60 {
             let disk = Disk::new(operations, 0);
             let open = || {
-                let options = wal::Options { segment_bytes: 32 << 10, recycle_segments: 1 };
-                wal::open_on(&machine(&disk), Path::new("log"), options, &|_| 0)
+                let log = wal::Options { segment_bytes: 32 << 10, recycle_segments: 1 };
+                let machine = machine(&disk);
+                let options = NodeOptions { machine, log, ..NodeOptions::default() };
+                let surroundings = Surroundings {
+                    transport: Arc::<LocalTransport>::default(),
+                    publish: Arc::new(|_| {}),
+                    faults: Arc::default(),
+                };
+                let (id, zone, range) =
+                    (NodeId(1), Zone("a".into()), PlacementRange::whole(TableId(0)));
+                let assignment = Assignment { partition: PartitionId(1), range, members: vec![id] };
+                Stepped::open(id, zone, Path::new("node"), options, &[assignment], surroundings)
             };
             disk.set_fuse(Some(operations));
             drop(open());
