@@ -24,6 +24,9 @@ pub(crate) struct Asking {
     repeat: Instant,
 }
 
+/// Nothing is accepted from here on: who is asked for this is only to know that the candidate gets on.
+const ALL_TOLD: Index = Index(u64::MAX);
+
 /// A candidate's phase 1.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Candidacy {
@@ -156,14 +159,25 @@ impl Replica {
             }
             _ => return,
         };
+        // Who has told all that it accepted does not hear how the others get on: it would campaign itself.
+        let gets_on = match &self.state {
+            State::Candidate(candidacy) => !candidacy.told.is_empty(),
+            _ => false,
+        };
         for position in 0..self.members.len() {
+            let mut message = message.clone();
             if answered & 1 << position == 0 {
-                let mut message = message.clone();
                 if let (Message::Prepare { first, .. }, State::Candidate(candidacy)) =
                     (&mut message, &self.state)
                 {
                     *first = candidacy.told.get(&position).copied().unwrap_or_default();
                 }
+                self.send(self.members[position], message);
+            } else if gets_on
+                && self.members[position] != self.me
+                && let Message::Prepare { first, .. } = &mut message
+            {
+                *first = ALL_TOLD;
                 self.send(self.members[position], message);
             }
         }
