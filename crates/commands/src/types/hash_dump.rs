@@ -167,6 +167,10 @@ fn read_pack(elements: Vec<Bytes>, is_timed: bool) -> Option<HashDump> {
         let (field, value) = (tuple[0].clone(), tuple[1].clone());
         entries.push(Entry { field, value, expire_at_ms });
     }
+    // Redis keeps the next to go first, those without a time last, and reads no other order.
+    if !entries.is_sorted_by_key(|entry| entry.expire_at_ms.unwrap_or(u64::MAX)) {
+        return None;
+    }
     let is_table = entries.len() as u64 > LISTPACK_FIELDS_MAX;
     Some(HashDump { entries, is_table, is_timed })
 }
@@ -230,6 +234,13 @@ mod tests {
             read(kind, &mut &out[1..length]);
         }
         assert_eq!(read(TYPE_TABLE, &mut &b"\x02\x01a\x01b\x01a\x01c"[..]), None);
+        let pack = |times: [&'static str; 3]| {
+            let tuples = times.iter().zip(["a", "b", "c"]).flat_map(|(at, name)| [name, name, at]);
+            read_pack(tuples.map(Bytes::from).collect(), true)
+        };
+        assert!(pack(["5", "5", "0"]).is_some() && pack(["0", "0", "0"]).is_some());
+        assert_eq!(pack(["6", "5", "0"]), None, "the next to go comes first");
+        assert_eq!(pack(["0", "5", "6"]), None, "those without a time come last");
         assert_eq!(read(TYPE_TABLE, &mut &b"\x00"[..]), None);
         assert_eq!(read(TYPE_TABLE, &mut &b"\x80\xff\xff\xff\xff"[..]), None);
     }

@@ -98,7 +98,10 @@ pub(crate) fn read(kind: u8, input: &mut &[u8]) -> Option<Vec<Bytes>> {
         TYPE_QUICKLIST => {
             for _ in 0..read_length(input)? {
                 match read_length(input)? as u64 {
-                    NODE_PLAIN => elements.push(read_string(input)?),
+                    // Redis never writes a node of nothing, and reads none.
+                    NODE_PLAIN => {
+                        elements.push(read_string(input).filter(|text| !text.is_empty())?);
+                    }
                     NODE_PACKED => elements.extend(listpack::read(&read_string(input)?)?),
                     _ => return None,
                 }
@@ -155,5 +158,6 @@ mod tests {
         );
         assert_eq!(read(TYPE_QUICKLIST, &mut &b"\x01\x03\x01a"[..]), None);
         assert_eq!(read(TYPE_QUICKLIST, &mut &b"\x01\x01\x01a"[..]), Some(vec!["a".into()]));
+        assert_eq!(read(TYPE_QUICKLIST, &mut &b"\x01\x01\x00"[..]), None, "a node of nothing");
     }
 }
