@@ -142,6 +142,8 @@ fn plain(reply: &Reply) -> String {
         Reply::Set(items) => {
             let mut items = all(items);
             items.sort();
+            // Integers that are one number to Lua are one member.
+            items.dedup();
             format!("set[{}]", items.join(" "))
         }
         Reply::Map(pairs) => {
