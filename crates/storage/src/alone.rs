@@ -35,6 +35,18 @@ pub(crate) struct Alone {
 impl Alone {
     /// A new node, which leads its partition.
     pub(crate) fn open(options: NodeOptions) -> Alone {
+        let alone = Alone::among(options, &[NodeId(1)]);
+        alone.node.campaign(PARTITION);
+        alone.until("it leads", || alone.node.leads(PARTITION));
+        alone
+    }
+
+    /// A new node that hears of nobody: it leads nothing and applies nothing.
+    pub(crate) fn unheard(options: NodeOptions) -> Alone {
+        Alone::among(options, &[1, 2, 3].map(NodeId))
+    }
+
+    fn among(options: NodeOptions, members: &[NodeId]) -> Alone {
         let dir = tempfile::tempdir().expect("a folder");
         let id = NodeId(1);
         let transport = Arc::<LocalTransport>::default();
@@ -44,15 +56,12 @@ impl Alone {
             faults: Arc::default(),
         };
         let range = PlacementRange::whole(TableId(0));
-        let assignment = Assignment { partition: PARTITION, range, members: vec![id] };
+        let assignment = Assignment { partition: PARTITION, range, members: members.to_vec() };
         let zone = Zone("zone".into());
         let node = Node::open(id, zone, dir.path(), options, &[assignment], surroundings);
         let node = node.expect("an empty folder");
-        node.campaign(PARTITION);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let alone = Alone { node, transport, runtime: runtime.expect("a runtime"), _dir: dir };
-        alone.until("it leads", || alone.node.leads(PARTITION));
-        alone
+        Alone { node, transport, runtime: runtime.expect("a runtime"), _dir: dir }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

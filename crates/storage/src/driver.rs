@@ -44,6 +44,7 @@ use crate::peers::Peers;
 use crate::pulse::{self, Pulse};
 use crate::queue::Queue;
 use crate::snapshot::give;
+use crate::snapshot::taking::Taking;
 use crate::wal;
 
 /// Level-0 runs up to which reads do not suffer; from there on writers are slowed.
@@ -104,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) log_reads: Queue<catch_up::Asked>,
     /// Snapshots asked for.
     pub(crate) giver: Queue<give::Asked>,
+    /// Snapshots that fjall is to take in.
+    pub(crate) taker: Queue<Arc<Taking>>,
     pub(crate) flush_due: Mutex<bool>,
     /// Held by who flushes.
     pub(crate) flushing: Mutex<()>,
@@ -371,6 +374,7 @@ impl Shared {
         }
         self.keeper.wake();
         self.giver.wake();
+        self.taker.wake();
         self.log_reads.wake();
         // Taken so that no thread is between its check and its wait.
         drop(self.work.lock());

@@ -27,7 +27,8 @@ use crate::partition::Partition;
 use crate::recover::Maker;
 use crate::snapshot::give::{ASKS_MAX, Asked};
 use crate::snapshot::row_ranges;
-use crate::snapshot::take::{TakeError, Takes};
+use crate::snapshot::take::Takes;
+use crate::snapshot::taking::TakeError;
 
 /// How often the thread looks around if nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -48,6 +49,8 @@ pub(crate) enum Job {
     Chunk(NodeId, PartitionId, Chunk),
     /// A node has no such snapshot.
     NoChunk(NodeId, PartitionId, u64),
+    /// A snapshot's rows were taken in, or not.
+    Took,
 }
 
 /// Why the keeper cannot go on.
@@ -157,6 +160,8 @@ fn work(shared: &Shared, takes: &mut Takes, job: Job) -> Result<(), KeepError> {
         Job::NoChunk(from, partition, session) => {
             takes.refused(shared, (from, partition), session);
         }
+        // The round looks at what came of it.
+        Job::Took => {}
     }
     Ok(())
 }

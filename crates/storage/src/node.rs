@@ -221,6 +221,7 @@ impl Node {
             keeper: Queue::default(),
             log_reads: Queue::default(),
             giver: Queue::default(),
+            taker: Queue::default(),
             flush_due: Mutex::new(false),
             flushing: Mutex::new(()),
             sweep: Mutex::new(None),
@@ -754,6 +755,7 @@ fn start_threads(
         spawn("keeper", Box::new(keeper::run))?,
         spawn("catch-up", Box::new(crate::catch_up::run))?,
         spawn("giver", Box::new(crate::snapshot::give::run))?,
+        spawn("taker", Box::new(crate::snapshot::taking::run))?,
     ])
 }
 

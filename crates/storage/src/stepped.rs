@@ -26,6 +26,7 @@ use crate::recover::{Assignment, OpenError};
 use crate::requests::RequestSums;
 use crate::snapshot::give::{self, Giver};
 use crate::snapshot::take::Takes;
+use crate::snapshot::taking::Taking;
 use crate::wal;
 
 /// See the module's text. Dropping it stops it as a crash would.
@@ -38,6 +39,8 @@ pub struct Stepped {
     flushing: Option<FrozenParts>,
     rounds: Rounds,
     takes: Takes,
+    /// What is being taken in, the first in line.
+    taking: Option<Arc<Taking>>,
     giver: Giver,
 }
 
@@ -91,8 +94,8 @@ impl Stepped {
     ) -> Result<Stepped, OpenError> {
         let (node, log) = Node::build(id, zone, dir, options, assignments, surroundings)?;
         let rounds = Rounds::new(node.shared().clock.instant());
-        let (takes, giver) = (Takes::default(), Giver::default());
-        Ok(Stepped { node, log, taken: None, flushing: None, rounds, takes, giver })
+        let (takes, taking, giver) = (Takes::default(), None, Giver::default());
+        Ok(Stepped { node, log, taken: None, flushing: None, rounds, takes, taking, giver })
     }
 
     /// The node, to be called and sent frames.
@@ -161,7 +164,8 @@ impl Stepped {
         self.flushing.is_some()
     }
 
-    /// The keeper's thread does one thing; false if it has to wait for a flush.
+    /// The keeper's thread does one thing, and the taker's what it can; false if they have to wait for a
+    /// flush.
     pub fn keep(&mut self) -> bool {
         if self.flushing.is_some() {
             return false;
@@ -169,6 +173,16 @@ impl Stepped {
         let shared = self.node.shared();
         let job = shared.keeper.try_pop();
         keeper::round(shared, &mut self.takes, job);
+        if shared.is_stopping() {
+            return true;
+        }
+        if self.taking.is_none() {
+            self.taking = shared.taker.try_pop();
+            self.taking.iter().for_each(|taking| taking.begin(shared));
+        }
+        if let Some(taking) = self.taking.take_if(|taking| taking.is_ready()) {
+            taking.finish(shared);
+        }
         true
     }
 

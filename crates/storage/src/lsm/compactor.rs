@@ -13,6 +13,7 @@ use fjall::AbstractTree;
 use parking_lot::{Condvar, Mutex};
 
 use super::reader::Reader;
+use super::strays::Strays;
 use super::writeback::Writeback;
 use super::{LsmError, Options, from_fjall};
 
@@ -35,6 +36,7 @@ pub(super) struct Files {
     pub(super) rows: fjall::Keyspace,
     pub(super) reader: Arc<Reader>,
     pub(super) writeback: Arc<Writeback>,
+    pub(super) strays: Arc<Strays>,
     /// Held while a run becomes visible.
     pub(super) ingesting: Arc<Mutex<()>>,
     pub(super) damaged: Arc<AtomicBool>,
@@ -153,6 +155,7 @@ impl Shared {
             self.files.reader.free_orphans(&self.stopping);
             if self.forget_versions() {
                 self.files.reader.let_go(&self.stopping);
+                self.files.strays.remove(&self.files.writeback, &self.stopping);
             }
         }
     }

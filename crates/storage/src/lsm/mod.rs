@@ -23,6 +23,7 @@ mod dead;
 mod plain;
 mod reader;
 mod replace;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod writeback;
@@ -48,6 +49,7 @@ use compactor::Compactor;
 use plain::Plain;
 use reader::{Held, Reader};
 use replace::Each;
+use strays::Strays;
 use writeback::{TABLES_FOLDER, Writeback};
 
 /// The longest key of a row, in bytes.
@@ -173,6 +175,7 @@ struct Tables {
     rows: fjall::Keyspace,
     reader: Arc<Reader>,
     writeback: Arc<Writeback>,
+    strays: Arc<Strays>,
     database: fjall::Database,
 }
 
@@ -369,22 +372,7 @@ impl Lsm {
                 return Ok(count);
             }
         };
-        let _writing = tables.writeback.writing();
-        let mut run = tables.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
-        for row in rows {
-            let (key, value) = row?;
-            match value {
-                Some(value) => run.write(key, value),
-                None => run.write_tombstone(key),
-            }
-            .map_err(from_fjall("write a run"))?;
-        }
-        let in_order = self.ingesting.lock();
-        // Syncs the tables, their directory, the manifest and its directory.
-        run.finish().map_err(from_fjall("finish a run"))?;
-        tables.reader.renew();
-        drop(in_order); // what compaction replaces is deleted under it
-        tables.compactor.wake();
+        tables.write(&self.ingesting, rows)?;
         Ok(count)
     }
 
@@ -501,16 +489,56 @@ impl Tables {
         }
         let reader = Arc::new(Reader::new(rows.clone(), held));
         let writeback = Arc::new(Writeback::start(rows.clone())?);
+        let strays = Arc::new(Strays::new(rows.clone()));
         let files = compactor::Files {
             database: database.clone(),
             rows: rows.clone(),
             reader: Arc::clone(&reader),
             writeback: Arc::clone(&writeback),
+            strays: Arc::clone(&strays),
             ingesting: Arc::clone(ingesting),
             damaged: Arc::clone(damaged),
         };
         let compactor = Compactor::start(files, options, stopping)?;
-        Ok(Tables { compactor, rows, reader, writeback, database })
+        Ok(Tables { compactor, rows, reader, writeback, strays, database })
+    }
+
+    /// Writes a run, visible and durable when it returns.
+    fn write<B: Into<fjall::Slice>, E>(
+        &self,
+        ingesting: &Mutex<()>,
+        rows: impl Iterator<Item = Result<(fjall::Slice, Option<B>), Each<E>>>,
+    ) -> Result<(), Each<E>> {
+        let _writing = self.writeback.writing();
+        let first = self.rows.tree.next_table_id();
+        let written = self.write_run(ingesting, rows);
+        match &written {
+            Ok(()) => self.compactor.wake(),
+            Err(_) => self.strays.note(first..self.rows.tree.next_table_id()),
+        }
+        written
+    }
+
+    fn write_run<B: Into<fjall::Slice>, E>(
+        &self,
+        ingesting: &Mutex<()>,
+        rows: impl Iterator<Item = Result<(fjall::Slice, Option<B>), Each<E>>>,
+    ) -> Result<(), Each<E>> {
+        let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
+        for row in rows {
+            let (key, value) = row?;
+            match value {
+                Some(value) => run.write(key, value),
+                None => run.write_tombstone(key),
+            }
+            .map_err(from_fjall("write a run"))?;
+        }
+        // What compaction replaces is deleted under it.
+        let _in_order = ingesting.lock();
+        // Syncs the tables, their directory, the manifest and its directory.
+        run.finish().map_err(from_fjall("finish a run"))?;
+        self.reader.renew();
+        Ok(())
     }
 }
 

@@ -138,7 +138,7 @@ impl Held {
 
 /// Gives the blocks of a deleted file back a few at a time. What is left of it goes when it is
 /// closed, or with the process.
-fn free(file: &File, stopping: &AtomicBool) {
+pub(super) fn free(file: &File, stopping: &AtomicBool) {
     let mut bytes = file.metadata().map_or(0, |metadata| metadata.len());
     while bytes > CUT_BYTES && !stopping.load(Ordering::SeqCst) {
         bytes -= CUT_BYTES;

@@ -499,6 +499,32 @@ fn a_run_that_takes_long_holds_up_no_other() {
 }
 
 #[test]
+fn a_run_that_is_given_up_leaves_no_table() {
+    let dir = TempDir::new().unwrap();
+    let lsm = open(dir.path());
+    lsm.ingest((0..1000).map(|i| put(&row_key(i), b"first"))).unwrap();
+    for _ in 0..3 {
+        let rows = (0..1000).map(|i| match i {
+            // Others write meanwhile.
+            500 => {
+                lsm.ingest([put(b"other", b"row")].into_iter()).unwrap();
+                Err(LsmError::OutOfOrder)
+            }
+            _ => Ok((Bytes::from(row_key(i)), seal_row(&row_key(i), b"second"))),
+        });
+        let ranges = [(Bytes::from("row"), Bytes::from("rox"))];
+        let done = lsm.replace(&ranges, &|_| false, rows, &[put(b"z", b"said")]);
+        assert!(matches!(done, Err(LsmError::OutOfOrder)));
+    }
+    wait_for("strays to go", || tables(dir.path()).len() as u64 == lsm.stats().tables);
+    drop(lsm);
+    let lsm = open(dir.path());
+    assert_eq!(lsm.get(&row_key(7)).unwrap().unwrap(), b"first"[..]);
+    assert_eq!(lsm.get(b"other").unwrap().unwrap(), b"row"[..]);
+    assert_eq!(lsm.get(b"z").unwrap(), None);
+}
+
+#[test]
 fn tables_that_nobody_knows_go_at_a_start_and_their_space_a_little_later() {
     let dir = TempDir::new().unwrap();
     drop(open(dir.path()));

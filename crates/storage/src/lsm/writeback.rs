@@ -71,6 +71,11 @@ impl Writeback {
         self.shared.changed.notify_all();
         Writing(&self.shared)
     }
+
+    /// Whether no table is being made.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shared.state.lock().writers == 0
+    }
 }
 
 impl Drop for Writing<'_> {

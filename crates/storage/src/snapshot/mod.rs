@@ -5,11 +5,11 @@
 //!   Ask{at_least, session 0} ───────▶  flushes, then captures the rows at one log index: a snapshot of
 //!                                      fjall and what memory holds over it; keeps both as a session
 //!   Chunk 0: head, rows      ◀───────
-//!   spools it on disk
+//!   spools it on disk, has fjall write it
 //!   Ask{session, 1, last row} ──────▶  goes on behind that row
 //!   …                        ◀───────  Chunk n, the last
-//!   one sorted run: the new rows, deletions of old ones that are not among them, and the row that says
-//!   which log index the replica has reached. fjall takes it in as a whole or not at all
+//!   it was one sorted run: the new rows, deletions of old ones that are not among them, and the row that
+//!   says which log index the replica has reached. fjall takes it in as a whole or not at all
 //! ```
 //!
 //! ```text
@@ -31,6 +31,7 @@
 pub(crate) mod give;
 mod spool;
 pub(crate) mod take;
+pub(crate) mod taking;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use commands::rows;

@@ -6,15 +6,21 @@
 //! ```
 //!
 //! Nothing is synced: what a crash leaves is read again and checked, and ends where it is damaged.
+//!
+//! It is read while it grows: [`Progress`] tells the reader how far it has got.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
+use parking_lot::{Condvar, Mutex};
 
 use super::{Head, take_head, take_row};
 use crate::machine::{Disk, File, Open};
 use crate::message::Chunk;
+use crate::partition::Clock;
 use crate::row::verify_row;
 
 const MAGIC: &[u8; 8] = b"evenksnp";
@@ -38,6 +44,7 @@ pub(super) struct Spool {
     /// The last chunk is there.
     pub(super) is_whole: bool,
     end: u64,
+    progress: Arc<Progress>,
 }
 
 /// Why a chunk was not taken.
@@ -46,6 +53,9 @@ pub(crate) enum SpoolError {
     /// It is damaged, or not the one that was asked for.
     #[error("a part of a snapshot is damaged")]
     Damaged,
+    /// Nobody wants it any more.
+    #[error("a snapshot was broken off")]
+    BrokenOff,
     /// The disk refused.
     #[error("spool of a snapshot: {0}")]
     Io(#[from] io::Error),
@@ -85,6 +95,7 @@ impl Spool {
             last_row: Bytes::new(),
             is_whole: false,
             end: HEAD_BYTES,
+            progress: Arc::default(),
         }
     }
 
@@ -108,6 +119,7 @@ impl Spool {
             spool.end += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
         }
         spool.file.set_length(spool.end).ok()?;
+        spool.progress.reach(spool.end, spool.is_whole);
         (spool.next > 0).then_some(spool)
     }
 
@@ -122,6 +134,7 @@ impl Spool {
         head.put_slice(&chunk.bytes);
         self.file.write_all_at(&head, self.end)?;
         self.end += head.len() as u64;
+        self.progress.reach(self.end, self.is_whole);
         Ok(())
     }
 
@@ -151,21 +164,23 @@ impl Spool {
         Ok(())
     }
 
-    /// The rows, in order, each chunk read when it is come to.
-    pub(super) fn rows(&self) -> io::Result<Rows> {
-        let file = self.disk.open(&self.path, Open::Read)?;
-        Ok(Rows { file, at: HEAD_BYTES, rest: Bytes::new(), is_over: false })
+    /// What reads it while it grows.
+    pub(super) fn reader(&self) -> Reader {
+        let progress = Arc::clone(&self.progress);
+        Reader { disk: self.disk.clone(), path: self.path.clone(), progress }
     }
 
-    /// Bytes on disk.
-    pub(super) fn bytes(&self) -> u64 {
-        self.end
-    }
-
-    /// Removes the file.
+    /// Removes the file; whoever reads it is to have ended.
     pub(super) fn remove(self) {
         // One that stays is found to be of no use.
         let _ = self.disk.remove_file(&self.path);
+    }
+}
+
+impl Drop for Spool {
+    /// What has not come by now never will.
+    fn drop(&mut self) {
+        self.progress.break_off();
     }
 }
 
@@ -189,12 +204,118 @@ fn read_chunk(file: &File, at: u64) -> io::Result<Option<Chunk>> {
     Ok(Some(Chunk { identity, session, number, last, crc, bytes: bytes.into() }))
 }
 
+/// How far a spool has got.
+#[derive(Default, Debug)]
+struct Progress {
+    reached: Mutex<Reached>,
+    changed: Condvar,
+}
+
+#[derive(Default, Debug)]
+struct Reached {
+    end: u64,
+    is_whole: bool,
+    is_broken_off: bool,
+}
+
+impl Progress {
+    fn reach(&self, end: u64, is_whole: bool) {
+        let mut reached = self.reached.lock();
+        (reached.end, reached.is_whole) = (end, is_whole);
+        self.changed.notify_all();
+    }
+
+    fn break_off(&self) {
+        self.reached.lock().is_broken_off = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is more than so many bytes, and until then. False if it is broken off.
+    fn wait_for(&self, at: u64, then: Option<Instant>) -> bool {
+        let mut reached = self.reached.lock();
+        loop {
+            if reached.is_broken_off {
+                return false;
+            }
+            if reached.end <= at && !reached.is_whole {
+                self.changed.wait(&mut reached);
+                continue;
+            }
+            let Some(then) = then else { return true };
+            if self.changed.wait_until(&mut reached, then).timed_out() {
+                return !reached.is_broken_off;
+            }
+        }
+    }
+}
+
+/// Reads a spool while it grows.
+#[derive(Debug)]
+pub(super) struct Reader {
+    disk: Disk,
+    path: PathBuf,
+    progress: Arc<Progress>,
+}
+
+impl Reader {
+    /// The rows, in order, each chunk read when it is come to: it is waited for if it is not there yet,
+    /// and none is read sooner than so many bytes a second by this clock allow, if there is such a limit.
+    pub(super) fn rows(&self, limit: Option<(u64, Clock)>) -> io::Result<Rows> {
+        let (file, progress) = (self.disk.open(&self.path, Open::Read)?, self.progress.clone());
+        let (at, rest) = (HEAD_BYTES, Bytes::new());
+        Ok(Rows { file, progress, limit, not_before: None, at, rest, is_over: false })
+    }
+
+    /// Whether nothing has to be waited for: all of it is there, or it is broken off.
+    pub(super) fn is_ready(&self) -> bool {
+        let reached = self.progress.reached.lock();
+        reached.is_whole || reached.is_broken_off
+    }
+
+    /// Ends all reading.
+    pub(super) fn break_off(&self) {
+        self.progress.break_off();
+    }
+
+    /// Bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        self.progress.reached.lock().end
+    }
+}
+
 /// The rows of a spool.
 pub(super) struct Rows {
     file: File,
+    progress: Arc<Progress>,
+    limit: Option<(u64, Clock)>,
+    /// When the next chunk may be read.
+    not_before: Option<Instant>,
     at: u64,
     rest: Bytes,
     is_over: bool,
+}
+
+impl Rows {
+    fn read_on(&mut self) -> Result<(), SpoolError> {
+        if !self.progress.wait_for(self.at, self.not_before) {
+            return Err(SpoolError::BrokenOff);
+        }
+        let chunk = read_chunk(&self.file, self.at)?.ok_or(SpoolError::Damaged)?;
+        // Checked again: what is installed is what was sent.
+        if crc32c::crc32c(&chunk.bytes) != chunk.crc {
+            return Err(SpoolError::Damaged);
+        }
+        self.not_before = self.limit.as_ref().map(|(rate, clock)| {
+            let pause = chunk.bytes.len() as f64 / (*rate).max(1) as f64;
+            clock.instant() + Duration::from_secs_f64(pause)
+        });
+        self.at += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
+        (self.rest, self.is_over) = (chunk.bytes, chunk.last);
+        if chunk.number == 0 && take_head(&mut self.rest).is_none() {
+            return Err(SpoolError::Damaged);
+        }
+        Ok(())
+    }
 }
 
 impl Iterator for Rows {
@@ -208,18 +329,8 @@ impl Iterator for Rows {
             if self.is_over {
                 return None;
             }
-            match read_chunk(&self.file, self.at) {
-                // Checked again: what is installed is what was sent.
-                Ok(Some(chunk)) if crc32c::crc32c(&chunk.bytes) == chunk.crc => {
-                    self.at += (CHUNK_HEAD_BYTES + chunk.bytes.len()) as u64;
-                    self.rest = chunk.bytes;
-                    self.is_over = chunk.last;
-                    if chunk.number == 0 && take_head(&mut self.rest).is_none() {
-                        return Some(Err(SpoolError::Damaged));
-                    }
-                }
-                Ok(_) => return Some(Err(SpoolError::Damaged)),
-                Err(error) => return Some(Err(error.into())),
+            if let Err(error) = self.read_on() {
+                return Some(Err(error));
             }
         }
     }
@@ -279,7 +390,8 @@ mod tests {
         let mut spool = Spool::open(&Disk::System, &path).expect("both are there");
         spool.push(&chunk(2, 20..30, true)).expect("the last");
         assert!(spool.is_whole && spool.head.is_some());
-        let rows: Vec<_> = spool.rows().expect("a file").map(|row| row.expect("sound").0).collect();
+        let rows: Vec<_> =
+            spool.reader().rows(None).expect("a file").map(|row| row.expect("sound").0).collect();
         assert_eq!(rows.len(), 30);
         assert_eq!(rows[29], "row0029");
         spool.remove();

@@ -1,4 +1,5 @@
-//! The side that lacks the rows: fetches chunk after chunk, then has fjall take them in.
+//! The side that lacks the rows: fetches chunk after chunk, and has fjall given what there is
+//! ([`super::taking`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,19 +8,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use wire::ids::{NodeId, PartitionId, Version};
+use wire::ids::{NodeId, PartitionId};
 
+use super::Head;
 use super::spool::{Spool, SpoolError};
-use super::{Head, is_within, row_ranges};
-use crate::background;
+use super::taking::{TakeError, Taking};
 use crate::core::Install;
 use crate::driver::Shared;
 use crate::identity::node_of;
-use crate::lsm::LsmError;
 use crate::message::{Ask, Chunk, Message};
-use crate::meta::{self, Applied};
 use crate::partition::Partition;
-use crate::requests::Requests;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -29,28 +27,6 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const EXHAUSTED_RETRY: Duration = Duration::from_millis(50);
 /// So often in a row; then consensus is told, and finds another source or the same again.
 const TRIES_MAX: u32 = 5;
-
-/// Why rows were not taken in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TakeError {
-    /// What was fetched cannot be read back.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The rows here cannot be read, or new ones not be written.
-    #[error(transparent)]
-    Lsm(#[from] LsmError),
-}
-
-impl TakeError {
-    /// Whether there was no file descriptor for it: nothing has changed, and it may work later.
-    fn is_exhausted(&self) -> bool {
-        match self {
-            TakeError::Spool(SpoolError::Io(error)) => crate::is_exhausted(error),
-            TakeError::Lsm(LsmError::Exhausted(_)) => true,
-            TakeError::Spool(SpoolError::Damaged) | TakeError::Lsm(_) => false,
-        }
-    }
-}
 
 /// Snapshots on their way to this node, each to another partition.
 #[derive(Default)]
@@ -62,8 +38,11 @@ struct Fetch {
     partition: Arc<Partition>,
     install: Install,
     spool: Option<Spool>,
-    /// When the next chunk is to be asked for, again or for the first time; of a snapshot that is whole:
-    /// when it is to be taken in.
+    /// What is there of it is taken in.
+    taking: Option<Arc<Taking>>,
+    /// When that is to begin, at the earliest.
+    take_at: Instant,
+    /// When the next chunk is to be asked for, again or for the first time.
     ask_at: Instant,
     tries: u32,
     /// Members that were told which snapshot this is, and when they are told again.
@@ -90,17 +69,9 @@ impl Takes {
         let (node, from, at_least) = (shared.id.0, install.from.0, install.at_least);
         tracing::info!(node, partition = partition.id.0, from, at_least, "fetches a snapshot");
         let id = partition.id;
-        let now = shared.clock.instant();
-        let fetch = Fetch {
-            partition,
-            install,
-            spool,
-            ask_at: now,
-            tries: 0,
-            told: BTreeMap::new(),
-            is_told: false,
-        };
-        self.fetches.insert(id, fetch);
+        if let Some(old) = self.fetches.insert(id, Fetch::new(shared, partition, install, spool)) {
+            old.end(shared);
+        }
     }
 
     /// Stops fetching for a replica that goes.
@@ -109,21 +80,28 @@ impl Takes {
         let goes = |id: &PartitionId, fetch: &Fetch| {
             *id == partition.id && fetch.partition.identity == partition.identity
         };
-        self.fetches.retain(|id, fetch| !goes(id, fetch));
+        for (_, fetch) in self.fetches.extract_if(.., |id, fetch| goes(id, fetch)) {
+            fetch.end(shared);
+        }
         let _ = shared.options.machine.disk.remove_file(&spool_path(shared, partition));
     }
 
-    /// Asks for what is due, gives up what was asked for too often, and takes in what had to wait.
+    /// Asks for what is due, gives up what was asked for too often, and has taken in what there is.
     pub(crate) fn tick(&mut self, shared: &Shared) -> Result<(), TakeError> {
         let now = shared.clock.instant();
-        let (mut failed, mut whole) = (Vec::new(), Vec::new());
+        let (mut failed, mut needless, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         for (id, fetch) in &mut self.fetches {
             fetch.tell_members(shared, now);
-            if fetch.ask_at > now {
+            if let Some(outcome) = fetch.outcome() {
+                ended.push((*id, outcome));
                 continue;
             }
-            if fetch.spool.as_ref().is_some_and(|spool| spool.is_whole) {
-                whole.push(*id);
+            if fetch.is_needless() && !fetch.is_ending() {
+                needless.push(*id);
+                continue;
+            }
+            fetch.take_in(shared, now);
+            if fetch.is_whole() || fetch.ask_at > now {
                 continue;
             }
             if fetch.tries >= TRIES_MAX {
@@ -137,21 +115,30 @@ impl Takes {
         for id in failed {
             self.fail(shared, id, "no answer");
         }
-        whole.into_iter().try_for_each(|id| self.take_in(shared, id))
+        for id in needless {
+            let spool = self.fetches.get_mut(&id).and_then(|fetch| fetch.give_up(shared));
+            spool.into_iter().for_each(Spool::remove);
+            self.fail(shared, id, "what it lacked came through the log");
+        }
+        // Each is told of once, whatever came of the others.
+        let took = ended.into_iter().map(|(id, outcome)| self.took(shared, id, outcome));
+        took.fold(Ok(()), Result::and)
     }
 
     /// When [`Takes::tick`] next has something to do, at most so far off.
     pub(crate) fn next_due(&self, now: Instant, at_most: Duration) -> Duration {
-        let due = |fetch: &Fetch| fetch.ask_at.saturating_duration_since(now);
-        self.fetches.values().map(due).fold(at_most, Duration::min)
+        let due = |fetch: &Fetch| fetch.next_due().map(|due| due.saturating_duration_since(now));
+        self.fetches.values().filter_map(due).fold(at_most, Duration::min)
     }
 
     fn fail(&mut self, shared: &Shared, id: PartitionId, why: &str) {
         let Some(fetch) = self.fetches.remove(&id) else { return };
         let (node, from) = (shared.id.0, fetch.install.from.0);
         tracing::info!(node, partition = id.0, from, why, "a snapshot was not fetched");
-        fetch.partition.set_installing(false);
-        shared.with(&fetch.partition, |core, _| core.replica.install_failed());
+        let partition = Arc::clone(&fetch.partition);
+        fetch.end(shared);
+        partition.set_installing(false);
+        shared.with(&partition, |core, _| core.replica.install_failed());
     }
 
     /// The source has no such snapshot any more.
@@ -162,19 +149,19 @@ impl Takes {
         session: u64,
     ) {
         let fetch = self.fetches.get_mut(&id);
-        let Some(fetch) = fetch.filter(|fetch| node_of(fetch.install.from) == from) else { return };
-        match fetch.spool.take_if(|spool| spool.session == session) {
+        let is_asked =
+            |fetch: &&mut Fetch| node_of(fetch.install.from) == from && !fetch.is_whole();
+        let Some(fetch) = fetch.filter(is_asked) else { return };
+        if fetch.spool.as_ref().is_some_and(|spool| spool.session == session) {
             // From the beginning.
-            Some(spool) => {
-                spool.remove();
-                fetch.ask_at = shared.clock.instant();
-            }
-            None if session == 0 => self.fail(shared, id, "refused"),
-            None => {}
+            fetch.give_up(shared).into_iter().for_each(Spool::remove);
+            fetch.ask_at = shared.clock.instant();
+        } else if session == 0 {
+            self.fail(shared, id, "refused");
         }
     }
 
-    /// A chunk came. Takes the rows in when it was the last.
+    /// A chunk came.
     pub(crate) fn chunk(
         &mut self,
         shared: &Shared,
@@ -209,37 +196,40 @@ impl Takes {
         let bytes = chunk.bytes.len() as u64;
         shared.counts.snapshot_bytes.fetch_add(bytes, Ordering::Relaxed);
         fetch.tries = 0;
-        if !spool.is_whole {
-            let pause = bytes as f64 / shared.options.snapshot_rate.max(1) as f64;
-            fetch.ask_at = shared.clock.instant() + Duration::from_secs_f64(pause);
-            return Ok(());
-        }
-        self.take_in(shared, id)
+        let now = shared.clock.instant();
+        let pause = bytes as f64 / shared.options.snapshot_rate.max(1) as f64;
+        fetch.ask_at = now + Duration::from_secs_f64(pause);
+        fetch.take_in(shared, now);
+        Ok(())
     }
 
-    /// Takes in what was fetched, all of it; tries again later if there is no file descriptor for it.
-    fn take_in(&mut self, shared: &Shared, id: PartitionId) -> Result<(), TakeError> {
-        let Some(mut fetch) = self.fetches.remove(&id) else { return Ok(()) };
-        let Some(spool) = fetch.spool.take() else { return Ok(()) };
+    /// Rows were taken in, all of them, or not; tries again later if there is no file descriptor for it.
+    fn took(
+        &mut self,
+        shared: &Shared,
+        id: PartitionId,
+        outcome: Result<(), TakeError>,
+    ) -> Result<(), TakeError> {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return Ok(()) };
         let (node, partition) = (shared.id.0, id.0);
-        let took = install(shared, &fetch.partition, &spool);
-        if let Err(error) = &took
+        if let Err(error) = &outcome
             && error.is_exhausted()
         {
             if !std::mem::replace(&mut fetch.is_told, true) {
                 tracing::warn!(node, partition, %error, "a snapshot waits to be taken in");
             }
-            fetch.spool = Some(spool);
-            fetch.ask_at = shared.clock.instant() + EXHAUSTED_RETRY;
-            self.fetches.insert(id, fetch);
+            fetch.taking = None;
+            fetch.take_at = shared.clock.instant() + EXHAUSTED_RETRY;
             return Ok(());
         }
         fetch.partition.set_installing(false);
-        spool.remove();
-        if took.is_err() {
+        fetch.spool.take().into_iter().for_each(Spool::remove);
+        if outcome.is_err() {
             shared.with(&fetch.partition, |core, _| core.replica.install_failed());
         }
-        match took {
+        self.fetches.remove(&id);
+        match outcome {
+            Err(TakeError::Spool(SpoolError::BrokenOff)) => Ok(()),
             Err(TakeError::Spool(SpoolError::Damaged)) => {
                 tracing::warn!(
                     node,
@@ -248,12 +238,73 @@ impl Takes {
                 );
                 Ok(())
             }
-            took => took,
+            outcome => outcome,
         }
     }
 }
 
 impl Fetch {
+    fn new(
+        shared: &Shared,
+        partition: Arc<Partition>,
+        install: Install,
+        spool: Option<Spool>,
+    ) -> Fetch {
+        let now = shared.clock.instant();
+        let (told, tries, is_told) = (BTreeMap::new(), 0, false);
+        let (taking, take_at, ask_at) = (None, now, now);
+        Fetch { partition, install, spool, taking, take_at, ask_at, tries, told, is_told }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| spool.is_whole)
+    }
+
+    /// Has what there is taken in, unless that is being done.
+    fn take_in(&mut self, shared: &Shared, now: Instant) {
+        if let Some(spool) = &self.spool
+            && self.taking.is_none()
+            && self.take_at <= now
+        {
+            self.taking = Taking::order(shared, &self.partition, spool);
+        }
+    }
+
+    /// What came of that, once it has ended.
+    fn outcome(&self) -> Option<Result<(), TakeError>> {
+        self.taking.as_ref()?.outcome()
+    }
+
+    /// Whether the log brought everything that the snapshot has.
+    fn is_needless(&self) -> bool {
+        let head = self.spool.as_ref().and_then(|spool| spool.head.as_ref());
+        head.is_some_and(|head| self.partition.look().applied().index >= head.applied.index)
+    }
+
+    /// Whether rows are being written: then the outcome is near, or breaking it off brings it.
+    fn is_ending(&self) -> bool {
+        let taking = self.taking.as_ref().filter(|taking| taking.is_worked_on());
+        taking.inspect(|taking| taking.break_off()).is_some()
+    }
+
+    /// When there is something to do.
+    fn next_due(&self) -> Option<Instant> {
+        let ask_at = (!self.is_whole()).then_some(self.ask_at);
+        let take_at = (self.spool.is_some() && self.taking.is_none()).then_some(self.take_at);
+        [ask_at, take_at].into_iter().flatten().min()
+    }
+
+    /// Takes nothing of it in any more; what there is of it is the caller's.
+    fn give_up(&mut self, shared: &Shared) -> Option<Spool> {
+        self.taking.take().inspect(|taking| taking.end(shared));
+        self.spool.take()
+    }
+
+    /// Ends it, and leaves what there is of it for later.
+    fn end(mut self, shared: &Shared) {
+        drop(self.give_up(shared));
+    }
+
     fn ask(&self, shared: &Shared) {
         let spool = self.spool.as_ref();
         let ask = Ask {
@@ -305,74 +356,6 @@ impl Fetch {
     }
 }
 
-/// Has fjall take a whole spool in, in place of the partition's rows, and the replica go on from there.
-/// Flushes of the node's other partitions go on meanwhile, however much there is to take in.
-fn install(shared: &Shared, partition: &Arc<Partition>, spool: &Spool) -> Result<(), TakeError> {
-    let Some(Head { applied, requests, config }) = spool.head.clone() else { return Ok(()) };
-    let started = shared.clock.instant();
-    {
-        // What is being flushed is older than the snapshot, and must not come after it.
-        let _no_flush = shared.flushing.lock();
-        if partition.look().flushed_index() >= applied.index {
-            // What came through the log meanwhile is newer, and on disk already.
-            let now = shared.now();
-            shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-            return Ok(());
-        }
-        partition.set_replacing(true);
-    }
-    let replaced = replace(shared, partition, spool, (&applied, &requests, &config));
-    let _no_flush = shared.flushing.lock();
-    partition.set_replacing(false);
-    let (rows, generations) = replaced?;
-    shared.dead.clear(partition.range);
-    if let Some(fence) = applied.flushed_through {
-        shared.dead.set_fence(partition.range, fence);
-    }
-    shared.dead.add_generations(partition.range, generations);
-    let (now, index) = (shared.now(), applied.index);
-    let dropped =
-        shared.with(partition, |core, _| core.installed((applied, requests), config, now));
-    shared.memory_bytes.fetch_sub(dropped, Ordering::Relaxed);
-    shared.counts.snapshots_installed.fetch_add(1, Ordering::Relaxed);
-    let took = shared.clock.instant() - started;
-    let (node, bytes) = (shared.id.0, spool.bytes());
-    let partition = partition.id.0;
-    tracing::info!(node, partition, index, rows, bytes, ?took, "snapshot installed");
-    Ok(())
-}
-
-/// Puts the rows of a spool in the place of a partition's. Returns how many there are, and which
-/// generations they say are dead.
-fn replace(
-    shared: &Shared,
-    partition: &Partition,
-    spool: &Spool,
-    (applied, requests, config): (&Applied, &Requests, &paxos::Config),
-) -> Result<(u64, Vec<Version>), TakeError> {
-    let mut generations = Vec::new();
-    let rows = spool.rows().map_err(SpoolError::from)?;
-    let rows = rows.map(|row| {
-        if let Ok((row, _)) = &row
-            && let Some(generation) = meta::generation_of(partition.id, row)
-        {
-            generations.push(generation);
-        }
-        row.map_err(TakeError::from)
-    });
-    let rows = background::run(|| {
-        let says = [
-            meta::applied_row(partition.id, applied),
-            meta::members_row(partition.id, config),
-            meta::requests_row(partition.id, requests),
-        ];
-        let ranges = row_ranges(partition.id, partition.range);
-        let keeps = |row: &[u8]| !is_within(partition.range, row);
-        shared.lsm.replace(&ranges, &keeps, rows, &says.map(|(row, sealed)| (row, Some(sealed))))
-    })?;
-    Ok((rows, generations))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -380,14 +363,11 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
 
-    use bytes::BytesMut;
-    use commands::rows;
-    use wire::ids::TableId;
-
-    use super::super::put_head;
+    use super::super::taking::tests::{INDEX, chunk, spool};
     use super::*;
     use crate::alone::Alone;
     use crate::machine::{Disk, FileSystem, Open, OpenFile};
+    use crate::meta::Applied;
     use crate::node::NodeOptions;
 
     /// One file, which may be opened unless there are no descriptors.
@@ -464,44 +444,24 @@ mod tests {
         }
     }
 
-    /// A snapshot without rows, whole.
-    fn spool_at(disk: &Disk, alone: &Alone, index: u64) -> Spool {
-        let (shared, partition) = (alone.shared(), alone.partition());
-        let applied = Applied { index, ..Applied::default() };
-        let config = partition.look().replica.config().clone();
-        let mut bytes = BytesMut::new();
-        let requests = Default::default();
-        put_head(&mut bytes, &Head { applied, requests, config });
-        let (bytes, identity) = (bytes.freeze(), partition.identity);
-        let crc = crc32c::crc32c(&bytes);
-        let chunk = Chunk { identity, session: 1, number: 0, last: true, crc, bytes };
-        let path = spool_path(shared, &partition);
-        let mut spool = Spool::create(disk, &path, identity, 1).expect("a spool");
-        spool.push(&chunk).expect("a chunk");
-        spool
-    }
-
     #[test]
     fn a_snapshot_waits_for_descriptors() {
-        let alone = Alone::open(NodeOptions::default());
-        alone.run(&["SET", "k", "v"]).expect("it leads");
+        let alone = Alone::unheard(NodeOptions::default());
         let (shared, partition) = (alone.shared(), alone.partition());
-        let index = partition.look().applied().index;
-        assert!(partition.look().flushed_index() < index);
         let file = tempfile::tempfile().expect("a file");
         let descriptors = Arc::new(Descriptors { file, are_out: AtomicBool::new(false) });
-        let spool = spool_at(&Disk::Other(descriptors.clone()), &alone, index);
-        let (mut takes, now) = (Takes::default(), shared.clock.instant());
-        let install = Install { from: partition.identity, at_least: index };
-        let (id, told) = (partition.id, BTreeMap::new());
-        let spool = Some(spool);
-        let fetch =
-            Fetch { partition, install, spool, ask_at: now, tries: 0, told, is_told: false };
-        takes.fetches.insert(id, fetch);
+        let mut spool = spool(&Disk::Other(descriptors.clone()), &alone);
+        spool.push(&chunk(&alone, 0, &["a"], true)).expect("a chunk");
+        let (mut takes, id) = (Takes::default(), partition.id);
+        let install = Install { from: partition.identity, at_least: INDEX };
+        takes.fetches.insert(id, Fetch::new(shared, partition, install, Some(spool)));
         let installed = || shared.counts.snapshots_installed.load(Ordering::Relaxed);
         descriptors.are_out.store(true, Ordering::Relaxed);
-        takes.tick(shared).expect("it is no reason to stop");
-        assert!(takes.fetches.contains_key(&id) && installed() == 0);
+        alone.until("it cannot be taken in", || {
+            takes.tick(shared).expect("it is no reason to stop");
+            takes.fetches[&id].is_told
+        });
+        assert_eq!(installed(), 0);
         descriptors.are_out.store(false, Ordering::Relaxed);
         alone.until("it is taken in", || {
             takes.tick(shared).expect("nothing is wrong with it");
@@ -511,25 +471,29 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_older_than_the_rows_changes_nothing() {
-        let alone = Alone::open(NodeOptions::default());
-        alone.run(&["SET", "k", "v"]).expect("it leads");
-        alone.node.flush().expect("a flush");
+    fn a_snapshot_that_the_log_overtakes_is_of_no_use() {
+        let alone = Alone::unheard(NodeOptions::default());
         let (shared, partition) = (alone.shared(), alone.partition());
-        let flushed = partition.look().flushed_index();
-        let row = rows::header_key(TableId(0), b"k");
-        let before = shared.lsm.get(&row).expect("it can be read");
-        assert!(before.is_some() && flushed > 1);
-        let applied_row = || {
-            let row = shared.lsm.get(&meta::applied_key(partition.id)).expect("it can be read");
-            meta::decode_applied(row.expect("it is there")).expect("an applied row").index
-        };
-        // As it was before the key was written, and as it is now.
-        for index in [flushed - 1, flushed] {
-            let spool = spool_at(&Disk::System, &alone, index);
-            install(shared, &partition, &spool).expect("nothing is wrong with it");
-            assert_eq!(shared.lsm.get(&row).expect("it can be read"), before);
-            assert_eq!(applied_row(), flushed);
-        }
+        let mut spool = spool(&Disk::System, &alone);
+        spool.push(&chunk(&alone, 0, &["a"], false)).expect("a chunk");
+        let (mut takes, path) = (Takes::default(), spool_path(shared, &partition));
+        let install = Install { from: partition.identity, at_least: INDEX };
+        let fetch = Fetch::new(shared, Arc::clone(&partition), install, Some(spool));
+        takes.fetches.insert(partition.id, fetch);
+        alone.until("rows are written", || {
+            takes.tick(shared).expect("nothing is wrong with it");
+            partition.is_replacing()
+        });
+        let now = shared.now();
+        let config = partition.look().replica.config().clone();
+        let applied = Applied { index: INDEX, ..Applied::default() };
+        shared
+            .with(&partition, |core, _| core.installed((applied, Default::default()), config, now));
+        alone.until("it is broken off", || {
+            takes.tick(shared).expect("it is no reason to stop");
+            takes.fetches.is_empty()
+        });
+        assert!(!partition.is_replacing() && !path.exists());
+        assert_eq!(shared.counts.snapshots_installed.load(Ordering::Relaxed), 0);
     }
 }
