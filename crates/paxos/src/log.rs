@@ -137,6 +137,12 @@ impl Log {
         while self.drop_first(through) {}
     }
 
+    /// Takes all entries for recovered ones.
+    pub(crate) fn forget_tokens(&mut self) {
+        let near = self.near.iter_mut().flatten();
+        near.chain(self.far.values_mut()).for_each(|slot| slot.token = 0);
+    }
+
     /// Drops the first slot if it is not above an index.
     fn drop_first(&mut self, through: Index) -> bool {
         if let Some(far) = self.far.first_entry()

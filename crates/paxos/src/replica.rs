@@ -308,6 +308,17 @@ impl Replica {
         self.go_on_catching_up(now);
     }
 
+    /// Counts records from 1 again: replicas that have written equally much, in another order or in an
+    /// earlier life, are equal then. For whoever compares states; nothing else changes.
+    ///
+    /// *Panics* unless all that must be synced is durable, as the host has told.
+    pub fn count_anew(&mut self) {
+        let is_durable = self.must_sync <= self.persisted && self.config_tokens.is_empty();
+        assert!(is_durable && self.held.is_empty(), "nothing rests on a token");
+        self.log.forget_tokens();
+        (self.next_token, self.must_sync, self.persisted) = (1, 0, 0);
+    }
+
     /// How far the host's state machine may be made durable: what is above has been handed out but
     /// is not yet durable in this node's log. A state machine that outlives its log's tail would
     /// leave a leader without entries that its followers still need.

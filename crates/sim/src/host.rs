@@ -98,6 +98,18 @@ impl Disk {
         }
     }
 
+    /// As [`Replica::count_anew`]: of what need not be synced, the newest mark is left.
+    pub(crate) fn count_anew(&mut self) {
+        let newest = self.unsynced.iter().filter_map(|(_, record)| match record {
+            Record::Chosen(index) => Some(*index),
+            _ => None,
+        });
+        let newest = newest.max().map(|index| (0, Record::Chosen(index)));
+        self.unsynced.retain(|(_, record)| !matches!(record, Record::Chosen(_)));
+        self.unsynced.iter_mut().for_each(|(token, _)| *token = 0);
+        self.unsynced.extend(newest);
+    }
+
     /// The power fails and all that is not synced is lost.
     pub(crate) fn lose_unsynced(&mut self) {
         self.unsynced.clear();

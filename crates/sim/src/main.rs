@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sim::model::Bounds;
 use sim::{Setup, Summary, Trace};
 
 mod mutants;
@@ -15,7 +16,8 @@ const USAGE: &str = "usage: sim --seed N [--trace] [--mutant NAME]
        sim --whole A..B [--threads N]
        sim --whole-seed N [--trace]
        sim --mutants [NAME]
-       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES MEMBERS CHANGES]";
+       sim --model change    a fourth member is added to three, and a crash
+       sim --model [CAMPAIGNS VALUES CRASHES DELIVERIES MEMBERS CHANGES LED]";
 const FIVE: Setup = Setup { nodes: Some(5), all_faults: true };
 /// Failing seeds listed after a sweep.
 const LISTED_MAX: usize = 200;
@@ -32,13 +34,15 @@ fn main() -> ExitCode {
         ["--seed", seed, "--trace"] => seed
             .parse()
             .map_or_else(|_| usage(), |seed| one(seed, Setup::default(), Trace::print())),
-        ["--model"] => model(sim::model::Bounds::LARGE),
+        ["--model"] => model(Bounds::LARGE),
+        ["--model", "change"] => model(Bounds::CHANGE_OF_THREE),
         ["--model", ref bounds @ ..] => {
             let bounds: Vec<u8> = bounds.iter().filter_map(|bound| bound.parse().ok()).collect();
-            let [campaigns, values, crashes, deliveries, members, changes] = bounds[..] else {
+            let [campaigns, values, crashes, deliveries, members, changes, led] = bounds[..] else {
                 return usage();
             };
-            model(sim::model::Bounds { campaigns, values, crashes, deliveries, members, changes })
+            let bounds = Bounds { campaigns, values, crashes, deliveries, members, changes, led };
+            model(bounds)
         }
         ["--mutants", ref names @ ..] => mutants::hunt(names),
         ["--seed", seed, "--mutant", name] => {
@@ -159,7 +163,7 @@ fn print_whole(summary: &sim::whole::Summary) {
     );
 }
 
-fn model(bounds: sim::model::Bounds) -> ExitCode {
+fn model(bounds: Bounds) -> ExitCode {
     let start = Instant::now();
     let checked = sim::model::check(bounds, 2);
     println!("{bounds:?}: {checked}");

@@ -41,3 +41,12 @@ fn no_order_of_events_breaks_a_change_of_members() {
     println!("{checked}");
     assert_eq!(checked.failed, Vec::<String>::new());
 }
+
+#[test]
+fn no_order_of_events_and_no_crash_breaks_a_change_of_three_members() {
+    let bounds = sim::model::Bounds { crashes: 1, ..sim::model::Bounds::CHANGE_OF_THREE };
+    let checked = sim::model::check(bounds, 2);
+    println!("{checked}");
+    assert_eq!(checked.failed, Vec::<String>::new());
+    assert!(checked.states > 10_000, "{checked}");
+}

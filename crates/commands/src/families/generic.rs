@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wire::ids::TableId;
 use wire::resp::Reply;
 
-use crate::args::{Args, Word, parse_cursor, parse_int32};
+use crate::args::{Args, parse_cursor, parse_int32};
 use crate::command::{
     Command, Flags, Gather, KeyFlags, Keys, Session, at_least, exactly, group, key, keys_from,
     read, session, write,
@@ -124,15 +124,13 @@ fn dbsize(view: &dyn View, _: Args<'_>) -> Result<Reply, CommandError> {
 }
 
 fn flush(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let mode_known = match args.from(1) {
+    let is_later = match args.from(1) {
         [] => true,
-        [mode] => matches!(Word::new(mode).as_bytes(), b"ASYNC" | b"SYNC"),
-        _ => false,
+        [mode] if mode.eq_ignore_ascii_case(b"ASYNC") => true,
+        [mode] if mode.eq_ignore_ascii_case(b"SYNC") => false,
+        _ => return Err(CommandError::Syntax),
     };
-    if !mode_known {
-        return Err(CommandError::Syntax);
-    }
-    txn.flush();
+    txn.flush(is_later);
     Ok(Reply::OK)
 }
 
@@ -364,7 +362,7 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if ttl < 0 {
         return Err(CommandError::RESTORE_TTL);
     }
-    let restored = dump::deserialize(args.bytes(3)?)?;
+    let restored = dump::deserialize(args.bytes(3)?, txn.shapes().checks_payloads)?;
     let form = if absolute { TimeForm::PXAT } else { TimeForm::PX };
     let deadline = match ttl {
         0 => None,
@@ -434,7 +432,7 @@ fn scan_keys(
             return Ok(ControlFlow::Break(()));
         }
         (visited, last) = (visited + 1, Some(met.position));
-        if let Some(header) = met.header(view)?
+        if let Some(header) = met.read(view)?
             && wanted(&met.key, &header)
         {
             keys.push(Reply::Bulk(met.key));
