@@ -144,9 +144,12 @@ pub enum CommandError {
     /// MIGRATE: the other server refused something, in these words.
     #[error("ERR Target instance replied with error: {0}")]
     MigrateRefused(Echo),
-    /// A user may not run the command of this name.
-    #[error("NOPERM this user has no permissions to run the '{0}' command")]
-    NoPermission(String),
+    /// What a user's rules refuse.
+    #[error("NOPERM {0}")]
+    NoPermission(Echo),
+    /// The same of a command that a script runs.
+    #[error("ERR ACL failure in script: {0}")]
+    ScriptNoPermission(Echo),
     /// A user may no longer run a command that EXEC would run; why.
     #[error(
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC \
@@ -520,12 +523,6 @@ impl CommandError {
     );
     pub const LPOS_MAXLEN: CommandError = CommandError::text("ERR MAXLEN can't be negative");
 
-    pub const NO_PERMISSION_KEY: CommandError = CommandError::text(
-        "NOPERM this user has no permissions to access one of the keys used as arguments",
-    );
-    pub const NO_PERMISSION_CHANNEL: CommandError = CommandError::text(
-        "NOPERM this user has no permissions to access one of the channels used as arguments",
-    );
     pub const SORT_BY_DENIED: CommandError =
         CommandError::text("ERR BY option of SORT denied due to insufficient ACL permissions.");
     pub const SORT_GET_DENIED: CommandError =

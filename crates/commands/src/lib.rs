@@ -19,6 +19,7 @@ mod families;
 pub mod glob;
 mod keys;
 pub mod notes;
+pub mod overdue;
 pub mod rows;
 pub mod table;
 #[cfg(test)]

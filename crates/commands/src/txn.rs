@@ -9,6 +9,7 @@ use wire::placement::PlacementRange;
 use wire::service::ValueShapes;
 
 use crate::notes::{Notes, Notice, Wanted};
+use crate::overdue::Overdue;
 use crate::view::{Direction, Skim, View, ViewError};
 
 /// What a partition counts about its keys; changed in the batch that changes the keys.
@@ -45,6 +46,12 @@ pub struct Effects {
     /// Keys among the changed ones that had expired and were still there. Not replicated: who
     /// evaluates counts them.
     pub expired: u64,
+    /// Fields of hashes that had expired and were deleted or replaced. Not replicated, likewise.
+    pub expired_fields: u64,
+    /// Keys and large collections that were deleted, and whose rows go later. Not replicated, likewise.
+    pub freed_later: u64,
+    /// What it changed is not worth counting: how often and when something was delivered.
+    pub is_minor: bool,
     /// The version the next transaction of the same batch starts with.
     pub next_version: Version,
     /// Events of keys. Not replicated: who evaluates tells of them, once the rest is durable.
@@ -67,6 +74,9 @@ pub struct Txn<'a> {
     flushed_through: Option<Version>,
     counters: Counters,
     expired: u64,
+    expired_fields: u64,
+    freed_later: u64,
+    is_minor: bool,
     next_version: Version,
     /// How often it wrote something.
     changes: u64,
@@ -79,6 +89,10 @@ enum Writes {
     Few(Vec<RowWrite>),
     Many(BTreeMap<Bytes, Option<Bytes>>),
 }
+
+/// Elements of a collection whose end is not counted as one that is given back later: Redis frees it at
+/// once.
+const FREED_AT_ONCE_MAX: u64 = 64;
 
 /// Writes that stay in a vector.
 const FEW_WRITES: usize = 16;
@@ -145,6 +159,9 @@ impl<'a> Txn<'a> {
             flushed_through: None,
             counters: base.counters(),
             expired: 0,
+            expired_fields: 0,
+            freed_later: 0,
+            is_minor: false,
             next_version,
             changes: 0,
             notes: Notes::new(base.notes().wanted()),
@@ -180,9 +197,10 @@ impl<'a> Txn<'a> {
         self.writes.insert(row, None);
     }
 
-    /// Drops a collection: O(1), its data rows vanish with it.
-    pub fn drop_generation(&mut self, generation: Version) {
+    /// Drops a collection of so many elements: O(1), its data rows vanish with it.
+    pub fn drop_generation(&mut self, generation: Version, elements: u64) {
         self.changes += 1;
+        self.freed_later += u64::from(elements > FREED_AT_ONCE_MAX);
         self.dropped.push(generation);
     }
 
@@ -192,6 +210,7 @@ impl<'a> Txn<'a> {
         self.changes += 1;
         self.writes = Writes::Few(Vec::new());
         self.flushed_through = Some(fence);
+        self.freed_later += self.counters.keys;
         self.counters = Counters::default();
     }
 
@@ -213,6 +232,8 @@ impl<'a> Txn<'a> {
         self.dropped.extend(effects.dropped);
         self.counters = effects.counters;
         self.expired += effects.expired;
+        self.expired_fields += effects.expired_fields;
+        self.freed_later += effects.freed_later;
         self.next_version = effects.next_version;
         self.notes.extend(effects.notices);
     }
@@ -232,6 +253,16 @@ impl<'a> Txn<'a> {
         self.expired += 1;
     }
 
+    /// Counts fields that had expired and are now deleted or replaced.
+    pub fn count_expired_fields(&mut self, fields: u64) {
+        self.expired_fields += fields;
+    }
+
+    /// Says that what it changes is not worth counting.
+    pub fn is_minor(&mut self) {
+        self.is_minor = true;
+    }
+
     /// Ends the transaction.
     pub fn into_effects(self) -> Effects {
         Effects {
@@ -240,6 +271,9 @@ impl<'a> Txn<'a> {
             flushed_through: self.flushed_through,
             counters: self.counters,
             expired: self.expired,
+            expired_fields: self.expired_fields,
+            freed_later: self.freed_later,
+            is_minor: self.is_minor,
             next_version: self.next_version,
             notices: self.notes.take(),
         }
@@ -253,6 +287,14 @@ impl View for Txn<'_> {
 
     fn is_past(&self, at_ms: u64) -> bool {
         self.base.is_past(at_ms)
+    }
+
+    fn meet_overdue(&self, key: &[u8], what: Overdue) {
+        self.base.meet_overdue(key, what);
+    }
+
+    fn in_script(&self) -> bool {
+        self.base.in_script()
     }
 
     fn shapes(&self) -> ValueShapes {

@@ -9,6 +9,7 @@ use wire::placement::PlacementRange;
 use wire::service::ValueShapes;
 
 use crate::notes::Notes;
+use crate::overdue::Overdue;
 use crate::txn::{Counters, Effects};
 
 /// A stored row: its key and its value.
@@ -51,6 +52,12 @@ pub trait View {
     /// and whatever its clock says: so a leader's view takes note of it.
     fn is_past(&self, at_ms: u64) -> bool {
         at_ms <= self.now_ms()
+    }
+    /// Takes note of what ought to be done about a key. Forgotten unless a leader evaluates.
+    fn meet_overdue(&self, _key: &[u8], _what: Overdue) {}
+    /// Whether a script runs the command: what has no order is given one then.
+    fn in_script(&self) -> bool {
+        false
     }
     /// How values are kept.
     fn shapes(&self) -> ValueShapes {

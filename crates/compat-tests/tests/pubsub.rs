@@ -46,6 +46,32 @@ fn resp3(server: &Server) -> Client {
     client
 }
 
+/// Who has unsubscribed or left before a message is published does not count, though nobody has answered:
+/// the two connections are served side by side.
+#[test]
+fn who_has_said_that_it_leaves_is_not_published_to() {
+    const ROUNDS: usize = 100;
+    let server = start();
+    let mut publisher = server.client().expect("connect");
+    for round in 0..ROUNDS {
+        for (subscribe, unsubscribe, publish) in [
+            ("SUBSCRIBE ch", "UNSUBSCRIBE\r\n", "PUBLISH ch x"),
+            ("PSUBSCRIBE c*", "PUNSUBSCRIBE\r\n", "PUBLISH ch x"),
+            ("SSUBSCRIBE sh", "SUNSUBSCRIBE sh\r\n", "SPUBLISH sh x"),
+        ] {
+            let mut leaves = server.client().expect("connect");
+            call(&mut leaves, subscribe);
+            leaves.send_raw(unsubscribe.as_bytes()).expect("send");
+            assert_eq!(call(&mut publisher, publish), "0", "{subscribe}, round {round}");
+            call(&mut leaves, "PING");
+            let mut closes = server.client().expect("connect");
+            call(&mut closes, subscribe);
+            drop(closes);
+            assert_eq!(call(&mut publisher, publish), "0", "{subscribe} and closed, round {round}");
+        }
+    }
+}
+
 #[test]
 fn a_subscriber_of_resp2_is_in_a_mode() {
     let server = start();

@@ -56,6 +56,31 @@ fn resp3(server: &Server) -> Client {
 }
 
 #[test]
+fn keys_are_remembered_whatever_the_options_of_the_command_that_reads_them() {
+    let server = start();
+    let mut client = resp3(&server);
+    assert_eq!(call(&mut client, "CLIENT TRACKING on"), "OK");
+    for reads in [
+        "LCS a user:1 LEN MINMATCHLEN -1 WITHMATCHLEN",
+        "LCS user:1 a IDX MINMATCHLEN -1 WITHMATCHLEN",
+        "LCS a user:1 LEN IDX",
+    ] {
+        call(&mut client, "DEL a");
+        call(&mut client, reads);
+        assert_eq!(call(&mut client, "HSETNX a a 1"), "1", "{reads}");
+        assert_eq!(next(&mut client), ">[invalidate [a]]", "{reads}");
+    }
+    // In one pipeline what was changed is told behind the last reply: when all of it is durable.
+    let mut bytes = Vec::new();
+    for line in ["DEL a", "LCS a user:1 LEN MINMATCHLEN -1", "HSETNX a a 1", "PING"] {
+        encode(&line.split(' ').collect::<Vec<_>>(), &mut bytes);
+    }
+    client.send_raw(&bytes).unwrap();
+    let replies: Vec<String> = (0..5).map(|_| next(&mut client)).collect();
+    assert_eq!(replies, ["1", "0", "1", "PONG", ">[invalidate [a]]"]);
+}
+
+#[test]
 fn a_change_of_what_was_read_is_told_once() {
     let server = start();
     let (mut client, mut writer) = (resp3(&server), server.client().expect("connect"));

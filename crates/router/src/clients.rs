@@ -5,7 +5,10 @@
 //! taken only by the commands that set or show them, and a wake-up for being killed.
 
 use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
@@ -40,6 +43,10 @@ pub(crate) struct Client {
     active_ms: AtomicU64,
     /// Whether it is being served: it waits, not the router.
     pub(crate) is_served: AtomicBool,
+    /// How often what it had sent was read, and done.
+    pub(crate) rounds: AtomicU64,
+    /// Whether `socket` is this connection's: whoever uses it holds this meanwhile.
+    has_socket: Mutex<bool>,
     /// Milliseconds after `since` at which it last became one that has to log in.
     stranger_since_ms: AtomicU64,
     pub(crate) table: AtomicU32,
@@ -146,6 +153,18 @@ impl Drop for Blocked<'_> {
     }
 }
 
+/// As long as it lives, a client's socket is its connection's. To be dropped before the socket is closed.
+#[derive(Debug)]
+pub(crate) struct HasSocket(Arc<Client>);
+
+impl Drop for HasSocket {
+    fn drop(&mut self) {
+        *self.0.has_socket.lock() = false;
+        // Whoever waits for it to be heard need not any more.
+        self.0.rounds.fetch_add(1, Relaxed);
+    }
+}
+
 impl Client {
     /// Marks the connection as blocked by a command: CLIENT UNBLOCK ends that if it takes the claim.
     pub(crate) fn block(&self, claim: Arc<Claim>) -> Blocked<'_> {
@@ -194,6 +213,8 @@ impl Client {
             since: Instant::now(),
             active_ms: AtomicU64::new(0),
             is_served: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+            has_socket: Mutex::new(false),
             stranger_since_ms: AtomicU64::new(0),
             table: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
@@ -343,6 +364,25 @@ impl Client {
     /// Whether it is shown all commands.
     pub(crate) fn is_monitor(&self) -> bool {
         self.pushes().is_some_and(|pushes| pushes.monitors.load(Relaxed))
+    }
+
+    /// The socket is the connection's from now on, until what is returned is dropped.
+    pub(crate) fn has_socket(self: &Arc<Client>) -> HasSocket {
+        *self.has_socket.lock() = true;
+        HasSocket(self.clone())
+    }
+
+    /// Whether something it has sent, or its end, is there to be read and nobody has begun to.
+    pub(crate) fn is_unheard(&self) -> bool {
+        let has_socket = self.has_socket.lock();
+        let Ok(socket) = RawFd::try_from(self.socket) else { return false };
+        if !*has_socket || self.is_served.load(Relaxed) {
+            return false;
+        }
+        // SAFETY: the connection closes its socket only after it has said so under the lock that is held.
+        let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+        let peeked = socket2::SockRef::from(&socket).peek(&mut [MaybeUninit::uninit()]);
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Notes that it has sent or taken something.
@@ -511,13 +551,17 @@ impl Clients {
         all
     }
 
-    /// Starts a pause or makes it longer and stronger; never shorter or weaker, as in Redis.
-    pub(crate) fn pause(&self, mode: PauseMode, until: Instant) {
+    /// Starts a pause or makes it longer and stronger; never shorter or weaker, as in Redis. Until when
+    /// it lasts now.
+    pub(crate) fn pause(&self, mode: PauseMode, until: Instant) -> Instant {
+        let mut lasts = until;
         self.pause.send_modify(|pause| {
             let (old_mode, old_until) = pause.unwrap_or((mode, until));
-            *pause = Some((mode.max(old_mode), until.max(old_until)));
+            lasts = until.max(old_until);
+            *pause = Some((mode.max(old_mode), lasts));
             self.is_paused.store(true, Relaxed);
         });
+        lasts
     }
 
     pub(crate) fn unpause(&self) {

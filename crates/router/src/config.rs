@@ -25,6 +25,8 @@ pub(crate) struct Config {
 /// What is read on every command or connection, without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
+    /// Set by DEBUG alone, and by no parameter.
+    pub(crate) trusts_payloads: AtomicBool,
     pub(crate) databases: AtomicU64,
     pub(crate) maxclients: AtomicU64,
     pub(crate) timeout_s: AtomicU64,
@@ -120,6 +122,7 @@ impl Config {
         ValueShapes {
             stream_node_entries: number("stream-node-max-entries"),
             sparse_bytes_max: number("hll-sparse-max-bytes"),
+            checks_payloads: !self.live.trusts_payloads.load(Relaxed),
         }
     }
 

@@ -31,6 +31,7 @@ use wire::service::{Gate, RequestId};
 
 use crate::Shared;
 use crate::again::{Again, Gated, Lines};
+use crate::clients::HasSocket;
 use crate::config::OutputClass;
 use crate::dispatch::Progress;
 use crate::monitors::Origin;
@@ -63,6 +64,8 @@ pub(crate) struct Connection {
     pub(crate) caller: Caller,
     /// The end of the last command's execution: the start of the next one's.
     pub(crate) clock: Instant,
+    /// Stands before the stream, and so is dropped before it.
+    _has_socket: Option<HasSocket>,
     stream: Stream,
     input: BytesMut,
     /// Whether `input` is a part of the thread's buffer.
@@ -87,11 +90,13 @@ impl From<io::Error> for Closed {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, stream: Stream, session: Session) -> Connection {
+        let has_socket = matches!(stream, Stream::Socket(_)).then(|| session.client.has_socket());
         let mut connection = Connection {
             caller: Caller::new(shared.clone(), session.client.id),
             shared,
             session,
             clock: Instant::now(),
+            _has_socket: has_socket,
             stream,
             input: BytesMut::new(),
             input_is_shared: false,
@@ -114,6 +119,7 @@ impl Connection {
                 break;
             }
             self.session.client.is_served.store(false, Relaxed);
+            self.session.client.rounds.fetch_add(1, Relaxed);
             if self.session.client.is_draining() {
                 break;
             }

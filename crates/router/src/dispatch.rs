@@ -13,6 +13,7 @@ use wire::resp::{Arguments, Reply};
 use wire::service::{BusyScript, ScriptClient, ScriptControl, ScriptName, Waiting};
 
 use crate::cache::Target;
+use crate::clients::Client;
 use crate::connection::{Closed, Connection, Done};
 use crate::gather;
 use crate::route::{Answered, Attempt, Obstacle, Routed, positions_or_none};
@@ -74,6 +75,8 @@ enum Why {
     KeysInSlot,
     /// DEBUG.
     Debug,
+    /// PUBLISH or SPUBLISH, and who is to be heard first.
+    Unheard(Vec<(Arc<Client>, u64)>),
     /// WATCH, and what is in its way.
     Watch(Box<Looking>),
     /// EXEC, and what is in its way.
@@ -86,6 +89,7 @@ impl Why {
         match self {
             Why::Blocked(obstacle) | Why::Exec(_, Some(obstacle)) => obstacle.is_short(),
             Why::Watch(looking) => looking.is_short(),
+            Why::Unheard(_) => true,
             // Between its reads and its reply nothing that was pushed may leave.
             Why::Exec(exec, None) => exec.is_done(),
             _ => false,
@@ -240,18 +244,14 @@ impl Connection {
                 }
                 Err((exec, obstacle)) => waits(Why::Exec(exec, obstacle)),
             },
-            (Run::Session(what), _) => {
-                self.settle_pushes(*what);
-                let reply = run::run(*what, self, args).unwrap_or_else(Into::into);
-                use Command::{Punsubscribe, Sunsubscribe, Unsubscribe};
-                if matches!(what, Unsubscribe | Punsubscribe | Sunsubscribe) {
-                    // What was published until now is told before the end of the subscription. (In
-                    // a transaction, what it has published itself comes behind it.)
-                    self.put_messages();
+            (Run::Session(what @ (Command::Publish | Command::Spublish)), _) => {
+                let unheard = run::pubsub::unheard(self, *what, args);
+                if !unheard.is_empty() {
+                    return waits(Why::Unheard(unheard));
                 }
-                self.finish(entry, args, Done::from(reply));
-                Progress::Finished
+                self.run_here(entry, *what, args)
             }
+            (Run::Session(what), _) => self.run_here(entry, *what, args),
             // COMMAND alone; a group without its subcommand is not let through otherwise.
             (Run::Group(_), _) => {
                 let reply = run::command::all();
@@ -273,6 +273,20 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Runs a command of the router.
+    fn run_here(&mut self, entry: &'static Entry, what: Command, args: &Arguments) -> Progress {
+        self.settle_pushes(what);
+        let reply = run::run(what, self, args).unwrap_or_else(Into::into);
+        use Command::{Punsubscribe, Sunsubscribe, Unsubscribe};
+        if matches!(what, Unsubscribe | Punsubscribe | Sunsubscribe) {
+            // What was published until now is told before the end of the subscription. (In a
+            // transaction, what it has published itself comes behind it.)
+            self.put_messages();
+        }
+        self.finish(entry, args, Done::from(reply));
+        Progress::Finished
     }
 
     /// What was pushed before a command that changes what can be pushed stands before its reply, in the
@@ -420,6 +434,13 @@ impl Connection {
                 run::cluster::keys_in_slot(&mut self.caller, entry, table, args).await
             }
             Why::Debug => run::debug::run(self, args).await,
+            Why::Unheard(unheard) => {
+                run::pubsub::hear(&unheard).await;
+                let Run::Session(what) = entry.command.run else {
+                    unreachable!("a command of the router publishes")
+                };
+                run::run(what, self, args).map(Done::from)
+            }
             Why::Gather(gather, tables) => {
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }

@@ -123,6 +123,28 @@ impl PubSub {
         direct + matching.map(|(_, subscribed)| subscribed.len()).sum::<usize>()
     }
 
+    /// Who would get a message, unless there are more than `most`.
+    pub(crate) fn few_receivers(
+        &self,
+        topic: Topic,
+        channel: &[u8],
+        most: usize,
+    ) -> Vec<Arc<Client>> {
+        let mut clients = Vec::new();
+        let mut add = |subscribed: &Receivers| {
+            clients.extend(subscribed.values().take(most + 1).cloned());
+        };
+        if let Some(subscribed) = self.shard(topic, channel).lock().get(channel) {
+            add(subscribed);
+        }
+        if topic != Topic::Shard && self.pattern_count.load(Relaxed) > 0 {
+            let patterns = self.patterns.read();
+            let matching = patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel));
+            matching.take(most).for_each(|(_, subscribed)| add(subscribed));
+        }
+        if clients.len() > most { Vec::new() } else { clients }
+    }
+
     /// Channels of a topic that have subscribers and match, in no order.
     pub(crate) fn matching(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Bytes> {
         self.channels_of(topic).matching(pattern)

@@ -48,7 +48,9 @@ impl ScriptClient for ScriptUser {
             return Ok(());
         }
         let entry = table::entry(command);
-        self.user.check(entry, args).map_err(|denied| Reply::from(denied.to_error_of_script()))?;
+        self.user
+            .check(entry, args)
+            .map_err(|denied| Reply::from(denied.to_error_of_script(self.user.name(), entry)))?;
         self.user.check_sort(entry, args).map_err(Reply::from)
     }
 

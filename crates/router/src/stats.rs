@@ -159,13 +159,22 @@ pub(crate) struct Stats {
     samples: Mutex<Samples>,
 }
 
+/// What storage nodes have counted since each was started.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Stored {
+    /// Keys deleted because their time had come.
+    pub(crate) expired_keys: u64,
+    /// Fields of hashes likewise.
+    pub(crate) expired_fields: u64,
+    /// Keys and collections that were deleted, and whose memory is given back later.
+    pub(crate) freed_later: u64,
+}
+
 /// What CONFIG RESETSTAT subtracts.
 #[derive(Default, Debug)]
 struct Base {
     counters: Counters,
-    /// What the storage nodes had counted.
-    expired_keys: u64,
-    freed_later: u64,
+    stored: Stored,
     commands: BTreeMap<u16, CommandStats>,
 }
 
@@ -277,23 +286,22 @@ impl Stats {
         Some(sum)
     }
 
-    /// Of the expired keys that storage nodes counted since they started, those since the last
-    /// reset. (A node that was restarted began anew, so the sum may be below what it was.)
-    pub(crate) fn expired_keys(&self, total: u64) -> u64 {
-        total.saturating_sub(self.base.lock().expired_keys)
+    /// Of what storage nodes have counted, that since the last reset. (A node that was restarted began
+    /// anew, so the sum may be below what it was.)
+    pub(crate) fn stored(&self, total: Stored) -> Stored {
+        let base = self.base.lock().stored;
+        Stored {
+            expired_keys: total.expired_keys.saturating_sub(base.expired_keys),
+            expired_fields: total.expired_fields.saturating_sub(base.expired_fields),
+            freed_later: total.freed_later.saturating_sub(base.freed_later),
+        }
     }
 
-    /// The same of what is given back later.
-    pub(crate) fn freed_later(&self, total: u64) -> u64 {
-        total.saturating_sub(self.base.lock().freed_later)
-    }
-
-    /// Starts counting anew (CONFIG RESETSTAT), from these expired keys, and what is given back later, on.
-    pub(crate) fn reset(&self, (expired_keys, freed_later): (u64, u64)) {
+    /// Starts counting anew (CONFIG RESETSTAT); storage nodes have counted so much.
+    pub(crate) fn reset(&self, stored: Stored) {
         let mut base = self.base.lock();
         base.counters = self.totals();
-        base.expired_keys = expired_keys;
-        base.freed_later = freed_later;
+        base.stored = stored;
         base.commands = table::entries()
             .iter()
             .filter_map(|entry| Some((entry.id.0, self.command_total(entry.id)?)))
@@ -498,9 +506,13 @@ mod tests {
         stats.call(get, Duration::from_micros(3), false, false);
         let sum = stats.command(get).expect("called");
         assert_eq!((sum.calls, sum.histogram.calls()), (4001, 4000));
-        stats.reset((3, 1));
-        assert_eq!((stats.expired_keys(5), stats.expired_keys(1)), (2, 0));
-        assert_eq!(stats.freed_later(5), 4);
+        let counted = |keys, fields, later| Stored {
+            expired_keys: keys,
+            expired_fields: fields,
+            freed_later: later,
+        };
+        stats.reset(counted(3, 2, 1));
+        assert_eq!(stats.stored(counted(5, 1, 5)), counted(2, 0, 4));
         assert!(stats.command(get).is_none());
         assert_eq!(stats.counters().commands, 0);
         assert_eq!(stats.totals().commands, 4000);
@@ -514,7 +526,7 @@ mod tests {
         assert_eq!((stats.errors().len(), stats.errors()["7"]), (ERROR_PREFIXES_MAX, 2));
         (0..3).for_each(|n| stats.error(format!("other{n} text").as_bytes()));
         assert_eq!(stats.errors(), BTreeMap::from([(ERRORS_NOT_COUNTED.to_owned(), 1)]));
-        stats.reset((0, 0));
+        stats.reset(Stored::default());
         stats.error(b"ERR text");
         assert_eq!(stats.errors(), BTreeMap::from([("ERR".to_owned(), 1)]));
     }

@@ -382,8 +382,9 @@ impl crate::connection::Connection {
         match user.check(entry, args) {
             Ok(()) => user.check_sort(entry, args),
             Err(denied) => {
+                let refusal = denied.to_error(user.name(), entry);
                 self.log_denied(entry, args, denied, context);
-                Err(denied.to_error(entry))
+                Err(refusal)
             }
         }
     }

@@ -181,7 +181,7 @@ fn make_room(shared: &Shared, partition: &Partition) {
 
 /// Deletes keys whose time has come, in steps that each hold the partition's lock for a moment.
 fn expire_keys(shared: &Shared, partition: &Arc<Partition>, now: Now) {
-    if shared.faults.keeps_expired() {
+    if shared.faults.keeps_expired() || shared.options.shapes.keeps_expired(now.wall_ms) {
         return;
     }
     for _ in 0..EXPIRE_STEPS_MAX {

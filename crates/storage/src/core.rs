@@ -233,6 +233,8 @@ pub(crate) struct Core {
     expiry: ExpiryAgenda,
     /// Expired keys whose deletion this replica proposed since its node started.
     expired_keys: u64,
+    /// Fields of hashes likewise.
+    expired_fields: u64,
     /// Keys and collections that it proposed to delete, and whose rows go later.
     freed_later: u64,
     /// Evaluations that changed something since its node started.
@@ -303,6 +305,7 @@ impl Core {
             frozen_index: start.applied.index,
             expiry: ExpiryAgenda::UNKNOWN,
             expired_keys: 0,
+            expired_fields: 0,
             freed_later: 0,
             changes: 0,
             elections: 0,
@@ -406,6 +409,7 @@ impl Core {
             return Evaluated::Cold(cold);
         }
         let missed = view.notes.take();
+        let overdue = view.overdue.take();
         if is_damaged && !self.is_alone() {
             // Another replica has the rows, and is about to lead.
             return Evaluated::Answer(Answer::NotYet);
@@ -414,9 +418,15 @@ impl Core {
             // What would have to be proposed for it, the next leader proposes.
             return Evaluated::Answer(Answer::NotYet);
         }
-        self.tell(missed);
+        // Versions of effects follow each other: what was evaluated joins before what it met.
+        let settled = if effects.is_none() { self.settle_met(&overdue, lsm) } else { None };
+        self.tell_after(settled, missed);
+        let wrote = effects.is_some();
         self.asker = Asker { origin, request: request.map(|request| request.id) };
         let (reply, gate) = self.conclude(result, effects, seen);
+        if wrote {
+            self.settle_met(&overdue, lsm);
+        }
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
@@ -482,6 +492,8 @@ impl Core {
             applied: self.applied.index,
             gate: Cell::new(0),
             hidden_ms: Cell::new(0),
+            overdue: RefCell::default(),
+            in_script: Cell::new(false),
             cold: RefCell::new(None),
             damaged: Cell::new(false),
             random: &self.random,
@@ -547,7 +559,6 @@ impl Core {
         if effects.flushed_through.is_some() {
             // Whatever memory knows is behind the fence. Should this batch get lost, so does
             // leadership, and memory with it.
-            self.freed_later += keys;
             let empty = self.empty_resident();
             self.discarded.extend(self.resident.replace(empty));
         }
@@ -561,8 +572,9 @@ impl Core {
         }
         resident.make_room(horizon);
         self.expired_keys += effects.expired;
-        self.freed_later += effects.dropped.len() as u64;
-        self.changes += 1;
+        self.expired_fields += effects.expired_fields;
+        self.freed_later += effects.freed_later;
+        self.changes += u64::from(!effects.is_minor);
         self.tip.counters = effects.counters;
         self.tip.counters_index = index;
         if let Some(fence) = effects.flushed_through {

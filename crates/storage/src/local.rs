@@ -504,6 +504,10 @@ impl StorageService for LocalNodes {
         self.shapes.set(shapes);
     }
 
+    fn keep_expired_until(&self, at_ms: u64) {
+        self.shapes.keep_expired_until(at_ms);
+    }
+
     fn script_counts(&self) -> ScriptCounts {
         self.scripting.counts()
     }

@@ -782,6 +782,7 @@ fn replica_status(partition: &Partition) -> ReplicaStatus {
         volatile_keys: counters.volatile,
         bytes: counters.bytes,
         expired_keys: core.expired_keys(),
+        expired_fields: core.expired_fields(),
         freed_later: core.freed_later(),
         changes: core.changes(),
         elections,

@@ -145,7 +145,9 @@ pub(crate) fn run(
         }
         let mut runner = Runner::new(stage, view, base, next_version);
         runner.account_for_itself(args);
+        view.enter_script(true);
         let reply = evaluate(vm, &mut runner, what, args).unwrap_or_else(Reply::from);
+        view.enter_script(false);
         let effects = runner.finish(&reply);
         Ok((reply, effects))
     });

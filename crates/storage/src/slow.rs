@@ -266,6 +266,7 @@ impl Held {
             random: Cell::new(view.random()),
             gate: Cell::new(0),
             hidden_ms: Cell::new(0),
+            in_script: Cell::new(false),
             lost: Cell::new(false),
             notes: Notes::new(view.notes.wanted()),
         };
@@ -289,6 +290,7 @@ struct SlowView<'a> {
     gate: Cell<u64>,
     /// The latest time whose coming hid something.
     hidden_ms: Cell<u64>,
+    in_script: Cell<bool>,
     /// The partition is not held any more.
     lost: Cell<bool>,
     notes: Notes,
@@ -359,6 +361,10 @@ impl Leading for SlowView<'_> {
     fn defer(&self) {
         self.lost.set(true);
     }
+
+    fn enter_script(&self, runs: bool) {
+        self.in_script.set(runs);
+    }
 }
 
 impl View for SlowView<'_> {
@@ -372,6 +378,10 @@ impl View for SlowView<'_> {
             self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
         }
         is_past
+    }
+
+    fn in_script(&self) -> bool {
+        self.in_script.get()
     }
 
     fn shapes(&self) -> ValueShapes {

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use commands::notes::Notes;
+use commands::overdue::{MET_MAX, Overdue};
 use commands::{Counters, Direction, Skim, View, ViewError};
 use wire::ids::{TableId, Version};
 use wire::placement::PlacementRange;
@@ -37,6 +38,10 @@ pub(crate) struct PartitionView<'a> {
     pub(crate) gate: Cell<u64>,
     /// The latest time whose coming hid something from what was read.
     pub(crate) hidden_ms: Cell<u64>,
+    /// What was met that is to be seen to.
+    pub(crate) overdue: RefCell<Vec<(Bytes, Overdue)>>,
+    /// What is evaluated is run by a script.
+    pub(crate) in_script: Cell<bool>,
     /// The row that was asked for and is only on disk.
     pub(crate) cold: RefCell<Option<Cold>>,
     /// A row that was asked for failed its checksum.
@@ -73,6 +78,9 @@ pub(crate) trait Leading: View {
 
     /// Gives up: what is evaluated takes too long here.
     fn defer(&self);
+
+    /// Says whether what is evaluated from now on is run by a script.
+    fn enter_script(&self, runs: bool);
 }
 
 impl PartitionView<'_> {
@@ -110,6 +118,10 @@ impl Leading for PartitionView<'_> {
     fn defer(&self) {
         *self.cold.borrow_mut() = Some(Cold::Slow);
     }
+
+    fn enter_script(&self, runs: bool) {
+        self.in_script.set(runs);
+    }
 }
 
 impl View for PartitionView<'_> {
@@ -123,6 +135,17 @@ impl View for PartitionView<'_> {
             self.hidden_ms.set(self.hidden_ms.get().max(at_ms));
         }
         is_past
+    }
+
+    fn meet_overdue(&self, key: &[u8], what: Overdue) {
+        let mut overdue = self.overdue.borrow_mut();
+        if overdue.len() < MET_MAX {
+            overdue.push((Bytes::copy_from_slice(key), what));
+        }
+    }
+
+    fn in_script(&self) -> bool {
+        self.in_script.get()
     }
 
     fn shapes(&self) -> ValueShapes {

@@ -217,7 +217,8 @@ fn what_has_expired_is_kept_if_that_is_ordered() {
     keep(true);
     cluster.run(&["SET", "k", "v", "PX", "30"]);
     let deadline = Instant::now() + PATIENCE;
-    while cluster.run(&["GET", "k"]) != Reply::Null {
+    // KEYS hides it, and leaves it.
+    while cluster.run(&["KEYS", "*"]) != Reply::Array(Vec::new()) {
         assert!(Instant::now() < deadline, "the key never expires");
         std::thread::yield_now();
     }
@@ -231,6 +232,52 @@ fn what_has_expired_is_kept_if_that_is_ordered() {
         assert!(Instant::now() < deadline, "it is never deleted");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn reads_have_deleted_what_they_meet_that_has_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &small());
+    for node in cluster.nodes.status() {
+        cluster.nodes.fault(NodeFault::KeepExpired(node.node, true)).expect("a seat");
+    }
+    let counted = || {
+        let replicas = cluster.nodes.status().into_iter().flat_map(|node| node.replicas);
+        let counts = replicas.map(|replica| (replica.expired_keys, replica.expired_fields));
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    };
+    for key in ["a", "b", "c"] {
+        cluster.run(&["SET", key, "v", "PX", "1"]);
+    }
+    cluster.run(&["HSET", "h", "f", "1", "g", "2", "i", "3", "j", "4"]);
+    cluster.run(&["HPEXPIRE", "h", "1", "FIELDS", "3", "f", "g", "i"]);
+    let deadline = Instant::now() + PATIENCE;
+    while cluster.run(&["HKEYS", "h"]) != Reply::Array(vec![text("j")])
+        || cluster.run(&["KEYS", "[abc]"]) != Reply::Array(Vec::new())
+    {
+        assert!(Instant::now() < deadline, "they never expire");
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        (cluster.run(&["DBSIZE"]), counted()),
+        (Reply::Integer(4), (0, 0)),
+        "nobody met them"
+    );
+    assert_eq!(cluster.run(&["GET", "a"]), Reply::Null);
+    assert_eq!((cluster.run(&["DBSIZE"]), counted()), (Reply::Integer(3), (1, 0)));
+    cluster.run(&["SCAN", "0"]);
+    assert_eq!((cluster.run(&["DBSIZE"]), counted()), (Reply::Integer(1), (3, 0)));
+    assert_eq!(cluster.run(&["HGET", "h", "f"]), Reply::Null);
+    assert_eq!((cluster.run(&["HLEN", "h"]), counted()), (Reply::Integer(3), (3, 1)));
+    assert_eq!(cluster.run(&["HINCRBY", "h", "g", "5"]), Reply::Integer(5));
+    assert_eq!((cluster.run(&["HLEN", "h"]), counted()), (Reply::Integer(3), (3, 2)));
+    cluster.run(&["HRANDFIELD", "h"]);
+    assert_eq!((cluster.run(&["HLEN", "h"]), counted()), (Reply::Integer(2), (3, 3)));
+    cluster.run(&["HPEXPIRE", "h", "1", "FIELDS", "2", "g", "j"]);
+    while cluster.run(&["HMGET", "h", "g", "j"]) != Reply::Array(vec![Reply::Null; 2]) {
+        assert!(Instant::now() < deadline, "they never expire");
+    }
+    assert_eq!((cluster.run(&["EXISTS", "h"]), counted()), (Reply::Integer(0), (3, 5)));
 }
 
 #[test]

@@ -350,6 +350,9 @@ pub trait StorageService: Send + Sync + 'static {
     /// Sets how values are kept from now on.
     fn shape(&self, _shapes: ValueShapes) {}
 
+    /// Has what expires stay where it is, though hidden, until a time in ms since the epoch (CLIENT PAUSE).
+    fn keep_expired_until(&self, _at_ms: u64) {}
+
     /// What each storage node says of itself and its partitions, for INFO and ADMIN.
     fn status(&self) -> Vec<NodeStatus>;
 
@@ -509,11 +512,14 @@ pub struct ValueShapes {
     pub stream_node_entries: u64,
     /// Bytes from which on a HyperLogLog is dense (`hll-sparse-max-bytes`).
     pub sparse_bytes_max: u64,
+    /// RESTORE looks at a payload's checksum; DEBUG SET-SKIP-CHECKSUM-VALIDATION has it trust the payload
+    /// to be whole, so that what else is checked can be tested.
+    pub checks_payloads: bool,
 }
 
 impl Default for ValueShapes {
     fn default() -> ValueShapes {
-        ValueShapes { stream_node_entries: 100, sparse_bytes_max: 3_000 }
+        ValueShapes { stream_node_entries: 100, sparse_bytes_max: 3_000, checks_payloads: true }
     }
 }
 
@@ -722,6 +728,8 @@ pub struct ReplicaStatus {
     /// Keys this replica deleted because their time had come, while it led, since its node
     /// started.
     pub expired_keys: u64,
+    /// Fields of hashes likewise.
+    pub expired_fields: u64,
     /// Keys that flushes hid and collections that were deleted, by this replica since its node started:
     /// what they take is given back later.
     pub freed_later: u64,

@@ -70,21 +70,21 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// The refusal as the client that sent the line gets it.
-    pub fn to_error(self, entry: &Entry) -> CommandError {
-        match self.reason {
-            Reason::Command => CommandError::NoPermission(entry.full_name()),
-            Reason::Key => CommandError::NO_PERMISSION_KEY,
-            Reason::Channel => CommandError::NO_PERMISSION_CHANNEL,
-        }
+    /// The refusal as the client that sent the line gets it: it names no key.
+    pub fn to_error(self, user: &[u8], entry: &Entry) -> CommandError {
+        CommandError::NoPermission(self.in_words(user, entry))
     }
 
     /// The refusal of a command that a script runs.
-    pub fn to_error_of_script(self) -> CommandError {
+    pub fn to_error_of_script(self, user: &[u8], entry: &Entry) -> CommandError {
+        CommandError::ScriptNoPermission(self.in_words(user, entry))
+    }
+
+    fn in_words(self, user: &[u8], entry: &Entry) -> Echo {
         match self.reason {
-            Reason::Command => CommandError::SCRIPT_DENIED_COMMAND,
-            Reason::Key => CommandError::SCRIPT_DENIED_KEY,
-            Reason::Channel => CommandError::SCRIPT_DENIED_CHANNEL,
+            Reason::Command => Echo::new(&self.to_dryrun(user, entry, &[])),
+            Reason::Key => Echo::new(b"No permissions to access a key"),
+            Reason::Channel => Echo::new(b"No permissions to access a channel"),
         }
     }
 
@@ -100,15 +100,16 @@ impl Denied {
     }
 
     /// The refusal as ACL DRYRUN tells it.
-    pub fn to_dryrun(self, entry: &Entry, args: &[Bytes]) -> Bytes {
+    pub fn to_dryrun(self, user: &[u8], entry: &Entry, args: &[Bytes]) -> Bytes {
         let named = args.get(self.at).cloned().unwrap_or_default();
         let (does, object, kind) = match self.reason {
             Reason::Command => ("run", Bytes::from(entry.full_name()), "command"),
             Reason::Key => ("access", named, "key"),
             Reason::Channel => ("access", named, "channel"),
         };
-        let head = format!("This user has no permissions to {does} the '");
-        Bytes::from([head.as_bytes(), &object, b"' ", kind.as_bytes()].concat())
+        let does = format!(" has no permissions to {does} the '");
+        let text = [b"User ", user, does.as_bytes(), &object, b"' ", kind.as_bytes()];
+        Bytes::from(text.concat())
     }
 
     /// What ACL LOG calls the object of the refusal.

@@ -35,50 +35,55 @@ fn dryrun(user: &User, text: &str) -> String {
     let (entry, args) = line(text);
     match user.check(entry, &args) {
         Ok(()) => "OK".to_owned(),
-        Err(denied) => String::from_utf8_lossy(&denied.to_dryrun(entry, &args)).into_owned(),
+        Err(denied) => {
+            String::from_utf8_lossy(&denied.to_dryrun(user.name(), entry, &args)).into_owned()
+        }
     }
 }
 
 #[test]
 fn rules_are_told_as_redis_tells_them() {
     for (rules, expected) in [
-        ("off", "user u off resetchannels -@all"),
+        ("off", "user u off sanitize-payload resetchannels -@all"),
         (
             "on nopass &foo +@all ~a %R~b %RW~c %W~b",
-            "user u on nopass ~a ~b ~c resetchannels &foo +@all",
+            "user u on nopass sanitize-payload ~a ~b ~c resetchannels &foo +@all",
         ),
         (
             "(+get ~x) (+set %W~y ) +get -set",
-            "user u off resetchannels -@all +get -set (~x resetchannels -@all +get) (%W~y resetchannels -@all +set)",
+            "user u off sanitize-payload resetchannels -@all +get -set (~x resetchannels -@all +get) (%W~y resetchannels -@all +set)",
         ),
         (
             "+@all -@dangerous +client|list",
-            "user u off resetchannels +@all -@dangerous +client|list",
+            "user u off sanitize-payload resetchannels +@all -@dangerous +client|list",
         ),
         (
             "+@read +get -@write +@all -client +client|id -@all +config -config|set +CONFIG|GET +GET",
-            "user u off resetchannels -@all +config -config|set +config|get +get",
+            "user u off sanitize-payload resetchannels -@all +config -config|set +config|get +get",
         ),
         (
             "+multi +exec +select|0 +select|1 +SELECT|0",
-            "user u off resetchannels -@all +multi +exec +select|1 +select|0",
+            "user u off sanitize-payload resetchannels -@all +multi +exec +select|1 +select|0",
         ),
         (
             ">a ~a* skip-sanitize-payload ( )",
             "user u off skip-sanitize-payload #ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb ~a* resetchannels -@all (resetchannels -@all)",
         ),
         ("on >a ~* &* +@all reset", "user u off sanitize-payload resetchannels -@all"),
-        (">a nopass", "user u off nopass resetchannels -@all"),
-        (">a <a  on", "user u on resetchannels -@all"),
-        ("+client|list +client", "user u off resetchannels -@all +client"),
-        ("ALLKEYS ALLCHANNELS ALLCOMMANDS ON", "user u on ~* &* +@all"),
-        ("allkeys resetkeys ~b (allkeys) clearselectors", "user u off ~b resetchannels -@all"),
+        (">a nopass", "user u off nopass sanitize-payload resetchannels -@all"),
+        (">a <a  on", "user u on sanitize-payload resetchannels -@all"),
+        ("+client|list +client", "user u off sanitize-payload resetchannels -@all +client"),
+        ("ALLKEYS ALLCHANNELS ALLCOMMANDS ON", "user u on sanitize-payload ~* &* +@all"),
+        (
+            "allkeys resetkeys ~b (allkeys) clearselectors",
+            "user u off sanitize-payload ~b resetchannels -@all",
+        ),
     ] {
         assert_eq!(told(&user(rules)), expected, "{rules}");
     }
-    assert_eq!(told(&User::default_user()), "user default on nopass ~* &* +@all");
+    assert_eq!(told(&User::default_user()), "user default on nopass sanitize-payload ~* &* +@all");
     let all = Defaults { all_channels: true };
-    assert_eq!(told(&User::new(b"u", all)), "user u off &* -@all");
+    assert_eq!(told(&User::new(b"u", all)), "user u off sanitize-payload &* -@all");
 }
 
 #[test]
@@ -130,18 +135,18 @@ fn commands_keys_and_channels_are_checked() {
     let reader = user("+@read %R~r:* ~b:* +set +sort");
     for (text, expected) in [
         ("GET r:1", "OK"),
-        ("GET w:1", "This user has no permissions to access the 'w:1' key"),
-        ("SET r:1 x", "This user has no permissions to access the 'r:1' key"),
+        ("GET w:1", "User u has no permissions to access the 'w:1' key"),
+        ("SET r:1 x", "User u has no permissions to access the 'r:1' key"),
         ("SET b:1 x", "OK"),
         ("SET b:1 x GET", "OK"),
-        ("MGET r:1 b:1 x:1", "This user has no permissions to access the 'x:1' key"),
-        ("DEL r:1", "This user has no permissions to run the 'del' command"),
+        ("MGET r:1 b:1 x:1", "User u has no permissions to access the 'x:1' key"),
+        ("DEL r:1", "User u has no permissions to run the 'del' command"),
         ("SORT r:1 STORE b:1", "OK"),
-        ("SORT r:1 STORE r:2", "This user has no permissions to access the 'r:2' key"),
-        ("CLIENT LIST", "This user has no permissions to run the 'client|list' command"),
+        ("SORT r:1 STORE r:2", "User u has no permissions to access the 'r:2' key"),
+        ("CLIENT LIST", "User u has no permissions to run the 'client|list' command"),
         ("AUTH x", "OK"),
         // Its keys cannot be told: nobody with keys of his own gets through.
-        ("ZUNION x r:1", "This user has no permissions to access the 'ZUNION' key"),
+        ("ZUNION x r:1", "User u has no permissions to access the 'ZUNION' key"),
     ] {
         assert_eq!(dryrun(&reader, text), expected, "{text}");
     }

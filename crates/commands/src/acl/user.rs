@@ -32,8 +32,8 @@ pub struct User {
     name: Bytes,
     enabled: bool,
     no_password: bool,
-    /// Whether a rule said that payloads are to be checked, or not. They always are.
-    sanitize: Option<bool>,
+    /// Whether it is told that payloads are checked. They always are.
+    sanitize: bool,
     passwords: Vec<Hash>,
     root: Selector,
     selectors: Vec<Selector>,
@@ -51,7 +51,7 @@ impl User {
             name: Bytes::copy_from_slice(name),
             enabled: false,
             no_password: false,
-            sanitize: None,
+            sanitize: true,
             passwords: Vec::new(),
             root: Selector::new(defaults.all_channels),
             selectors: Vec::new(),
@@ -104,8 +104,8 @@ impl User {
             ("on", self.enabled),
             ("off", !self.enabled),
             ("nopass", self.no_password),
-            ("skip-sanitize-payload", self.sanitize == Some(false)),
-            ("sanitize-payload", self.sanitize == Some(true)),
+            ("skip-sanitize-payload", !self.sanitize),
+            ("sanitize-payload", self.sanitize),
         ];
         flags.into_iter().filter(|(_, is)| *is).map(|(word, _)| word).collect()
     }
@@ -158,8 +158,8 @@ impl User {
             b"" => {}
             b"on" => self.enabled = true,
             b"off" => self.enabled = false,
-            b"skip-sanitize-payload" => self.sanitize = Some(false),
-            b"sanitize-payload" => self.sanitize = Some(true),
+            b"skip-sanitize-payload" => self.sanitize = false,
+            b"sanitize-payload" => self.sanitize = true,
             b"nopass" => {
                 self.no_password = true;
                 self.passwords.clear();
@@ -169,10 +169,7 @@ impl User {
                 self.passwords.clear();
             }
             b"clearselectors" => self.selectors.clear(),
-            b"reset" => {
-                *self = User::new(&self.name.clone(), defaults);
-                self.sanitize = Some(true);
-            }
+            b"reset" => *self = User::new(&self.name.clone(), defaults),
             _ => self.apply_with_text(rule, defaults)?,
         }
         Ok(())

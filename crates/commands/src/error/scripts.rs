@@ -68,14 +68,4 @@ impl CommandError {
         CommandError::text("ERR given type is not a function");
     pub const FUNCTION_PAYLOAD: CommandError =
         CommandError::text("ERR failed loading the given functions payload");
-    pub const SCRIPT_DENIED_COMMAND: CommandError = CommandError::text(
-        "ERR The user executing the script can't run this command or subcommand",
-    );
-    pub const SCRIPT_DENIED_KEY: CommandError = CommandError::text(
-        "ERR The user executing the script can't access at least one of the keys mentioned in the \
-         command arguments",
-    );
-    pub const SCRIPT_DENIED_CHANNEL: CommandError = CommandError::text(
-        "ERR The user executing the script can't publish to the channel mentioned in the command",
-    );
 }

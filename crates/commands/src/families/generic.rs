@@ -364,7 +364,7 @@ fn restore(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     if ttl < 0 {
         return Err(CommandError::RESTORE_TTL);
     }
-    let restored = dump::deserialize(args.bytes(3)?)?;
+    let restored = dump::deserialize(args.bytes(3)?, txn.shapes().checks_payloads)?;
     let form = if absolute { TimeForm::PXAT } else { TimeForm::PX };
     let deadline = match ttl {
         0 => None,
@@ -434,7 +434,7 @@ fn scan_keys(
             return Ok(ControlFlow::Break(()));
         }
         (visited, last) = (visited + 1, Some(met.position));
-        if let Some(header) = met.header(view)?
+        if let Some(header) = met.read(view)?
             && wanted(&met.key, &header)
         {
             keys.push(Reply::Bulk(met.key));

@@ -153,7 +153,10 @@ fn hscan(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
 fn hrandfield(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     let Some(count) = args.get(2) else {
         let hash = Hash::read(view, args.bytes(1)?)?;
-        let drawn = hash.map_or(Ok(None), |hash| hash_walk::random(&hash))?;
+        let drawn = hash.map_or(Ok(None), |hash| {
+            hash.meet_fields();
+            hash_walk::random(&hash)
+        })?;
         return Ok(drawn.map_or(Reply::Null, |entry| Reply::Bulk(entry.field)));
     };
     let count = parse_int(count).ok_or(CommandError::NotInteger)?;
@@ -171,6 +174,7 @@ fn hrandfield(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     let Some(hash) = Hash::read(view, args.bytes(1)?)? else {
         return Ok(Reply::Array(Vec::new()));
     };
+    hash.meet_fields();
     let drawn = if count >= 0 {
         hash_walk::random_distinct(&hash, count.unsigned_abs())?
     } else if count.unsigned_abs() > RANDOM_REPEATED_MAX {
@@ -247,7 +251,7 @@ fn hgetdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut values = Vec::with_capacity(fields.len());
     let mut deleted = false;
     for field in fields {
-        let old = hash.delete(txn, field)?;
+        let old = hash.delete(txn, field)?.filter(|old| old.is_live(txn));
         deleted |= old.is_some();
         values.push(value_or_null(old));
     }

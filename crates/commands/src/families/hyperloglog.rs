@@ -11,6 +11,7 @@ use crate::command::{
 use crate::error::{CommandError, Echo};
 use crate::families::string::{read_text, text_of};
 use crate::notes::Wanted;
+use crate::overdue::Overdue;
 use crate::txn::Txn;
 use crate::types::header::{TextForm, Value};
 use crate::types::hyperloglog::{
@@ -20,8 +21,8 @@ use crate::types::keyspace::{self, Found};
 use crate::view::View;
 
 const GROWS: Flags = Flags::DENYOOM.and(Flags::FAST);
-/// Redis keeps what it has counted in the string. Here nothing is written, but a pause and a script that
-/// may not write treat it as Redis does.
+/// What was counted is kept in the string, behind the command: a pause and a script that may not write
+/// treat it as a write.
 const COUNTS: Flags = Flags::MAY_REPLICATE;
 const ADMIN: Flags = Flags::ADMIN;
 const DEBUGS: Flags = Flags::DENYOOM.and(Flags::ADMIN);
@@ -66,12 +67,32 @@ fn pfadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
 fn pfcount(view: &dyn View, args: Args<'_>) -> Result<Reply, CommandError> {
     let count = match args.from(1) {
         [key] => match of(read_text(view, key)?.as_ref())? {
-            Some(one) => one.count()?,
+            Some(one) => {
+                if one.known_count().is_none() {
+                    view.meet_overdue(key, Overdue::Count);
+                }
+                one.count()?
+            }
             None => 0,
         },
         keys => estimate(&merged(view, keys)?.0),
     };
     Ok(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)))
+}
+
+/// Writes the count of a HyperLogLog into it, so that the next PFCOUNT finds it.
+pub(crate) fn remember_count(
+    txn: &mut Txn<'_>,
+    key: &[u8],
+    found: Found,
+) -> Result<(), CommandError> {
+    if let Some(mut one) = of(text_of(&found)?)?
+        && one.known_count().is_none()
+    {
+        one.remember_count()?;
+        store(txn, key, found, one);
+    }
+    Ok(())
 }
 
 fn pfmerge(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

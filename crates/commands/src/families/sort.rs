@@ -74,8 +74,8 @@ impl<'a> Request<'a> {
     /// The elements, sorted and cut.
     fn run(&mut self, view: &dyn View, key: &[u8]) -> Result<Vec<Bytes>, CommandError> {
         let Elements { ordered, mut elements } = sortable::elements(view, key)?;
-        // What is stored must not hang on a hash's order.
-        if self.unsorted && !ordered && self.store.is_some() {
+        // What is stored, or what a script goes by, must not hang on a hash's order.
+        if self.unsorted && !ordered && (self.store.is_some() || view.in_script()) {
             (self.unsorted, self.alpha, self.by) = (false, true, None);
         }
         if !self.unsorted {

@@ -64,6 +64,8 @@ pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
         streams.push((*key, behind));
     }
     let mut replies = Vec::new();
+    // What was delivered once is delivered again: Redis counts no change then.
+    let mut is_minor = true;
     for (key, behind) in streams {
         let delivery =
             Delivery { consumer, count: request.count, kept: !request.no_acknowledgement };
@@ -71,18 +73,25 @@ pub(crate) fn xreadgroup(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, Com
         let (mut stream, mut group) = open_group(txn, key, group_name, missing)?;
         if group.see(txn, consumer)? {
             note(txn, "xgroup-createconsumer", key);
+            is_minor = false;
         }
         let entries = match behind {
             // The highest ID, too, stands for new entries.
             Some(behind) if behind != Id::MAX => {
                 Some(delivery.history(txn, &stream, &mut group, behind)?)
             }
-            _ => delivery.new_entries(txn, &stream, &mut group)?,
+            _ => {
+                is_minor = false;
+                delivery.new_entries(txn, &stream, &mut group)?
+            }
         };
         group.finish(txn)?;
         stream.touch();
         stream.finish(txn);
         replies.extend(entries.map(|entries| (Reply::Bulk(key.clone()), Reply::Array(entries))));
+    }
+    if is_minor {
+        txn.is_minor();
     }
     Ok(if replies.is_empty() { Reply::NullArray } else { Reply::Keyed(replies) })
 }

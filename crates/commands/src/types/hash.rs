@@ -29,6 +29,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use wire::placement::Placement;
 
 use crate::error::CommandError;
+use crate::overdue::Overdue;
 use crate::types::hash_inline;
 use crate::types::header::{Header, Kind, Value, put_varint, read_varint};
 use crate::types::keyspace;
@@ -213,6 +214,7 @@ pub(crate) enum Fields {
 /// A hash to be read.
 pub(crate) struct Hash<'v> {
     view: &'v dyn View,
+    key: &'v [u8],
     /// How many fields it has, those hidden and not yet deleted included, as HLEN tells it.
     pub(crate) count: u64,
     /// Bytes of its fields and values.
@@ -225,7 +227,10 @@ impl<'v> Hash<'v> {
     /// The hash at a key; `None` if the key does not exist.
     ///
     /// *Errors*: `WrongType` if it holds something else.
-    pub(crate) fn read(view: &'v dyn View, key: &[u8]) -> Result<Option<Hash<'v>>, CommandError> {
+    pub(crate) fn read(
+        view: &'v dyn View,
+        key: &'v [u8],
+    ) -> Result<Option<Hash<'v>>, CommandError> {
         let Some(Header { value, .. }) = keyspace::read(view, key)? else { return Ok(None) };
         if value.kind() != Kind::Hash {
             return Err(CommandError::WrongType);
@@ -234,7 +239,11 @@ impl<'v> Hash<'v> {
     }
 
     /// The hash that a header of this key holds.
-    pub(crate) fn of(view: &'v dyn View, key: &[u8], value: &Value) -> Result<Hash<'v>, ViewError> {
+    pub(crate) fn of(
+        view: &'v dyn View,
+        key: &'v [u8],
+        value: &Value,
+    ) -> Result<Hash<'v>, ViewError> {
         let (count, bytes, body) = match value {
             Value::Inline { count, body, .. } => (*count, value.bytes(), body),
             Value::Rows { count, bytes, body, .. } => (*count, *bytes, body),
@@ -250,7 +259,7 @@ impl<'v> Hash<'v> {
             }),
             None => Fields::Inline(body.slice(body.len() - rest.len()..)),
         };
-        Ok(Hash { view, count, bytes, meta, fields })
+        Ok(Hash { view, key, count, bytes, meta, fields })
     }
 
     /// A field, if it exists for clients.
@@ -261,7 +270,20 @@ impl<'v> Hash<'v> {
             }
             Fields::Rows(place) => get_row(self.view, place, field)?,
         };
-        Ok(entry.filter(|entry| entry.is_live(self.view)))
+        match entry {
+            Some(entry) if !entry.is_live(self.view) => {
+                self.view.meet_overdue(self.key, Overdue::Field(entry.field));
+                Ok(None)
+            }
+            entry => Ok(entry),
+        }
+    }
+
+    /// Has whatever fields have expired deleted behind the command.
+    pub(crate) fn meet_fields(&self) {
+        if self.meta.earliest_ms.is_some_and(|at| self.view.is_past(at)) {
+            self.view.meet_overdue(self.key, Overdue::Fields);
+        }
     }
 
     /// Visits all fields, hidden ones too.

@@ -66,13 +66,17 @@ impl<'k> HashEdit<'k> {
 
     /// A field, if it exists for clients.
     pub(crate) fn get(&self, view: &dyn View, field: &[u8]) -> Result<Option<Entry>, ViewError> {
-        let entry = match &self.fields {
+        Ok(self.stored(view, field)?.filter(|entry| entry.is_live(view)))
+    }
+
+    /// A field, hidden or not.
+    fn stored(&self, view: &dyn View, field: &[u8]) -> Result<Option<Entry>, ViewError> {
+        Ok(match &self.fields {
             Fields::Inline(entries) => {
                 hash_inline::find(entries, field)?.map(|span| span.entry(entries))
             }
             Fields::Rows(place) => get_row(view, place, field)?,
-        };
-        Ok(entry.filter(|entry| entry.is_live(view)))
+        })
     }
 
     /// Sets a field and its time to live; whether it is new to clients.
@@ -96,12 +100,18 @@ impl<'k> HashEdit<'k> {
                 let old_at = old.as_ref().map(|span| span.whole.clone());
                 *entries = hash_inline::with(entries, old_at, (field, value), expire_at_ms);
                 self.count += u64::from(old.is_none());
-                old.is_none_or(|span| span.expire_at_ms.is_some_and(|at| at <= now_ms))
+                let is_due = |at| at <= now_ms;
+                let expired =
+                    old.as_ref().is_some_and(|span| span.expire_at_ms.is_some_and(is_due));
+                txn.count_expired_fields(u64::from(expired));
+                old.is_none() || expired
             }
             Fields::Rows(place) => {
                 let place = *place;
                 let old = get_row(txn, &place, field)?;
-                let created = old.as_ref().is_none_or(|old| !old.is_live(txn));
+                let expired = old.as_ref().is_some_and(|old| !old.is_live(txn));
+                txn.count_expired_fields(u64::from(expired));
+                let created = old.is_none() || expired;
                 self.put_row(txn, &place, old, (field, value), expire_at_ms);
                 created
             }
@@ -111,7 +121,7 @@ impl<'k> HashEdit<'k> {
         Ok(created)
     }
 
-    /// Deletes a field; what it was, if it existed for clients.
+    /// Deletes a field; what it was, hidden or not.
     pub(crate) fn delete(
         &mut self,
         txn: &mut Txn<'_>,
@@ -133,7 +143,21 @@ impl<'k> HashEdit<'k> {
             }
         };
         self.changed = true;
-        Ok(Some(old).filter(|old| old.is_live(txn)))
+        Ok(Some(old))
+    }
+
+    /// Deletes a field if its time has come; whether it did.
+    pub(crate) fn delete_if_due(
+        &mut self,
+        txn: &mut Txn<'_>,
+        field: &[u8],
+    ) -> Result<bool, ViewError> {
+        let is_due = self.stored(txn, field)?.is_some_and(|entry| !entry.is_live(txn));
+        if is_due {
+            self.delete(txn, field)?;
+            txn.count_expired_fields(1);
+        }
+        Ok(is_due)
     }
 
     /// Gives the hash the encoding it had elsewhere, whatever its fields say.
@@ -151,7 +175,11 @@ impl<'k> HashEdit<'k> {
         let now_ms = txn.now_ms();
         self.changed = true;
         let place = match &mut self.fields {
-            Fields::Inline(_) => return self.delete_due_inline(now_ms, limit),
+            Fields::Inline(_) => {
+                let deleted = self.delete_due_inline(now_ms, limit)?;
+                txn.count_expired_fields(deleted as u64);
+                return Ok(deleted);
+            }
             Fields::Rows(place) => *place,
         };
         let (mut due, mut next) = (Vec::new(), None);
@@ -173,6 +201,7 @@ impl<'k> HashEdit<'k> {
             }
         }
         self.meta.earliest_ms = next;
+        txn.count_expired_fields(due.len() as u64);
         Ok(due.len())
     }
 

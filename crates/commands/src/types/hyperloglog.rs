@@ -198,11 +198,24 @@ impl HyperLogLog {
         if index == REGISTERS { Ok(()) } else { Err(Corrupted) }
     }
 
+    /// The count that stands in the string, unless it was forgotten.
+    pub(crate) fn known_count(&self) -> Option<u64> {
+        let known = &self.0[COUNT_AT..HEADER_BYTES];
+        let number = || known.iter().rev().fold(0, |count, byte| count << 8 | u64::from(*byte));
+        (known[7] & COUNT_INVALID == 0).then(number)
+    }
+
+    /// Puts the count into the string.
+    pub(crate) fn remember_count(&mut self) -> Result<(), Corrupted> {
+        let count = self.count()?;
+        self.0[COUNT_AT..HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
+        Ok(())
+    }
+
     /// About how many different elements were added.
     pub(crate) fn count(&self) -> Result<u64, Corrupted> {
-        let known = &self.0[COUNT_AT..HEADER_BYTES];
-        if known[7] & COUNT_INVALID == 0 {
-            return Ok(known.iter().rev().fold(0, |count, byte| count << 8 | u64::from(*byte)));
+        if let Some(count) = self.known_count() {
+            return Ok(count);
         }
         let mut registers = [0; REGISTERS];
         self.merge_into(&mut registers)?;

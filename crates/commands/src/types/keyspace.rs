@@ -12,7 +12,8 @@
 //!   the flush set the counters to zero);
 //! - the generation of a collection that ceases to exist.
 //!
-//! Reads never write: the leader removes what is due by [`expire_due`].
+//! Reads never write: the leader removes what is due by [`expire_due`], and what they met behind
+//! them ([`crate::overdue`]).
 
 use std::ops::ControlFlow;
 
@@ -21,6 +22,7 @@ use wire::ids::Version;
 use wire::placement::Placement;
 
 use crate::notes::Wanted;
+use crate::overdue::Overdue;
 use crate::rows::{self, RowKind};
 use crate::txn::Txn;
 use crate::types::hash;
@@ -58,7 +60,7 @@ impl Found {
 
     /// Whether a key lies here that clients no longer see. A write that meets it ends it, as the
     /// leader's expiry would have: INFO counts both.
-    fn has_expired(&self) -> bool {
+    pub(crate) fn has_expired(&self) -> bool {
         self.stored.is_some() && !self.live
     }
 
@@ -81,7 +83,11 @@ pub fn read(view: &dyn View, key: &[u8]) -> Result<Option<Header>, ViewError> {
 pub fn peek(view: &dyn View, key: &[u8]) -> Result<Option<Header>, ViewError> {
     let row = rows::header_key_on_stack(view.table(), key);
     let Some(header) = stored(view, &row)? else { return Ok(None) };
-    Ok(if has_expired(view, &header) { None } else { Some(header) })
+    if has_expired(view, &header) {
+        view.meet_overdue(key, Overdue::Key);
+        return Ok(None);
+    }
+    Ok(Some(header))
 }
 
 /// Looks a key up to write it.
@@ -89,6 +95,10 @@ pub fn lookup(view: &dyn View, key: &[u8]) -> Result<Found, ViewError> {
     let row = rows::header_key(view.table(), key);
     let stored = stored(view, &row)?;
     let live = stored.as_ref().is_some_and(|header| !has_expired(view, header));
+    if stored.is_some() && !live {
+        // Unless the command itself ends it.
+        view.meet_overdue(key, Overdue::Key);
+    }
     Ok(Found { row, stored, live })
 }
 
@@ -124,11 +134,10 @@ pub fn store(txn: &mut Txn<'_>, key: &[u8], found: Found, value: Value, expire_a
     let old = found.stored.as_ref();
     let old_expire = old.and_then(|header| header.expire_at_ms);
     change_ttl_row(txn, key, old.and_then(due_ms), sooner(expire_at_ms, &value));
-    let old_generation = old.and_then(|header| header.value.generation());
-    if let Some(generation) = old_generation
-        && value.generation() != Some(generation)
+    if let Some(Header { value: Value::Rows { generation, count, .. }, .. }) = old
+        && value.generation() != Some(*generation)
     {
-        txn.drop_generation(generation);
+        txn.drop_generation(*generation, *count);
     }
     let counters = txn.counters_mut();
     match old {
@@ -163,9 +172,8 @@ pub fn remove(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
 
 /// The same, of a key that lives on under another name.
 fn remove_unnoted(txn: &mut Txn<'_>, key: &[u8], found: Found) -> bool {
-    let generation = found.stored.as_ref().and_then(|old| old.value.generation());
-    if let Some(generation) = generation {
-        txn.drop_generation(generation);
+    if let Some(Header { value: Value::Rows { generation, count, .. }, .. }) = &found.stored {
+        txn.drop_generation(*generation, *count);
     }
     remove_header(txn, key, found)
 }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use wire::placement::Placement;
 
+use crate::overdue::Overdue;
 use crate::rows::{self, KEY_HASH_BITS, RowKind};
 use crate::types::header::Header;
 use crate::types::keyspace;
@@ -34,6 +35,15 @@ impl Met {
     /// Its header, if the key exists for clients.
     pub(crate) fn header(&self, view: &dyn View) -> Result<Option<Header>, ViewError> {
         keyspace::read_row(view, &self.value)
+    }
+
+    /// The same, for who comes upon the key by itself: has it expired, it may be deleted.
+    pub(crate) fn read(&self, view: &dyn View) -> Result<Option<Header>, ViewError> {
+        let header = self.header(view)?;
+        if header.is_none() {
+            view.meet_overdue(&self.key, Overdue::Key);
+        }
+        Ok(header)
     }
 }
 
@@ -116,7 +126,7 @@ pub(crate) fn random_key(view: &dyn View) -> Result<Option<Bytes>, ViewError> {
             ties => ties,
         };
         let Some(one) = met.get((view.random() % met.len().max(1) as u64) as usize) else { break };
-        if one.header(view)?.is_none() {
+        if one.read(view)?.is_none() {
             continue;
         }
         let gap = gap_before(view, one.position, span)?;
@@ -183,7 +193,7 @@ fn last_position(view: &dyn View) -> Result<Option<u64>, ViewError> {
 fn first_live(view: &dyn View) -> Result<Option<Bytes>, ViewError> {
     let mut live = None;
     keys_from(view, first_position(view), &mut |met| {
-        if met.header(view)?.is_none() {
+        if met.read(view)?.is_none() {
             return Ok(ControlFlow::Continue(()));
         }
         live = Some(met.key);

@@ -79,6 +79,8 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "worded otherwise since 7.2" },
     Difference { on: &["XINFO GROUPS"], same: more_consumers, why: "since 7.2 XCLAIM and XAUTOCLAIM make the consumer although they claim nothing, and since 7.4 the lag of a group that has read nothing is the stream's length" },
     Difference { on: &["XGROUP CREATECONSUMER"], same: |e| (&e.reference.value, &e.target.value) == (&Value::Int(1), &Value::Int(0)), why: "the same" },
+    Difference { on: &["XSETID"], same: set_below_deleted,
+        why: "since 7.2 the highest ID that was deleted bounds XSETID of an empty stream, too" },
     Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
         why: "since 7.4 + is an ID here" },
     Difference { on: &["OBJECT ENCODING"], same: |e| (e.reference.value.text(), e.target.value.text()) == (Some(b"skiplist"), Some(b"listpack")),
@@ -144,12 +146,22 @@ pub struct Parting {
 #[rustfmt::skip]
 pub const PARTINGS: &[Parting] = &[
     Parting { on: "RESTORE", parts: refused_overflow, why: "see its row above" },
+    Parting { on: "XSETID", parts: set_below_deleted, why: "see its row above" },
     Parting { on: "LREM", parts: refused_lowest, why: "see its row above" },
     Parting { on: "SORT", parts: stale_range_error, why: "with STORE; see its row above" },
+    Parting { on: "CLIENT TRACKING", parts: |e| e.target.value == Value::Simple(b"OK".into())
+            && e.command.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on")),
+        why: "what a pipeline changes is told when it is durable, behind all replies of the pipeline, and so behind the marker that the runner reads to" },
     Parting { on: "HELLO", parts: |e| e.reference.value.is_error()
             && e.command.iter().any(|arg| arg.eq_ignore_ascii_case(b"SETNAME") || arg.eq_ignore_ascii_case(b"AUTH")),
         why: "since 7.2 a HELLO that is refused neither names the connection nor logs it in" },
 ];
+
+fn set_below_deleted(e: &Exchange<'_>) -> bool {
+    const REFUSAL: &str =
+        "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id";
+    e.reference.value == Value::Simple(b"OK".into()) && e.target.value.error_text() == REFUSAL
+}
 
 /// Counts how often each row was needed.
 #[derive(Default, Debug)]
@@ -648,10 +660,20 @@ pub const PROTOCOL_DIFFERENCES: &[(&[u8], &[u8], &str)] = &[
 ];
 
 /// Texts that a later version of Redis words otherwise: 7.0's and what it became.
-const TEXTS_OF_LATER_VERSIONS: &[(&str, &str)] = &[(
-    "otherwise the HELLO AUTH <user> <pass> option",
-    "otherwise the HELLO <proto> AUTH <user> <pass> option",
-)];
+const TEXTS_OF_LATER_VERSIONS: &[(&str, &str)] = &[
+    (
+        "otherwise the HELLO AUTH <user> <pass> option",
+        "otherwise the HELLO <proto> AUTH <user> <pass> option",
+    ),
+    (
+        "NOPERM this user has no permissions to access one of the keys used as arguments",
+        "NOPERM No permissions to access a key",
+    ),
+    (
+        "NOPERM this user has no permissions to access one of the channels used as arguments",
+        "NOPERM No permissions to access a channel",
+    ),
+];
 
 /// A reply of Redis 7.0 in the words of the version Evenkeel follows.
 pub fn in_later_words(reply: &str) -> String {

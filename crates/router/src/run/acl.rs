@@ -131,7 +131,7 @@ fn dryrun(connection: &Connection, args: &[Bytes]) -> Result<Reply, CommandError
     }
     Ok(match user.check(entry, line) {
         Ok(()) => Reply::OK,
-        Err(denied) => Reply::Bulk(denied.to_dryrun(entry, line)),
+        Err(denied) => Reply::Bulk(denied.to_dryrun(user.name(), entry, line)),
     })
 }
 

@@ -69,8 +69,7 @@ fn check_clients(connection: &Connection, pairs: &[Bytes]) -> Result<(), Command
 pub(super) fn resetstat(connection: &mut Connection) -> Reply {
     connection.caller.count();
     let nodes = connection.shared.storage.status();
-    let counted = (super::info::expired_keys(&nodes), super::info::freed_later(&nodes));
-    connection.shared.stats.reset(counted);
+    connection.shared.stats.reset(super::info::stored(&nodes));
     Reply::OK
 }
 

@@ -2,6 +2,7 @@
 //! `enable-debug-command`, as in Redis.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ const HELP: &[&str] = &[
     "    Say whether what has expired is deleted. Until it is, it is hidden, and counted.",
     "SET-DISABLE-DENY-SCRIPTS (0|1)",
     "    Say whether scripts may run DEBUG.",
+    "SET-SKIP-CHECKSUM-VALIDATION (0|1)",
+    "    Say whether RESTORE trusts a payload without a look at its checksum. What is in it is checked.",
     "SLEEP <seconds>",
     "    Keep this connection waiting. Others are served meanwhile.",
 ];
@@ -118,6 +121,11 @@ fn without_waiting(asker: Asker<'_>, args: &[Bytes], version: u8) -> Result<Repl
         (b"PROTOCOL", [kind]) => protocol(kind, version)?,
         (b"SET-DISABLE-DENY-SCRIPTS", [allows]) => {
             storage.scripts(ScriptControl::AllowAll(allows != "0"))
+        }
+        (b"SET-SKIP-CHECKSUM-VALIDATION", [skips]) => {
+            asker.shared.config.live.trusts_payloads.store(skips != "0", Relaxed);
+            asker.shared.shape_values();
+            Reply::OK
         }
         (b"SET-ACTIVE-EXPIRE", [is_active]) => {
             for node in storage.status() {

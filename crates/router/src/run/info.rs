@@ -14,6 +14,7 @@ use super::handshake::{self, REDIS_VERSION};
 use super::verbatim;
 use crate::Shared;
 use crate::pubsub::Topic;
+use crate::stats::Stored;
 
 /// Partitions that the Partitions section lists; ADMIN PARTITIONS lists all.
 const PARTITIONS_LISTED_MAX: usize = 100;
@@ -246,8 +247,8 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
         ],
     );
     MEMORY_ZEROS.iter().for_each(|name| line(out, name, 0));
-    let freed_later = facts.shared.stats.freed_later(freed_later(&facts.nodes));
-    line(out, "lazyfreed_objects", freed_later);
+    let stored = facts.shared.stats.stored(stored(&facts.nodes));
+    line(out, "lazyfreed_objects", stored.freed_later);
 }
 
 /// There are no snapshots and no AOF: every acknowledged write is on a quorum of disks.
@@ -312,6 +313,7 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
     let (commands, input, output) = facts.shared.stats.rates();
     let [_, tracked_keys, tracked_items, prefixes] = facts.shared.hub().tracking.counts();
     let count = |topic| facts.shared.hub().pubsub.count(topic);
+    let stored = facts.shared.stats.stored(stored(&facts.nodes));
     lines(
         out,
         [
@@ -323,7 +325,8 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("instantaneous_input_kbps", &format_args!("{:.2}", input / 1024.0)),
             ("instantaneous_output_kbps", &format_args!("{:.2}", output / 1024.0)),
             ("rejected_connections", &counters.refused_connections),
-            ("expired_keys", &facts.shared.stats.expired_keys(expired_keys(&facts.nodes))),
+            ("expired_keys", &stored.expired_keys),
+            ("expired_subkeys", &stored.expired_fields),
             ("keyspace_hits", &counters.keyspace_hits),
             ("keyspace_misses", &counters.keyspace_misses),
             ("total_error_replies", &counters.errors),
@@ -353,15 +356,14 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
     );
 }
 
-/// What leaders deleted, and give back later.
-pub(super) fn freed_later(nodes: &[NodeStatus]) -> u64 {
-    nodes.iter().flat_map(|node| &node.replicas).map(|replica| replica.freed_later).sum()
-}
-
-/// Keys the nodes deleted because their time had come, since each started. Those that led before
-/// count too.
-pub(super) fn expired_keys(nodes: &[NodeStatus]) -> u64 {
-    nodes.iter().flat_map(|node| &node.replicas).map(|replica| replica.expired_keys).sum()
+/// What the nodes have counted since each started. Replicas that led before count too.
+pub(super) fn stored(nodes: &[NodeStatus]) -> Stored {
+    let replicas = || nodes.iter().flat_map(|node| &node.replicas);
+    Stored {
+        expired_keys: replicas().map(|replica| replica.expired_keys).sum(),
+        expired_fields: replicas().map(|replica| replica.expired_fields).sum(),
+        freed_later: replicas().map(|replica| replica.freed_later).sum(),
+    }
 }
 
 /// To clients a router is a master: it takes writes, and nobody need look for another.

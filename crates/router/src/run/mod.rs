@@ -20,7 +20,7 @@ mod info;
 mod latency;
 mod memory;
 pub(crate) mod migrate;
-mod pubsub;
+pub(crate) mod pubsub;
 mod scripting;
 mod server;
 mod syntax;

@@ -1,6 +1,8 @@
 //! Publishing and subscribing, and MONITOR: the commands.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::{CommandError, Session};
@@ -8,6 +10,7 @@ use wire::resp::Reply;
 
 use super::{help, word};
 use crate::Shared;
+use crate::clients::Client;
 use crate::connection::Connection;
 use crate::monitors::Monitoring;
 use crate::pubsub::{PubSub, Subscriptions, Topic};
@@ -131,6 +134,40 @@ fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Rep
     }
     connection.session.subscriptions = subscriptions.filter(|left| !left.is_empty());
     Reply::Sequence(replies)
+}
+
+/// Receivers of a message whose sockets are looked at before it is published: each look is a system call.
+const HEARD_MAX: usize = 8;
+/// How long a message waits for them.
+const HEARD_WITHIN: Duration = Duration::from_millis(5);
+
+/// Connections that would get a message, and have sent something that nobody has read yet, with how often
+/// each was read from. They are served side by side with the publisher's: were they not heard first, one
+/// that has unsubscribed or left would get what is published, and be counted, afterwards.
+pub(crate) fn unheard(
+    connection: &Connection,
+    what: Session,
+    args: &[Bytes],
+) -> Vec<(Arc<Client>, u64)> {
+    let topic = if matches!(what, Session::Spublish) { Topic::Shard } else { Topic::Channel };
+    let own = connection.session.client.id;
+    let receivers = connection.shared.hub().pubsub.few_receivers(topic, &args[1], HEARD_MAX);
+    let others = receivers.into_iter().filter(|client| client.id != own);
+    let rounds = others.map(|client| {
+        let rounds = client.rounds.load(Relaxed);
+        (client, rounds)
+    });
+    rounds.filter(|(client, _)| client.is_unheard()).collect()
+}
+
+/// Waits until these were heard, or are gone; not for long.
+pub(crate) async fn hear(unheard: &[(Arc<Client>, u64)]) {
+    let deadline = Instant::now() + HEARD_WITHIN;
+    for (client, rounds) in unheard {
+        while client.rounds.load(Relaxed) == *rounds && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn publish(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {

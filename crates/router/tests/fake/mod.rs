@@ -491,6 +491,7 @@ impl StorageService for Fake {
                 volatile_keys: counters.volatile,
                 bytes: counters.bytes,
                 expired_keys: if counts { state.expired_keys } else { 0 },
+                expired_fields: 0,
                 freed_later: 0,
                 changes: 0,
                 elections: 0,

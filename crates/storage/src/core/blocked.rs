@@ -362,7 +362,7 @@ impl Core {
         }
     }
 
-    fn is_batch_full(&self) -> bool {
+    pub(super) fn is_batch_full(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.builder.len() > BATCH_BYTES_MAX)
     }
 

@@ -54,6 +54,10 @@ impl Core {
         self.expired_keys
     }
 
+    pub(crate) fn expired_fields(&self) -> u64 {
+        self.expired_fields
+    }
+
     pub(crate) fn freed_later(&self) -> u64 {
         self.freed_later
     }
