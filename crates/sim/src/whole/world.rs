@@ -201,8 +201,7 @@ impl<'a> World<'a> {
         let travels = random.chance(500);
         let seats = Arc::new(Seats::new(seats, now.clone(), ether.clone(), travels));
         let (fleet, asker, routers) = front(&ether, &seats, random.between(1, 2) as u32);
-        let is_over = Arc::<AtomicBool>::default();
-        let ledger = Arc::<Mutex<Ledger>>::default();
+        let (is_over, ledger) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Ledger>>::default());
         let client = |at: u64| Client {
             number: at,
             now: now.clone(),
