@@ -129,7 +129,7 @@ impl Stepped {
             log: self.taken.is_none() && !shared.work.lock().is_empty(),
             keeper: !shared.keeper.is_empty(),
             giver: !shared.giver.is_empty(),
-            catch_up: !shared.log_reads.is_empty(),
+            catch_up: !shared.catch_ups.is_empty(),
             flush: *shared.flush_due.lock(),
         }
     }
@@ -208,8 +208,8 @@ impl Stepped {
     /// The catch-up thread sends one part of the log.
     pub fn catch_up(&mut self) {
         let shared = self.node.shared();
-        if let Some(asked) = shared.log_reads.try_pop() {
-            catch_up::answer(shared, &asked);
+        if let Some((partition, part)) = shared.catch_ups.try_pop() {
+            catch_up::answer(shared, (&partition, part));
         }
     }
 
