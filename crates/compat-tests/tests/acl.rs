@@ -55,8 +55,8 @@ fn alike(line: &str, reply: &str) -> String {
         }
         None => text,
     };
-    let tells_users =
-        ["ACL LIST", "ACL GETUSER", "ACL DRYRUN"].iter().any(|it| line.starts_with(it));
+    let tells_users = line.contains("EVAL")
+        || ["ACL LIST", "ACL GETUSER", "ACL DRYRUN"].iter().any(|it| line.starts_with(it));
     if !tells_users {
         return text;
     }

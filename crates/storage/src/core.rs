@@ -411,15 +411,10 @@ impl Core {
             // What would have to be proposed for it, the next leader proposes.
             return Evaluated::Answer(Answer::NotYet);
         }
-        // Versions of effects follow each other: what was evaluated joins before what it met.
-        let settled = if effects.is_none() { self.settle_met(&overdue, lsm) } else { None };
-        self.tell_after(settled, missed);
-        let wrote = effects.is_some();
+        self.tell(missed);
         self.asker = Asker { origin, request: request.map(|request| request.id) };
         let (reply, gate) = self.conclude(result, effects, seen);
-        if wrote {
-            self.settle_met(&overdue, lsm);
-        }
+        self.settle_met(&overdue, lsm);
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
