@@ -204,13 +204,13 @@ impl<'a> Txn<'a> {
         self.dropped.push(generation);
     }
 
-    /// Drops every key of the partition: O(1).
-    pub fn flush(&mut self) {
+    /// Drops every key of the partition: O(1). Whether they count as given back later.
+    pub fn flush(&mut self, is_later: bool) {
         let fence = self.new_version();
         self.changes += 1;
         self.writes = Writes::Few(Vec::new());
         self.flushed_through = Some(fence);
-        self.freed_later += self.counters.keys;
+        self.freed_later += if is_later { self.counters.keys } else { 0 };
         self.counters = Counters::default();
     }
 

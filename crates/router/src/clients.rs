@@ -372,11 +372,16 @@ impl Client {
         HasSocket(self.clone())
     }
 
-    /// Whether something it has sent, or its end, is there to be read and nobody has begun to.
+    /// Whether something it has sent is being done, or is there to be read.
+    pub(crate) fn is_behind(&self) -> bool {
+        *self.has_socket.lock() && self.is_served.load(Relaxed) || self.is_unheard()
+    }
+
+    /// Whether something it has sent, or its end, is there to be read.
     pub(crate) fn is_unheard(&self) -> bool {
         let has_socket = self.has_socket.lock();
         let Ok(socket) = RawFd::try_from(self.socket) else { return false };
-        if !*has_socket || self.is_served.load(Relaxed) {
+        if !*has_socket {
             return false;
         }
         // SAFETY: the connection closes its socket only after it has said so under the lock that is held.

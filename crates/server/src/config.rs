@@ -42,6 +42,11 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("dedup-age-ms", "NUMBER", "how long it remembers an answer (default 60000)"),
     ("snapshot-rate", "SIZE", "bytes a second at which a node fetches rows (default 64mb)"),
     (
+        "catch-up-rate",
+        "SIZE",
+        "bytes a second of its log sent to a copy that lacks older entries (default 16mb)",
+    ),
+    (
         "unsynced-bytes",
         "SIZE",
         "what may wait for a node's disk before it takes no more from others (default 128mb)",
@@ -97,6 +102,7 @@ pub(crate) struct Config {
     pub(crate) log_bytes: u64,
     /// Bytes a second.
     pub(crate) snapshot_rate: u64,
+    pub(crate) catch_up_rate: u64,
     pub(crate) unsynced_bytes: u64,
     pub(crate) held_bytes: u64,
     pub(crate) catch_up_ahead_bytes: u64,
@@ -125,6 +131,7 @@ impl Default for Config {
             rebuild_after: Duration::from_secs(5),
             log_bytes: 512 << 20,
             snapshot_rate: 64 << 20,
+            catch_up_rate: 16 << 20,
             unsynced_bytes: 128 << 20,
             held_bytes: 256 << 20,
             catch_up_ahead_bytes: 16 << 20,
@@ -234,6 +241,7 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         "rebuild-after-ms" => config.rebuild_after = millis(name, &value)?,
         "log-bytes" => config.log_bytes = bytes(name, &value)?,
         "snapshot-rate" => config.snapshot_rate = bytes(name, &value)?,
+        "catch-up-rate" => config.catch_up_rate = bytes(name, &value)?,
         "unsynced-bytes" => config.unsynced_bytes = bytes(name, &value)?,
         "held-bytes" => config.held_bytes = bytes(name, &value)?,
         "catch-up-ahead-bytes" => config.catch_up_ahead_bytes = bytes(name, &value)?,

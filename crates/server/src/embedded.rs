@@ -238,6 +238,7 @@ fn node_options(config: &Config, descriptors: Descriptors, hub: &Arc<Hub>) -> No
         rebuild_after: config.rebuild_after,
         log_bytes: config.log_bytes,
         snapshot_rate: config.snapshot_rate,
+        catch_up_rate: config.catch_up_rate,
         unsynced_bytes: config.unsynced_bytes,
         dead_generations: config.dead_generations,
         dedup: config.dedup,

@@ -98,8 +98,8 @@ pub(crate) struct Care {
     host_asked: Option<(paxos::NodeId, MemberKind)>,
     /// Whom this leader let go, and when.
     permitted: Option<(paxos::NodeId, Instant)>,
-    /// The ballot in which this leader was first asked to let somebody go, and when.
-    asked_in: Option<(u64, Instant)>,
+    /// The ballot in which this leader leads, and when it is first known to have had a lease in it.
+    leads_in: Option<(u64, Instant)>,
     /// Members were last asked to tell anew how far they are.
     roll: Option<Roll>,
     /// The last time that the leader was asked to let this replica go, and as which ask.
@@ -119,6 +119,12 @@ impl Care {
     /// Keeps the log behind an index for a while, for a replica that fetches a snapshot.
     pub(crate) fn hold_log(&mut self, taker: paxos::NodeId, index: u64, now: Instant) {
         self.held.insert(taker, (index, now + HOLD));
+    }
+
+    /// Since when this leader is known to have had a lease in this ballot: no other gave a permission later.
+    fn leads_since(&mut self, ballot: u64, now: Instant) -> Instant {
+        let known = self.leads_in.filter(|(of, _)| *of == ballot);
+        self.leads_in.insert(known.unwrap_or((ballot, now))).1
     }
 
     /// The lowest index behind which somebody is about to need the log, and when the first of those
@@ -421,11 +427,7 @@ pub(crate) fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) 
     let now = shared.clock.instant();
     let is_permitted = {
         let mut care = partition.care.lock();
-        let (ballot, since) = *care.asked_in.get_or_insert((view.ballot, now));
-        if ballot != view.ballot {
-            care.asked_in = Some((view.ballot, now));
-            return false;
-        }
+        let since = care.leads_since(view.ballot, now);
         let is_free = now - since > NO_OTHER
             && !care.is_ordered
             && care.going(now).is_none_or(|goes| goes == identity);
@@ -545,6 +547,7 @@ pub(crate) fn look_after(
         }
         return None;
     };
+    partition.care.lock().leads_since(view.ballot, shared.clock.instant());
     let unheld = bound_log(shared, partition);
     let order = order.or_else(|| {
         let order = heal(shared, partition, &view)?;

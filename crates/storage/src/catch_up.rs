@@ -1,61 +1,183 @@
-//! The catch-up thread: reads the log for members that lack entries. A member asks for the next part as
-//! soon as it has one, so a whole catch-up is one long exchange; on this thread it keeps nobody waiting
+//! The catch-up thread: sends parts of the log to members that lack them. A member asks for the next part
+//! as soon as it has one, so a whole catch-up is one long exchange; on this thread it keeps nobody waiting
 //! who brought a frame.
+//!
+//! What a member of a leader's lacks it can do without for a while: it votes on what is new all the
+//! same. As fast as it takes them, its log would have the disk write older entries, and clients wait for
+//! theirs. So the thread rests after each part ([`Pace`]), unless the member gains nothing so.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::LogRead;
+use wire::ids::PartitionId;
+
 use crate::driver::Shared;
 use crate::partition::Partition;
 
-/// Parts that are asked for and not read yet, at most: what is dropped is asked for again.
-const READS_MAX: usize = 256;
+/// Parts that are asked for and not sent yet, at most: what is dropped is asked for again.
+const PARTS_MAX: usize = 256;
 /// How often the thread looks around without being asked.
 const TICK: Duration = Duration::from_millis(500);
+/// What is smaller, in bytes, is sent at once.
+const PART_BYTES_MIN: usize = 64 << 10;
+/// The longest rest after a part.
+const REST_MAX: Duration = Duration::from_millis(200);
+/// Members whose progress is known at most; one that is forgotten begins anew.
+const MEMBERS_MAX: usize = 4_096;
 
-/// Entries that somebody lacks, of a replica's log.
-pub(crate) type Asked = (Arc<Partition>, LogRead);
+/// A part of the log for a member that lacks it.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) to: paxos::NodeId,
+    pub(crate) entries: Entries,
+    /// Nobody waits for it: this replica leads.
+    pub(crate) has_time: bool,
+}
 
-/// Has entries read and sent.
-pub(crate) fn ask(shared: &Shared, partition: &Arc<Partition>, read: LogRead) {
-    shared.log_reads.push((Arc::clone(partition), read), READS_MAX);
+/// What a part consists of.
+#[derive(Debug)]
+pub(crate) enum Entries {
+    /// These, from memory.
+    Held(Vec<paxos::Entry>),
+    /// What the log on disk holds of these indexes, as much as fits in a part.
+    Logged { first: u64, last: u64 },
+}
+
+/// A part and the replica that has it.
+pub(crate) type Asked = (Arc<Partition>, Part);
+
+/// Whether so much is sent by the thread.
+pub(crate) fn is_part(entries: &[paxos::Entry]) -> bool {
+    bytes_of(entries) >= PART_BYTES_MIN as u64
+}
+
+fn bytes_of(entries: &[paxos::Entry]) -> u64 {
+    entries.iter().map(|entry| entry.value.len() as u64).sum()
+}
+
+/// Has a part sent, and not what the member asked for before: it asks again if it takes long.
+pub(crate) fn ask(shared: &Shared, partition: &Arc<Partition>, part: Part) {
+    let to = part.to;
+    let is_same = |(of, part): &Asked| part.to == to && Arc::ptr_eq(of, partition);
+    shared.catch_ups.push_instead((Arc::clone(partition), part), PARTS_MAX, is_same);
 }
 
 /// The thread.
 pub(crate) fn run(shared: &Shared) {
+    let mut pace = Pace::default();
     while !shared.is_stopping() {
-        let asked = shared.log_reads.pop(TICK);
+        let Some((partition, part)) = shared.catch_ups.pop(TICK) else { continue };
         shared.faults.checkpoint();
-        if let Some(asked) = asked
-            && !shared.is_stopping()
-        {
-            answer(shared, &asked);
+        if shared.is_stopping() {
+            return;
+        }
+        let (to, has_time) = (part.to, part.has_time);
+        let sent = answer(shared, (&partition, part));
+        if let Some(sent) = sent.filter(|_| has_time) {
+            let chosen = partition.look().replica.status().chosen.0;
+            let rest = pace.rest((partition.id, to), &sent, chosen, shared.options.catch_up_rate);
+            std::thread::sleep(rest);
         }
     }
 }
 
-/// Sends a lagging member what only the log on disk holds.
-pub(crate) fn answer(shared: &Shared, (partition, read): &Asked) {
+/// What was sent.
+pub(crate) struct Sent {
+    entries: u64,
+    bytes: u64,
+    last: u64,
+}
+
+/// Sends a part; `None` if it cannot be had.
+pub(crate) fn answer(shared: &Shared, (partition, part): (&Arc<Partition>, Part)) -> Option<Sent> {
+    let entries = match part.entries {
+        Entries::Held(entries) => entries,
+        Entries::Logged { first, last } => read(shared, partition, part.to, (first, last))?,
+    };
+    let last = entries.last()?.index.0;
+    let sent = Sent { entries: entries.len() as u64, bytes: bytes_of(&entries), last };
+    shared.send(partition, part.to, &paxos::Message::chosen(entries));
+    Some(sent)
+}
+
+/// Reads what only the log on disk holds.
+fn read(
+    shared: &Shared,
+    partition: &Arc<Partition>,
+    to: paxos::NodeId,
+    (first, last): (u64, u64),
+) -> Option<Vec<paxos::Entry>> {
     let bytes_max = shared.options.paxos.catch_up_bytes;
-    match shared.log.read(partition.log_group, read.first, read.last, bytes_max) {
+    match shared.log.read(partition.log_group, first, last, bytes_max) {
         Ok(found) => {
             // What follows a gap or a damaged entry waits until a peer sends that.
-            let whole: Vec<_> = (read.first..)
+            let whole: Vec<_> = (first..)
                 .zip(found.entries)
                 .take_while(|(index, entry)| entry.index == *index)
                 .map(|(_, entry)| crate::recover::to_entry(entry))
                 .collect();
             if whole.is_empty() {
-                let first = paxos::Index(read.first);
-                shared.step(partition, |core, _| core.replica.log_unreadable(read.to, first));
-                return;
+                let first = paxos::Index(first);
+                shared.step(partition, |core, _| core.replica.log_unreadable(to, first));
             }
-            shared.send(partition, read.to, &paxos::Message::chosen(whole));
+            Some(whole)
         }
         Err(error) => {
             let (node, partition) = (shared.id.0, partition.id.0);
             tracing::warn!(node, partition, %error, "log read failed");
+            None
         }
+    }
+}
+
+/// How long the thread rests after a part. The longer the more was sent, but not at all while a member
+/// does not come nearer by half of what it is sent: others write so much that it never had all.
+#[derive(Default)]
+struct Pace {
+    /// By how many entries a member lagged behind its last part.
+    lags: BTreeMap<(PartitionId, paxos::NodeId), u64>,
+}
+
+impl Pace {
+    fn rest(
+        &mut self,
+        member: (PartitionId, paxos::NodeId),
+        sent: &Sent,
+        chosen: u64,
+        bytes_per_second: u64,
+    ) -> Duration {
+        if self.lags.len() >= MEMBERS_MAX {
+            self.lags.clear();
+        }
+        let lag = chosen.saturating_sub(sent.last);
+        let before = self.lags.insert(member, lag);
+        let comes_nearer = before.is_none_or(|before| lag + sent.entries / 2 <= before);
+        if !comes_nearer {
+            return Duration::ZERO;
+        }
+        let rest = sent.bytes as f64 / bytes_per_second.max(1) as f64;
+        Duration::from_secs_f64(rest).min(REST_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_gains_nothing_is_not_kept_waiting() {
+        let (mut pace, rate) = (Pace::default(), 10_000);
+        let member = |node| (PartitionId(1), paxos::NodeId(node));
+        let sent = |last| Sent { entries: 10, bytes: 1_000, last };
+        let rest = Duration::from_millis(100);
+        assert_eq!(pace.rest(member(1), &sent(10), 1_000, rate), rest);
+        assert_eq!(pace.rest(member(1), &sent(20), 1_000, rate), rest);
+        // Five were chosen meanwhile, then six.
+        assert_eq!(pace.rest(member(1), &sent(30), 1_005, rate), rest);
+        assert_eq!(pace.rest(member(1), &sent(40), 1_011, rate), Duration::ZERO);
+        assert_eq!(pace.rest(member(2), &sent(40), 1_011, rate), rest, "another");
+        assert_eq!(pace.rest(member(1), &sent(50), 1_011, rate), rest);
+        assert_eq!(pace.rest(member(1), &sent(60), 1_011, 1), REST_MAX);
     }
 }

@@ -47,6 +47,7 @@ pub(crate) use self::handler::run;
 pub(crate) use self::limits::{check_effects, effects_bytes};
 use crate::backlog::Backlog;
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
+use crate::catch_up::{self, Entries, Part};
 use crate::containment::contained;
 use crate::lsm::{DeadSet, Lsm};
 use crate::meta::Applied;
@@ -92,7 +93,7 @@ pub(crate) struct Now {
 pub(crate) struct Actions {
     pub(crate) persists: Vec<(u64, paxos::Record)>,
     pub(crate) sends: Vec<(paxos::NodeId, paxos::Message)>,
-    pub(crate) reads: Vec<LogRead>,
+    pub(crate) parts: Vec<Part>,
     pub(crate) wakes: Vec<(oneshot::Sender<GateOutcome>, GateOutcome)>,
     /// Leadership or membership changed: a route to make known, if this replica leads.
     pub(crate) publish: Option<wire::service::Route>,
@@ -106,14 +107,6 @@ pub(crate) struct Actions {
     pub(crate) news: Vec<News>,
     /// The replica cannot go on: what it was given to apply is damaged.
     pub(crate) fatal: Option<BatchError>,
-}
-
-/// Entries a lagging member needs that only the log on disk holds.
-#[derive(Debug)]
-pub(crate) struct LogRead {
-    pub(crate) to: paxos::NodeId,
-    pub(crate) first: u64,
-    pub(crate) last: u64,
 }
 
 /// What is said of an evaluation besides what it does.
@@ -418,15 +411,10 @@ impl Core {
             // What would have to be proposed for it, the next leader proposes.
             return Evaluated::Answer(Answer::NotYet);
         }
-        // Versions of effects follow each other: what was evaluated joins before what it met.
-        let settled = if effects.is_none() { self.settle_met(&overdue, lsm) } else { None };
-        self.tell_after(settled, missed);
-        let wrote = effects.is_some();
+        self.tell(missed);
         self.asker = Asker { origin, request: request.map(|request| request.id) };
         let (reply, gate) = self.conclude(result, effects, seen);
-        if wrote {
-            self.settle_met(&overdue, lsm);
-        }
+        self.settle_met(&overdue, lsm);
         Evaluated::Answer(Answer::Done { reply, gate })
     }
 
@@ -589,9 +577,15 @@ impl Core {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Persist { token, record } => actions.persists.push((token, record)),
+                Output::Send { to, message: paxos::Message::Chosen { entries } }
+                    if catch_up::is_part(&entries) =>
+                {
+                    actions.parts.push(self.part(to, Entries::Held(entries)));
+                }
                 Output::Send { to, message } => actions.sends.push((to, message)),
                 Output::ReadLog { to, first, last } => {
-                    actions.reads.push(LogRead { to, first: first.0, last: last.0 });
+                    let logged = Entries::Logged { first: first.0, last: last.0 };
+                    actions.parts.push(self.part(to, logged));
                 }
                 Output::Commit { index, value, .. } => {
                     if let Err(error) = self.apply(index.0, value, actions) {
@@ -607,6 +601,10 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn part(&self, to: paxos::NodeId, entries: Entries) -> Part {
+        Part { to, entries, has_time: self.replica.is_leader() }
     }
 
     fn role_changed(&mut self, role: paxos::Role, actions: &mut Actions) {

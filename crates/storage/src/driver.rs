@@ -101,8 +101,8 @@ pub(crate) struct Shared {
     pub(crate) work_ready: Condvar,
     /// What the keeper is to do.
     pub(crate) keeper: Queue<Job>,
-    /// Entries of the log that others lack.
-    pub(crate) log_reads: Queue<catch_up::Asked>,
+    /// Parts of the log that others lack.
+    pub(crate) catch_ups: Queue<catch_up::Asked>,
     /// Snapshots asked for.
     pub(crate) giver: Queue<give::Asked>,
     /// Snapshots that fjall is to take in.
@@ -237,8 +237,8 @@ impl Shared {
         if let Some(route) = actions.publish {
             (self.publish)(route);
         }
-        for read in actions.reads {
-            catch_up::ask(self, partition, read);
+        for part in actions.parts {
+            catch_up::ask(self, partition, part);
         }
         if let Some(install) = actions.install {
             keeper::ask(self, Job::Install(Arc::clone(partition), install));
@@ -375,7 +375,7 @@ impl Shared {
         self.keeper.wake();
         self.giver.wake();
         self.taker.wake();
-        self.log_reads.wake();
+        self.catch_ups.wake();
         // Taken so that no thread is between its check and its wait.
         drop(self.work.lock());
         self.work_ready.notify_all();

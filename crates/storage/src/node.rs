@@ -92,6 +92,9 @@ pub struct NodeOptions {
     pub snapshot_chunk_bytes: usize,
     /// Bytes a second at which a node fetches snapshots. Default 64 MiB.
     pub snapshot_rate: u64,
+    /// Bytes a second of its log that a node sends members that lack older entries, unless they come no
+    /// nearer so. Default 16 MiB.
+    pub catch_up_rate: u64,
     /// How much each partition remembers of what it answered.
     pub dedup: DedupLimits,
     /// What the nodes of a process share about scripts.
@@ -120,6 +123,7 @@ impl Default for NodeOptions {
             dead_generations: 200_000,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_rate: 64 << 20,
+            catch_up_rate: 16 << 20,
             dedup: DedupLimits::default(),
             scripting: Arc::default(),
             shapes: Arc::default(),
@@ -219,7 +223,7 @@ impl Node {
             work: Mutex::new(forgotten.into_iter().map(Item::Forget).collect()),
             work_ready: Condvar::new(),
             keeper: Queue::default(),
-            log_reads: Queue::default(),
+            catch_ups: Queue::default(),
             giver: Queue::default(),
             taker: Queue::default(),
             flush_due: Mutex::new(false),

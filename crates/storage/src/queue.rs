@@ -29,6 +29,18 @@ impl<T> Queue<T> {
         }
     }
 
+    /// The same, in the place of one that is like it, if such a one waits.
+    pub(crate) fn push_instead(&self, job: T, waiting_max: usize, is_like: impl Fn(&T) -> bool) {
+        let mut jobs = self.jobs.lock();
+        match jobs.iter_mut().find(|waiting| is_like(waiting)) {
+            Some(waiting) => *waiting = job,
+            None => {
+                drop(jobs);
+                self.push(job, waiting_max);
+            }
+        }
+    }
+
     /// The next job; waits for one, but not for longer than this.
     pub(crate) fn pop(&self, timeout: Duration) -> Option<T> {
         let mut jobs = self.jobs.lock();

@@ -3,7 +3,7 @@
 mod cluster;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::{Cluster, PARTITION, small, text};
 use storage::NodeOptions;
@@ -48,6 +48,33 @@ fn lose_log(dir: &Path, node: NodeId) -> PathBuf {
         }
     }
     log
+}
+
+#[test]
+fn who_leads_for_long_lets_a_damaged_node_go_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::open(dir.path(), 3, &patient());
+    fill(&cluster);
+    let leader = cluster.nodes.status().into_iter().find(|status| {
+        status
+            .replicas
+            .iter()
+            .any(|replica| replica.partition == PARTITION && replica.role == "leader")
+    });
+    let leader = leader.expect("it takes writes").node;
+    let damaged = if leader == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    // What an earlier leader may have permitted is over by then.
+    let (began, long) = (Instant::now(), Duration::from_secs(6));
+    while began.elapsed() < long {
+        fill(&cluster);
+    }
+    fault(&cluster, NodeFault::Stop(damaged));
+    lose_log(dir.path(), damaged);
+    let began = Instant::now();
+    cluster.nodes.start(damaged).expect("its group can do without it");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    cluster.until("it has its rows again", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
+    check(&cluster);
 }
 
 #[test]

@@ -206,6 +206,9 @@ fn what_is_given_back_later_is_counted() {
     cluster.run(&add.collect::<Vec<_>>());
     cluster.run(&["UNLINK", "large"]);
     assert_eq!(counted(), 3);
+    cluster.run(&["SET", "a", "v"]);
+    cluster.run(&["FLUSHDB", "SYNC"]);
+    assert_eq!(counted(), 3, "it was told not to put it off");
 }
 
 #[test]

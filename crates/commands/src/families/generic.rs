@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wire::ids::TableId;
 use wire::resp::Reply;
 
-use crate::args::{Args, Word, parse_cursor, parse_int32};
+use crate::args::{Args, parse_cursor, parse_int32};
 use crate::command::{
     Command, Flags, Gather, KeyFlags, Keys, Session, at_least, exactly, group, key, keys_from,
     read, session, write,
@@ -124,15 +124,13 @@ fn dbsize(view: &dyn View, _: Args<'_>) -> Result<Reply, CommandError> {
 }
 
 fn flush(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let mode_known = match args.from(1) {
+    let is_later = match args.from(1) {
         [] => true,
-        [mode] => matches!(Word::new(mode).as_bytes(), b"ASYNC" | b"SYNC"),
-        _ => false,
+        [mode] if mode.eq_ignore_ascii_case(b"ASYNC") => true,
+        [mode] if mode.eq_ignore_ascii_case(b"SYNC") => false,
+        _ => return Err(CommandError::Syntax),
     };
-    if !mode_known {
-        return Err(CommandError::Syntax);
-    }
-    txn.flush();
+    txn.flush(is_later);
     Ok(Reply::OK)
 }
 

@@ -673,6 +673,14 @@ const TEXTS_OF_LATER_VERSIONS: &[(&str, &str)] = &[
         "NOPERM this user has no permissions to access one of the channels used as arguments",
         "NOPERM No permissions to access a channel",
     ),
+    (
+        "The user executing the script can't access at least one of the keys mentioned in the command arguments",
+        "ACL failure in script: No permissions to access a key",
+    ),
+    (
+        "The user executing the script can't publish to the channel mentioned in the command",
+        "ACL failure in script: No permissions to access a channel",
+    ),
 ];
 
 /// A reply of Redis 7.0 in the words of the version Evenkeel follows.

@@ -696,6 +696,10 @@ impl Connection {
     async fn run_single(&mut self, queued: &Queued, table: TableId) -> Outcome {
         let Queued { entry, args } = queued;
         let caller = &mut self.caller;
+        // Redis does not put off what a flush frees in a transaction, unless it is told to.
+        let flushes = matches!(entry.command.keys, Keys::AllTables(Gather::AllOk));
+        let now = [args[0].clone(), Bytes::from_static(b"SYNC")];
+        let args = if flushes && args.len() == 1 { &now[..] } else { args };
         let done = match entry.command.keys {
             Keys::Table(gather) => {
                 gather::run(caller, entry, gather, (Tables::Selected, table), args).await

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use commands::overdue::{self, Overdue};
 use commands::types::keyspace::expire_due;
 use commands::{Txn, ViewError};
-use wire::service::Gate;
 
 use super::{Asker, Core, Now};
 use crate::containment::contained;
@@ -37,23 +36,25 @@ impl Core {
         Ok(())
     }
 
-    /// Sees to what a command met, unless there is too much to be proposed already; the gate of that.
-    /// Nothing is waited for: what fails is left to [`Core::expire`], or to who meets it next.
-    pub(super) fn settle_met(&mut self, met: &[(Bytes, Overdue)], lsm: &Lsm) -> Option<Gate> {
+    /// Sees to what a command met, behind it, unless there is too much to be proposed already. Nothing waits
+    /// for it: what fails is left to [`Core::expire`], or to who meets it next.
+    pub(super) fn settle_met(&mut self, met: &[(Bytes, Overdue)], lsm: &Lsm) {
         let is_kept = || self.shapes.keeps_expired(self.now_ms);
         if met.is_empty() || self.handing_over.is_some() || self.is_batch_full() || is_kept() {
-            return None;
+            return;
         }
         let next_version = self.next_version();
-        let view = self.view(lsm, false)?;
+        let Some(view) = self.view(lsm, false) else { return };
         let mut txn = Txn::new(&view, next_version);
-        contained("expiry", || overdue::settle(&mut txn, met))?.ok()?;
-        let effects = txn.into_effects();
-        if effects.is_empty() {
-            return None;
+        let settled = contained("expiry", || overdue::settle(&mut txn, met));
+        if !matches!(settled, Some(Ok(()))) {
+            return;
         }
-        self.asker = Asker::default();
-        Some(self.join(effects))
+        let effects = txn.into_effects();
+        if !effects.is_empty() {
+            self.asker = Asker::default();
+            self.join(effects);
+        }
     }
 
     /// Whether this leader knows of a key whose time has come.
