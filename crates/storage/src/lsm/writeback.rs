@@ -6,7 +6,6 @@
 //! finds little left to do. It is a hint: durability rests on that sync.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,6 +15,7 @@ use fjall::AbstractTree;
 use parking_lot::{Condvar, Mutex};
 
 use super::LsmError;
+use crate::machine::{Writeback as How, write_back};
 
 /// How often: at 200 MB/s it sends 1 MB on its way.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -114,18 +114,8 @@ impl Shared {
         for id in next.saturating_sub(NEWEST_TABLES)..next {
             // A table that is not there was deleted already, or is not begun.
             if let Ok(table) = File::open(self.tables.join(id.to_string())) {
-                start_writeback(&table);
+                write_back(&table, How::Begun);
             }
         }
     }
 }
-
-#[cfg(target_os = "linux")]
-fn start_writeback(table: &File) {
-    // SAFETY: no memory is passed; the file is open. Offset and length 0: all of the file. An error
-    // would be told again by the sync that counts.
-    unsafe { libc::sync_file_range(table.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn start_writeback(_: &File) {}

@@ -211,6 +211,14 @@ impl File {
         }
     }
 
+    /// Waits until what was written has gone to the disk, so that a sync finds little to do. It is not
+    /// durable by that, and an error is told again by the sync that counts.
+    pub(crate) fn write_back(&self) {
+        if let File::System(file) = self {
+            write_back(file, Writeback::Awaited);
+        }
+    }
+
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         match self {
             File::System(file) => file.sync_all(),
@@ -237,3 +245,32 @@ impl File {
         }
     }
 }
+/// Whether a write-back is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writeback {
+    /// Only begun.
+    Begun,
+    /// To its end.
+    Awaited,
+}
+
+/// Sends what a file holds in memory to the disk, without making it durable. Nothing where the system
+/// has no such call.
+#[cfg(target_os = "linux")]
+pub(crate) fn write_back(file: &std::fs::File, how: Writeback) {
+    use std::os::fd::AsRawFd;
+    let flags = match how {
+        Writeback::Begun => libc::SYNC_FILE_RANGE_WRITE,
+        Writeback::Awaited => {
+            libc::SYNC_FILE_RANGE_WAIT_BEFORE
+                | libc::SYNC_FILE_RANGE_WRITE
+                | libc::SYNC_FILE_RANGE_WAIT_AFTER
+        }
+    };
+    // SAFETY: no memory is passed; the file is open. Offset and length 0: all of the file. An error
+    // would be told again by the sync that counts.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn write_back(_: &std::fs::File, _: Writeback) {}

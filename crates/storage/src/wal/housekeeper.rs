@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::index::SegmentIndex;
-use super::segment::{Blank, Segment, index_path, spare_path, sync_dir};
+use super::segment::{Blank, Pace, Segment, index_path, spare_path, sync_dir};
 use super::{Options, WalError, io_error};
 use crate::machine::{Disk, Machine};
 
@@ -44,6 +44,8 @@ enum Tasks {
 pub(super) struct Housekeeper {
     tasks: Tasks,
     blanks: Receiver<Result<Blank, WalError>>,
+    /// Somebody waits for a blank.
+    is_awaited: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,18 +62,22 @@ impl Housekeeper {
         let (blank_queue, blanks) = channel();
         let path = dir.clone();
         let stopping = Arc::new(AtomicBool::new(false));
+        // Its own thread waits for what it makes, from the beginning.
+        let is_awaited = Arc::new(AtomicBool::new(machine.is_simulated()));
         let (disk, until) = (machine.disk.clone(), Arc::clone(&stopping));
+        let pace = Pace::new(Arc::clone(&is_awaited));
         let mut worker =
-            Worker { disk, dir, options, spares, blanks: blank_queue, stopping: until };
+            Worker { disk, dir, options, spares, blanks: blank_queue, pace, stopping: until };
         if machine.is_simulated() {
             let tasks = Tasks::Own(Box::new(Mutex::new(worker)));
-            return Ok(Housekeeper { tasks, blanks, stopping, thread: None });
+            return Ok(Housekeeper { tasks, blanks, is_awaited, stopping, thread: None });
         }
         let thread = std::thread::Builder::new()
             .name("wal-housekeeper".into())
             .spawn(move || task_queue.into_iter().for_each(|task| worker.run(task)))
             .map_err(io_error("start housekeeper of", &path))?;
-        Ok(Housekeeper { tasks: Tasks::Sent(tasks), blanks, stopping, thread: Some(thread) })
+        let (tasks, thread) = (Tasks::Sent(tasks), Some(thread));
+        Ok(Housekeeper { tasks, blanks, is_awaited, stopping, thread })
     }
 
     /// Has the segment of this number made. To be taken with [`Housekeeper::take_blank`].
@@ -81,7 +87,13 @@ impl Housekeeper {
 
     /// The segment that was asked for; waits if it is not ready yet.
     pub(super) fn take_blank(&self) -> Result<Blank, WalError> {
-        self.blanks.recv().map_err(|_| WalError::Stopped)?
+        if let Ok(blank) = self.blanks.try_recv() {
+            return blank;
+        }
+        let was_awaited = self.is_awaited.swap(true, Relaxed);
+        let blank = self.blanks.recv().map_err(|_| WalError::Stopped);
+        self.is_awaited.store(was_awaited, Relaxed);
+        blank?
     }
 
     /// Has the index of a closed segment written.
@@ -107,6 +119,7 @@ impl Housekeeper {
 impl Drop for Housekeeper {
     fn drop(&mut self) {
         self.stopping.store(true, Relaxed);
+        self.is_awaited.store(true, Relaxed);
         self.tasks = Tasks::Over;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -120,6 +133,7 @@ struct Worker {
     options: Options,
     spares: Vec<PathBuf>,
     blanks: Sender<Result<Blank, WalError>>,
+    pace: Pace,
     stopping: Arc<AtomicBool>,
 }
 
@@ -146,7 +160,7 @@ impl Worker {
         let mut spare = self.spares.pop();
         let mut is_told = false;
         loop {
-            match Blank::make(&self.disk, &self.dir, seq, capacity, spare.take()) {
+            match Blank::make(&self.disk, &self.dir, seq, capacity, spare.take(), &self.pace) {
                 Err(error) if error.is_exhausted() && !self.stopping.load(Relaxed) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::warn!(%error, "the next log segment waits for a file descriptor");

@@ -1,6 +1,9 @@
 //! A segment's file: its making, its header, its place in the directory.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
@@ -11,6 +14,10 @@ use crate::machine::{Chance, Disk, File, Open};
 
 /// How much of a new segment is written at once, in bytes.
 const FILL_CHUNK_BYTES: usize = 1 << 20;
+/// Rests between two such pieces, in times of what the disk took for one.
+const FILL_RESTS: u32 = 3;
+/// The longest rest.
+const FILL_REST_MAX: Duration = Duration::from_millis(20);
 
 /// A segment in use.
 #[derive(Debug)]
@@ -34,6 +41,36 @@ pub(super) struct Blank {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) capacity: u32,
+}
+
+/// How fast new segments are filled. All replicas of a group need their next segment at the same time: 64
+/// MiB each, written at once, keep every log on that disk from syncing for 50 to 100 ms. So there are
+/// rests, until somebody waits for the segment.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    is_awaited: Arc<AtomicBool>,
+}
+
+impl Pace {
+    /// Without rests for as long as `is_awaited`.
+    pub(super) fn new(is_awaited: Arc<AtomicBool>) -> Pace {
+        Pace { is_awaited }
+    }
+
+    /// Without any rest.
+    pub(super) fn full() -> Pace {
+        Pace::new(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Called behind each piece.
+    fn rest(&self, file: &File) {
+        if self.is_awaited.load(Relaxed) {
+            return;
+        }
+        let began = Instant::now();
+        file.write_back();
+        std::thread::sleep((began.elapsed() * FILL_RESTS).min(FILL_REST_MAX));
+    }
 }
 
 /// The path of a segment.
@@ -73,6 +110,7 @@ impl Blank {
         seq: u64,
         capacity: u32,
         spare: Option<PathBuf>,
+        pace: &Pace,
     ) -> Result<Blank, WalError> {
         let path = making_path(dir, seq);
         if let Some(spare) = &spare {
@@ -81,7 +119,7 @@ impl Blank {
         let file = disk.open(&path, Open::Create).map_err(io_error("create segment", &path))?;
         let length = file.length().map_err(io_error("inspect segment", &path))?;
         let mut blank = Blank { seq, file, path, capacity };
-        blank.fill(length.min(capacity.into()) as u32)?;
+        blank.fill(length.min(capacity.into()) as u32, pace)?;
         blank.file.set_length(capacity.into()).map_err(io_error("size segment", &blank.path))?;
         let header = SegmentHeader { used: false, seq, salt: 0, previous_end: 0 };
         write_header(&blank.file, &blank.path, header)?;
@@ -97,13 +135,13 @@ impl Blank {
     pub(super) fn grow(&mut self, capacity: u32) -> Result<(), WalError> {
         let from = self.capacity;
         self.capacity = self.capacity.max(capacity);
-        self.fill(from)?;
+        self.fill(from, &Pace::full())?;
         self.file.sync_all().map_err(io_error("sync new segment", &self.path))
     }
 
     /// Writes zeros from an offset to the end. Not `fallocate`: an extent that was allocated but
     /// never written costs a metadata write at the first sync, which is what this is to spare.
-    fn fill(&self, from: u32) -> Result<(), WalError> {
+    fn fill(&self, from: u32, pace: &Pace) -> Result<(), WalError> {
         let zeros = vec![0; FILL_CHUNK_BYTES];
         let mut at = u64::from(from);
         while at < self.capacity.into() {
@@ -111,6 +149,7 @@ impl Blank {
             self.file
                 .write_all_at(&zeros[..bytes], at)
                 .map_err(io_error("fill segment", &self.path))?;
+            pace.rest(&self.file);
             at += bytes as u64;
         }
         Ok(())

@@ -375,7 +375,7 @@ fn truncated_segments_are_used_again() {
 
 #[test]
 fn a_segment_has_its_name_when_it_is_whole() {
-    use super::segment::{Blank, making_path, read_headers};
+    use super::segment::{Blank, Pace, making_path, read_headers};
     let dir = temp_dir();
     // What a crash left of an earlier attempt is no part of the log.
     std::fs::write(making_path(dir.path(), 9), vec![0; 3 << 20]).unwrap();
@@ -386,7 +386,7 @@ fn a_segment_has_its_name_when_it_is_whole() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for seq in 100..130 {
-                Blank::make(&Disk::System, dir.path(), seq, 4 << 20, None).unwrap();
+                Blank::make(&Disk::System, dir.path(), seq, 4 << 20, None, &Pace::full()).unwrap();
             }
             done.store(true, Ordering::Relaxed);
         });
