@@ -105,7 +105,7 @@ pub use requests::{DedupLimits, RequestSums};
 pub use resident::RowBudget;
 pub use scripting::Scripting;
 pub use shapes::Shapes;
-pub use stepped::{Seen, Stepped, StoredRows, Wants};
+pub use stepped::{Fetched, Seen, Stepped, StoredRows, Wants};
 
 /// Whether an error says that the process, or the system, is out of file descriptors: it may work when
 /// others have been closed.

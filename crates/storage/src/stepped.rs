@@ -59,6 +59,19 @@ pub struct Wants {
     pub flush: bool,
 }
 
+/// A snapshot on its way to a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Fetched {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Who fetches it.
+    pub taker: u32,
+    /// Who gives it.
+    pub giver: u32,
+    /// The log index it is of.
+    pub index: u64,
+}
+
 /// A replica, as a moment shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seen {
@@ -74,6 +87,12 @@ pub struct Seen {
     pub serves: bool,
     /// The log index it has applied.
     pub applied: u64,
+    /// The log index up to which its rows are durable.
+    pub flushed: u64,
+    /// How far they may be: what it has applied and its own log holds durably.
+    pub flushable: u64,
+    /// Its log is cut behind this index.
+    pub truncated: u64,
     /// Keys there are, by its counters.
     pub keys: u64,
     /// The time by which it hides what has expired, in ms since the epoch.
@@ -245,12 +264,20 @@ impl Stepped {
                 leads: core.replica.is_leader(),
                 serves: core.serves(now),
                 applied: core.applied().index.max(begins),
+                flushed: core.flushed_index(),
+                flushable: core.replica.flushable().0,
+                truncated: core.replica.status().truncated.0,
                 keys: core.applied().counters.keys,
                 now_ms: core.now_ms(),
                 told_ms: core.applied().now_ms,
             }
         };
         shared.all_replicas().into_iter().map(seen).collect()
+    }
+
+    /// The snapshots that it fetches and whose index it knows.
+    pub fn fetches(&self) -> Vec<Fetched> {
+        self.takes.known().collect()
     }
 
     /// The members of a partition's group, if this node leads it, may answer reads, and they are not

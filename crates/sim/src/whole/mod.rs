@@ -29,6 +29,7 @@ mod clock;
 mod disk;
 mod ether;
 mod faults;
+mod holds;
 mod limits;
 mod seats;
 mod strikes;

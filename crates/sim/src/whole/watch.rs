@@ -48,6 +48,11 @@ impl Watch {
                 let text = format!("{replica:?} goes from {before} back to {}", seen.applied);
                 return violation("monotone reads per follower", text);
             }
+            if seen.is_storage && seen.flushed > seen.flushable {
+                let text =
+                    format!("{replica:?}: rows to {}, log to {}", seen.flushed, seen.flushable);
+                return violation("rows outlive no log", text);
+            }
             if !seen.is_storage || seen.applied == before {
                 continue;
             }

@@ -18,6 +18,7 @@ use super::clock::{Clock, Now};
 use super::disk::Disk;
 use super::ether::Ether;
 use super::faults::{Faults, WALL_OFF_MS_MAX};
+use super::holds::Holds;
 use super::limits;
 use super::seats::{Reach, Seat, Seats, folder};
 use super::voices;
@@ -54,6 +55,9 @@ const TURNS: usize = 3;
 const GENTLE_PER_MILLE: u64 = 125;
 /// Clients of a gentle run: they write as much as the log is to hold while somebody is away.
 const GENTLE_CLIENTS: u64 = 7;
+/// How long a part of a snapshot takes in a gentle run whose faults are over: less than until it is asked
+/// for again, and so long that the whole takes longer than the log is kept.
+const SLOW_GIVER_US: (u64, u64) = (200_000, 600_000);
 /// Between two looks at who may answer reads, in events.
 const LEASES_EVERY: u64 = 4;
 
@@ -150,6 +154,7 @@ pub(crate) struct World<'a> {
     pub(super) faults: Faults,
     pub(super) random: Random,
     pub(super) watch: Watch,
+    pub(super) holds: Holds,
     pub(super) wound: Option<Wound>,
     /// Nodes on whose disks a bit has changed.
     pub(super) flipped: Vec<bool>,
@@ -161,7 +166,7 @@ pub(crate) struct World<'a> {
     calm_at: u64,
     pub(super) calm: bool,
     /// A short log, slow snapshots, few faults: replicas that have older rows get snapshots.
-    gentle: bool,
+    pub(super) gentle: bool,
     /// Clients work on until all replicas have come so far.
     catching_up: Option<Vec<u64>>,
     slept_us: u64,
@@ -196,8 +201,7 @@ impl<'a> World<'a> {
         let travels = random.chance(500);
         let seats = Arc::new(Seats::new(seats, now.clone(), ether.clone(), travels));
         let (fleet, asker, routers) = front(&ether, &seats, random.between(1, 2) as u32);
-        let is_over = Arc::<AtomicBool>::default();
-        let ledger = Arc::<Mutex<Ledger>>::default();
+        let (is_over, ledger) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Ledger>>::default());
         let client = |at: u64| Client {
             number: at,
             now: now.clone(),
@@ -218,6 +222,7 @@ impl<'a> World<'a> {
             working: Vec::new(),
             closing: None,
             watch: Watch::default(),
+            holds: Holds::default(),
             wound: None,
             summary: Summary::default(),
             calm_at: random.between(3_000_000, 10_000_000),
@@ -577,7 +582,9 @@ impl<'a> World<'a> {
         }
         if wants.giver && !agenda.giving {
             agenda.giving = true;
-            due.push((self.random.skewed(50, 5_000), Event::Give { node, life }));
+            let slow = self.gentle && self.calm;
+            let (least, most) = if slow { SLOW_GIVER_US } else { (50, 5_000) };
+            due.push((self.random.skewed(least, most), Event::Give { node, life }));
         }
         if wants.catch_up && !agenda.reading {
             agenda.reading = true;
@@ -639,6 +646,7 @@ impl<'a> World<'a> {
     /// True once everything was read again and all replicas hold the same.
     fn probe(&mut self) -> Result<bool, Violation> {
         self.after(PROBE_US, Event::Probe);
+        self.check_holds()?;
         if let Some(newest) = self.catching_up.take() {
             if self.is_whole(&newest, None) {
                 self.note(|| "ALL HAVE CAUGHT UP".to_owned());

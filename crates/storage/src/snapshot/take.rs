@@ -18,6 +18,7 @@ use crate::driver::Shared;
 use crate::identity::node_of;
 use crate::message::{Ask, Chunk, Message};
 use crate::partition::Partition;
+use crate::stepped::Fetched;
 
 /// A chunk that has not come by now is asked for again.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -129,6 +130,15 @@ impl Takes {
     pub(crate) fn next_due(&self, now: Instant, at_most: Duration) -> Duration {
         let due = |fetch: &Fetch| fetch.next_due().map(|due| due.saturating_duration_since(now));
         self.fetches.values().filter_map(due).fold(at_most, Duration::min)
+    }
+
+    /// What is being fetched, as far as its first part has come.
+    pub(crate) fn known(&self) -> impl Iterator<Item = Fetched> {
+        self.fetches.iter().filter_map(|(id, fetch)| {
+            let head = fetch.spool.as_ref()?.head.as_ref()?;
+            let (taker, giver) = (fetch.partition.identity.0, fetch.install.from.0);
+            Some(Fetched { partition: *id, taker, giver, index: head.applied.index })
+        })
     }
 
     fn fail(&mut self, shared: &Shared, id: PartitionId, why: &str) {
