@@ -377,11 +377,12 @@ impl Client {
         *self.has_socket.lock() && self.is_served.load(Relaxed) || self.is_unheard()
     }
 
-    /// Whether something it has sent, or its end, is there to be read.
+    /// Whether something it has sent, or its end, is there to be read. Not of one that does not read what it
+    /// is sent: nothing is read from it either.
     pub(crate) fn is_unheard(&self) -> bool {
         let has_socket = self.has_socket.lock();
         let Ok(socket) = RawFd::try_from(self.socket) else { return false };
-        if !*has_socket {
+        if !*has_socket || self.output_bytes.load(Relaxed) > 0 {
             return false;
         }
         // SAFETY: the connection closes its socket only after it has said so under the lock that is held.

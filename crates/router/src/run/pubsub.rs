@@ -138,8 +138,8 @@ fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Rep
 
 /// Receivers of a message whose sockets are looked at before it is published: each look is a system call.
 const HEARD_MAX: usize = 8;
-/// How long a message waits for them.
-const HEARD_WITHIN: Duration = Duration::from_millis(2);
+/// How long a message waits for them: what lies there is read at once, where threads have a turn.
+const HEARD_WITHIN: Duration = Duration::from_millis(20);
 
 /// Connections that would get a message, and have sent something that nobody has read yet, with how often
 /// each was read from. They are served side by side with the publisher's: were they not heard first, one
