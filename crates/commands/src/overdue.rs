@@ -33,8 +33,9 @@ pub enum Overdue {
     Count,
 }
 
-/// Sees to what was met, where it is still so.
+/// Sees to what was met, where it is still so: no more than [`MET_MAX`] keys and fields.
 pub fn settle(txn: &mut Txn<'_>, met: &[(Bytes, Overdue)]) -> Result<(), CommandError> {
+    let mut left = MET_MAX;
     for of_key in met.chunk_by(|(one, _), (other, _)| one == other) {
         let key = &of_key[0].0;
         let found = keyspace::lookup(txn, key)?;
@@ -49,10 +50,11 @@ pub fn settle(txn: &mut Txn<'_>, met: &[(Bytes, Overdue)]) -> Result<(), Command
                 for (_, what) in of_key {
                     deleted += match what {
                         Overdue::Field(field) => usize::from(hash.delete_if_due(txn, field)?),
-                        Overdue::Fields => hash.delete_due(txn, MET_MAX)?,
+                        Overdue::Fields => hash.delete_due(txn, left.saturating_sub(deleted))?,
                         Overdue::Key | Overdue::Count => 0,
                     };
                 }
+                left = left.saturating_sub(deleted);
                 if deleted > 0 {
                     txn.note(Wanted::HASH, "hexpired", key);
                     hash.finish(txn)?;

@@ -6,6 +6,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use commands::overdue::{self, Overdue};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Value};
 use support::{Random, START_MS, Session, print, split};
@@ -428,4 +429,22 @@ fn every_write_to_a_hash_gives_its_header_a_new_version() {
             assert!(session.effects_of(line).is_empty(), "{line} changes nothing");
         }
     }
+}
+
+#[test]
+fn what_one_command_meets_is_settled_in_bounds() {
+    const FIELDS: usize = overdue::MET_MAX + 500;
+    let mut session = Session::new(START_MS);
+    filled(&mut session, "hash", FIELDS);
+    let mut expire = split(&format!("HPEXPIRE hash 10 FIELDS {FIELDS}"));
+    expire.extend((0..FIELDS).map(|number| b(&format!("f{number}"))));
+    session.run(&expire);
+    session.view.now_ms += 10;
+    let met = vec![(b("hash"), Overdue::Fields); 3];
+    let mut txn = session.begin();
+    overdue::settle(&mut txn, &met).expect("rows in memory");
+    let effects = txn.into_effects();
+    assert_eq!(effects.expired_fields, overdue::MET_MAX as u64);
+    session.apply(effects);
+    assert_eq!(integer(&session.run_line("HLEN hash")), 500);
 }

@@ -45,6 +45,8 @@ pub(crate) struct Client {
     pub(crate) is_served: AtomicBool,
     /// How often what it had sent was read, and done.
     pub(crate) rounds: AtomicU64,
+    /// A message of it waits until others were heard.
+    pub(crate) hears: AtomicBool,
     /// Whether `socket` is this connection's: whoever uses it holds this meanwhile.
     has_socket: Mutex<bool>,
     /// Milliseconds after `since` at which it last became one that has to log in.
@@ -214,6 +216,7 @@ impl Client {
             active_ms: AtomicU64::new(0),
             is_served: AtomicBool::new(false),
             rounds: AtomicU64::new(0),
+            hears: AtomicBool::new(false),
             has_socket: Mutex::new(false),
             stranger_since_ms: AtomicU64::new(0),
             table: AtomicU32::new(0),

@@ -435,7 +435,7 @@ impl Connection {
             }
             Why::Debug => run::debug::run(self, args).await,
             Why::Unheard(unheard) => {
-                run::pubsub::hear(&unheard).await;
+                run::pubsub::hear(&self.session.client, &unheard).await;
                 let Run::Session(what) = entry.command.run else {
                     unreachable!("a command of the router publishes")
                 };

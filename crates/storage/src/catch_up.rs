@@ -56,11 +56,16 @@ fn bytes_of(entries: &[paxos::Entry]) -> u64 {
     entries.iter().map(|entry| entry.value.len() as u64).sum()
 }
 
-/// Has a part sent, and not what the member asked for before: it asks again if it takes long.
+/// Has a part sent, and not what the member asked for before: it asks again if it takes long. A part that
+/// somebody waits for comes before those that have time.
 pub(crate) fn ask(shared: &Shared, partition: &Arc<Partition>, part: Part) {
-    let to = part.to;
+    let (to, has_time) = (part.to, part.has_time);
     let is_same = |(of, part): &Asked| part.to == to && Arc::ptr_eq(of, partition);
-    shared.catch_ups.push_instead((Arc::clone(partition), part), PARTS_MAX, is_same);
+    let asked = (Arc::clone(partition), part);
+    match has_time {
+        true => shared.catch_ups.push_instead(asked, PARTS_MAX, is_same),
+        false => shared.catch_ups.push_first(asked, is_same),
+    }
 }
 
 /// The thread.
@@ -77,7 +82,7 @@ pub(crate) fn run(shared: &Shared) {
         if let Some(sent) = sent.filter(|_| has_time) {
             let chosen = partition.look().replica.status().chosen.0;
             let rest = pace.rest((partition.id, to), &sent, chosen, shared.options.catch_up_rate);
-            std::thread::sleep(rest);
+            shared.catch_ups.rest(rest, |(_, next)| !next.has_time);
         }
     }
 }

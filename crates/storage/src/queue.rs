@@ -1,7 +1,7 @@
 //! A queue of jobs for one thread.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -41,6 +41,26 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Adds a job before all others, in the stead of those that are like it.
+    pub(crate) fn push_first(&self, job: T, is_like: impl Fn(&T) -> bool) {
+        let mut jobs = self.jobs.lock();
+        jobs.retain(|waiting| !is_like(waiting));
+        jobs.push_front(job);
+        drop(jobs);
+        self.ready.notify_one();
+    }
+
+    /// Waits for so long, or until the next job is one that ends the wait.
+    pub(crate) fn rest(&self, time: Duration, ends: impl Fn(&T) -> bool) {
+        let until = Instant::now() + time;
+        let mut jobs = self.jobs.lock();
+        while !jobs.front().is_some_and(&ends) {
+            if self.ready.wait_until(&mut jobs, until).timed_out() {
+                return;
+            }
+        }
+    }
+
     /// The next job; waits for one, but not for longer than this.
     pub(crate) fn pop(&self, timeout: Duration) -> Option<T> {
         let mut jobs = self.jobs.lock();
@@ -64,5 +84,26 @@ impl<T> Queue<T> {
     pub(crate) fn wake(&self) {
         drop(self.jobs.lock());
         self.ready.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn what_cannot_wait_comes_first_and_ends_a_rest() {
+        let queue = Queue::default();
+        queue.push(10, 8);
+        queue.push(21, 8);
+        std::thread::scope(|scope| {
+            let rests = scope.spawn(|| queue.rest(LONG, |job| job % 10 == 1 && *job < 20));
+            queue.push_first(11, |job| *job == 21);
+            rests.join().expect("it rests");
+        });
+        assert_eq!([queue.try_pop(), queue.try_pop(), queue.try_pop()], [Some(11), Some(10), None]);
+        queue.rest(Duration::from_millis(1), |_| true);
     }
 }

@@ -140,6 +140,9 @@ fn unsubscribe(connection: &mut Connection, topic: Topic, args: &[Bytes]) -> Rep
 const HEARD_MAX: usize = 8;
 /// How long a message waits for them: what lies there is read at once, where threads have a turn.
 const HEARD_WITHIN: Duration = Duration::from_millis(20);
+/// So often it only lets others have the thread; then it rests.
+const HEARD_TURNS: u32 = 50;
+const HEARD_REST: Duration = Duration::from_millis(1);
 
 /// Connections that would get a message, and have sent something that nobody has read yet, with how often
 /// each was read from. They are served side by side with the publisher's: were they not heard first, one
@@ -160,16 +163,29 @@ pub(crate) fn unheard(
     rounds.filter(|(client, _)| client.is_unheard()).collect()
 }
 
-/// Waits until these were heard, or are gone; not for long.
-pub(crate) async fn hear(unheard: &[(Arc<Client>, u64)]) {
+/// Waits until these were heard, or are gone; not for long, and not for one that waits here itself.
+pub(crate) async fn hear(own: &Client, unheard: &[(Arc<Client>, u64)]) {
     let deadline = Instant::now() + HEARD_WITHIN;
+    own.hears.store(true, Relaxed);
     for (client, rounds) in unheard {
-        // One that is being served reads what lies there in its next round.
-        let is_due = || client.rounds.load(Relaxed) == *rounds || client.is_behind();
+        // One that was being served reads what lay there in its next round, and no later: who goes on
+        // sending is not waited for again and again.
+        let is_due = || match client.rounds.load(Relaxed) - rounds {
+            _ if client.hears.load(Relaxed) => false,
+            0 => true,
+            1 => client.is_behind(),
+            _ => false,
+        };
+        let mut turns = 0;
         while is_due() && Instant::now() < deadline {
-            tokio::task::yield_now().await;
+            turns += 1;
+            match turns {
+                ..HEARD_TURNS => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(HEARD_REST).await,
+            }
         }
     }
+    own.hears.store(false, Relaxed);
 }
 
 fn publish(connection: &Connection, topic: Topic, args: &[Bytes]) -> Reply {

@@ -5,7 +5,7 @@ use commands::overdue::{self, Overdue};
 use commands::types::keyspace::expire_due;
 use commands::{Txn, ViewError};
 
-use super::{Asker, Core, Now};
+use super::{Asker, Core, Now, check_effects};
 use crate::containment::contained;
 use crate::lsm::Lsm;
 
@@ -28,7 +28,7 @@ impl Core {
         let expired = expired.ok_or_else(|| ViewError::Io("it panicked".into()))??;
         let effects = txn.into_effects();
         self.expiry.done(&expired, self.now_ms);
-        if !effects.is_empty() {
+        if !effects.is_empty() && check_effects(&effects).is_ok() {
             self.asker = Asker::default();
             self.join(effects);
             self.serve_kept(lsm);

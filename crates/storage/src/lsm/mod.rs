@@ -511,33 +511,29 @@ impl Tables {
     ) -> Result<(), Each<E>> {
         let _writing = self.writeback.writing();
         let first = self.rows.tree.next_table_id();
-        let written = self.write_run(ingesting, rows);
-        match &written {
-            Ok(()) => self.compactor.wake(),
-            Err(_) => self.strays.note(first..self.rows.tree.next_table_id()),
-        }
-        written
-    }
-
-    fn write_run<B: Into<fjall::Slice>, E>(
-        &self,
-        ingesting: &Mutex<()>,
-        rows: impl Iterator<Item = Result<(fjall::Slice, Option<B>), Each<E>>>,
-    ) -> Result<(), Each<E>> {
         let mut run = self.rows.start_ingestion().map_err(from_fjall("begin a run"))?;
         for row in rows {
-            let (key, value) = row?;
-            match value {
-                Some(value) => run.write(key, value),
-                None => run.write_tombstone(key),
+            let written = row.and_then(|(key, value)| {
+                let written = match value {
+                    Some(value) => run.write(key, value),
+                    None => run.write_tombstone(key),
+                };
+                Ok(written.map_err(from_fjall("write a run"))?)
+            });
+            if written.is_err() {
+                drop(run);
+                self.strays.note(first..self.rows.tree.next_table_id());
+                return written;
             }
-            .map_err(from_fjall("write a run"))?;
         }
         // What compaction replaces is deleted under it.
-        let _in_order = ingesting.lock();
-        // Syncs the tables, their directory, the manifest and its directory.
+        let in_order = ingesting.lock();
+        // Syncs the tables, their directory, the manifest and its directory. If that fails the manifest on
+        // disk may name the tables all the same: they are no strays before fjall has opened again.
         run.finish().map_err(from_fjall("finish a run"))?;
         self.reader.renew();
+        drop(in_order);
+        self.compactor.wake();
         Ok(())
     }
 }

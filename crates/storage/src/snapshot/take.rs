@@ -98,7 +98,11 @@ impl Takes {
                 continue;
             }
             if fetch.is_needless() && !fetch.is_ending() {
-                needless.push(*id);
+                // Asked again: that it is needless may be its own doing, by now at its end.
+                match fetch.outcome() {
+                    Some(outcome) => ended.push((*id, outcome)),
+                    None => needless.push(*id),
+                }
                 continue;
             }
             fetch.take_in(shared, now);
