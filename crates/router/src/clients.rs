@@ -375,14 +375,16 @@ impl Client {
         HasSocket(self.clone())
     }
 
-    /// Whether something it has sent is being done, or is there to be read.
+    /// Whether something it has sent is being done, and not what waits for others, or is there to be read.
     pub(crate) fn is_behind(&self) -> bool {
-        *self.has_socket.lock() && self.is_served.load(Relaxed) || self.is_unheard()
+        // In this order: what has left the socket is served by then.
+        let is_served = || *self.has_socket.lock() && self.is_served.load(Relaxed);
+        self.is_unheard() || is_served() && !self.is_blocked()
     }
 
     /// Whether something it has sent, or its end, is there to be read. Not of one that does not read what it
     /// is sent: nothing is read from it either.
-    pub(crate) fn is_unheard(&self) -> bool {
+    fn is_unheard(&self) -> bool {
         let has_socket = self.has_socket.lock();
         let Ok(socket) = RawFd::try_from(self.socket) else { return false };
         if !*has_socket || self.output_bytes.load(Relaxed) > 0 {

@@ -113,7 +113,6 @@ impl Connection {
     /// Serves the client until the connection ends.
     pub(crate) async fn run(&mut self) {
         while self.read().await.is_ok() {
-            self.session.client.is_served.store(true, Relaxed);
             // On the heap as long as it runs: an idle connection does not keep room for it.
             if Box::pin(self.run_pipeline()).await.is_err() || self.session.closing {
                 break;
@@ -135,9 +134,14 @@ impl Connection {
             tokio::select! {
                 biased;
                 read = poll_fn(|cx| {
+                    // Before its bytes leave the socket: whoever finds none there sees that they are served.
+                    client.is_served.store(true, Relaxed);
                     let read = self.poll_read(cx);
-                    if read.is_pending() && std::mem::take(&mut is_first) {
-                        self.release();
+                    if read.is_pending() {
+                        client.is_served.store(false, Relaxed);
+                        if std::mem::take(&mut is_first) {
+                            self.release();
+                        }
                     }
                     read
                 }) => break read?,

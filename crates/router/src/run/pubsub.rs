@@ -144,8 +144,8 @@ const HEARD_WITHIN: Duration = Duration::from_millis(20);
 const HEARD_TURNS: u32 = 50;
 const HEARD_REST: Duration = Duration::from_millis(1);
 
-/// Connections that would get a message, and have sent something that nobody has read yet, with how often
-/// each was read from. They are served side by side with the publisher's: were they not heard first, one
+/// Connections that would get a message, and have sent something that is not done yet, with how often
+/// each was served. They are served side by side with the publisher's: were they not heard first, one
 /// that has unsubscribed or left would get what is published, and be counted, afterwards.
 pub(crate) fn unheard(
     connection: &Connection,
@@ -160,7 +160,7 @@ pub(crate) fn unheard(
         let rounds = client.rounds.load(Relaxed);
         (client, rounds)
     });
-    rounds.filter(|(client, _)| client.is_unheard()).collect()
+    rounds.filter(|(client, _)| client.is_behind()).collect()
 }
 
 /// Waits until these were heard, or are gone; not for long, and not for one that waits here itself.
@@ -172,7 +172,7 @@ pub(crate) async fn hear(own: &Client, unheard: &[(Arc<Client>, u64)]) {
         // sending is not waited for again and again.
         let is_due = || match client.rounds.load(Relaxed) - rounds {
             _ if client.hears.load(Relaxed) => false,
-            0 => true,
+            0 => !client.is_blocked(),
             1 => client.is_behind(),
             _ => false,
         };
