@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 use wire::ids::{NodeId, PartitionId};
 use wire::service::BoxFuture;
 
-use crate::core::Now;
+use crate::core::{Core, Now};
 use crate::driver::Shared;
 use crate::identity::{next, node_of};
 use crate::message::{Host, Message};
@@ -223,9 +223,16 @@ impl View {
     /// `None` if this replica does not lead with a lease.
     fn of(shared: &Shared, partition: &Partition, now: paxos::Instant) -> Option<View> {
         let core = partition.look();
-        if !core.serves(now) {
-            return None;
-        }
+        core.serves(now).then(|| View::of_core(shared, partition, &core, now))
+    }
+
+    /// The same where the lease may be missing for a moment, as just after a start.
+    fn of_leader(shared: &Shared, partition: &Partition, now: paxos::Instant) -> Option<View> {
+        let core = partition.look();
+        core.replica.is_leader().then(|| View::of_core(shared, partition, &core, now))
+    }
+
+    fn of_core(shared: &Shared, partition: &Partition, core: &Core, now: paxos::Instant) -> View {
         let config = core.replica.config().clone();
         let is_changing = core.replica.is_changing();
         let status = core.replica.status();
@@ -242,7 +249,7 @@ impl View {
             MemberView { member: *member, node, is_heard, obeys, known, has_rows }
         };
         let members = config.members.iter().map(view).collect();
-        Some(View { ballot, config, is_changing, members })
+        View { ballot, config, is_changing, members }
     }
 
     fn has_node(&self, node: NodeId) -> bool {
@@ -278,7 +285,7 @@ type Told = oneshot::Receiver<Result<(), String>>;
 
 fn start(shared: &Arc<Shared>, id: PartitionId, change: Change) -> Result<Told, String> {
     let partition = find(shared, id)?;
-    let view = View::of(shared, &partition, shared.clock.monotonic());
+    let view = View::of_leader(shared, &partition, shared.clock.monotonic());
     let view = view.ok_or(format!("node {} does not lead partition {id}", shared.id))?;
     let now = shared.clock.instant();
     let mut order = match change {
@@ -541,10 +548,15 @@ pub(crate) fn look_after(
         added.life = shared.peers.life(added.node);
     }
     let Some(view) = View::of(shared, partition, now.monotonic) else {
-        if let Some(order) = order {
-            partition.care.lock().is_ordered = false;
-            order.end(Err("leadership has moved".into()));
+        let order = order?;
+        // A lease may be missing for a moment, as just after a start: nobody else leads because of that.
+        let still_leads = partition.look().replica.is_leader();
+        if still_leads && shared.clock.instant() <= order.deadline {
+            partition.care.lock().order = Some(order);
+            return Some(LOOK_EVERY);
         }
+        partition.care.lock().is_ordered = false;
+        order.end(Err("leadership has moved".into()));
         return None;
     };
     partition.care.lock().leads_since(view.ballot, shared.clock.instant());

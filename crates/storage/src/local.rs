@@ -388,6 +388,23 @@ fn leader(seats: &Seats, partition: PartitionId) -> Option<(NodeId, Arc<Node>)> 
     leaders.next()
 }
 
+/// The same, once there is one: a lease may be missing for a moment.
+async fn leader_in_time(
+    seats: &Seats,
+    partition: PartitionId,
+) -> Result<(NodeId, Arc<Node>), String> {
+    let deadline = Instant::now() + ORDER_TIMEOUT;
+    loop {
+        match leader(seats, partition) {
+            Some(found) => return Ok(found),
+            None if Instant::now() > deadline => {
+                return Err(format!("partition {partition} has no leader"));
+            }
+            None => tokio::time::sleep(LEADER_POLL).await,
+        }
+    }
+}
+
 /// Has another node lead, and waits until it does.
 async fn transfer(seats: &Seats, partition: PartitionId, to: NodeId) -> Result<(), String> {
     let deadline = Instant::now() + ORDER_TIMEOUT;
@@ -431,14 +448,13 @@ async fn carry_out(seats: Arc<Seats>, order: Order) -> Result<(), String> {
         Order::AddReplica { partition, node, log } => (partition, Change::Add { node, log }),
         Order::RemoveReplica { partition, node } => (partition, Change::Remove { node }),
     };
-    let no_leader = || format!("partition {partition} has no leader");
-    let (id, mut node) = leader(&seats, partition).ok_or_else(no_leader)?;
+    let (id, mut node) = leader_in_time(&seats, partition).await?;
     if change == (Change::Remove { node: id }) {
         // Nobody shall notice that the leader goes.
         let heir = node.heirs(partition).first().copied();
         let heir = heir.ok_or("there is no other replica that could lead")?;
         transfer(&seats, partition, heir).await?;
-        node = leader(&seats, partition).ok_or_else(no_leader)?.1;
+        node = leader_in_time(&seats, partition).await?.1;
     }
     let change = node.change_members(partition, change);
     drop(node);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cluster::{Cluster, PATIENCE, call, command_of, small, text};
+use cluster::{Cluster, PATIENCE, StopsOnDrop, call, command_of, small, text};
 use wire::ids::NodeId;
 use wire::resp::Reply;
 use wire::service::{Answer, NodeFault, Served, StorageService, Waiting};
@@ -325,6 +325,7 @@ fn every_element_arrives_once_whoever_gives_up() {
         got
     };
     let mut all: Vec<Bytes> = std::thread::scope(|scope| {
+        let _ends = StopsOnDrop(done);
         let consumers: Vec<_> =
             (0..CONSUMERS).map(|consumer| scope.spawn(move || consume(consumer))).collect();
         for element in 0..ELEMENTS {

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, PARTITION, small, text};
-use storage::NodeOptions;
+use cluster::{Cluster, PARTITION, StopsOnDrop, small, text};
+use storage::{Change, NodeOptions};
 use wire::ids::NodeId;
 use wire::peer::{Frame, Kind, Transport};
 use wire::resp::Reply;
@@ -143,6 +143,7 @@ fn nothing_fails_while_leadership_goes_round() {
     let stop = AtomicBool::new(false);
     let (longest_us, written) = (AtomicU64::new(0), AtomicI64::new(0));
     let done: i64 = std::thread::scope(|scope| {
+        let _ends = StopsOnDrop(&stop);
         let writer = scope.spawn(|| {
             let mut done = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -179,6 +180,7 @@ fn nothing_fails_while_members_change() {
     let stop = AtomicBool::new(false);
     let written = AtomicI64::new(0);
     std::thread::scope(|scope| {
+        let _ends = StopsOnDrop(&stop);
         let writers: Vec<_> = (0..3)
             .map(|writer| {
                 let (cluster, stop, written) = (&cluster, &stop, &written);
@@ -211,6 +213,34 @@ fn nothing_fails_while_members_change() {
             assert_eq!(cluster.get(&key), text(&done.to_string()));
         }
     });
+}
+
+#[test]
+fn an_order_waits_for_a_lease_that_is_missing_for_a_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::with_spares(dir.path(), 3, 1, &small());
+    cluster.run(&["SET", "k", "v"]);
+    let leads = leader(&cluster);
+    let node = || cluster.nodes.node(leads).expect("it runs");
+    let spare = NodeId(4);
+    let without_lease = |order: &(dyn Fn() -> Result<(), String> + Sync)| {
+        // No node hears of another that it is there: all support ends.
+        cluster.lossy.loses_beats.store(true, Ordering::Relaxed);
+        cluster.until("the lease has ended", || !node().leads(PARTITION));
+        std::thread::scope(|scope| {
+            let ordered = scope.spawn(order);
+            for i in 0..10 {
+                assert_eq!(cluster.run(&["SET", "k", &i.to_string()]), Reply::OK);
+            }
+            cluster.lossy.loses_beats.store(false, Ordering::Relaxed);
+            ordered.join().unwrap().expect("it happens once there is a lease");
+        });
+        assert_eq!(leader(&cluster), leads, "nobody had a reason to campaign");
+    };
+    let add = Change::Add { node: spare, log: false };
+    without_lease(&|| cluster.change(leads, add));
+    without_lease(&|| cluster.order(Order::RemoveReplica { partition: PARTITION, node: spare }));
+    cluster.until("it is gone", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
 }
 
 #[test]
@@ -434,8 +464,8 @@ fn a_snapshot_goes_on_after_its_taker_starts_again() {
     let rest = fetched();
     let given: u64 = cluster.nodes.status().iter().map(|node| node.snapshots_given).sum();
     assert!(given == 1 && rest > 0, "one snapshot, {kept} bytes and then {rest}");
-    let whole = std::fs::read_dir(&spool).map_or(0, Iterator::count);
-    assert_eq!(whole, 0, "the spool goes when the rows are there");
+    let spools = || std::fs::read_dir(&spool).map_or(0, Iterator::count);
+    cluster.until("the spool goes when the rows are there", || spools() == 0);
     transfer(&cluster, node);
     check(&cluster, 0..400);
 }

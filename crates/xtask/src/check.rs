@@ -14,6 +14,10 @@ const SIM_SEEDS: &str = "0..200";
 /// The same of the whole store.
 const WHOLE_SEEDS: &str = "0..100";
 
+/// What takes longer hangs: a step is ended then, with all that it started. The longest takes a
+/// quarter of this on two cores with nothing built before.
+const STEP_SECONDS_MAX: &str = "2700";
+
 /// Measurements of the whole server: each runs in its tiny form.
 const BENCHES: &[&str] =
     &["side-by-side", "cold-cache", "load", "scaling", "ycsb", "failover", "idle-groups", "soak"];
@@ -81,7 +85,9 @@ fn step(root: &Path, line: &str, tally: &mut Tally) -> Result<()> {
     println!("== cargo {line}");
     let start = Instant::now();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
+    let mut child = Command::new("timeout")
+        .args(["--kill-after=10", STEP_SECONDS_MAX])
+        .arg(cargo)
         .args(line.split(' '))
         .current_dir(root)
         .stdout(Stdio::piped())

@@ -373,6 +373,15 @@ fn truncated_segments_are_used_again() {
     }
 }
 
+/// Has threads that wait for the end of others end, also when those fail.
+struct StopsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_segment_has_its_name_when_it_is_whole() {
     use super::segment::{Blank, Pace, making_path, read_headers};
@@ -385,10 +394,10 @@ fn a_segment_has_its_name_when_it_is_whole() {
     let mut seen = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _ends = StopsOnDrop(&done);
             for seq in 100..130 {
                 Blank::make(&Disk::System, dir.path(), seq, 4 << 20, None, &Pace::full()).unwrap();
             }
-            done.store(true, Ordering::Relaxed);
         });
         while !done.load(Ordering::Relaxed) {
             // At any moment a process may be killed: what it leaves must be readable.
@@ -620,9 +629,10 @@ fn readers_keep_up_with_the_writer() {
     let (durable, truncated) = (AtomicU64::new(0), AtomicU64::new(0));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ends = StopsOnDrop(&done);
         for _ in 0..2 {
             scope.spawn(|| {
-                while !done.load(Ordering::SeqCst) {
+                while !done.load(Ordering::Relaxed) {
                     let last = durable.load(Ordering::SeqCst);
                     let read = log.read(3, 1, last, 1 << 20).unwrap();
                     assert_eq!(read.faulty, []);
@@ -651,7 +661,6 @@ fn readers_keep_up_with_the_writer() {
                 }
             }
         }
-        done.store(true, Ordering::SeqCst);
     });
     assert!(log.stats().segments < 20);
 }

@@ -42,6 +42,16 @@ pub struct Cluster {
     pub told: Arc<Mutex<VecDeque<Frame>>>,
 }
 
+/// Tells threads that load something to end, also when the test fails: else its scope waits for them
+/// for ever.
+pub struct StopsOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Frames that are kept in [`Cluster::told`].
 const TOLD_MAX: usize = 1_000;
 
@@ -172,6 +182,14 @@ impl Cluster {
     /// Does what an operator wants, and waits until that is done.
     pub fn order(&self, order: Order) -> Result<(), String> {
         self.runtime.block_on(self.nodes.order(order))
+    }
+
+    /// Has a node that leads change the members, and waits until that is done.
+    pub fn change(&self, node: NodeId, change: storage::Change) -> Result<(), String> {
+        let node = self.nodes.node(node).expect("it runs");
+        let changed = node.change_members(PARTITION, change);
+        drop(node);
+        self.runtime.block_on(changed)
     }
 
     /// The newest thing of a kind that was told of replicas to a node, if any was.
