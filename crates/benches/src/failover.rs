@@ -17,6 +17,7 @@ use wire::resp::Reply;
 use crate::client::Client;
 use crate::driver::{self, Outcome};
 use crate::keys::fill;
+use crate::process::until_calm;
 use crate::servers::{Seat, Server};
 
 /// Between two probes.
@@ -35,6 +36,8 @@ const HEAL_RATE: f64 = 5_000.0;
 const HEAL_CONNECTIONS: usize = 16;
 const HEAL_KEYS: u64 = 8_000;
 const HEAL_VALUE_BYTES: usize = 1_000;
+/// What loading left to write is written by now.
+const HEAL_CALM_WITHIN: Duration = Duration::from_secs(120);
 /// Latencies are gathered in runs of this length.
 const HEAL_WINDOW: Duration = Duration::from_secs(2);
 const HEAL_WINDOWS_BEFORE: usize = 3;
@@ -303,6 +306,8 @@ fn heal(stored_mb: u64) -> Result<()> {
     let server = Server::start(Seat::EvenkeelNodes(5))?;
     let mut control = server.client()?;
     server.load(stored_mb * 1_000, 1_000)?;
+    // Else what clients see before the loss is what the load left to write.
+    until_calm(server.pid(), HEAL_CALM_WITHIN)?;
     let mut before = write_for(&server, HEAL_WINDOW)?;
     for _ in 1..HEAL_WINDOWS_BEFORE {
         before.add(&write_for(&server, HEAL_WINDOW)?);

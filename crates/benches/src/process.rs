@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A tick of /proc/PID/stat: USER_HZ is 100 on every Linux.
 const TICK_MS: u64 = 10;
+
+/// Who writes less in a second does so beside its work: INFO, a heartbeat noted down.
+const CALM_BYTES: u64 = 1 << 20;
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -30,6 +34,30 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
     let (user, system) = ticks(12).zip(ticks(13)).context("no times in stat")?;
     Ok(Duration::from_millis((user + system) * TICK_MS))
+}
+
+/// Bytes that a process has had written to disks.
+pub fn written_bytes(pid: u32) -> Result<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).context("no write_bytes")
+}
+
+/// Waits until what a load left to do is done: all that was written is on the disk, and the process
+/// writes less than [`CALM_BYTES`] in a second.
+///
+/// *Errors*: it still writes after `limit`.
+pub fn until_calm(pid: u32, limit: Duration) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        ensure!(Command::new("sync").status()?.success(), "sync failed");
+        let before = written_bytes(pid)?;
+        std::thread::sleep(Duration::from_secs(1));
+        if written_bytes(pid)? - before < CALM_BYTES {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < limit, "the server still writes after {limit:?}");
+    }
 }
 
 /// Open descriptors of a process.
@@ -130,6 +158,12 @@ mod tests {
         while processor_time(pid).unwrap() == used {
             assert!(began.elapsed() < Duration::from_secs(10), "this loop takes no time");
         }
+        let written = written_bytes(pid).unwrap();
+        let mut file = tempfile::tempfile_in(".").unwrap();
+        std::io::Write::write_all(&mut file, &[1; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        assert!(written_bytes(pid).unwrap() >= written + (1 << 20));
+        until_calm(pid, Duration::from_secs(30)).unwrap();
         let before = descriptors(pid).unwrap();
         let file = tempfile::tempfile().unwrap();
         assert!(descriptors(pid).unwrap() > before);

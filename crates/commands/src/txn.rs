@@ -77,6 +77,8 @@ pub struct Txn<'a> {
     expired_fields: u64,
     freed_later: u64,
     is_minor: bool,
+    /// It is a command of a transaction or a script.
+    is_part: bool,
     next_version: Version,
     /// How often it wrote something.
     changes: u64,
@@ -162,10 +164,21 @@ impl<'a> Txn<'a> {
             expired_fields: 0,
             freed_later: 0,
             is_minor: false,
+            is_part: false,
             next_version,
             changes: 0,
             notes: Notes::new(base.notes().wanted()),
         }
+    }
+
+    /// A transaction of one command on top of what those before it did, in MULTI or in a script.
+    pub fn part_of(whole: &'a Txn<'_>) -> Txn<'a> {
+        Txn { is_part: true, ..Txn::new(whole, whole.next_version()) }
+    }
+
+    /// Whether its command is one of a transaction or a script.
+    pub fn is_part(&self) -> bool {
+        self.is_part
     }
 
     /// Notes an event of a key, if it is wanted.

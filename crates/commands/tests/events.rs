@@ -91,6 +91,11 @@ fn expiry_is_noted_by_whoever_deletes() {
         ("SET b 2", "expired b, new b, set b"),
         ("expire", "expired a, hexpired h, hexpired i, del i"),
         ("expire", ""),
+        ("HSET j f 1 g 2 i 3", "new j, hset j"),
+        ("HPEXPIRE j 10 FIELDS 2 f i", "hexpire j"),
+        ("advance 10", ""),
+        ("HGETDEL j FIELDS 2 f g", "hexpired j, hdel j"),
+        ("HGETDEL j FIELDS 1 i", "hexpired j, del j"),
     ]);
 }
 

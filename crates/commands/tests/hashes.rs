@@ -432,6 +432,21 @@ fn every_write_to_a_hash_gives_its_header_a_new_version() {
 }
 
 #[test]
+fn expired_fields_are_counted_by_what_looks_them_up() {
+    for fields in [3, 100] {
+        let mut session = Session::new(START_MS);
+        filled(&mut session, "h", fields);
+        session.run_line("HPEXPIRE h 10 FIELDS 2 f0 f1");
+        session.view.now_ms += 10;
+        // As in Redis, HDEL deletes what is there without a look at its time.
+        let effects = session.effects_of("HDEL h f0");
+        assert_eq!((effects.expired_fields, effects.writes.is_empty()), (0, false));
+        let effects = session.effects_of("HGETDEL h FIELDS 3 f0 f1 f2");
+        assert_eq!(effects.expired_fields, 2);
+    }
+}
+
+#[test]
 fn what_one_command_meets_is_settled_in_bounds() {
     const FIELDS: usize = overdue::MET_MAX + 500;
     let mut session = Session::new(START_MS);

@@ -205,6 +205,21 @@ fn filled(session: &mut Session, members: usize) {
 }
 
 #[test]
+fn nothing_lies_between_members_if_the_outermost_is_outside() {
+    for members in [20, 2_000] {
+        let mut session = Session::new(START_MS);
+        filled(&mut session, members);
+        let found = |session: &mut Session, ends: &str| print(&run(session, ends));
+        for ends in ["(integer) 0|ZLEXCOUNT z - [b", "(integer) 0|ZLEXCOUNT z [n +"] {
+            let (expected, line) = ends.split_once('|').expect("both");
+            assert_eq!(found(&mut session, line).trim(), expected, "{members}: {line}");
+        }
+        let all = format!("(integer) {members}");
+        assert_eq!(found(&mut session, "ZLEXCOUNT z [m +").trim(), all);
+    }
+}
+
+#[test]
 fn a_walk_meets_every_member_that_stays() {
     for count in [1, 7, 1_000] {
         let mut session = Session::new(START_MS);

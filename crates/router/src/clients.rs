@@ -562,22 +562,26 @@ impl Clients {
         all
     }
 
-    /// Starts a pause or makes it longer and stronger; never shorter or weaker, as in Redis. Until when
-    /// it lasts now.
-    pub(crate) fn pause(&self, mode: PauseMode, until: Instant) -> Instant {
-        let mut lasts = until;
+    /// Starts a pause or makes it longer and stronger; never shorter or weaker, as in Redis. `begun` is told
+    /// until when it lasts now: in the order in which pauses begin and end, so that whoever goes by it and
+    /// the connections agree.
+    pub(crate) fn pause(&self, mode: PauseMode, until: Instant, begun: impl FnOnce(Instant)) {
         self.pause.send_modify(|pause| {
             let (old_mode, old_until) = pause.unwrap_or((mode, until));
-            lasts = until.max(old_until);
+            let lasts = until.max(old_until);
             *pause = Some((mode.max(old_mode), lasts));
             self.is_paused.store(true, Relaxed);
+            begun(lasts);
         });
-        lasts
     }
 
-    pub(crate) fn unpause(&self) {
-        self.is_paused.store(false, Relaxed);
-        self.pause.send_replace(None);
+    /// Ends the pause; `ended` is called in the same order as `begun` above.
+    pub(crate) fn unpause(&self, ended: impl FnOnce()) {
+        self.pause.send_modify(|pause| {
+            *pause = None;
+            self.is_paused.store(false, Relaxed);
+            ended();
+        });
     }
 
     /// Whether a command has to wait now.
@@ -618,6 +622,27 @@ impl Clients {
 mod tests {
     use super::*;
     use crate::users::Users;
+
+    #[test]
+    fn what_goes_by_a_pause_hears_of_its_end_last() {
+        let clients = Clients::new();
+        let (told, now) = (parking_lot::Mutex::new(None), Instant::now());
+        let begin = |seconds: u64| {
+            let until = now + std::time::Duration::from_secs(1_000 + seconds);
+            clients.pause(PauseMode::Writes, until, |lasts| {
+                std::thread::yield_now();
+                *told.lock() = Some(lasts);
+            });
+        };
+        for round in 1..=2_000 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| begin(round));
+                scope.spawn(|| begin(round + 100));
+                scope.spawn(|| clients.unpause(|| *told.lock() = None));
+            });
+            assert_eq!(clients.held_until(true), *told.lock(), "round {round}");
+        }
+    }
 
     #[test]
     fn a_stranger_is_one_since_it_has_to_log_in() {

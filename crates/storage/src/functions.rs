@@ -1,4 +1,9 @@
 //! FUNCTION LOAD and its kin, at the leader of the system's partition: libraries are rows.
+//!
+//! To be refused what another library has, a library is compared with all that there are, also those that
+//! are proposed. So that a thousand libraries are not read for each that is added, the row
+//! [`STATE_KEY`] tells one state of them from any other: it is a digest of the state before and of the
+//! command that changed it. The libraries of the state that was evaluated last are at hand.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -16,7 +21,7 @@ use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 use wire::resp::Reply;
 
-use crate::scripting::{FunctionSet, Scripting, library_key, library_name};
+use crate::scripting::{FunctionSet, STATE_KEY, Scripting, library_key, library_name};
 use crate::transaction;
 
 /// Runs a command about functions on the system's partition.
@@ -30,25 +35,49 @@ pub(crate) fn run(
     what: Script,
     args: &[Bytes],
 ) -> Result<(Reply, Option<Effects>), CommandError> {
-    let known = scripting.functions(vm).ok();
-    let set = FunctionSet::load(&codes(base)?, known.as_deref(), vm)?;
-    let mut change = Change { set, txn: Txn::new(base, next_version) };
-    let reply = match what {
-        Script::FunctionLoad => change.load(vm, args)?,
-        Script::FunctionDelete => change.delete(&args[2])?,
-        Script::FunctionFlush => change.flush(args)?,
-        Script::FunctionRestore => change.restore(vm, args)?,
-        Script::FunctionList => return Ok((list(&change.set, args)?, None)),
-        Script::FunctionDump => {
-            let codes = change.set.libraries.values().map(|library| &library.code);
-            return Ok((Reply::Bulk(payload_of_functions(codes)), None));
-        }
-        other => {
-            let text = format!("{other:?} is not about functions");
-            return Err(CommandError::Operator(text));
+    let state = state(base)?;
+    let set = match state.as_ref().and_then(|state| scripting.take_evaluated(state)) {
+        Some(set) => set,
+        None => {
+            let known = scripting.functions(vm).ok();
+            FunctionSet::load(&codes(base)?, known.as_deref(), vm)?
         }
     };
-    Ok((reply, Some(change.txn.into_effects())))
+    let mut change = Change { set, txn: Txn::new(base, next_version) };
+    let reply = change.run(vm, what, args);
+    let changes = change.txn.changes() > 0;
+    let mut now = state.clone();
+    if changes && reply.is_ok() {
+        let new = state_after(state.as_ref(), args);
+        change.write("SET", &[Bytes::from_static(STATE_KEY), new.clone()])?;
+        now = Some(new);
+    } else if changes || (reply.is_err() && what == Script::FunctionRestore) {
+        // It may have stopped half way.
+        now = None;
+    }
+    if let Some(now) = now {
+        scripting.keep_evaluated(now, change.set);
+    }
+    Ok((reply?, changes.then(|| change.txn.into_effects())))
+}
+
+/// What tells the state of all libraries from any other; `None`: they never changed since there is such
+/// a row.
+fn state(view: &dyn View) -> Result<Option<Bytes>, CommandError> {
+    let found = keyspace::lookup(view, STATE_KEY)?;
+    Ok(match found.header().map(|header| &header.value) {
+        Some(Value::String { text, .. }) => Some(text.clone()),
+        _ => None,
+    })
+}
+
+fn state_after(before: Option<&Bytes>, command: &[Bytes]) -> Bytes {
+    let mut text = before.map_or(Vec::new(), |before| before.to_vec());
+    for arg in command {
+        text.extend_from_slice(&(arg.len() as u64).to_le_bytes());
+        text.extend_from_slice(arg);
+    }
+    scripts::sha1_hex(&text)
 }
 
 /// All libraries, as of the newest proposed batch.
@@ -80,6 +109,21 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
+    fn run(&mut self, vm: &mut Vm, what: Script, args: &[Bytes]) -> Result<Reply, CommandError> {
+        match what {
+            Script::FunctionLoad => self.load(vm, args),
+            Script::FunctionDelete => self.delete(&args[2]),
+            Script::FunctionFlush => self.flush(args),
+            Script::FunctionRestore => self.restore(vm, args),
+            Script::FunctionList => list(&self.set, args),
+            Script::FunctionDump => {
+                let codes = self.set.libraries.values().map(|library| &library.code);
+                Ok(Reply::Bulk(payload_of_functions(codes)))
+            }
+            other => Err(CommandError::Operator(format!("{other:?} is not about functions"))),
+        }
+    }
+
     fn load(&mut self, vm: &mut Vm, args: &[Bytes]) -> Result<Reply, CommandError> {
         let (code, options) = args[2..].split_last().ok_or(CommandError::FUNCTION_NO_CODE)?;
         let mut replaces = false;
@@ -94,7 +138,6 @@ impl Change<'_> {
             return Err(CommandError::LibraryExists(Echo::new(&name)));
         }
         let library = Arc::new(vm.load(code)?);
-        self.set.remove(&name);
         self.check_functions(&library)?;
         self.put(library)?;
         Ok(Reply::Bulk(name))
@@ -102,7 +145,9 @@ impl Change<'_> {
 
     /// Refuses a library with a function that another one has.
     fn check_functions(&self, library: &Library) -> Result<(), CommandError> {
-        let taken = |name: &Bytes| self.set.library_with(name).is_some();
+        let taken = |name: &Bytes| {
+            self.set.library_with(name).is_some_and(|other| other.name != library.name)
+        };
         match library.functions.iter().find(|function| taken(&function.name)) {
             Some(function) => Err(CommandError::FunctionExists(Echo::new(&function.name))),
             None => Ok(()),
@@ -111,6 +156,7 @@ impl Change<'_> {
 
     fn put(&mut self, library: Arc<Library>) -> Result<(), CommandError> {
         self.write("SET", &[library_key(&library.name), library.code.clone()])?;
+        self.set.remove(&library.name);
         self.set.add(library);
         Ok(())
     }
@@ -133,8 +179,11 @@ impl Change<'_> {
     }
 
     fn delete(&mut self, name: &Bytes) -> Result<Reply, CommandError> {
-        self.set.remove(name).ok_or(CommandError::LIBRARY_NOT_FOUND)?;
+        if !self.set.libraries.contains_key(name) {
+            return Err(CommandError::LIBRARY_NOT_FOUND);
+        }
         self.write("DEL", &[library_key(name)])?;
+        self.set.remove(name);
         Ok(Reply::OK)
     }
 
@@ -234,4 +283,123 @@ fn describe(library: &Library, with_code: bool) -> Reply {
         fields.push((text("library_code"), Reply::Bulk(library.code.clone())));
     }
     Reply::Map(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use commands::notes::Notes;
+    use commands::{Counters, MemoryView, ViewError};
+    use wire::placement::PlacementRange;
+
+    use super::*;
+
+    /// Counts how often somebody goes through rows.
+    struct Counting {
+        rows: MemoryView,
+        scans: Cell<u64>,
+    }
+
+    impl View for Counting {
+        fn now_ms(&self) -> u64 {
+            self.rows.now_ms()
+        }
+        fn table(&self) -> TableId {
+            TableId::SYSTEM
+        }
+        fn range(&self) -> PlacementRange {
+            PlacementRange::whole(TableId::SYSTEM)
+        }
+        fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError> {
+            self.rows.get(row)
+        }
+        fn scan(
+            &self,
+            from: &[u8],
+            to: &[u8],
+            direction: Direction,
+            visit: &mut dyn FnMut(&Bytes, &Bytes) -> ControlFlow<()>,
+        ) -> Result<(), ViewError> {
+            self.scans.set(self.scans.get() + 1);
+            self.rows.scan(from, to, direction, visit)
+        }
+        fn counters(&self) -> Counters {
+            self.rows.counters()
+        }
+        fn flushed_through(&self) -> Option<Version> {
+            None
+        }
+        fn random(&self) -> u64 {
+            self.rows.random()
+        }
+        fn notes(&self) -> &Notes {
+            self.rows.notes()
+        }
+    }
+
+    struct Leader {
+        view: Counting,
+        scripting: Scripting,
+        vm: Vm,
+    }
+
+    impl Leader {
+        fn new() -> Leader {
+            let view = Counting { rows: MemoryView::new(1), scans: Cell::new(0) };
+            Leader { view, scripting: Scripting::default(), vm: Vm::new(1 << 26).expect("a VM") }
+        }
+
+        fn evaluate(&mut self, what: Script, line: &[&str]) -> Result<Option<Effects>, String> {
+            let args: Vec<Bytes> = line.iter().map(|arg| arg.to_string().into()).collect();
+            let version = Version { index: self.view.rows.next_index, ordinal: 0 };
+            let done = run(&self.scripting, &mut self.vm, &self.view, version, what, &args);
+            done.map(|(_, effects)| effects).map_err(|error| format!("{error:?}"))
+        }
+
+        /// Evaluates, and keeps what that leaves.
+        fn run(&mut self, what: Script, line: &[&str]) -> Result<(), String> {
+            if let Some(effects) = self.evaluate(what, line)? {
+                self.view.rows.apply(effects);
+            }
+            Ok(())
+        }
+
+        fn load(&mut self, library: &str, functions: &[&str]) -> Result<(), String> {
+            let code = code(library, functions);
+            self.run(Script::FunctionLoad, &["FUNCTION", "LOAD", &code])
+        }
+    }
+
+    fn code(library: &str, functions: &[&str]) -> String {
+        let register = |name| format!("redis.register_function('{name}', function() end)\n");
+        let functions: String = functions.iter().map(register).collect();
+        format!("#!lua name={library}\n{functions}")
+    }
+
+    #[test]
+    fn libraries_are_not_read_for_each_that_is_added() {
+        let mut leader = Leader::new();
+        for number in 0..20 {
+            leader.load(&format!("l{number}"), &[&format!("f{number}")]).expect("new names");
+        }
+        assert!(leader.load("l20", &["F3"]).is_err(), "another library has it");
+        assert!(leader.load("l3", &["f3"]).is_err(), "the library is there");
+        leader.run(Script::FunctionDelete, &["FUNCTION", "DELETE", "l3"]).expect("there is one");
+        leader.load("l20", &["f3"]).expect("nobody has it any more");
+        assert_eq!(leader.view.scans.get(), 1, "of an empty table");
+    }
+
+    #[test]
+    fn what_was_evaluated_and_never_kept_is_forgotten() {
+        let mut leader = Leader::new();
+        leader.load("a", &["f"]).expect("new names");
+        let lost = ["FUNCTION", "LOAD", &code("b", &["g"])];
+        for _ in 0..2 {
+            let effects = leader.evaluate(Script::FunctionLoad, &lost).expect("new names");
+            assert!(effects.is_some());
+        }
+        leader.load("c", &["g"]).expect("nobody has it");
+        assert!(leader.load("d", &["f"]).is_err(), "a has it");
+    }
 }

@@ -4,7 +4,7 @@
 //! `function:<name>`. Every replica of that partition tells this registry what it applies, so a function
 //! is known here before whoever loaded it hears of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ use crate::row;
 
 /// What the keys of libraries begin with.
 const LIBRARY_PREFIX: &[u8] = b"function:";
+/// Holds what tells one state of all libraries from any other; see `functions`.
+pub(crate) const STATE_KEY: &[u8] = b"functions";
 
 /// The key of a library.
 pub(crate) fn library_key(name: &[u8]) -> Bytes {
@@ -68,7 +70,7 @@ pub(crate) fn library_changes(batch: &Batch) -> Result<Vec<(Bytes, Option<Bytes>
 }
 
 /// Libraries, loaded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct FunctionSet {
     pub(crate) libraries: BTreeMap<Bytes, Arc<Library>>,
     /// By the functions' names in lower case: they are called in any.
@@ -110,7 +112,13 @@ impl FunctionSet {
     /// Takes a library away.
     pub(crate) fn remove(&mut self, name: &[u8]) -> Option<Arc<Library>> {
         let library = self.libraries.remove(name)?;
-        self.by_function.retain(|_, of| !Arc::ptr_eq(of, &library));
+        for function in &library.functions {
+            let name = function.name.to_ascii_lowercase();
+            // Another library may have the function by now.
+            if self.by_function.get(&name).is_some_and(|of| Arc::ptr_eq(of, &library)) {
+                self.by_function.remove(&name);
+            }
+        }
         Some(library)
     }
 }
@@ -120,10 +128,12 @@ impl FunctionSet {
 struct Functions {
     index: u64,
     codes: BTreeMap<Bytes, Bytes>,
-    /// Made when it is first asked for.
-    set: Option<Arc<FunctionSet>>,
-    /// The set before that one: most libraries of it are still right.
-    old: Option<Arc<FunctionSet>>,
+    /// As it was asked for last.
+    set: Arc<FunctionSet>,
+    /// Libraries that may be others in `codes` than in `set`.
+    changed: BTreeSet<Bytes>,
+    /// The state that was evaluated last, which may never be durable, and its libraries.
+    evaluated: Option<(Bytes, FunctionSet)>,
 }
 
 /// A script that runs for so long that it does not hold its partition's lock.
@@ -243,8 +253,10 @@ impl Scripting {
     pub(crate) fn recovered(&self, index: u64, codes: BTreeMap<Bytes, Bytes>) {
         let mut functions = self.functions.lock();
         if index > functions.index || functions.index == 0 {
-            let old = functions.set.take().or(functions.old.take());
-            *functions = Functions { index, codes, set: None, old };
+            functions.index = index;
+            let before = std::mem::replace(&mut functions.codes, codes);
+            let names = functions.codes.keys().cloned().collect::<Vec<_>>();
+            functions.changed.extend(before.into_keys().chain(names));
         }
     }
 
@@ -256,17 +268,12 @@ impl Scripting {
             return;
         }
         functions.index = index;
-        if changes.is_empty() {
-            return;
-        }
         for (name, code) in changes {
+            functions.changed.insert(name.clone());
             match code {
                 Some(code) => functions.codes.insert(name, code),
                 None => functions.codes.remove(&name),
             };
-        }
-        if let Some(set) = functions.set.take() {
-            functions.old = Some(set);
         }
     }
 
@@ -275,13 +282,32 @@ impl Scripting {
     /// *Errors*: a library that could be loaded once cannot be any more.
     pub(crate) fn functions(&self, vm: &mut Vm) -> Result<Arc<FunctionSet>, CommandError> {
         let mut functions = self.functions.lock();
-        if let Some(set) = &functions.set {
-            return Ok(Arc::clone(set));
+        let Functions { codes, set, changed, .. } = &mut *functions;
+        while let Some(name) = changed.first() {
+            let (code, known) = (codes.get(name), set.libraries.get(name));
+            if code != known.map(|library| &library.code) {
+                let library = code.map(|code| vm.load(code)).transpose()?;
+                let set = Arc::make_mut(set);
+                set.remove(name);
+                if let Some(library) = library {
+                    set.add(Arc::new(library));
+                }
+            }
+            changed.pop_first();
         }
-        let set = Arc::new(FunctionSet::load(&functions.codes, functions.old.as_deref(), vm)?);
-        functions.set = Some(Arc::clone(&set));
-        functions.old = None;
-        Ok(set)
+        Ok(Arc::clone(set))
+    }
+
+    /// The libraries of the state that was evaluated last, if it is this one. Whoever takes them gives
+    /// them back, as of the state that it leaves.
+    pub(crate) fn take_evaluated(&self, state: &Bytes) -> Option<FunctionSet> {
+        let (_, set) = self.functions.lock().evaluated.take_if(|(of, _)| of == state)?;
+        Some(set)
+    }
+
+    /// See [`Scripting::take_evaluated`].
+    pub(crate) fn keep_evaluated(&self, state: Bytes, set: FunctionSet) {
+        self.functions.lock().evaluated = Some((state, set));
     }
 
     // --- What runs

@@ -164,7 +164,7 @@ fn write(
 /// Runs a command on top of what those before it did.
 pub(crate) fn run_write(txn: &Txn<'_>, entry: &Entry, args: &[Bytes]) -> (Reply, Option<Effects>) {
     let Run::Write(handler) = entry.command.run else { return (run_read(txn, entry, args), None) };
-    let mut inner = Txn::new(txn, txn.next_version());
+    let mut inner = Txn::part_of(txn);
     let done = handler(&mut inner, Args(args)).and_then(|reply| {
         let effects = inner.into_effects();
         check_effects(&effects)?;

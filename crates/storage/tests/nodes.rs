@@ -209,6 +209,10 @@ fn what_is_given_back_later_is_counted() {
     cluster.run(&["SET", "a", "v"]);
     cluster.run(&["FLUSHDB", "SYNC"]);
     assert_eq!(counted(), 3, "it was told not to put it off");
+    cluster.exec(&[], &[&["SET", "a", "v"], &["FLUSHDB"]]);
+    assert_eq!(counted(), 3, "a transaction puts nothing off");
+    cluster.exec(&[], &[&["SET", "a", "v"], &["FLUSHDB", "ASYNC"]]);
+    assert_eq!(counted(), 4, "unless it is told to");
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn dbsize(view: &dyn View, _: Args<'_>) -> Result<Reply, CommandError> {
 
 fn flush(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let is_later = match args.from(1) {
-        [] => true,
+        // As Redis since 7.4, which puts it off only where the client can wait for it.
+        [] => !txn.is_part(),
         [mode] if mode.eq_ignore_ascii_case(b"ASYNC") => true,
         [mode] if mode.eq_ignore_ascii_case(b"SYNC") => false,
         _ => return Err(CommandError::Syntax),

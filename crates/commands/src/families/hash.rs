@@ -249,11 +249,15 @@ fn hgetdel(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut hash = HashEdit::open(txn, args.bytes(1)?)?;
     let fields = hash_expiry::counted_fields(args, 2, CommandError::FIELDS_NOT_POSITIVE)?;
     let mut values = Vec::with_capacity(fields.len());
-    let mut deleted = false;
+    let (mut deleted, mut expired) = (false, false);
     for field in fields {
-        let old = hash.delete(txn, field)?.filter(|old| old.is_live(txn));
-        deleted |= old.is_some();
+        let was_due = hash.delete_if_due(txn, field)?;
+        let old = if was_due { None } else { hash.delete(txn, field)? };
+        (deleted, expired) = (deleted || old.is_some(), expired || was_due);
         values.push(value_or_null(old));
+    }
+    if expired {
+        txn.note(Wanted::HASH, "hexpired", args.bytes(1)?);
     }
     if deleted {
         txn.note(Wanted::HASH, "hdel", args.bytes(1)?);

@@ -373,7 +373,16 @@ impl SortedSet {
         }
         let start = self.members.rank(view, &|item| !bounds.0.is_at_or_before(parts(item).1))?;
         let end = self.members.rank(view, &|item| bounds.1.is_at_or_behind(parts(item).1))?;
-        Ok(start..end.max(start))
+        if start >= end {
+            return Ok(start..start);
+        }
+        // As in Redis, and as of a small one: nothing, if one of the outermost members is outside.
+        let (count, forward) = (self.count(), Direction::Forward);
+        let first = self.range(view, 0..1, forward)?;
+        let last = self.range(view, count.saturating_sub(1)..count, forward)?;
+        let possible = first.iter().all(|member| bounds.1.is_at_or_behind(&member.name))
+            && last.iter().all(|member| bounds.0.is_at_or_before(&member.name));
+        Ok(start..if possible { end } else { start })
     }
 
     /// The next `count` members from a cursor on, and the next cursor; 0 at the end. Members that

@@ -83,6 +83,9 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "since 7.2 the highest ID that was deleted bounds XSETID of an empty stream, too" },
     Difference { on: &["XREAD"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID"),
         why: "since 7.4 + is an ID here" },
+    Difference { on: &["XREADGROUP"], same: |e| e.command.iter().any(|arg| arg == b"+") && e.reference.value.error_text().starts_with("ERR Invalid stream ID")
+            && e.target.value.error_text().starts_with("ERR The + ID is meaningless in the context of XREADGROUP"),
+        why: "the same, and its meaning is refused" },
     Difference { on: &["OBJECT ENCODING"], same: |e| (e.reference.value.text(), e.target.value.text()) == (Some(b"skiplist"), Some(b"listpack")),
         why: "SORT of a small sorted set makes it a skiplist in Redis; here a command that reads changes nothing" },
     Difference { on: SCORED, same: same_numbers, why: "since 7.2 a double is printed with the fewest digits that read back" },
@@ -151,7 +154,7 @@ pub const PARTINGS: &[Parting] = &[
     Parting { on: "SORT", parts: stale_range_error, why: "with STORE; see its row above" },
     Parting { on: "CLIENT TRACKING", parts: |e| e.target.value == Value::Simple(b"OK".into())
             && e.command.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on")),
-        why: "what a pipeline changes is told when it is durable, behind all replies of the pipeline, and so behind the marker that the runner reads to" },
+        why: "when a key that expires is told, and of which flush, is each server's own; the rest is compared by tracking.rs" },
     Parting { on: "HELLO", parts: |e| e.reference.value.is_error()
             && e.command.iter().any(|arg| arg.eq_ignore_ascii_case(b"SETNAME") || arg.eq_ignore_ascii_case(b"AUTH")),
         why: "since 7.2 a HELLO that is refused neither names the connection nor logs it in" },

@@ -304,11 +304,12 @@ pub(super) fn pause(connection: &Connection, args: &[Bytes]) -> Result<Reply, Co
     let timeout_ms = parse_int(&args[2]).ok_or(CommandError::PAUSE_NOT_INTEGER)?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::PAUSE_NEGATIVE)?;
     let until = Instant::now() + Duration::from_millis(timeout_ms).min(PAUSE_MAX);
-    let until = connection.shared.clients.pause(mode, until);
-    // Nothing is to change meanwhile: what expires is hidden, and stays.
-    let left_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
-    let now_ms = connection.shared.now_us() / 1_000;
-    connection.shared.storage.keep_expired_until(now_ms + left_ms);
+    let shared = &connection.shared;
+    shared.clients.pause(mode, until, |until| {
+        // Nothing is to change meanwhile: what expires is hidden, and stays.
+        let left_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        shared.storage.keep_expired_until(shared.now_us() / 1_000 + left_ms);
+    });
     Ok(Reply::OK)
 }
 
@@ -327,8 +328,8 @@ pub(super) fn unblock(connection: &Connection, args: &[Bytes]) -> Result<Reply, 
 }
 
 pub(super) fn unpause(connection: &Connection) -> Result<Reply, CommandError> {
-    connection.shared.clients.unpause();
-    connection.shared.storage.keep_expired_until(0);
+    let shared = &connection.shared;
+    shared.clients.unpause(|| shared.storage.keep_expired_until(0));
     Ok(Reply::OK)
 }
 

@@ -697,7 +697,10 @@ impl Connection {
         let Queued { entry, args } = queued;
         let caller = &mut self.caller;
         // Redis does not put off what a flush frees in a transaction, unless it is told to.
-        let flushes = matches!(entry.command.keys, Keys::AllTables(Gather::AllOk));
+        let flushes = matches!(
+            entry.command.keys,
+            Keys::AllTables(Gather::AllOk) | Keys::Table(Gather::AllOk)
+        );
         let now = [args[0].clone(), Bytes::from_static(b"SYNC")];
         let args = if flushes && args.len() == 1 { &now[..] } else { args };
         let done = match entry.command.keys {
