@@ -235,6 +235,16 @@ pub fn is_of_rows(value: &[u8]) -> bool {
     value.first().is_some_and(|shape| shape >> ENCODING_SHIFT == 1 && !is_string(*shape))
 }
 
+/// The generation of a header row's value, if it is that of a collection that lives in data rows.
+pub fn generation_of(value: &[u8]) -> Option<Version> {
+    let mut input = value;
+    let (shape, _) = read_start(&mut input)?;
+    match read_rest(shape, &mut input)?.1 {
+        Fields::Rows(_, generation, ..) => Some(generation),
+        Fields::String(_) | Fields::Inline(..) => None,
+    }
+}
+
 /// Appends a number in the grammar's varint form.
 pub fn put_varint(out: &mut BytesMut, mut value: u64) {
     let (mut bytes, mut last) = ([0; VARINT_BYTES_MAX], 0);
@@ -388,6 +398,7 @@ mod tests {
             let row = header.encode();
             assert_eq!(version_of(&row), Some(header.version));
             assert_eq!(is_of_rows(&row), header.value.generation().is_some());
+            assert_eq!(generation_of(&row), header.value.generation());
             assert_eq!(Header::decode(row).expect("own encoding"), header);
         }
     }

@@ -29,7 +29,7 @@ use crate::rows;
 use crate::txn::Txn;
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace::{self, Found};
-use crate::types::ring::{HASHES, hash32};
+use crate::types::ring::{HASHES, element_row};
 use crate::types::sequence::{Items, Sequence};
 use crate::view::{Direction, View, ViewError};
 
@@ -184,11 +184,7 @@ struct MemberRows {
 
 impl MemberRows {
     fn row(&self, name: &[u8]) -> Bytes {
-        let mut sub = BytesMut::with_capacity(MEMBER_PREFIX_BYTES + name.len());
-        sub.put_u8(SUB_MEMBER);
-        sub.put_u32(hash32(name));
-        sub.put_slice(name);
-        rows::data_key(self.table, self.placement, self.generation, &sub)
+        element_row(self.table, self.placement, self.generation, name)
     }
 
     /// The lowest row of a member with this hash; above all, if the hash is above all hashes.
