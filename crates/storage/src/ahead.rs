@@ -2,7 +2,7 @@
 //!
 //! A look into memory waits for it several times, each time for where to look next. Calls that wait side
 //! by side wait once. So first the header rows of all keys are touched, and then, of calls on one
-//! collection that follow each other, the rows of the elements that they name. Nothing depends on it: a
+//! large collection that follow each other, the rows of the elements that they name. Nothing depends on it: a
 //! row that is guessed wrongly costs a look.
 
 use bytes::Bytes;
@@ -16,6 +16,9 @@ use crate::resident::Resident;
 
 /// So many calls have something to gain.
 const CALLS_MIN: usize = 4;
+/// The rows of a collection of fewer elements are mostly in the processor's caches: to touch them costs
+/// more than it saves.
+const ELEMENTS_MIN: u64 = 20_000;
 
 /// The positions of the keys that calls name first; none of too few calls.
 pub(crate) fn positions(calls: &[Call<'_>]) -> SmallVec<[u64; 64]> {
@@ -31,8 +34,8 @@ pub(crate) fn positions(calls: &[Call<'_>]) -> SmallVec<[u64; 64]> {
     calls.iter().filter_map(of_call).collect()
 }
 
-/// The rows of the elements that calls name in collections that live in rows, if several calls in a row
-/// name one in the same.
+/// The rows of the elements that calls name in large collections, if several calls in a row name one in
+/// the same.
 pub(crate) fn element_rows(resident: &Resident, calls: &[Call<'_>]) -> SmallVec<[Bytes; 64]> {
     let mut found = SmallVec::new();
     if calls.len() < CALLS_MIN {
@@ -45,7 +48,8 @@ pub(crate) fn element_rows(resident: &Resident, calls: &[Call<'_>]) -> SmallVec<
         let [Call { table, args: [_, key, ..], .. }, ..] = calls else { continue };
         let header = resident.get(&rows::header_key_on_stack(*table, key));
         let value = header.and_then(|header| header.value_here());
-        let Some(generation) = value.and_then(header::generation_of) else { continue };
+        let large = value.and_then(header::rows_of).filter(|(_, count)| *count >= ELEMENTS_MIN);
+        let Some((generation, _)) = large else { continue };
         let placement = Placement::of_key(key);
         let row = |name: &Bytes| element_row(*table, placement, generation, name);
         found.extend(calls.iter().filter_map(element).map(row));

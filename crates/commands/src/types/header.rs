@@ -235,12 +235,13 @@ pub fn is_of_rows(value: &[u8]) -> bool {
     value.first().is_some_and(|shape| shape >> ENCODING_SHIFT == 1 && !is_string(*shape))
 }
 
-/// The generation of a header row's value, if it is that of a collection that lives in data rows.
-pub fn generation_of(value: &[u8]) -> Option<Version> {
+/// The generation and the count of elements that a header row's value tells, if it is that of a collection
+/// that lives in data rows.
+pub fn rows_of(value: &[u8]) -> Option<(Version, u64)> {
     let mut input = value;
     let (shape, _) = read_start(&mut input)?;
     match read_rest(shape, &mut input)?.1 {
-        Fields::Rows(_, generation, ..) => Some(generation),
+        Fields::Rows(_, generation, count, _) => Some((generation, count)),
         Fields::String(_) | Fields::Inline(..) => None,
     }
 }
@@ -398,7 +399,8 @@ mod tests {
             let row = header.encode();
             assert_eq!(version_of(&row), Some(header.version));
             assert_eq!(is_of_rows(&row), header.value.generation().is_some());
-            assert_eq!(generation_of(&row), header.value.generation());
+            let generation = rows_of(&row).map(|(generation, _)| generation);
+            assert_eq!(generation, header.value.generation());
             assert_eq!(Header::decode(row).expect("own encoding"), header);
         }
     }
