@@ -36,6 +36,11 @@ pub(crate) fn items(chunk: &Bytes) -> impl Iterator<Item = Result<Bytes, ViewErr
     spans(chunk).map(|span| Ok(chunk.slice(span?)))
 }
 
+/// Bytes of the items alone.
+pub(crate) fn item_bytes(chunk: &[u8]) -> Result<u64, ViewError> {
+    spans(chunk).try_fold(0, |bytes, span| Ok(bytes + span?.len() as u64))
+}
+
 /// The item at a position.
 pub(crate) fn get(chunk: &Bytes, at: u64) -> Result<Option<Bytes>, ViewError> {
     let at = usize::try_from(at).unwrap_or(usize::MAX);
@@ -144,7 +149,7 @@ pub(crate) fn splice(
     head: &[u8],
 ) -> Result<Spliced, ViewError> {
     let (mut start, mut end, mut removed_bytes) = (None, None, 0);
-    let mut behind = 0;
+    let (mut count, mut behind) = (0, 0);
     for (position, span) in (0..).zip(spans(chunk)) {
         if position == positions.start {
             start = Some(behind);
@@ -157,13 +162,12 @@ pub(crate) fn splice(
         if position >= positions.start {
             removed_bytes += span.len() as u64;
         }
-        behind = span.end;
+        (count, behind) = (position + 1, span.end);
     }
     // A position behind the last item is the chunk's end; one further on does not exist.
-    let total = || spans(chunk).count() as u64;
     let end = match end {
         Some(end) => end,
-        None if total() == positions.end => chunk.len(),
+        None if count == positions.end => chunk.len(),
         None => return Err(ViewError::Damaged),
     };
     let start = start.unwrap_or(end);

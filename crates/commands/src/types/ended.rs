@@ -33,6 +33,8 @@ pub(crate) const END_BYTES_MAX: usize = 1 << 10;
 struct Part {
     chunk: Bytes,
     count: u64,
+    /// Bytes of the items alone.
+    bytes: u64,
 }
 
 impl Part {
@@ -43,13 +45,15 @@ impl Part {
         let chunk = rest.split_off(..length)?;
         let chunk = if chunk.is_empty() { Bytes::new() } else { body.slice_ref(chunk) };
         *body = body.slice(body.len() - rest.len()..);
-        Some(Part { chunk, count })
+        let bytes = chunk::item_bytes(&chunk).ok()?;
+        Some(Part { chunk, count, bytes })
     }
 
     fn of(items: &[Bytes]) -> Part {
         let mut chunk = BytesMut::with_capacity(items.iter().map(|item| chunk::width(item)).sum());
         chunk::put(&mut chunk, items);
-        Part { chunk: chunk.freeze(), count: items.len() as u64 }
+        let bytes = items.iter().map(|item| item.len() as u64).sum();
+        Part { chunk: chunk.freeze(), count: items.len() as u64, bytes }
     }
 
     fn write(&self, out: &mut BytesMut) {
@@ -62,11 +66,6 @@ impl Part {
         chunk::items(&self.chunk).collect()
     }
 
-    /// Bytes of the items alone.
-    fn bytes(&self) -> Result<u64, ViewError> {
-        chunk::items(&self.chunk).try_fold(0, |bytes, item| Ok(bytes + item?.len() as u64))
-    }
-
     fn is_full(&self) -> bool {
         self.count > END_ITEMS_MAX || self.chunk.len() > END_BYTES_MAX
     }
@@ -75,7 +74,10 @@ impl Part {
         if positions.is_empty() && insert.is_empty() {
             return Ok(());
         }
-        self.chunk = chunk::splice(&self.chunk, positions, insert, &[])?.chunk;
+        let spliced = chunk::splice(&self.chunk, positions, insert, &[])?;
+        self.chunk = spliced.chunk;
+        let inserted: u64 = insert.iter().map(|item| item.len() as u64).sum();
+        self.bytes = (self.bytes + inserted).saturating_sub(spliced.removed_bytes);
         let removed = positions.end - positions.start;
         self.count = (self.count + insert.len() as u64).saturating_sub(removed);
         Ok(())
@@ -101,23 +103,21 @@ pub(crate) struct Ended {
     head: Part,
     middle: Directory,
     tail: Part,
-    bytes: u64,
 }
 
 impl Ended {
     /// A sequence of items that are in a directory.
     pub(crate) fn new(middle: Directory) -> Ended {
-        let bytes = middle.bytes();
-        Ended { head: Part::default(), middle, tail: Part::default(), bytes }
+        Ended { head: Part::default(), middle, tail: Part::default() }
     }
 
     /// The sequence that a header tells of, with its items and their bytes; `None` if it is damaged.
     pub(crate) fn read(site: Site, mut body: Bytes, count: u64, bytes: u64) -> Option<Ended> {
         let (head, tail) = (Part::read(&mut body)?, Part::read(&mut body)?);
         let count = count.checked_sub(head.count)?.checked_sub(tail.count)?;
-        let in_ends = head.bytes().ok()? + tail.bytes().ok()?;
-        let middle = Directory::read(site, &body, count, bytes.checked_sub(in_ends)?)?;
-        Some(Ended { head, middle, tail, bytes })
+        let bytes = bytes.checked_sub(head.bytes)?.checked_sub(tail.bytes)?;
+        let middle = Directory::read(site, &body, count, bytes)?;
+        Some(Ended { head, middle, tail })
     }
 
     /// Appends what the header keeps.
@@ -139,7 +139,7 @@ impl Ended {
 
     /// Bytes of its items.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+        self.head.bytes + self.middle.bytes() + self.tail.bytes
     }
 
     /// The positions of the head, the middle and the tail.
@@ -228,14 +228,11 @@ impl Ended {
             let Range { start, end } = removed[part];
             if start < end { start..end } else { insertion(&positions, &spans[part]) }
         };
-        let before = self.head.bytes()? + self.middle.bytes() + self.tail.bytes()?;
         self.head.splice(&at(0), into(0))?;
         if !removed[1].is_empty() || !into(1).is_empty() {
             self.middle.splice(txn, at(1), into(1))?;
         }
         self.tail.splice(&at(2), into(2))?;
-        let after = self.head.bytes()? + self.middle.bytes() + self.tail.bytes()?;
-        self.bytes = (self.bytes + after).saturating_sub(before);
         self.spill(txn)
     }
 
