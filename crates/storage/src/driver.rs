@@ -115,8 +115,29 @@ pub(crate) struct Shared {
     pub(crate) flush_ready: Condvar,
 }
 
-/// What waits for the log thread.
-pub(crate) type Work = Vec<Item>;
+/// What waits for the log thread, in order.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) items: Vec<Item>,
+    /// Somebody waits for some of it. What nobody waits for goes with what comes later: the writer would
+    /// keep it in memory until then, and to be woken for it costs as much as for a batch.
+    is_urgent: bool,
+}
+
+impl Work {
+    pub(crate) fn push(&mut self, item: Item) {
+        self.is_urgent |= match &item {
+            Item::Record(_, _, record) => record.must_sync(),
+            Item::Forget(_) => true,
+        };
+        self.items.push(item);
+    }
+
+    /// Whether the log thread is to take it now.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
+}
 
 /// One thing for the log.
 pub(crate) enum Item {
@@ -218,8 +239,11 @@ impl Shared {
         for (token, record) in actions.persists.drain(..) {
             work.push(Item::Record(Arc::clone(partition), token, record));
         }
+        let is_urgent = work.is_urgent();
         drop(work);
-        self.work_ready.notify_one();
+        if is_urgent {
+            self.work_ready.notify_one();
+        }
     }
 
     fn carry_out(&self, partition: &Arc<Partition>, actions: Actions) {
@@ -408,10 +432,10 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
     while !shared.is_stopping() {
         let persists = {
             let mut work = shared.work.lock();
-            while work.is_empty() && !shared.is_stopping() {
+            while !work.is_urgent() && !shared.is_stopping() {
                 shared.work_ready.wait(&mut work);
             }
-            std::mem::take(&mut *work)
+            std::mem::take(&mut *work).items
         };
         shared.faults.checkpoint();
         persist(shared, &mut log, persists);
@@ -419,7 +443,7 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
 }
 
 /// Makes records durable and tells of it. The node stops if its log fails.
-pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Work) {
+pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Vec<Item>) {
     if let Err(error) = write_log(log, &persists) {
         // What a failed sync left behind is unknown, so the node's word is worth nothing.
         tracing::error!(node = shared.id.0, %error, "log failed, node stops");
@@ -443,7 +467,7 @@ fn record_bytes(record: &paxos::Record) -> u64 {
     }
 }
 
-fn write_log(log: &mut wal::Writer, persists: &Work) -> Result<(), wal::WalError> {
+fn write_log(log: &mut wal::Writer, persists: &[Item]) -> Result<(), wal::WalError> {
     let mut must_sync = false;
     for item in persists {
         match item {
@@ -486,7 +510,7 @@ fn to_record(group: u64, record: &paxos::Record) -> wal::Record<'_> {
 }
 
 /// Tells each partition once how far its records are durable.
-fn tell_persisted(shared: &Shared, persists: Work) {
+fn tell_persisted(shared: &Shared, persists: Vec<Item>) {
     let mut newest: BTreeMap<u64, (Arc<Partition>, u64)> = BTreeMap::new();
     for item in persists {
         if let Item::Record(partition, token, _) = item {
@@ -514,7 +538,25 @@ pub(crate) fn pressure_us(memory_bytes: u64, budget_bytes: u64, level0_runs: u64
 
 #[cfg(test)]
 mod tests {
+    use wire::resp::Reply;
+
     use super::*;
+    use crate::alone::Alone;
+
+    #[test]
+    fn what_nobody_waits_for_goes_to_the_log_with_what_comes_later() {
+        let alone = Alone::open(NodeOptions::default());
+        for value in ["1", "2", "3"] {
+            assert_eq!(alone.run(&["SET", "k", value]), Some(Reply::OK));
+            let applied = alone.partition().look().applied().index;
+            let work = alone.shared().work.lock();
+            assert!(!work.is_urgent());
+            let [Item::Record(_, _, paxos::Record::Chosen(index))] = &work.items[..] else {
+                panic!("not the newest mark alone: {} items", work.items.len())
+            };
+            assert_eq!(index.0, applied);
+        }
+    }
 
     #[test]
     fn pressure_grows_smoothly_and_has_an_end() {

@@ -217,7 +217,7 @@ impl Node {
             panicked: AtomicBool::new(false),
             wants_reopening: AtomicBool::new(false),
             unsynced_bytes: AtomicU64::new(0),
-            work: Mutex::new(forgotten.into_iter().map(Item::Forget).collect()),
+            work: Mutex::default(),
             work_ready: Condvar::new(),
             keeper: Queue::default(),
             catch_ups: Queue::default(),
@@ -228,6 +228,7 @@ impl Node {
             sweep: Mutex::new(None),
             flush_ready: Condvar::new(),
         });
+        forgotten.into_iter().for_each(|group| shared.work.lock().push(Item::Forget(group)));
         keeper::tidy_up(&shared);
         shared.all_replicas().iter().for_each(Partition::wake);
         Ok((Node { shared, threads: Vec::new() }, writer))

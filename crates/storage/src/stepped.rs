@@ -15,7 +15,7 @@ use wire::ids::{NodeId, PartitionId, Zone};
 
 use crate::catch_up;
 use crate::clock::Rounds;
-use crate::driver::{self, Work};
+use crate::driver::{self, Item};
 use crate::flush::{self, FrozenParts};
 use crate::keeper;
 use crate::lsm::LsmError;
@@ -35,7 +35,7 @@ pub struct Stepped {
     node: Node,
     log: wal::Writer,
     /// What the log thread has taken and not made durable yet.
-    taken: Option<Work>,
+    taken: Option<Vec<Item>>,
     flushing: Option<FrozenParts>,
     rounds: Rounds,
     takes: Takes,
@@ -47,7 +47,7 @@ pub struct Stepped {
 /// What a node's threads would have to do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Wants {
-    /// Records wait for the log, and none are on their way to the disk.
+    /// Records that somebody waits for are to be logged, and none are on their way to the disk.
     pub log: bool,
     /// A replica is to be taken in or let go, or part of a snapshot came.
     pub keeper: bool,
@@ -126,7 +126,7 @@ impl Stepped {
     pub fn wants(&self) -> Wants {
         let shared = self.node.shared();
         Wants {
-            log: self.taken.is_none() && !shared.work.lock().is_empty(),
+            log: self.taken.is_none() && shared.work.lock().is_urgent(),
             keeper: !shared.keeper.is_empty(),
             giver: !shared.giver.is_empty(),
             catch_up: !shared.catch_ups.is_empty(),
@@ -137,7 +137,7 @@ impl Stepped {
     /// The log thread takes what waits for it; [`Stepped::end_sync`] makes it durable.
     pub fn begin_sync(&mut self) {
         if self.taken.is_none() {
-            let work = std::mem::take(&mut *self.node.shared().work.lock());
+            let work = std::mem::take(&mut *self.node.shared().work.lock()).items;
             self.taken = (!work.is_empty()).then_some(work);
         }
     }
