@@ -31,9 +31,17 @@ pub struct Command {
     /// What it waits for if its handler found nothing, which is to say answered a null; see
     /// [`crate::wait`].
     pub waits: Option<WaitHandler>,
+    /// Where an element of the collection whose key is the first argument is named, if one is. A hint of
+    /// what will be looked up ([`crate::element_row`]): options may have moved it.
+    pub element: Option<u16>,
 }
 
 impl Command {
+    /// The same command, which names an element at this position.
+    pub(crate) const fn element_at(self, at: u16) -> Command {
+        Command { element: Some(at), ..self }
+    }
+
     /// The same command, which waits if there is nothing for it yet.
     pub(crate) const fn or_waits(self, wait: WaitHandler) -> Command {
         Command { flags: self.flags.and(Flags::BLOCKING), waits: Some(wait), ..self }
@@ -493,7 +501,7 @@ pub(crate) const fn read(
     handler: ReadHandler,
 ) -> Command {
     let (flags, run) = (flags.and(Flags::READONLY), Run::Read(handler));
-    Command { name, arity, flags, keys, run, waits: None }
+    Command { name, arity, flags, keys, run, waits: None, element: None }
 }
 
 /// A command that may write.
@@ -505,7 +513,7 @@ pub(crate) const fn write(
     handler: WriteHandler,
 ) -> Command {
     let (flags, run) = (flags.and(Flags::WRITE), Run::Write(handler));
-    Command { name, arity, flags, keys, run, waits: None }
+    Command { name, arity, flags, keys, run, waits: None, element: None }
 }
 
 /// A command that a leader runs with a Lua state.
@@ -516,7 +524,7 @@ pub(crate) const fn script(
     keys: Keys,
     what: Script,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Script(what), waits: None }
+    Command { name, arity, flags, keys, run: Run::Script(what), waits: None, element: None }
 }
 
 /// A command that the router runs.
@@ -527,7 +535,7 @@ pub(crate) const fn session(
     keys: Keys,
     what: Session,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Session(what), waits: None }
+    Command { name, arity, flags, keys, run: Run::Session(what), waits: None, element: None }
 }
 
 /// A command with subcommands.
@@ -537,7 +545,15 @@ pub(crate) const fn group(
     flags: Flags,
     rows: &'static [Command],
 ) -> Command {
-    Command { name, arity, flags, keys: Keys::None, run: Run::Group(rows), waits: None }
+    Command {
+        name,
+        arity,
+        flags,
+        keys: Keys::None,
+        run: Run::Group(rows),
+        waits: None,
+        element: None,
+    }
 }
 
 /// `exactly(2)`: a name and one argument.

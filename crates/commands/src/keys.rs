@@ -216,7 +216,15 @@ mod tests {
         let args: Vec<Bytes> =
             line.split(' ').map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
         let (arity, flags) = (Arity::AtLeast(1), Flags::NONE);
-        let command = Command { name: "X", arity, flags, keys, run: Run::Group(&[]), waits: None };
+        let command = Command {
+            name: "X",
+            arity,
+            flags,
+            keys,
+            run: Run::Group(&[]),
+            waits: None,
+            element: None,
+        };
         key_positions(&command, &args).map(|found| found.to_vec())
     }
 

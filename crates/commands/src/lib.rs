@@ -42,5 +42,6 @@ pub use keys::{key_flags, key_flags_of_line, key_positions};
 pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use types::dump::{functions_of_payload, payload_of_functions};
 pub use types::dump::{rdb_checksum, unpack_lzf};
+pub use types::ring::element_row;
 pub use view::{Direction, MemoryView, Row, Skim, View, ViewError};
 pub use wait::{Wait, WaitHandler, is_nothing};

@@ -656,3 +656,34 @@ fn run_on_a_few_keys(entry: &table::Entry, args: &[Bytes]) {
     }
     assert_eq!(session.view.counters, recount(&session), "{args:?}");
 }
+
+#[test]
+fn elements_lie_in_the_rows_that_the_table_says_will_be_looked_up() {
+    let mut session = Session::new(START_MS);
+    let line = |command: &str, key: &str, number: usize| match command {
+        "HSET" => split(&format!("HSET {key} e{number} x")),
+        "SADD" => split(&format!("SADD {key} e{number}")),
+        _ => split(&format!("ZADD {key} {number} e{number}")),
+    };
+    for (command, at) in [("HSET", 2), ("SADD", 2), ("ZADD", 3)] {
+        for number in 0..600 {
+            session.run(&line(command, command, number));
+        }
+        let value = &session.view.rows[&rows::header_key(TableId(0), command.as_bytes())];
+        let (generation, count) = header::rows_of(value).expect("large enough for rows");
+        assert_eq!(count, 600);
+        let placement = Placement::of_key(command.as_bytes());
+        for number in 0..600 {
+            let name = &line(command, command, number)[at];
+            let row = commands::element_row(TableId(0), placement, generation, name);
+            assert!(session.view.rows.contains_key(&row), "{command} {number}");
+        }
+    }
+    for entry in table::entries().iter().filter(|entry| entry.command.element.is_some()) {
+        let name = entry.command.name;
+        let at = entry.command.element.map(usize::from).expect("filtered");
+        let args = vec![b("1"); at + 1];
+        let keys = commands::key_positions(entry.command, &args).expect("one key in front");
+        assert!(keys.to_vec() == [1] && at > 1, "{name}");
+    }
+}

@@ -302,7 +302,9 @@ impl Connection {
                     self.refuse(error);
                 }
             }
-            if self.output.len() >= FLUSH_BYTES || self.gated.len() >= GATED_MAX {
+            let tracked = self.session.tracked.as_mut();
+            let hears_itself = tracked.is_some_and(|own| std::mem::take(&mut own.hears_itself));
+            if hears_itself || self.output.len() >= FLUSH_BYTES || self.gated.len() >= GATED_MAX {
                 self.flush().await?;
                 // A long pipeline shares the thread with other connections.
                 tokio::task::yield_now().await;

@@ -338,13 +338,18 @@ impl Connection {
         if let Some(tracked) = &mut self.session.tracked {
             // What a script reads is noted when it does (`script_client`), declared or not.
             let is_script = matches!(entry.command.run, Run::Script(_));
-            let at = if !is_script && entry.command.flags.has(Flags::READONLY) {
-                positions_or_none(entry, args).unwrap_or_default()
-            } else {
+            let at = if is_script {
                 SmallVec::new()
+            } else {
+                positions_or_none(entry, args).unwrap_or_default()
             };
+            let keys = at.iter().map(|at| &args[*at]);
+            if entry.command.may_write() {
+                tracked.changes(keys.clone());
+            }
             let table = self.shared.hub().databases.table(self.session.table);
-            tracked.remember(table, at.iter().map(|at| &args[*at]));
+            let is_read = entry.command.flags.has(Flags::READONLY);
+            tracked.remember(table, keys.filter(|_| is_read));
         }
     }
 
@@ -442,6 +447,11 @@ impl Connection {
                 run::run(what, self, args).map(Done::from)
             }
             Why::Gather(gather, tables) => {
+                if let Some(tracked) = &mut self.session.tracked
+                    && entry.command.may_write()
+                {
+                    tracked.changes(std::iter::empty());
+                }
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,

@@ -196,6 +196,13 @@ impl Ids {
         Added { new: true, gone }
     }
 
+    fn contains(&self, id: u64) -> bool {
+        match self {
+            Ids::Listed(ids) => ids.contains(&id),
+            Ids::Set(ids) => ids.contains(&id),
+        }
+    }
+
     fn each(self, visit: impl FnMut(u64)) {
         match self {
             Ids::Listed(ids) => ids.into_iter().for_each(visit),
@@ -296,6 +303,12 @@ impl Tracking {
             self.items.fetch_add(1, Relaxed);
         }
         self.evict(at);
+    }
+
+    /// Whether a connection is told of the next change of a key.
+    fn is_registered(&self, key: &[u8], id: u64) -> bool {
+        let shard = self.shards[self.shard_of(key)].lock();
+        shard.get(key).is_some_and(|ids| ids.contains(id))
     }
 
     /// Sets the most rows that are kept.
@@ -421,6 +434,9 @@ pub(crate) struct Tracked {
     pub(crate) caching: bool,
     /// Pushes have left since the keys of the command that runs were remembered.
     pub(crate) told_since: bool,
+    /// What was run last may have changed keys that the connection itself is told of: what it is told is to
+    /// stand behind that reply, as in Redis, so the pipeline goes on when the change is durable.
+    pub(crate) hears_itself: bool,
 }
 
 impl std::fmt::Debug for Tracked {
@@ -433,8 +449,13 @@ impl Tracked {
     /// Starts. The client must have a queue of pushes.
     pub(crate) fn start(hub: Arc<crate::Hub>, tracker: Tracker) -> Tracked {
         let tracker = Arc::new(tracker);
-        let mut tracked =
-            Tracked { hub, tracker: tracker.clone(), caching: false, told_since: false };
+        let mut tracked = Tracked {
+            hub,
+            tracker: tracker.clone(),
+            caching: false,
+            told_since: false,
+            hears_itself: false,
+        };
         tracked.go_on(tracker);
         tracked
     }
@@ -469,6 +490,20 @@ impl Tracked {
         if is_wanted {
             keys.for_each(|key| self.hub.tracking.register(key, self.tracker.client.id));
         }
+    }
+
+    /// To be called before a command that changes keys; without keys: nobody knows which.
+    pub(crate) fn changes<'k>(&mut self, keys: impl ExactSizeIterator<Item = &'k Bytes>) {
+        let Tracker { client, redirect, options, prefixes, .. } = &*self.tracker;
+        if options.no_loop || redirect.is_some() || client.protocol.load(Relaxed) != 3 {
+            return;
+        }
+        let is_any = keys.len() == 0 || options.broadcast && prefixes.is_empty();
+        let is_told = |key: &Bytes| match options.broadcast {
+            true => prefixes.iter().any(|prefix| key.starts_with(prefix)),
+            false => self.hub.tracking.is_registered(key, client.id),
+        };
+        self.hears_itself |= is_any || keys.into_iter().any(is_told);
     }
 
     /// To be called behind the reply of a command that has read keys: if pushes have left while it waited,

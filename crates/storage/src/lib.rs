@@ -47,6 +47,7 @@ macro_rules! mutant {
 }
 
 mod agenda;
+mod ahead;
 #[cfg(test)]
 mod alone;
 mod background;

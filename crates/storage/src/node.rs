@@ -11,15 +11,14 @@ use bytes::Bytes;
 use commands::table;
 use commands::{key_positions, rows};
 use parking_lot::{Condvar, Mutex, RwLock};
-use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Told;
 use wire::peer::{Frame, FrameHandler, Transport};
-use wire::placement::Placement;
 use wire::service::{
     self, Answer, BoxFuture, Call, Gate, GateOutcome, NodeStatus, ReplicaStatus, Waiting,
 };
 
+use crate::ahead;
 use crate::care;
 use crate::containment::CoreGuard;
 use crate::core::{Core, Evaluated, Kept, Now, Ticket};
@@ -52,8 +51,6 @@ pub(crate) const FETCH_ROWS_MAX: usize = 4096;
 const GATHER_MAX: Duration = Duration::from_micros(500);
 /// When replies of calls made together add up to more bytes, they leave before others are made.
 const REPLY_BYTES_MAX: usize = 256 << 10;
-/// Calls made together whose rows are touched together before the first is evaluated.
-const TOUCH_FROM: usize = 4;
 /// How long a writer waits when the memtables are far over their budget.
 const MEMORY_DELAY: Duration = Duration::from_millis(2);
 
@@ -305,7 +302,7 @@ impl Node {
         let mut cold = ColdRows::default();
         let mut reply_bytes = 0;
         let mut left = calls;
-        let positions = if calls.len() >= TOUCH_FROM { positions(calls) } else { SmallVec::new() };
+        let positions = ahead::positions(calls);
         let mut core = partition.lock();
         let (mut now, mut began) = (shared.now(), shared.clock.instant());
         if shared.faults.is_paused() {
@@ -314,7 +311,7 @@ impl Node {
             shared.faults.checkpoint();
             core = partition.lock();
         }
-        core.touch(&positions);
+        core.touch(&positions, calls);
         let mut alone = 0;
         while let Some((call, others)) = left.split_first()
             && reply_bytes <= REPLY_BYTES_MAX
@@ -703,17 +700,6 @@ fn hand_out(partition: &Arc<Partition>, kept: Kept) -> Answer {
         served.await.ok()
     });
     Answer::Waits(Box::new(Waiting { args, gate, timeout, claim, served }))
-}
-
-/// The positions of the keys that calls name first.
-fn positions(calls: &[Call<'_>]) -> SmallVec<[u64; 64]> {
-    let of_call = |call: &Call<'_>| {
-        let command = table::entry(call.command).command;
-        let at = *key_positions(command, call.args).ok()?.first()?;
-        let key = &call.args[at];
-        Some(rows::position(Placement::of_key(key), key))
-    };
-    calls.iter().filter_map(of_call).collect()
 }
 
 /// The header rows of the keys that calls name, up to a limit.

@@ -199,11 +199,16 @@ impl Resident {
         if !self.is_placed(key) {
             return self.index_rows.get(key);
         }
+        self.few(key)?.get(key)
+    }
+
+    /// The bucket, or the leaf of one that is a tree, where a row with a placement belongs.
+    fn few(&self, key: &[u8]) -> Option<&Few> {
         let scaled = self.scaled(key);
         let segment = self.segments.get(self.segment_of(scaled))?;
         match segment.buckets.get(segment.bucket_of(scaled, self.bucket_bits))? {
-            Bucket::Few(few) => few.get(key),
-            Bucket::Many(tree) => tree.get(key),
+            Bucket::Few(few) => Some(few),
+            Bucket::Many(tree) => tree.leaf(key).map(|(_, few)| few),
         }
     }
 
@@ -223,12 +228,21 @@ impl Resident {
     /// will read. A look waits for memory four times, each time for where to look next; here each step
     /// is taken for all rows before the next one, so that they wait together.
     pub(crate) fn touch(&self, positions: &[u64]) {
-        let rows = self.near(positions);
-        let mut touched = rows.iter().fold(0, |sum, row| sum ^ row.index);
-        for row in rows {
-            touched ^= u64::from(row.last_byte());
-        }
-        std::hint::black_box(touched);
+        touch_each(&self.near(positions));
+    }
+
+    /// The same for data rows, by their keys.
+    pub(crate) fn touch_rows(&self, keys: &[Bytes]) {
+        touch_each(&self.near_rows(keys));
+    }
+
+    /// The rows with these keys; in place of one that is not there one beside it.
+    fn near_rows(&self, keys: &[Bytes]) -> SmallVec<[&Row; TOUCHED]> {
+        let placed = keys.iter().filter(|key| self.is_placed(key));
+        let looks: SmallVec<[(&Bytes, &Few); TOUCHED]> =
+            placed.filter_map(|key| Some((key, self.few(key)?))).collect();
+        std::hint::black_box(looks.iter().fold(0, |sum, (_, few)| sum ^ few.touch()));
+        looks.iter().filter_map(|(key, few)| few.near_key(key)).collect()
     }
 
     /// The header rows at these positions, but for those in trees; in place of one that is not there
@@ -499,6 +513,14 @@ impl Resident {
     fn scaled(&self, key: &[u8]) -> u64 {
         scale(self.table, self.first, self.shift, key)
     }
+}
+
+fn touch_each(rows: &[&Row]) {
+    let mut touched = rows.iter().fold(0, |sum, row| sum ^ row.index);
+    for row in rows {
+        touched ^= u64::from(row.last_byte());
+    }
+    std::hint::black_box(touched);
 }
 
 /// A placement as a number of [`SCALE_BITS`] that spreads evenly over the partition's range.

@@ -58,7 +58,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("ZINTERSTORE",       at_least(4), GROWS,      STORE,     algebra::zinterstore),
     read ("ZLEXCOUNT",         exactly(4),  FAST,       RO_ACCESS, range::zlexcount),
     write("ZMPOP",             at_least(4), NONE,       MPOP,      zmpop),
-    read ("ZMSCORE",           at_least(3), FAST,       RO_ACCESS, zmscore),
+    read ("ZMSCORE",           at_least(3), FAST,       RO_ACCESS, zmscore).element_at(2),
     write("ZPOPMAX",           at_least(2), FAST,       RW_TAKE,   zpopmax),
     write("ZPOPMIN",           at_least(2), FAST,       RW_TAKE,   zpopmin),
     read ("ZRANDMEMBER",       at_least(2), NONE,       RO_ACCESS, zrandmember),
@@ -76,7 +76,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("ZREVRANGEBYSCORE",  at_least(4), NONE,       RO_ACCESS, range::zrevrangebyscore),
     read ("ZREVRANK",          at_least(3), FAST,       RO_ACCESS, zrevrank),
     read ("ZSCAN",             at_least(3), NONE,       RO_ACCESS, zscan),
-    read ("ZSCORE",            exactly(3),  FAST,       RO_ACCESS, zscore),
+    read ("ZSCORE",            exactly(3),  FAST,       RO_ACCESS, zscore).element_at(2),
     read ("ZUNION",            at_least(3), NONE,       COUNTED,   algebra::zunion),
     write("ZUNIONSTORE",       at_least(4), GROWS,      STORE,     algebra::zunionstore),
 ];

@@ -235,6 +235,17 @@ pub fn is_of_rows(value: &[u8]) -> bool {
     value.first().is_some_and(|shape| shape >> ENCODING_SHIFT == 1 && !is_string(*shape))
 }
 
+/// The generation and the count of elements that a header row's value tells, if it is that of a collection
+/// that lives in data rows.
+pub fn rows_of(value: &[u8]) -> Option<(Version, u64)> {
+    let mut input = value;
+    let (shape, _) = read_start(&mut input)?;
+    match read_rest(shape, &mut input)?.1 {
+        Fields::Rows(_, generation, count, _) => Some((generation, count)),
+        Fields::String(_) | Fields::Inline(..) => None,
+    }
+}
+
 /// Appends a number in the grammar's varint form.
 pub fn put_varint(out: &mut BytesMut, mut value: u64) {
     let (mut bytes, mut last) = ([0; VARINT_BYTES_MAX], 0);
@@ -388,6 +399,8 @@ mod tests {
             let row = header.encode();
             assert_eq!(version_of(&row), Some(header.version));
             assert_eq!(is_of_rows(&row), header.value.generation().is_some());
+            let generation = rows_of(&row).map(|(generation, _)| generation);
+            assert_eq!(generation, header.value.generation());
             assert_eq!(Header::decode(row).expect("own encoding"), header);
         }
     }

@@ -15,7 +15,8 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::SmallVec;
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
@@ -49,6 +50,20 @@ pub(crate) fn hash32(name: &[u8]) -> u32 {
     xxhash_rust::xxh3::xxh3_64_with_seed(name, 2) as u32
 }
 
+/// The row of a field of a hash, or of a member of a set or sorted set, in a collection with data rows.
+pub fn element_row(
+    table: TableId,
+    placement: Placement,
+    generation: Version,
+    name: &[u8],
+) -> Bytes {
+    let mut sub = SmallVec::<[u8; 64]>::with_capacity(PREFIX_BYTES + name.len());
+    sub.push(SUB_RING);
+    sub.extend_from_slice(&hash32(name).to_be_bytes());
+    sub.extend_from_slice(name);
+    rows::data_key(table, placement, generation, &sub)
+}
+
 /// Where a collection with data rows lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -60,11 +75,7 @@ pub(crate) struct Place {
 impl Place {
     /// The row of a name.
     pub(crate) fn ring_row(&self, name: &[u8]) -> Bytes {
-        let mut sub = BytesMut::with_capacity(PREFIX_BYTES + name.len());
-        sub.put_u8(SUB_RING);
-        sub.put_u32(hash32(name));
-        sub.put_slice(name);
-        self.row(&sub)
+        element_row(self.table, self.placement, self.generation, name)
     }
 
     /// Visits the names whose hash is in `[from, to)` and their rows' values, in the order of the

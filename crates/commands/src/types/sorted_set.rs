@@ -29,7 +29,7 @@ use crate::rows;
 use crate::txn::Txn;
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace::{self, Found};
-use crate::types::ring::{HASHES, hash32};
+use crate::types::ring::{HASHES, element_row};
 use crate::types::sequence::{Items, Sequence};
 use crate::view::{Direction, View, ViewError};
 
@@ -184,11 +184,7 @@ struct MemberRows {
 
 impl MemberRows {
     fn row(&self, name: &[u8]) -> Bytes {
-        let mut sub = BytesMut::with_capacity(MEMBER_PREFIX_BYTES + name.len());
-        sub.put_u8(SUB_MEMBER);
-        sub.put_u32(hash32(name));
-        sub.put_slice(name);
-        rows::data_key(self.table, self.placement, self.generation, &sub)
+        element_row(self.table, self.placement, self.generation, name)
     }
 
     /// The lowest row of a member with this hash; above all, if the hash is above all hashes.
@@ -371,18 +367,41 @@ impl SortedSet {
         if let Items::Inline(..) = self.members.items {
             return Ok(lex_ranks_of(&self.all(view)?, bounds, direction));
         }
-        let start = self.members.rank(view, &|item| !bounds.0.is_at_or_before(parts(item).1))?;
-        let end = self.members.rank(view, &|item| bounds.1.is_at_or_behind(parts(item).1))?;
-        if start >= end {
-            return Ok(start..start);
-        }
-        // As in Redis, and as of a small one: nothing, if one of the outermost members is outside.
         let (count, forward) = (self.count(), Direction::Forward);
-        let first = self.range(view, 0..1, forward)?;
-        let last = self.range(view, count.saturating_sub(1)..count, forward)?;
-        let possible = first.iter().all(|member| bounds.1.is_at_or_behind(&member.name))
-            && last.iter().all(|member| bounds.0.is_at_or_before(&member.name));
-        Ok(start..if possible { end } else { start })
+        let above = |member: &Member| bounds.0.is_at_or_before(&member.name);
+        let below = |member: &Member| bounds.1.is_at_or_behind(&member.name);
+        let first = self.range(view, 0..1, forward)?.pop();
+        let last = self.range(view, count.saturating_sub(1)..count, forward)?.pop();
+        // As in Redis, and as of a small one: nothing, if one of the outermost members is outside.
+        let (Some(first), Some(last)) = (first.filter(below), last.filter(above)) else {
+            return Ok(0..0);
+        };
+        let (start, end) = if first.score == last.score {
+            let start =
+                self.members.rank(view, &|item| !bounds.0.is_at_or_before(parts(item).1))?;
+            (start, self.members.rank(view, &|item| bounds.1.is_at_or_behind(parts(item).1))?)
+        } else {
+            // The directory tells scores apart, and not always names.
+            (self.halved(view, &|member| !above(member))?, self.halved(view, &below)?)
+        };
+        Ok(start..end.max(start))
+    }
+
+    /// The rank found by halving, as if those that `is_before` came first.
+    fn halved(
+        &self,
+        view: &dyn View,
+        is_before: &dyn Fn(&Member) -> bool,
+    ) -> Result<u64, ViewError> {
+        let (mut from, mut to) = (0, self.count());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.range(view, middle..middle + 1, Direction::Forward)?.first() {
+                Some(member) if is_before(member) => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
     }
 
     /// The next `count` members from a cursor on, and the next cursor; 0 at the end. Members that

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use commands::Counters;
+use wire::service::Call;
 
 use super::Core;
+use crate::ahead;
 use crate::batch::Batch;
 use crate::meta::Applied;
 use crate::requests::Requests;
@@ -26,10 +28,11 @@ impl Core {
         Resident::new(self.range, Arc::clone(&self.budget), self.flushed_index)
     }
 
-    /// See [`Resident::touch`].
-    pub(crate) fn touch(&self, positions: &[u64]) {
+    /// Touches what calls with keys at these positions will look up; see [`crate::ahead`].
+    pub(crate) fn touch(&self, positions: &[u64], calls: &[Call<'_>]) {
         if let Some(resident) = self.resident.as_ref().filter(|_| !positions.is_empty()) {
             resident.touch(positions);
+            resident.touch_rows(&ahead::element_rows(resident, calls));
         }
     }
 

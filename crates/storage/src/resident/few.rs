@@ -9,6 +9,9 @@ use std::slice;
 
 use super::row::Row;
 
+/// Prefixes in a line of memory.
+const LINE_PREFIXES: usize = 8;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Few {
@@ -50,6 +53,16 @@ impl Few {
     /// The lowest of the prefixes that the rows have, if there are any.
     pub(super) fn first_prefix(&self) -> u64 {
         self.prefixes.first().copied().unwrap_or_default()
+    }
+
+    /// Something of each line of memory that the prefixes take.
+    pub(super) fn touch(&self) -> u64 {
+        self.prefixes.iter().step_by(LINE_PREFIXES).fold(0, |sum, prefix| sum ^ prefix)
+    }
+
+    /// The row with this key, or one beside where it would be.
+    pub(super) fn near_key(&self, key: &[u8]) -> Option<&Row> {
+        self.near(prefix_of(key, self.skip))
     }
 
     /// The first row with this prefix or a higher one.

@@ -65,6 +65,14 @@ impl Row {
         }
     }
 
+    /// The opened value where it lies; `None`: the row does not exist.
+    pub(crate) fn value_here(&self) -> Option<&[u8]> {
+        match &self.large {
+            Some(value) => Some(value),
+            None => self.exists.then(|| &self.data[usize::from(self.key_bytes)..]),
+        }
+    }
+
     /// The last byte of its key and value, if it has any.
     pub(super) fn last_byte(&self) -> u8 {
         self.data.last().copied().unwrap_or_default()

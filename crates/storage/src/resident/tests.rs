@@ -414,3 +414,27 @@ fn what_is_touched_is_what_will_be_looked_at() {
         Resident::new(PlacementRange::whole(TABLE), RowBudget::new(1), 0).near(&[0]).is_empty()
     );
 }
+
+#[test]
+fn data_rows_that_are_touched_are_those_that_will_be_looked_at() {
+    let generation = Version { index: 1, ordinal: 0 };
+    let row = |of: &str, n: u64| {
+        commands::element_row(TABLE, Placement::of_key(of.as_bytes()), generation, &n.to_be_bytes())
+    };
+    let mut resident = resident(u64::MAX);
+    resident.touch_rows(&[row("large", 0)]);
+    for n in 0..5_000 {
+        resident.put(&row("large", n), Some(&Bytes::new()), n + 1);
+    }
+    // Beside those in the leaves of a tree there are some in buckets.
+    for n in 0..300 {
+        resident.put(&row(&n.to_string(), n), Some(&Bytes::new()), 5_001);
+    }
+    for n in 0..300 {
+        let keys = [row("large", n * 16), row(&n.to_string(), n), row("large", n + 9_000)];
+        let near = resident.near_rows(&keys);
+        assert_eq!(near[0].key(), keys[0], "row {n} of a tree");
+        assert_eq!(near[1].key(), keys[1], "row {n} of a bucket");
+        resident.touch_rows(&keys);
+    }
+}

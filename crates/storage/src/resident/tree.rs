@@ -39,12 +39,8 @@ pub(super) struct Tree {
 
 impl Tree {
     /// The leaf where a key belongs, if there is one that begins at or before it.
-    fn leaf(&self, key: &[u8]) -> Option<(&Separator, &Few)> {
+    pub(super) fn leaf(&self, key: &[u8]) -> Option<(&Separator, &Few)> {
         self.leaves.range::<[u8], _>(up_to(key)).next_back()
-    }
-
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Row> {
-        self.leaf(key)?.1.get(key)
     }
 
     /// Puts a row in the place of one with its key, which is returned, or where it belongs. The LSM
