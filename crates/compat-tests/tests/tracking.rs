@@ -71,13 +71,18 @@ fn keys_are_remembered_whatever_the_options_of_the_command_that_reads_them() {
         assert_eq!(next(&mut client), ">[invalidate [a]]", "{reads}");
     }
     // In one pipeline it is told behind the reply of what changed it, too.
-    let mut bytes = Vec::new();
-    for line in ["DEL a", "LCS a user:1 LEN MINMATCHLEN -1", "HSETNX a a 1", "PING"] {
-        encode(&line.split(' ').collect::<Vec<_>>(), &mut bytes);
-    }
-    client.send_raw(&bytes).unwrap();
-    let replies: Vec<String> = (0..5).map(|_| next(&mut client)).collect();
+    let mut pipeline = |lines: &[&str]| -> Vec<String> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            encode(&line.split(' ').collect::<Vec<_>>(), &mut bytes);
+        }
+        client.send_raw(&bytes).unwrap();
+        (0..=lines.len()).map(|_| next(&mut client)).collect()
+    };
+    let replies = pipeline(&["DEL a", "LCS a user:1 LEN MINMATCHLEN -1", "HSETNX a a 1", "PING"]);
     assert_eq!(replies, ["1", "0", "1", ">[invalidate [a]]", "PONG"]);
+    let replies = pipeline(&["SET moved 1", "GET moved", "MOVE moved 1", "PING"]);
+    assert_eq!(replies, ["OK", "1", "1", ">[invalidate [moved]]", "PONG"]);
 }
 
 #[test]

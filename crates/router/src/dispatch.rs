@@ -331,6 +331,15 @@ impl Connection {
         Progress::Finished
     }
 
+    /// A command is about to change keys that `track` was not told of.
+    fn changes_somewhere(&mut self, entry: &Entry) {
+        if let Some(tracked) = &mut self.session.tracked
+            && entry.command.may_write()
+        {
+            tracked.changes(std::iter::empty());
+        }
+    }
+
     /// Remembers the keys of a command that is about to read them, for whoever keeps them in a cache.
     /// Nothing that was pushed may leave between this and the command's reply: a command that goes on
     /// slowly is remembered anew.
@@ -432,7 +441,10 @@ impl Connection {
                 };
                 done?.map(Done::from)
             }
-            Why::Migrate => run::migrate::run(&mut self.caller, entry, table, args).await,
+            Why::Migrate => {
+                self.changes_somewhere(entry);
+                run::migrate::run(&mut self.caller, entry, table, args).await
+            }
             Why::Swapdb => run::swapdb(&self.shared, args).await.map(Done::from),
             Why::Order => run::admin::order(self, args).await.map(Done::from),
             Why::KeysInSlot => {
@@ -447,17 +459,16 @@ impl Connection {
                 run::run(what, self, args).map(Done::from)
             }
             Why::Gather(gather, tables) => {
-                if let Some(tracked) = &mut self.session.tracked
-                    && entry.command.may_write()
-                {
-                    tracked.changes(std::iter::empty());
-                }
+                self.changes_somewhere(entry);
                 gather::run(&mut self.caller, entry, gather, (tables, table), args).await
             }
             Why::Watch(looking) => self.watch_slowly(entry, args, looking).await,
             Why::Exec(exec, obstacle) => self.exec_slowly(entry, exec, obstacle).await,
             Why::Functions => self.run_functions(entry, args).await,
-            Why::CopyAcross => run::copy::run(&mut self.caller, entry, table, args).await,
+            Why::CopyAcross => {
+                self.changes_somewhere(entry);
+                run::copy::run(&mut self.caller, entry, table, args).await
+            }
             Why::Data(waiting, target) => {
                 return self.wait_for_data(entry, args, (waiting, target)).await;
             }

@@ -328,7 +328,7 @@ fn find(shared: &Shared, id: PartitionId) -> Result<Arc<Partition>, String> {
 /// See [`crate::Node::heirs`].
 pub(crate) fn heirs(shared: &Shared, id: PartitionId) -> Vec<NodeId> {
     let Ok(partition) = find(shared, id) else { return Vec::new() };
-    let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else {
+    let Some(view) = View::of_leader(shared, &partition, shared.clock.monotonic()) else {
         return Vec::new();
     };
     let may_lead = |member: &&MemberView| {

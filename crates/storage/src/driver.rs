@@ -458,12 +458,14 @@ pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Vec<Item
     tell_persisted(shared, persists);
 }
 
-/// What a record counts for among those that wait.
+/// What a record counts for among those that wait. Those that nobody waits for do not: they may lie there
+/// for long, at most one or two of a group.
 fn record_bytes(record: &paxos::Record) -> u64 {
     const LEAST: u64 = 64;
     match record {
         paxos::Record::Accept(entry) => LEAST + entry.value.len() as u64,
-        _ => LEAST,
+        record if record.must_sync() => LEAST,
+        _ => 0,
     }
 }
 
@@ -546,9 +548,11 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_goes_to_the_log_with_what_comes_later() {
         let alone = Alone::open(NodeOptions::default());
+        let unsynced = || alone.shared().unsynced_bytes.load(Ordering::Relaxed);
         for value in ["1", "2", "3"] {
             assert_eq!(alone.run(&["SET", "k", value]), Some(Reply::OK));
             let applied = alone.partition().look().applied().index;
+            alone.until("the log thread has told", || unsynced() == 0);
             let work = alone.shared().work.lock();
             assert!(!work.is_urgent());
             let [Item::Record(_, _, paxos::Record::Chosen(index))] = &work.items[..] else {

@@ -391,6 +391,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_compiled_to_be_loaded_is_not_compiled_to_be_called() {
+        let mut leader = Leader::new();
+        for name in ["a", "b", "gone"] {
+            leader.load(name, &[&format!("f_{name}")]).expect("new names");
+        }
+        leader.run(Script::FunctionDelete, &["FUNCTION", "DELETE", "gone"]).expect("there is one");
+        let changes = |names: &[&str]| {
+            let code = |name: &str| Bytes::from(code(name, &[&format!("f_{name}")]));
+            names.iter().map(|name| (name.to_string().into(), Some(code(name)))).collect()
+        };
+        leader.scripting.applied(1, changes(&["a", "b", "gone"]));
+        leader.scripting.applied(2, vec![("gone".into(), None)]);
+        let called = leader.scripting.functions(&mut leader.vm).expect("they could be loaded");
+        let state = state(&leader.view).expect("readable").expect("they changed");
+        let loaded = leader.scripting.take_evaluated(&state).expect("evaluated last");
+        assert_eq!(called.libraries.len(), 2);
+        for (name, library) in &called.libraries {
+            assert!(Arc::ptr_eq(library, &loaded.libraries[name]), "{name:?}");
+        }
+    }
+
+    #[test]
     fn what_was_evaluated_and_never_kept_is_forgotten() {
         let mut leader = Leader::new();
         leader.load("a", &["f"]).expect("new names");

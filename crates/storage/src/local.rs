@@ -394,10 +394,12 @@ async fn leader_in_time(
     partition: PartitionId,
 ) -> Result<(NodeId, Arc<Node>), String> {
     let deadline = Instant::now() + ORDER_TIMEOUT;
+    let is_here = |seat: &Seat| seat.node.read().as_ref().is_some_and(|it| it.holds(partition));
     loop {
         match leader(seats, partition) {
             Some(found) => return Ok(found),
-            None if Instant::now() > deadline => {
+            // Nobody can come to lead it, or did in time.
+            None if Instant::now() > deadline || !seats.values().any(is_here) => {
                 return Err(format!("partition {partition} has no leader"));
             }
             None => tokio::time::sleep(LEADER_POLL).await,

@@ -540,6 +540,11 @@ impl Node {
         care::order(&self.shared, partition, change)
     }
 
+    /// Whether this node has a replica of a partition that could lead it.
+    pub fn holds(&self, partition: PartitionId) -> bool {
+        self.shared.partitions.read().contains_key(&partition)
+    }
+
     /// Whether this node leads a partition, with a lease.
     pub fn leads(&self, partition: PartitionId) -> bool {
         let found = self.shared.partitions.read().get(&partition).cloned();

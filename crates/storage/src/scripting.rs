@@ -269,7 +269,12 @@ impl Scripting {
         }
         functions.index = index;
         for (name, code) in changes {
-            functions.changed.insert(name.clone());
+            if code.is_none() && !functions.set.libraries.contains_key(&name) {
+                // Loaded and deleted before anybody asked.
+                functions.changed.remove(&name);
+            } else {
+                functions.changed.insert(name.clone());
+            }
             match code {
                 Some(code) => functions.codes.insert(name, code),
                 None => functions.codes.remove(&name),
@@ -282,15 +287,21 @@ impl Scripting {
     /// *Errors*: a library that could be loaded once cannot be any more.
     pub(crate) fn functions(&self, vm: &mut Vm) -> Result<Arc<FunctionSet>, CommandError> {
         let mut functions = self.functions.lock();
-        let Functions { codes, set, changed, .. } = &mut *functions;
+        let Functions { codes, set, changed, evaluated, .. } = &mut *functions;
         while let Some(name) = changed.first() {
             let (code, known) = (codes.get(name), set.libraries.get(name));
             if code != known.map(|library| &library.code) {
-                let library = code.map(|code| vm.load(code)).transpose()?;
+                // Whoever loads a thousand libraries has had each of them compiled already.
+                let at_hand = evaluated.as_ref().and_then(|(_, set)| set.libraries.get(name));
+                let at_hand = at_hand.filter(|library| Some(&library.code) == code);
+                let library = match (at_hand, code) {
+                    (Some(library), _) => Some(Arc::clone(library)),
+                    (None, code) => code.map(|code| vm.load(code).map(Arc::new)).transpose()?,
+                };
                 let set = Arc::make_mut(set);
                 set.remove(name);
                 if let Some(library) = library {
-                    set.add(Arc::new(library));
+                    set.add(library);
                 }
             }
             changed.pop_first();

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, PARTITION, StopsOnDrop, small, text};
+use cluster::{Cluster, PARTITION, PATIENCE, StopsOnDrop, small, text};
 use storage::{Change, NodeOptions};
-use wire::ids::NodeId;
+use wire::ids::{NodeId, PartitionId};
 use wire::peer::{Frame, Kind, Transport};
 use wire::resp::Reply;
 use wire::service::{DiskFault, NodeFault, Order, StorageService, Stored};
@@ -240,6 +240,11 @@ fn an_order_waits_for_a_lease_that_is_missing_for_a_moment() {
     let add = Change::Add { node: spare, log: false };
     without_lease(&|| cluster.change(leads, add));
     without_lease(&|| cluster.order(Order::RemoveReplica { partition: PARTITION, node: spare }));
+    // Nothing is waited for that cannot come.
+    let (began, partition) = (Instant::now(), PartitionId(99));
+    let refused = cluster.order(Order::RemoveReplica { partition, node: spare });
+    assert_eq!(refused, Err("partition 99 has no leader".into()));
+    assert!(began.elapsed() < PATIENCE);
     cluster.until("it is gone", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
 }
 
