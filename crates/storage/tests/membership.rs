@@ -65,7 +65,6 @@ fn fault(cluster: &Cluster, fault: NodeFault) {
 fn leader(cluster: &Cluster) -> NodeId {
     let leads = |id: &NodeId| cluster.nodes.node(*id).is_some_and(|node| node.leads(PARTITION));
     let mut found = None;
-    // Just after the start writes are taken before there is a lease.
     cluster.until("somebody leads", || {
         found = cluster.ids.iter().copied().find(leads);
         found.is_some()

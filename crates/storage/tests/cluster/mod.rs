@@ -108,7 +108,7 @@ impl Transport for Lossy {
 }
 
 impl Cluster {
-    /// Opens the nodes; the first campaigns if it is new.
+    /// Opens the nodes. If they are new the first campaigns, and somebody leads from then on.
     pub fn open(dir: &Path, replicas: u32, options: &NodeOptions) -> Cluster {
         Cluster::with_spares(dir, replicas, 0, options)
     }
@@ -171,12 +171,21 @@ impl Cluster {
             nodes.start(id).unwrap_or_else(|again| panic!("{error}, and then {again}"));
         }
         let first = nodes.node(NodeId(1)).expect("just added");
-        if first.is_blank(PARTITION) {
+        let is_new = first.is_blank(PARTITION);
+        if is_new {
             first.campaign(PARTITION);
         }
+        drop(first);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
-        Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by, told }
+        let cluster =
+            Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by, told };
+        if is_new {
+            // Before there is a lease a quorum confirms what is read.
+            let leads = |id: &NodeId| cluster.nodes.node(*id).is_some_and(|it| it.leads(PARTITION));
+            cluster.until("somebody leads", || cluster.ids.iter().any(leads));
+        }
+        cluster
     }
 
     /// Does what an operator wants, and waits until that is done.
