@@ -170,22 +170,24 @@ impl Cluster {
         for (id, error) in nodes.open() {
             nodes.start(id).unwrap_or_else(|again| panic!("{error}, and then {again}"));
         }
-        let first = nodes.node(NodeId(1)).expect("just added");
-        let is_new = first.is_blank(PARTITION);
-        if is_new {
-            first.campaign(PARTITION);
-        }
-        drop(first);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let (nodes, leader) = (Arc::new(nodes), Mutex::new(NodeId(1)));
         let cluster =
             Cluster { nodes, ids, runtime, leader, transport, lossy, epochs, chosen_sent_by, told };
-        if is_new {
-            // Before there is a lease a quorum confirms what is read.
-            let leads = |id: &NodeId| cluster.nodes.node(*id).is_some_and(|it| it.leads(PARTITION));
-            cluster.until("somebody leads", || cluster.ids.iter().any(leads));
-        }
+        cluster.begin();
         cluster
+    }
+
+    /// Has the first node of new ones campaign, and waits for its lease: before, a quorum confirms what is
+    /// read.
+    fn begin(&self) {
+        let node = |id: NodeId| self.nodes.node(id);
+        let first = node(NodeId(1)).expect("just added");
+        if first.is_blank(PARTITION) {
+            first.campaign(PARTITION);
+            let leads = |id: &NodeId| node(*id).is_some_and(|node| node.leads(PARTITION));
+            self.until("somebody leads", || self.ids.iter().any(leads));
+        }
     }
 
     /// Does what an operator wants, and waits until that is done.
