@@ -241,7 +241,7 @@ fn what_was_held_up_is_handed_out_in_pieces() {
         assert_eq!(group.committed(3), known);
         assert!(!group.node(3).replica.has_more());
         group.cut.clear();
-        group.pass(Duration::from_secs(3));
+        group.pass(Duration::from_secs(5));
         assert_eq!(group.committed(3), group.committed(1));
     }
 }
