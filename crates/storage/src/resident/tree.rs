@@ -354,7 +354,7 @@ mod tests {
             assert_holds(&tree, &model, random);
             // The hand passes each row once, and leaves what stays.
             for (mut tree, mut model) in [(tree, model), (high, high_model)] {
-                let stays = |key: &[u8]| key[20] % 8 == 0;
+                let stays = |key: &[u8]| key[20].is_multiple_of(8);
                 let (mut hand, mut steps) = (tree.evict(None, |row| !stays(row.key())), 0);
                 while let Some(at) = hand {
                     hand = tree.evict(Some(&at), |row| !stays(row.key()));
