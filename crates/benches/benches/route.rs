@@ -23,7 +23,7 @@ fn route(criterion: &mut Criterion) {
         members: vec![NodeId(1), NodeId(2), NodeId(3)],
     };
     for key in &keys {
-        cache.install(Placement::of_key(key), route.clone());
+        cache.install(Placement::of_key(key), &route);
     }
     let mut next = keys.iter().cycle();
     criterion.bench_function("route/placement_alone", |bencher| {

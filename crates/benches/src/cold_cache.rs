@@ -106,7 +106,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     for (name, halves) in [("beside a PING each 100 ms", &calm), ("flushed each 100 ms", &flushed)]
     {
         println!(
-            "| {name} | {:.3} | {:.3} | {:.1}% | {:.4} |",
+            "| {name} | {:.3} | {:.3} | {:.2}% | {:.4} |",
             median(halves, |half| half.p50_ms),
             median(halves, |half| half.p99_ms),
             100.0 * median(halves, |half| half.hits),

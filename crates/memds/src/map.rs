@@ -93,7 +93,7 @@ impl PartitionMap {
     /// The entries that share positions with the range, in order.
     fn overlapped(&self, range: &PlacementRange) -> Vec<Route> {
         let key = |placement| RouteKey::new(range.table, placement);
-        let before = before(range.first).and_then(|placement| self.find(key(placement)));
+        let before = range.first.before().and_then(|placement| self.find(key(placement)));
         let before = before.filter(|route| route.range.last >= range.first);
         let starting = self.tree.range(key(range.first), key(range.last));
         before.into_iter().chain(starting).map(|route| route.to_route()).collect()
@@ -102,21 +102,21 @@ impl PartitionMap {
     /// Removes those positions of an entry that lie in the range.
     fn cut(&mut self, old: &Route, range: &PlacementRange) {
         self.tree.remove(RouteRef::from(old).key());
-        if let Some(last) = before(range.first).filter(|last| *last >= old.range.first) {
+        if let Some(last) = range.first.before().filter(|last| *last >= old.range.first) {
             self.tree.insert(&within(old, old.range.first, last));
         }
-        if let Some(first) = after(range.last).filter(|first| *first <= old.range.last) {
+        if let Some(first) = range.last.after().filter(|first| *first <= old.range.last) {
             self.tree.insert(&within(old, first, old.range.last));
         }
     }
 
     /// Puts an entry where no position is taken, joined with neighbours that say the same.
     fn put_joined(&mut self, mut entry: Route) {
-        if let Some(left) = self.alike(&entry, before(entry.range.first)) {
+        if let Some(left) = self.alike(&entry, entry.range.first.before()) {
             self.tree.remove(RouteKey::new(entry.range.table, left.first));
             entry.range.first = left.first;
         }
-        if let Some(right) = self.alike(&entry, after(entry.range.last)) {
+        if let Some(right) = self.alike(&entry, entry.range.last.after()) {
             self.tree.remove(RouteKey::new(entry.range.table, right.first));
             entry.range.last = right.last;
         }
@@ -149,10 +149,10 @@ fn pieces_to_take(route: &Route, overlapped: &[Route]) -> Vec<(Placement, Placem
     let mut next = Some(route.range.first);
     for old in overlapped.iter().filter(|old| precedence(route, old) != Ordering::Greater) {
         let Some(first) = next else { break };
-        if let Some(last) = before(old.range.first).filter(|last| *last >= first) {
+        if let Some(last) = old.range.first.before().filter(|last| *last >= first) {
             pieces.push((first, last));
         }
-        next = after(old.range.last);
+        next = old.range.last.after();
     }
     if let Some(first) = next.filter(|first| *first <= route.range.last) {
         pieces.push((first, route.range.last));
@@ -167,14 +167,6 @@ fn covers(range: &PlacementRange, other: &PlacementRange) -> bool {
 fn within(route: &Route, first: Placement, last: Placement) -> Route {
     let range = PlacementRange { table: route.range.table, first, last };
     Route { range, ..route.clone() }
-}
-
-fn before(placement: Placement) -> Option<Placement> {
-    placement.get().checked_sub(1).and_then(Placement::new)
-}
-
-fn after(placement: Placement) -> Option<Placement> {
-    Placement::new(placement.get() + 1)
 }
 
 #[cfg(test)]

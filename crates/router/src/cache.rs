@@ -1,61 +1,47 @@
 //! The route cache: where a router remembers who leads which partition.
 //!
 //! ```text
-//! (table, slot)  →  the partitions that hold parts of the slot          moka, bounded
-//! partition      →  its newest known route                              shared by all its slots
+//! (table, first placement)  →  last placement, newest known route      ordered, bounded
 //! ```
 //!
-//! A slot names its partitions through shared cells, so one answer about a new leader corrects every
-//! slot of the partition at once. A split changes ranges: a placement that no cell of its slot holds
-//! any more is simply a miss. Only a newer (epoch, ballot) replaces a route.
+//! Ranges do not overlap. One answer serves all placements of its partition, so whoever finds the cache
+//! empty pays one miss a partition, not one a key. A newer route, by (epoch, ballot), takes what it covers
+//! from older ones; an older route gets what no newer one holds. What a split or a merge took from a
+//! partition and nobody has told about yet is simply a miss.
 //!
 //! The cache makes requests fast, never cheap: each routed call costs MemDS one lookup whether the
 //! cache knew the route or not (`route.rs`).
 
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
-use std::sync::{Arc, Weak};
 
-use dashmap::DashMap;
-use foldhash::fast::RandomState;
 use memds::RouteRef;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, TableId};
-use wire::placement::{Placement, PlacementRange, SLOTS};
+use wire::placement::{Placement, PlacementRange};
 use wire::service::{Route, RouteVersion};
-
-/// A partition's newest known route.
-#[derive(Debug)]
-struct Cell(RwLock<Arc<Route>>);
-
-/// What is known of a slot.
-#[derive(Clone, Debug)]
-struct Slot {
-    /// It is forgotten if the cache was emptied since.
-    epoch: u64,
-    cells: Arc<[Arc<Cell>]>,
-}
 
 /// The cache. The process makes it first, and gives it to the MemDS client (which feeds it with every
 /// answer, [`RouteCache::learn`]) and to the router.
 #[derive(Debug)]
 pub struct RouteCache {
-    slots: moka::sync::Cache<(TableId, u16), Slot, RandomState>,
-    /// Weak, so that a partition that left all slots leaves this map too.
-    partitions: DashMap<PartitionId, Weak<Cell>>,
-    /// Raised whenever a placement may have got another route: whoever remembers a route asks
-    /// whether it is still current.
+    routes: RwLock<Routes>,
+    /// Raised behind every change of `routes`: whoever remembers a target asks whether it is still current.
     generation: AtomicU64,
-    /// Raised when the cache is emptied: emptying costs nothing, and nobody waits for it.
-    epoch: AtomicU64,
+    routes_max: usize,
 }
 
 /// What a call needs of a route.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Target {
     pub(crate) partition: PartitionId,
+    /// That part of the partition's range for which no newer route is known.
     pub(crate) range: PlacementRange,
     pub(crate) version: RouteVersion,
     pub(crate) leader: Option<NodeId>,
@@ -64,7 +50,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn of(route: &Route) -> Target {
+    fn of(route: &RouteRef<'_>) -> Target {
         Target {
             partition: route.partition,
             range: route.range,
@@ -72,6 +58,13 @@ impl Target {
             leader: route.leader,
             sure_replicas: route.members.len() / 2,
         }
+    }
+
+    /// Whether this one stays where both claim a placement. Of one partition's equals the later told
+    /// range counts.
+    fn stays_beside(&self, other: &Target) -> bool {
+        self.version > other.version
+            || (self.version == other.version && self.partition != other.partition)
     }
 }
 
@@ -83,32 +76,25 @@ pub(crate) struct Memo {
 }
 
 impl RouteCache {
-    /// An empty cache of at most so many (table, slot) pairs.
-    pub fn new(slots_max: u64) -> Arc<RouteCache> {
+    /// An empty cache of at most so many routes, at least one; what is too many is forgotten in turn.
+    pub fn new(routes_max: usize) -> Arc<RouteCache> {
         Arc::new(RouteCache {
-            slots: moka::sync::Cache::builder()
-                .max_capacity(slots_max)
-                .build_with_hasher(RandomState::default()),
-            partitions: DashMap::new(),
+            routes: RwLock::default(),
             generation: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
+            routes_max: routes_max.max(1),
         })
     }
 
-    /// Takes MemDS's answer: replaces the route of a partition that is remembered, if this one is
-    /// newer. Partitions nobody here asked for are left alone: the cache holds what is used.
+    /// Takes MemDS's answer where it is newer than what is remembered. Where nothing is remembered it is
+    /// left alone: the cache holds what is used.
     pub fn learn(&self, route: &RouteRef<'_>) {
-        let known = self.partitions.get(&route.partition).and_then(|cell| cell.upgrade());
-        let Some(cell) = known else { return };
+        let target = Target::of(route);
         // Nearly always the answer is what is known already; that takes no write lock.
-        if route.version <= cell.0.read().version {
-            return;
-        }
-        let mut current = cell.0.write();
-        if route.version > current.version {
-            *current = Arc::new(route.to_route());
-            self.generation.fetch_add(1, Release);
-        }
+        let known = self.routes.read();
+        let older = known.overlapping(&route.range).find(|known| known.version < target.version);
+        let Some(at) = older.map(|older| older.range.first.max(target.range.first)) else { return };
+        drop(known);
+        self.put(target, at);
     }
 
     /// The route of a placement, if it is known. `memo` is the caller's last answer; it spares the
@@ -127,62 +113,25 @@ impl RouteCache {
         {
             return Some(target);
         }
-        let slot = self.slot(&(table, placement.slot()))?;
-        let routes = slot.cells.iter().map(|cell| cell.0.read().clone());
-        let route = routes
-            .filter(|route| route.range.contains(placement))
-            .max_by_key(|route| route.version)?;
-        let target = Target::of(&route);
+        let target = *self.routes.read().at(table, placement)?;
         *memo = Some(Memo { generation, target });
         Some(target)
     }
 
-    /// Remembers a route, for the slot of this placement, unless a newer one is known.
-    pub fn install(&self, placement: Placement, route: Route) {
-        let table = route.range.table;
-        let (cell, newest) = self.newest(route);
-        let key = (table, placement.slot());
-        let epoch = self.epoch.load(Acquire);
-        let known = self.slot(&key);
-        let known = known.as_ref().map_or(&[][..], |slot| &slot.cells);
-        if known.iter().any(|other| Arc::ptr_eq(other, &cell)) {
-            return;
-        }
-        let others = known.iter().filter(|other| {
-            let route = other.0.read();
-            touches(&route, placement.slot()) && !superseded(&route, &newest)
-        });
-        let cells = others.cloned().chain([cell]).collect();
-        let is_first = known.is_empty();
-        self.slots.insert(key, Slot { epoch, cells });
-        if !is_first {
-            self.generation.fetch_add(1, Release);
-        }
+    /// Remembers the route that serves a placement, unless a newer one is known. A route that does not
+    /// cover the placement tells what its partition no longer holds.
+    pub fn install(&self, placement: Placement, route: &Route) {
+        let target = Target::of(&route.into());
+        let is_covered = target.range.contains(placement);
+        self.put(target, if is_covered { placement } else { target.range.first });
     }
 
-    fn slot(&self, key: &(TableId, u16)) -> Option<Slot> {
-        self.slots.get(key).filter(|slot| slot.epoch == self.epoch.load(Acquire))
-    }
-
-    /// The partition's cell, with this route in it unless it had a newer one.
-    fn newest(&self, route: Route) -> (Arc<Cell>, Arc<Route>) {
-        let mut entry = self.partitions.entry(route.partition).or_default();
-        let Some(cell) = entry.upgrade() else {
-            let route = Arc::new(route);
-            let cell = Arc::new(Cell(RwLock::new(route.clone())));
-            *entry = Arc::downgrade(&cell);
-            self.generation.fetch_add(1, Release);
-            return (cell, route);
-        };
-        drop(entry);
-        let mut current = cell.0.write();
-        if route.version > current.version {
-            *current = Arc::new(route);
-            self.generation.fetch_add(1, Release);
-        }
-        let newest = current.clone();
-        drop(current);
-        (cell, newest)
+    fn put(&self, target: Target, at: Placement) {
+        let mut routes = self.routes.write();
+        let Some(filed) = routes.put(target, at) else { return };
+        routes.forget_beyond(self.routes_max, filed);
+        drop(routes);
+        self.generation.fetch_add(1, Release);
     }
 
     /// Who leads the partition that holds a placement, if that is remembered.
@@ -192,39 +141,124 @@ impl RouteCache {
 
     /// Forgets everything.
     pub(crate) fn flush(&self) {
-        self.epoch.fetch_add(1, Release);
-        self.partitions.clear();
+        // Freed when nobody waits for the lock.
+        let forgotten = std::mem::take(&mut *self.routes.write());
         self.generation.fetch_add(1, Release);
+        drop(forgotten);
     }
 
-    /// Slots and partitions remembered.
-    pub(crate) fn len(&self) -> (u64, usize) {
-        let epoch = self.epoch.load(Acquire);
-        let slots = self.slots.iter().filter(|(_, slot)| slot.epoch == epoch).count();
-        self.partitions.retain(|_, cell| cell.strong_count() > 0);
-        (slots as u64, self.partitions.len())
+    /// Routes remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.routes.read().by_first.len()
     }
 }
 
-fn touches(route: &Route, slot: u16) -> bool {
-    let first = Placement::first_of_slot(slot);
-    let after = if slot + 1 < SLOTS { Some(Placement::first_of_slot(slot + 1)) } else { None };
-    route.range.last >= first && after.is_none_or(|after| route.range.first < after)
+/// Where a route is filed.
+type Key = (TableId, Placement);
+
+/// See the module's text.
+#[derive(Default, Debug)]
+struct Routes {
+    by_first: BTreeMap<Key, Target>,
+    /// The last one forgotten for want of room.
+    hand: Option<Key>,
 }
 
-/// Whether a newer route covers all of an older one: the older partition was merged away.
-fn superseded(older: &Route, newer: &Route) -> bool {
-    older.version < newer.version
-        && newer.range.first <= older.range.first
-        && older.range.last <= newer.range.last
+impl Routes {
+    fn at(&self, table: TableId, placement: Placement) -> Option<&Target> {
+        let (_, target) = self.by_first.range(..=(table, placement)).next_back()?;
+        (target.range.table == table && target.range.contains(placement)).then_some(target)
+    }
+
+    /// Those that share placements with a range, in order.
+    fn overlapping(&self, range: &PlacementRange) -> impl Iterator<Item = &Target> {
+        let PlacementRange { table, first, last } = *range;
+        let before = self.at(table, first).filter(|known| known.range.first < first);
+        // A range that ends before it begins holds nothing.
+        let starting = self.by_first.range((table, first)..=(table, last.max(first)));
+        before.into_iter().chain(starting.map(|(_, target)| target))
+    }
+
+    /// Takes a target for what lies around `at` and no newer one holds. Where it is filed now, if that
+    /// changed anything.
+    fn put(&mut self, target: Target, at: Placement) -> Option<Key> {
+        let range = self.left_to(&target, at)?;
+        let target = Target { range, ..target };
+        let older: SmallVec<[Target; 4]> = self.overlapping(&range).copied().collect();
+        let is_known = |known: &Target| {
+            (known.partition, known.version, known.range)
+                == (target.partition, target.version, target.range)
+        };
+        if older.first().is_some_and(is_known) {
+            return None;
+        }
+        for old in older {
+            self.by_first.remove(&(range.table, old.range.first));
+            if old.partition != target.partition {
+                self.put_rest(old, &range);
+            }
+        }
+        let key = (range.table, range.first);
+        self.by_first.insert(key, target);
+        Some(key)
+    }
+
+    /// What no newer target holds of a target's range, around `at`.
+    fn left_to(&self, target: &Target, at: Placement) -> Option<PlacementRange> {
+        let mut left = target.range;
+        if !left.contains(at) {
+            return None;
+        }
+        for newer in self.overlapping(&target.range).filter(|known| known.stays_beside(target)) {
+            if newer.range.last < at {
+                left.first = newer.range.last.after()?;
+            } else if newer.range.first > at {
+                left.last = left.last.min(newer.range.first.before()?);
+            } else {
+                return None;
+            }
+        }
+        Some(left)
+    }
+
+    /// Puts back what a removed target holds outside a range.
+    fn put_rest(&mut self, old: Target, taken: &PlacementRange) {
+        let PlacementRange { table, first, last } = old.range;
+        if let Some(before) = taken.first.before().filter(|before| *before >= first) {
+            let range = PlacementRange { last: before, ..old.range };
+            self.by_first.insert((table, first), Target { range, ..old });
+        }
+        if let Some(after) = taken.last.after().filter(|after| *after <= last) {
+            let range = PlacementRange { first: after, ..old.range };
+            self.by_first.insert((table, after), Target { range, ..old });
+        }
+    }
+
+    /// Forgets routes in the order of their ranges, round and round, until there are not too many, but
+    /// not the one that was put last.
+    fn forget_beyond(&mut self, routes_max: usize, kept: Key) {
+        while self.by_first.len() > routes_max {
+            let behind = (self.hand.map_or(Unbounded, Excluded), Unbounded);
+            let mut round = self.by_first.range(behind).chain(&self.by_first);
+            let Some((&next, _)) = round.find(|(key, _)| **key != kept) else { return };
+            self.by_first.remove(&next);
+            self.hand = Some(next);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
+    fn placement(n: u64) -> Placement {
+        Placement::new(n).expect("40 bits")
+    }
+
     fn route(partition: u64, first: u64, last: u64, epoch: u64, ballot: u64, leader: u32) -> Route {
-        let placement = |n| Placement::new(n).expect("40 bits");
         Route {
             partition: PartitionId(partition),
             range: PlacementRange {
@@ -241,43 +275,119 @@ mod tests {
     const LAST: u64 = Placement::MAX.get();
 
     fn leader(cache: &RouteCache, at: u64, memo: &mut Option<Memo>) -> Option<u32> {
-        let placement = Placement::new(at).expect("40 bits");
-        cache.get(TableId(0), placement, memo).and_then(|target| target.leader).map(|node| node.0)
+        let target = cache.get(TableId(0), placement(at), memo);
+        target.and_then(|target| target.leader).map(|node| node.0)
     }
 
     #[test]
-    fn one_answer_corrects_all_slots_and_old_news_is_ignored() {
+    fn one_answer_serves_and_corrects_a_whole_partition_and_old_news_is_ignored() {
         let cache = RouteCache::new(100);
-        let (a, b) = (Placement::first_of_slot(1), Placement::first_of_slot(9));
         let mut memo = None;
-        assert_eq!(leader(&cache, a.get(), &mut memo), None);
-        cache.install(a, route(1, 0, LAST, 1, 1, 1));
-        cache.install(b, route(1, 0, LAST, 1, 1, 1));
-        assert_eq!(leader(&cache, a.get(), &mut memo), Some(1));
-        cache.install(b, route(1, 0, LAST, 1, 2, 2));
-        assert_eq!(leader(&cache, a.get(), &mut memo), Some(2), "the memo is not stale");
-        cache.install(b, route(1, 0, LAST, 1, 1, 1));
-        assert_eq!(leader(&cache, b.get(), &mut memo), Some(2));
+        assert_eq!(leader(&cache, 7, &mut memo), None);
+        cache.install(placement(7), &route(1, 0, LAST, 1, 1, 1));
+        assert_eq!(leader(&cache, LAST, &mut memo), Some(1));
+        cache.install(placement(9), &route(1, 0, LAST, 1, 2, 2));
+        assert_eq!(leader(&cache, 7, &mut memo), Some(2), "the memo is not stale");
+        cache.install(placement(9), &route(1, 0, LAST, 1, 1, 1));
+        assert_eq!(leader(&cache, 9, &mut memo), Some(2));
         cache.flush();
-        assert_eq!(leader(&cache, a.get(), &mut memo), None);
+        assert_eq!(leader(&cache, 7, &mut memo), None);
     }
 
     #[test]
-    fn a_split_inside_a_slot_is_a_miss_for_the_part_that_left() {
+    fn an_answer_of_memds_counts_where_something_is_remembered() {
         let cache = RouteCache::new(100);
         let mut memo = None;
-        let slot = Placement::first_of_slot(5);
-        let (low, high) = (slot.get() + 1, slot.get() + 1000);
-        let placement = |n| Placement::new(n).expect("40 bits");
-        cache.install(slot, route(1, 0, LAST, 1, 1, 1));
+        cache.learn(&RouteRef::from(&route(1, 0, 9, 1, 1, 1)));
+        assert_eq!(leader(&cache, 5, &mut memo), None);
+        cache.install(placement(5), &route(1, 0, 9, 1, 1, 1));
+        assert_eq!(leader(&cache, 5, &mut memo), Some(1));
+        cache.learn(&RouteRef::from(&route(1, 0, 9, 1, 2, 2)));
+        assert_eq!(leader(&cache, 5, &mut memo), Some(2));
+        cache.learn(&RouteRef::from(&route(1, 0, 9, 1, 1, 1)));
+        assert_eq!(leader(&cache, 5, &mut memo), Some(2));
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_split_is_a_miss_for_the_part_that_left() {
+        let cache = RouteCache::new(100);
+        let mut memo = None;
+        let (low, high) = (1_000, 2_000);
+        cache.install(placement(low), &route(1, 0, LAST, 1, 1, 1));
         assert_eq!(leader(&cache, high, &mut memo), Some(1));
-        cache.install(placement(low), route(1, 0, high - 1, 2, 1, 1));
+        // The old leader refuses a key of the part that left, and tells what is left to it.
+        cache.install(placement(high), &route(1, 0, high - 1, 2, 1, 1));
         assert_eq!(leader(&cache, high, &mut memo), None);
-        cache.install(placement(high), route(2, high, LAST, 2, 1, 3));
+        cache.install(placement(high), &route(2, high, LAST, 2, 1, 3));
         assert_eq!(leader(&cache, high, &mut memo), Some(3));
         assert_eq!(leader(&cache, low, &mut memo), Some(1));
-        // Merged again into 1: the cell of 2 leaves the slot.
-        cache.install(placement(high), route(1, 0, LAST, 3, 1, 1));
+        // Merged again into 1.
+        cache.install(placement(high), &route(1, 0, LAST, 3, 1, 1));
         assert_eq!(leader(&cache, high, &mut memo), Some(1));
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn an_older_route_gets_what_no_newer_one_holds() {
+        let cache = RouteCache::new(100);
+        let mut memo = None;
+        cache.install(placement(50), &route(2, 40, 60, 2, 1, 2));
+        cache.install(placement(50), &route(1, 0, 99, 1, 1, 1));
+        assert_eq!(cache.len(), 1);
+        cache.install(placement(10), &route(1, 0, 99, 1, 1, 1));
+        let leaders = |memo: &mut _| [39, 40, 60, 61].map(|at| leader(&cache, at, memo));
+        assert_eq!(leaders(&mut memo), [Some(1), Some(2), Some(2), None]);
+        cache.install(placement(99), &route(1, 0, 99, 1, 1, 1));
+        assert_eq!(leaders(&mut memo), [Some(1), Some(2), Some(2), Some(1)]);
+        // A newer one in the midst of an older leaves it both ends.
+        cache.install(placement(5), &route(3, 4, 6, 3, 1, 3));
+        assert_eq!([3, 4, 6, 7].map(|at| leader(&cache, at, &mut memo)), [1, 3, 3, 1].map(Some));
+    }
+
+    #[test]
+    fn what_is_too_much_is_forgotten_in_turn() {
+        let cache = RouteCache::new(3);
+        for n in 0..10 {
+            cache.install(placement(n), &route(n, n, n, 1, 1, 1));
+            assert_eq!(cache.len(), 3.min(n as usize + 1));
+            assert_eq!(leader(&cache, n, &mut None), Some(1), "the newest is there");
+        }
+    }
+
+    #[test]
+    fn whatever_comes_in_ranges_do_not_overlap_and_nothing_grows_older() {
+        const PLACEMENTS: u64 = 32;
+        let mut random = StdRng::seed_from_u64(7);
+        for _ in 0..500 {
+            let mut routes = Routes::default();
+            let mut newest = [RouteVersion::default(); PLACEMENTS as usize];
+            for _ in 0..40 {
+                let (a, b) =
+                    (random.random_range(0..PLACEMENTS), random.random_range(0..PLACEMENTS));
+                let (epoch, ballot) = (random.random_range(1..5), random.random_range(1..3));
+                let partition = random.random_range(1..5);
+                let told = route(partition, a.min(b), a.max(b), epoch, ballot, 1);
+                let at = random.random_range(a.min(b)..=a.max(b));
+                routes.put(Target::of(&(&told).into()), placement(at));
+                let held = routes.at(TableId(0), placement(at)).expect("a route, this or a newer");
+                assert!(held.version >= told.version);
+                let mut end = None;
+                for ((table, first), held) in &routes.by_first {
+                    assert_eq!((*table, *first), (TableId(0), held.range.first));
+                    assert!(end < Some(*first) && held.range.first <= held.range.last);
+                    end = Some(held.range.last);
+                }
+                for (at, newest) in newest.iter_mut().enumerate() {
+                    let Some(held) = routes.at(TableId(0), placement(at as u64)) else {
+                        // Left by its partition; who held it before is not known any more.
+                        *newest = RouteVersion::default();
+                        continue;
+                    };
+                    assert!(held.version >= *newest);
+                    *newest = held.version;
+                }
+            }
+        }
     }
 }

@@ -271,7 +271,7 @@ impl Caller {
             Ok(route) => route,
             Err(asked) => return Attempt::Blocked(Obstacle::Unknown(asked)),
         };
-        self.shared.cache.install(routed.placement, route);
+        self.shared.cache.install(routed.placement, &route);
         match self.try_call(routed) {
             Some((_, attempt)) => attempt,
             None => Attempt::Blocked(Obstacle::NoLeader),
@@ -358,7 +358,7 @@ impl Caller {
                 Obstacle::NotHere(Some(route), followed)
                     if route.version > followed && route.range.table == self.table(routed) =>
                 {
-                    self.shared.cache.install(routed.placement, route);
+                    self.shared.cache.install(routed.placement, &route);
                     (wait, correct) = (None, false);
                 }
                 Obstacle::NotHere(..) | Obstacle::NoLeader | Obstacle::NotYet => {}
@@ -432,7 +432,7 @@ impl Caller {
         deadline: Instant,
     ) {
         if let Ok(Some(route)) = timeout_at(deadline, answer).await {
-            self.shared.cache.install(routed.placement, route);
+            self.shared.cache.install(routed.placement, &route);
         }
     }
 

@@ -29,8 +29,8 @@ const MEMDS: [NodeId; 3] = [NodeId(101), NodeId(102), NodeId(103)];
 /// The router's address for MemDS's answers.
 const ROUTER: NodeId = NodeId(201);
 
-/// Most (table, slot) pairs that the route cache holds.
-const CACHED_SLOTS_MAX: u64 = 1 << 20;
+/// Most routes, one a partition, that the route cache holds; each takes some 100 bytes.
+const CACHED_ROUTES_MAX: usize = 1 << 20;
 /// How often it is looked for nodes that want to begin anew.
 const TEND_INTERVAL: Duration = Duration::from_millis(200);
 /// How often a MemDS node compares its map with another's.
@@ -67,7 +67,7 @@ impl Embedded {
             fleet.push(node);
         }
         let hub = Arc::new(Hub::default());
-        let cache = RouteCache::new(CACHED_SLOTS_MAX);
+        let cache = RouteCache::new(CACHED_ROUTES_MAX);
         let learning = Arc::clone(&cache);
         let options = ClientOptions::default();
         let to_fleet = Arc::clone(&shared);

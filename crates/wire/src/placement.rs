@@ -50,6 +50,19 @@ impl Placement {
         self.0
     }
 
+    /// The placement before this one, if it is not the first.
+    pub const fn before(self) -> Option<Placement> {
+        match self.0.checked_sub(1) {
+            Some(value) => Some(Placement(value)),
+            None => None,
+        }
+    }
+
+    /// The placement after this one, if it is not the last.
+    pub const fn after(self) -> Option<Placement> {
+        Placement::new(self.0 + 1)
+    }
+
     /// The placement's five bytes in row keys, big-endian.
     pub const fn to_bytes(self) -> [u8; 5] {
         let b = self.0.to_be_bytes();

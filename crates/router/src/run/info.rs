@@ -508,7 +508,7 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
     let counters = facts.shared.stats.totals();
     let memds = facts.shared.memds.stats();
     let lookups = memds.foreground + memds.answered;
-    let (slots, partitions) = facts.shared.cache.len();
+    let partitions = facts.shared.cache.len();
     let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
     lines(
         out,
@@ -520,7 +520,6 @@ fn routing(facts: &Facts<'_>, out: &mut String) {
                 "route_cache_hit_ratio",
                 &format_args!("{:.4}", share(counters.cache_hits, counters.routed)),
             ),
-            ("route_cache_slots", &slots),
             ("route_cache_partitions", &partitions),
             ("memds_lookups", &lookups),
             ("memds_lookups_per_command", &format_args!("{:.4}", share(lookups, counters.routed))),
