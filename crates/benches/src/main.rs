@@ -24,6 +24,7 @@ ycsb                          latency against rate, workloads A and B: 6 minutes
     --replicas N --svg PATH   copies (3), where the chart goes
 scaling                       time of a command against the size of a collection, a long queue: 6 minutes
     --replicas N --queued N   copies (3), elements through the queue (10000000)
+    --only NAME,NAME          these commands alone, no deletions and no queue
 failover                      gaps in writes when nodes are lost, and healing: ten minutes
     --events N                events of each kind (30)
 idle-groups                   what groups cost that have nothing to do, and losing a node: 2 minutes
@@ -145,6 +146,7 @@ fn run_scaling(options: &mut Options) -> Result<()> {
     let mut plan = if options.tiny { Plan::tiny() } else { Plan::full() };
     options.set("replicas", &mut plan.replicas)?;
     options.set("queued", &mut plan.queued)?;
+    options.set("only", &mut plan.only)?;
     options.end()?;
     run(&plan)
 }

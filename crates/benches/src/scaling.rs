@@ -46,9 +46,36 @@ pub struct Plan {
     pub deleted: usize,
     /// Elements that pass through the queue.
     pub queued: u64,
+    /// First words of the operations to run, by commas, without deletions and the queue; empty: all.
+    pub only: String,
 }
 
 impl Plan {
+    /// The operations to run.
+    ///
+    /// *Errors*: a name is of none.
+    fn operations(&self) -> Result<Vec<&'static Operation>> {
+        if self.only.is_empty() {
+            return Ok(OPERATIONS.iter().collect());
+        }
+        let is_of = |operation: &Operation, name: &str| {
+            operation
+                .name
+                .split([' ', ','])
+                .next()
+                .is_some_and(|word| word.eq_ignore_ascii_case(name))
+        };
+        for name in self.only.split(',') {
+            ensure!(
+                OPERATIONS.iter().any(|operation| is_of(operation, name)),
+                "--only {name}: no such operation"
+            );
+        }
+        let is_asked =
+            |operation: &&Operation| self.only.split(',').any(|name| is_of(operation, name));
+        Ok(OPERATIONS.iter().filter(is_asked).collect())
+    }
+
     /// The measurement: about six minutes.
     pub fn full() -> Plan {
         Plan {
@@ -58,6 +85,7 @@ impl Plan {
             cell: Duration::from_millis(500),
             deleted: 5,
             queued: 10_000_000,
+            only: String::new(),
         }
     }
 
@@ -77,20 +105,22 @@ impl Plan {
 /// A command and by how much its time may grow from the smallest collection to the largest.
 struct Operation {
     name: &'static str,
+    /// What it is done to.
+    kind: &'static str,
     times_max: f64,
     step: fn(size: u64, random: &mut Random, out: &mut BytesMut) -> Step,
 }
 
 /// Times that are O(log n) may grow fourfold, those that are O(1) by half.
 const OPERATIONS: &[Operation] = &[
-    Operation { name: "ZRANK", times_max: 4.0, step: zrank },
-    Operation { name: "ZADD of a member", times_max: 4.0, step: zadd },
-    Operation { name: "ZRANGE of 10 by rank", times_max: 4.0, step: zrange },
-    Operation { name: "ZCOUNT", times_max: 4.0, step: zcount },
-    Operation { name: "LINDEX", times_max: 4.0, step: lindex },
-    Operation { name: "LINSERT near the head, RPOP", times_max: 4.0, step: linsert },
-    Operation { name: "HGET", times_max: 1.5, step: hget },
-    Operation { name: "SPOP, SADD", times_max: 1.5, step: spop },
+    Operation { name: "ZRANK", kind: "zset", times_max: 4.0, step: zrank },
+    Operation { name: "ZADD of a member", kind: "zset", times_max: 4.0, step: zadd },
+    Operation { name: "ZRANGE of 10 by rank", kind: "zset", times_max: 4.0, step: zrange },
+    Operation { name: "ZCOUNT", kind: "zset", times_max: 4.0, step: zcount },
+    Operation { name: "LINDEX", kind: "list", times_max: 4.0, step: lindex },
+    Operation { name: "LINSERT near the head, RPOP", kind: "list", times_max: 4.0, step: linsert },
+    Operation { name: "HGET", kind: "hash", times_max: 1.5, step: hget },
+    Operation { name: "SPOP, SADD", kind: "set", times_max: 1.5, step: spop },
 ];
 
 fn member(number: u64) -> String {
@@ -149,10 +179,12 @@ fn spop(size: u64, random: &mut Random, out: &mut BytesMut) -> Step {
 ///
 /// *Errors*: a command was refused.
 pub fn run(plan: &Plan) -> Result<()> {
+    let operations = plan.operations()?;
     let server = Server::start(Seat::Evenkeel(plan.replicas))?;
     let start = Instant::now();
     for size in &plan.sizes {
-        for kind in KINDS {
+        let is_used = |kind: &&str| operations.iter().any(|operation| operation.kind == *kind);
+        for kind in KINDS.into_iter().filter(is_used) {
             fill(&server, kind, &format!("{kind}:{size}"), *size)?;
         }
     }
@@ -165,8 +197,11 @@ pub fn run(plan: &Plan) -> Result<()> {
     let heads: Vec<String> = plan.sizes.iter().map(|size| format!(" {size} |")).collect();
     println!("| elements |{} last ÷ first | at most |", heads.concat());
     println!("|---|{}---|---|", "---|".repeat(plan.sizes.len()));
-    for operation in OPERATIONS {
+    for operation in operations {
         row(operation.name, operation.times_max, &times_us(&server, plan, operation)?);
+    }
+    if !plan.only.is_empty() {
+        return Ok(());
     }
     for kind in KINDS {
         row(&format!("DEL of a {kind}"), 1.5, &deletions_ms(&server, plan, kind)?);

@@ -1,5 +1,6 @@
 //! Learning what is chosen: from what the leader says, and by catch-up from those who have it.
 
+use crate::log::Slot;
 use crate::message::{Message, Output};
 use crate::replica::{Replica, State};
 use crate::types::{Entry, Index, Instant, NodeId};
@@ -8,17 +9,46 @@ impl Replica {
     /// The leader of the promised ballot says that everything up to `chosen` is.
     pub(crate) fn learn(&mut self, chosen: Index, now: Instant) {
         self.announced = self.announced.max(chosen);
-        while self.chosen < chosen
-            && self
-                .log
-                .get(self.chosen.next())
-                .is_some_and(|slot| slot.ballot == self.promised || mutant!(LearnAnyBallot))
-        {
-            self.hand_out_next();
-        }
-        self.settle();
+        self.hand_out(self.options.hand_out_bytes);
         if self.chosen < self.announced {
             self.ask_for_missing(now);
+        }
+    }
+
+    /// Whether this follower holds the next entry, and knows that it is chosen: that is handed out with
+    /// the next message, or a tick.
+    pub fn has_more(&self) -> bool {
+        let is_certain = |slot: &Slot| slot.ballot == self.promised || mutant!(LearnAnyBallot);
+        self.chosen < self.announced
+            && matches!(self.state, State::Follower { .. })
+            && self.log.get(self.chosen.next()).is_some_and(is_certain)
+    }
+
+    /// Hands out what [`Replica::has_more`] tells of until it is so many bytes.
+    fn hand_out(&mut self, bytes_max: usize) {
+        let mut bytes = 0;
+        while self.has_more() {
+            let next = self.log.get(self.chosen.next());
+            bytes += next.map_or(0, Slot::held_bytes);
+            self.hand_out_next();
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        self.settle();
+    }
+
+    /// Hands out all of it: the ballot by which this replica knows it is about to change.
+    pub(crate) fn hand_out_all(&mut self) {
+        if self.has_more() {
+            self.hand_out(usize::MAX);
+        }
+    }
+
+    /// Goes on with what was not handed out at once.
+    pub(crate) fn hand_out_more(&mut self, now: Instant) {
+        if self.has_more() {
+            self.learn(self.announced, now);
         }
     }
 
@@ -26,7 +56,7 @@ impl Replica {
     fn ask_for_missing(&mut self, now: Instant) {
         let first = self.chosen.next();
         let Some((_, ballot)) = self.heard else { return };
-        if self.installing || self.is_ahead_of_disk() {
+        if self.installing || self.is_ahead_of_disk() || self.has_more() {
             return;
         }
         let mut tries = 0;

@@ -414,6 +414,7 @@ impl Replica {
     /// Lets time pass: call it at [`Replica::next_deadline`] or more often.
     pub fn handle_tick(&mut self, now: Instant) {
         self.now = now;
+        self.hand_out_more(now);
         match self.state {
             State::Leader(_) => self.tick_leader(now),
             State::Follower { .. } | State::Candidate(_) => self.tick_election(now),
@@ -438,6 +439,7 @@ impl Replica {
     pub fn next_deadline(&self) -> Instant {
         match &self.state {
             State::Leader(leadership) => leadership.next_deadline(self.now),
+            State::Follower { .. } if self.has_more() => self.now,
             State::Follower { .. } | State::Candidate(_) => self.election_deadline(),
         }
     }
@@ -448,6 +450,7 @@ impl Replica {
     pub(crate) fn promise(&mut self, ballot: Ballot, now: Instant) {
         let broken = mutant!(PromiseLowered) || mutant!(SameBallotAgain);
         assert!(ballot > self.promised || broken, "promises only rise");
+        self.hand_out_all();
         self.step_down(now);
         // Whoever it was about to challenge is not the leader any more.
         self.state = State::Follower { asking: None };

@@ -213,6 +213,10 @@ pub struct Options {
     pub keep_bytes: usize,
     /// Bytes of entries in one message: what is more goes in several. Default 1 MiB.
     pub catch_up_bytes: usize,
+    /// Bytes of chosen entries that a follower hands out at once, and one entry in any case: what is more
+    /// comes with the next message or tick, so that whoever brings a message waits for little of it. Less
+    /// than `catch_up_bytes`, and a follower under load would lag for ever. Default 1 MiB.
+    pub hand_out_bytes: usize,
     /// Bytes of entries that were handed out and are not durable yet, from which on no more are fetched
     /// from others. Default 16 MiB.
     pub catch_up_ahead_bytes: usize,
@@ -233,6 +237,7 @@ impl Default for Options {
             window_bytes: 32 << 20,
             keep_bytes: 8 << 20,
             catch_up_bytes: 1 << 20,
+            hand_out_bytes: 1 << 20,
             catch_up_ahead_bytes: 16 << 20,
             held_bytes: 256 << 20,
         }

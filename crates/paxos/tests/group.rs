@@ -205,6 +205,47 @@ fn who_catches_up_waits_for_its_disk() {
     assert_eq!(group.committed(3), group.committed(1));
 }
 
+/// What came while one entry was lacking is not handed out with that one, and nobody is needed for it.
+#[test]
+fn what_was_held_up_is_handed_out_in_pieces() {
+    for has_new_leader in [false, true] {
+        let mut group = Group::led_by_first(Options { hand_out_bytes: 0, ..Options::default() });
+        group.cut.push((1, 3));
+        let index = group.propose(1, "lost");
+        // It cannot ask either.
+        group.cut = vec![(3, 1)];
+        for _ in 0..30 {
+            group.propose(1, "value");
+        }
+        assert_eq!(group.committed(3), ["noop"]);
+        group.isolate(3);
+        let ballot = group.node(1).replica.status().ballot;
+        let value = Value::Data(Bytes::from_static(b"lost"));
+        group.tell(1, 3, Message::chosen(vec![Entry { index, ballot, value }]));
+        assert_eq!(group.committed(3), ["noop", "lost", "value"], "one more");
+        assert!(group.node(3).replica.has_more());
+        assert!(group.node(3).replica.next_deadline() <= group.now);
+        let known = group.committed(1);
+        // The leader told of the last one that it was proposed.
+        let known = &known[..known.len() - 1];
+        if has_new_leader {
+            // Nothing else tells it that what it holds is chosen, should the second lead now.
+            let ballot = Ballot::new(ballot.round() + 1, NodeId(2));
+            group.tell(2, 3, Message::Accept { ballot, values: Vec::new(), chosen: Index(0) });
+            assert_eq!(group.node(3).replica.status().promised, ballot);
+        } else {
+            group.pass(Duration::from_millis(100));
+            assert_eq!(group.committed(3).len(), 13, "one with each tick");
+            group.pass(Duration::from_millis(200));
+        }
+        assert_eq!(group.committed(3), known);
+        assert!(!group.node(3).replica.has_more());
+        group.cut.clear();
+        group.pass(Duration::from_secs(5));
+        assert_eq!(group.committed(3), group.committed(1));
+    }
+}
+
 #[test]
 fn entries_are_dropped_once_every_state_machine_holds_them() {
     let mut group = Group::led_by_first(Options::default());

@@ -753,6 +753,7 @@ pub(crate) fn options(random: &mut Random) -> Options {
         window_bytes: random.pick(&[200, 1_000, defaults.window_bytes]),
         keep_bytes: random.pick(&[0, 300, 3_000, defaults.keep_bytes]),
         catch_up_bytes: random.pick(&[1, 500, defaults.catch_up_bytes]),
+        hand_out_bytes: random.pick(&[0, 500, defaults.hand_out_bytes]),
         catch_up_ahead_bytes: random.pick(&[0, 500, defaults.catch_up_ahead_bytes]),
         held_bytes: random.pick(&[500, 5_000, defaults.held_bytes]),
         ..defaults

@@ -4,7 +4,8 @@
 //!
 //! What a member of a leader's lacks it can do without for a while: it votes on what is new all the
 //! same. As fast as it takes them, its log would have the disk write older entries, and clients wait for
-//! theirs. So the thread rests after each part ([`Pace`]), unless the member gains nothing so.
+//! theirs. So the thread rests after each part ([`Pace`]), unless the member gains nothing so, and parts are
+//! small: while a member takes one in, whoever has something new for it waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ const PARTS_MAX: usize = 256;
 const TICK: Duration = Duration::from_millis(500);
 /// What is smaller, in bytes, is sent at once.
 const PART_BYTES_MIN: usize = 64 << 10;
+/// A part for a member that has time holds so many bytes at most, or one entry.
+const PART_BYTES_MAX: usize = 128 << 10;
+/// It holds so many entries at most: no more of the log's index is looked at for a part.
+const PART_ENTRIES_MAX: u64 = 1024;
 /// The longest rest after a part.
 const REST_MAX: Duration = Duration::from_millis(200);
 /// Members whose progress is known at most; one that is forgotten begins anew.
@@ -96,9 +101,17 @@ pub(crate) struct Sent {
 
 /// Sends a part; `None` if it cannot be had.
 pub(crate) fn answer(shared: &Shared, (partition, part): (&Arc<Partition>, Part)) -> Option<Sent> {
+    let catch_up_bytes = shared.options.paxos.catch_up_bytes;
+    let (entries_max, bytes_max) = match part.has_time {
+        true => (PART_ENTRIES_MAX, PART_BYTES_MAX.min(catch_up_bytes)),
+        false => (u64::MAX, catch_up_bytes),
+    };
     let entries = match part.entries {
-        Entries::Held(entries) => entries,
-        Entries::Logged { first, last } => read(shared, partition, part.to, (first, last))?,
+        Entries::Held(entries) => within(entries, bytes_max),
+        Entries::Logged { first, last } => {
+            let last = last.min(first.saturating_add(entries_max - 1));
+            read(shared, (partition, part.to), (first, last), bytes_max)?
+        }
     };
     let last = entries.last()?.index.0;
     let sent = Sent { entries: entries.len() as u64, bytes: bytes_of(&entries), last };
@@ -106,14 +119,26 @@ pub(crate) fn answer(shared: &Shared, (partition, part): (&Arc<Partition>, Part)
     Some(sent)
 }
 
+/// The first of them, until they are so many bytes: what follows is asked for.
+fn within(mut entries: Vec<paxos::Entry>, bytes_max: usize) -> Vec<paxos::Entry> {
+    let mut bytes = 0;
+    let is_enough = |entry: &paxos::Entry| {
+        bytes += entry.value.len();
+        bytes >= bytes_max
+    };
+    if let Some(last) = entries.iter().position(is_enough) {
+        entries.truncate(last + 1);
+    }
+    entries
+}
+
 /// Reads what only the log on disk holds.
 fn read(
     shared: &Shared,
-    partition: &Arc<Partition>,
-    to: paxos::NodeId,
+    (partition, to): (&Arc<Partition>, paxos::NodeId),
     (first, last): (u64, u64),
+    bytes_max: usize,
 ) -> Option<Vec<paxos::Entry>> {
-    let bytes_max = shared.options.paxos.catch_up_bytes;
     match shared.log.read(partition.log_group, first, last, bytes_max) {
         Ok(found) => {
             // What follows a gap or a damaged entry waits until a peer sends that.
@@ -169,6 +194,19 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_ends_with_the_entry_that_fills_it() {
+        let entry = |index| paxos::Entry {
+            index: paxos::Index(index),
+            ballot: paxos::Ballot::ZERO,
+            value: paxos::Value::Data(vec![0; 10].into()),
+        };
+        for (bytes_max, count) in [(0, 1), (10, 1), (11, 2), (30, 3), (31, 4), (usize::MAX, 5)] {
+            assert_eq!(within((1..=5).map(entry).collect(), bytes_max).len(), count, "{bytes_max}");
+        }
+        assert!(within(Vec::new(), 0).is_empty());
+    }
 
     #[test]
     fn a_member_that_gains_nothing_is_not_kept_waiting() {

@@ -27,6 +27,10 @@ const EXPIRE_STEPS_MAX: usize = 16;
 const EVICT_TIME_MAX: Duration = Duration::from_millis(2);
 /// Steps of eviction in one round of a partition, however little time they take.
 const EVICT_STEPS_MAX: usize = 256;
+/// How long a replica that lagged may apply what is chosen in one round.
+const APPLY_TIME_MAX: Duration = Duration::from_millis(5);
+/// Steps of that in one round of a partition, however little time they take.
+const APPLY_STEPS_MAX: usize = 256;
 /// Partitions that sleep and give memory back in one round, at most, while there is too little.
 const EVICT_PARTITIONS_MAX: usize = 64;
 /// How often a leader tells its route again to a MemDS node that may have missed it.
@@ -127,7 +131,7 @@ fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut T
     partition.attention.begin();
     let instant = shared.clock.instant();
     let care_due = care::look_after(shared, partition, now).map(|in_| now.monotonic.after(in_));
-    let discarded = shared.step_in(partition, partition.look(), |core, actions| {
+    let (discarded, has_more) = shared.step_in(partition, partition.look(), |core, actions| {
         if core.replica.next_deadline() <= now.monotonic {
             core.replica.handle_tick(now.monotonic);
         }
@@ -140,9 +144,12 @@ fn look_at(shared: &Shared, partition: &Arc<Partition>, now: Now, timers: &mut T
             // Whoever was to seal it is gone.
             core.seal(now, actions);
         }
-        core.take_discarded()
+        (core.take_discarded(), core.replica.has_more())
     });
     drop(discarded);
+    if has_more {
+        apply_more(shared, partition, now);
+    }
     make_room(shared, partition);
     expire_keys(shared, partition, now);
     let core = partition.look();
@@ -164,6 +171,20 @@ fn publish_again(shared: &Shared, partitions: &[Arc<Partition>]) {
         };
         if let Some(route) = route {
             (shared.publish)(route);
+        }
+    }
+}
+
+/// Applies what a replica that lagged has not applied yet, in steps that each hold the lock for a moment.
+fn apply_more(shared: &Shared, partition: &Arc<Partition>, now: Now) {
+    let until = shared.clock.instant() + APPLY_TIME_MAX;
+    for _ in 0..APPLY_STEPS_MAX {
+        let has_more = shared.step_in(partition, partition.look(), |core, _| {
+            core.replica.handle_tick(now.monotonic);
+            core.replica.has_more()
+        });
+        if !has_more || shared.clock.instant() >= until {
+            return;
         }
     }
 }

@@ -36,6 +36,7 @@
 
 mod few;
 mod graves;
+mod parts;
 mod row;
 mod tree;
 
@@ -54,9 +55,10 @@ use wire::placement::PlacementRange;
 use self::few::{Few, prefix_of};
 use self::graves::Graves;
 pub(crate) use self::graves::Horizon;
+use self::parts::Separator;
 pub(crate) use self::row::Row;
 use self::row::SMALL_VALUE_BYTES;
-use self::tree::{Separator, Tree, TreeScan};
+use self::tree::{Tree, TreeScan};
 
 /// Bytes of a row key that name its table.
 const TABLE_BYTES: usize = 4;
@@ -156,8 +158,8 @@ enum Sweep {
 struct Hand {
     segment: usize,
     bucket: usize,
-    /// Inside a tree: behind this leaf.
-    behind: Option<Separator>,
+    /// Inside a tree: at this leaf.
+    inside: Option<Separator>,
 }
 
 impl Drop for Resident {
@@ -208,7 +210,7 @@ impl Resident {
         let segment = self.segments.get(self.segment_of(scaled))?;
         match segment.buckets.get(segment.bucket_of(scaled, self.bucket_bits))? {
             Bucket::Few(few) => Some(few),
-            Bucket::Many(tree) => tree.leaf(key).map(|(_, few)| few),
+            Bucket::Many(tree) => tree.leaf(key),
         }
     }
 
@@ -445,21 +447,21 @@ impl Resident {
             }
             leaves
         };
-        let Hand { segment: at, bucket, behind } = &mut self.hand;
+        let Hand { segment: at, bucket, inside } = &mut self.hand;
         let Some(segment) = self.segments.get_mut(*at) else { return };
         match segment.buckets.get_mut(*bucket) {
             // Where the hand was inside a tree, the segment may have doubled since.
-            None => *behind = None,
+            None => *inside = None,
             Some(Bucket::Few(few)) => {
-                *behind = None;
+                *inside = None;
                 let before = few.len();
                 few.retain(|row| !leaves(row));
                 segment.few -= before - few.len();
             }
-            Some(Bucket::Many(tree)) => *behind = tree.evict(behind.as_deref(), &mut leaves),
+            Some(Bucket::Many(tree)) => *inside = tree.evict(inside.as_deref(), &mut leaves),
         }
         self.forgotten = forgotten;
-        if behind.is_none() {
+        if inside.is_none() {
             *bucket += 1;
             if *bucket >= segment.buckets.len() {
                 (*at, *bucket) = ((*at + 1) % self.segments.len(), 0);

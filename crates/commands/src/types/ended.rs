@@ -127,6 +127,11 @@ impl Ended {
         self.middle.write(out);
     }
 
+    /// Bytes of the ends that the header keeps.
+    pub(crate) fn end_bytes(&self) -> usize {
+        self.head.chunk.len() + self.tail.chunk.len()
+    }
+
     /// Where its rows lie.
     pub(crate) fn site(&self) -> &Site {
         self.middle.site()

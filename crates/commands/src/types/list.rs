@@ -69,7 +69,7 @@ impl List {
     }
 
     fn value(&self) -> Value {
-        let mut head = BytesMut::with_capacity(16 + self.elements.bytes().min(1 << 10) as usize);
+        let mut head = BytesMut::with_capacity(16 + self.elements.header_bytes());
         match self.packed_bytes {
             None => head.put_u8(MARK_QUICKLIST),
             Some(packed) => {

@@ -26,6 +26,9 @@ pub(crate) const INLINE_ITEMS_MAX: u64 = 64;
 /// Most bytes of the chunk of a sequence that lives in its header row.
 pub(crate) const INLINE_BYTES_MAX: usize = 1 << 10;
 
+/// Bytes that a header mostly needs for a directory at most.
+const DIRECTORY_BYTES: usize = 16;
+
 /// Where the items are.
 #[derive(Clone, Debug)]
 pub(crate) enum Items {
@@ -72,6 +75,15 @@ impl Sequence {
             Value::String { .. } => return Err(ViewError::Damaged),
         };
         Ok(Sequence { order, items })
+    }
+
+    /// Bytes that its part of the header's body takes, or a few more or less.
+    pub(crate) fn header_bytes(&self) -> usize {
+        match &self.items {
+            Items::Inline(chunk, _) => chunk.len(),
+            Items::Rows(_) => DIRECTORY_BYTES,
+            Items::Ended(ended) => ended.end_bytes() + 2 * DIRECTORY_BYTES,
+        }
     }
 
     /// The value for the header, whose body begins with `head`.

@@ -239,7 +239,7 @@ impl SortedSet {
     }
 
     fn value(&self) -> Value {
-        let mut head = BytesMut::with_capacity(32 + self.members.bytes().min(1 << 10) as usize);
+        let mut head = BytesMut::with_capacity(1 + self.members.header_bytes());
         head.put_u8(if self.is_skiplist { MARK_SKIPLIST } else { 0 });
         self.members.value(Kind::SortedSet, head)
     }

@@ -197,7 +197,7 @@ fn the_hand_leaves_a_tree_that_is_no_more() {
     for n in 0..5_000 {
         resident.put(&tagged(n), Some(&Bytes::from("v")), 1);
     }
-    while resident.hand.behind.is_none() {
+    while resident.hand.inside.is_none() {
         resident.evict_bucket(0);
     }
     // The tree's segment doubles while the hand is inside the tree: whatever has the bucket's number
