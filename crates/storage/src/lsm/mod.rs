@@ -258,6 +258,15 @@ impl Lsm {
         self.noted(value.and_then(|value| open_value(key, value)))
     }
 
+    /// Whether it is known without the disk that there is no such row; false says nothing.
+    pub(crate) fn lacks(&self, key: &[u8]) -> bool {
+        match &self.engine {
+            Engine::Tables(tables) => tables.reader.lacks(key),
+            // As with tables, not all that is not there is known not to be.
+            Engine::Plain(plain) => key.len().is_multiple_of(2) && !plain.now().contains_key(key),
+        }
+    }
+
     /// Visits the rows in `[from, to)`, values opened, until `visit` breaks. All of one scan is the
     /// state of one moment.
     pub fn scan(

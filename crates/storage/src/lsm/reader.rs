@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fjall::AbstractTree;
+use lsm_tree::table::filter::block::FilterBlock;
 use lsm_tree::table::filter::standard_bloom::Builder as Bloom;
-use lsm_tree::{SeqNo, Table};
+use lsm_tree::{SeqNo, Table, TreeId};
 use parking_lot::{Mutex, RwLock};
 
 use super::writeback::TABLES_FOLDER;
@@ -32,10 +33,13 @@ const CUT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Reads the stored value of a row.
 type Read = dyn Fn(&[u8]) -> lsm_tree::Result<Option<fjall::Slice>> + Send + Sync;
+/// Whether memory tells that there is no such row.
+type Lacks = dyn Fn(&[u8]) -> bool + Send + Sync;
 
-/// One version of the tables. Its type in `lsm_tree` has no public name, hence the closure.
+/// One version of the tables. Its type in `lsm_tree` has no public name, hence the closures.
 struct Version {
     read: Box<Read>,
+    lacks: Box<Lacks>,
     tables: Vec<Table>,
     shape: Shape,
 }
@@ -108,6 +112,13 @@ impl Reader {
         (version.read)(key)
     }
 
+    /// Whether the filters of all tables that could have a row, as far as they are in memory, say that
+    /// none has it. Never waits for the disk; false means that only a read can tell.
+    pub(super) fn lacks(&self, key: &[u8]) -> bool {
+        let version = Arc::clone(&self.version.read());
+        (version.lacks)(key)
+    }
+
     pub(super) fn shape(&self) -> Shape {
         self.version.read().shape
     }
@@ -157,6 +168,12 @@ fn newest(rows: &fjall::Keyspace) -> Arc<Version> {
         tables: version.table_count(),
         disk_bytes: version.iter_levels().map(|level| level.size()).sum(),
     };
+    let (tree, other) = (rows.tree.id(), version.clone());
+    let lacks = Box::new(move |key: &[u8]| {
+        let hash = Bloom::get_hash(key);
+        let runs = other.iter_levels().flat_map(|level| level.iter());
+        runs.filter_map(|run| run.get_for_key(key)).all(|table| filter_denies(tree, table, hash))
+    });
     let read = Box::new(move |key: &[u8]| {
         let hash = Bloom::get_hash(key);
         let runs = version.iter_levels().flat_map(|level| level.iter());
@@ -167,5 +184,19 @@ fn newest(rows: &fjall::Keyspace) -> Arc<Version> {
         }
         Ok(None)
     });
-    Arc::new(Version { read, tables, shape })
+    Arc::new(Version { read, lacks, tables, shape })
+}
+
+/// Whether a table's filter is in memory and says that the table has no row of this hash. The filters of
+/// large levels come in parts, which are not looked at.
+fn filter_denies(tree: TreeId, table: &Table, hash: u64) -> bool {
+    let denies = |filter: &FilterBlock| filter.maybe_contains_hash(hash).is_ok_and(|may| !may);
+    if let Some(pinned) = &table.pinned_filter_block {
+        return denies(pinned);
+    }
+    let (None, Some(filter)) = (&table.regions.filter_tli, &table.regions.filter) else {
+        return false;
+    };
+    let block = table.cache.get_block((tree, table.id()).into(), filter.offset());
+    block.is_some_and(|block| denies(&FilterBlock::new(block)))
 }

@@ -194,6 +194,39 @@ fn point_reads_do_not_wait_for_a_new_version() {
 }
 
 #[test]
+fn filters_in_memory_tell_what_is_not_there() {
+    const ROWS: u32 = 2_000;
+    let dir = TempDir::new().unwrap();
+    let lacks =
+        |lsm: &Lsm, odd: u32| (0..ROWS).filter(|i| lsm.lacks(&row_key(2 * i + odd))).count() as u32;
+    // A filter is wrong about one in some hundred.
+    let most = ROWS - ROWS / 20;
+    {
+        let lsm = open(dir.path());
+        assert_eq!(lacks(&lsm, 0), ROWS, "there are no tables");
+        lsm.ingest((0..ROWS).map(|i| put(&row_key(2 * i), b"body"))).unwrap();
+        // A filter is in memory once it was asked for.
+        assert!(lsm.get(&row_key(ROWS + 1)).unwrap().is_none());
+        assert_eq!(lacks(&lsm, 0), 0);
+        assert!(lacks(&lsm, 1) >= most);
+        let deleted = row_key(2);
+        lsm.ingest([delete(&deleted)].into_iter()).unwrap();
+        assert!(!lsm.lacks(&deleted), "what hides a row is in a filter, too");
+        for i in 0..OPTIONS.level0_runs.into() {
+            lsm.ingest([put(&row_key(2 * i), b"again")].into_iter()).unwrap();
+        }
+        wait_until_at_rest(&lsm, dir.path());
+        assert!(lsm.get(&row_key(ROWS + 1)).unwrap().is_none());
+        assert_eq!(lacks(&lsm, 0), 0);
+        assert!(lacks(&lsm, 1) >= most);
+    }
+    let lsm = open(dir.path());
+    assert!(lsm.get(&row_key(ROWS + 1)).unwrap().is_none());
+    assert_eq!(lacks(&lsm, 0), 0);
+    assert!(lacks(&lsm, 1) >= most);
+}
+
+#[test]
 fn a_scan_stops_when_told() {
     let dir = TempDir::new().unwrap();
     let lsm = open(dir.path());
