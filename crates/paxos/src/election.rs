@@ -81,6 +81,8 @@ impl Replica {
 
     fn campaign_after(&mut self, handed: Ballot, now: Instant) {
         self.now = now;
+        // A change of members may be among it.
+        self.hand_out_all();
         if !self.may_lead() || self.installing || self.refuses(self.me, handed, now) {
             return;
         }

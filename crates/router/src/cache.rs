@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Ranges do not overlap. One answer serves all placements of its partition, so whoever finds the cache
-//! empty pays one miss a partition, not one a key. A newer route, by (epoch, ballot), takes what it covers
-//! from older ones; an older route gets what no newer one holds. What a split or a merge took from a
-//! partition and nobody has told about yet is simply a miss.
+//! empty pays one miss a partition, not one a key. A newer route, by (epoch, ballot), takes the place of
+//! those whose ranges it touches: they were split or merged, and what else they held is simply a miss. An
+//! older route gets what no newer one holds.
 //!
 //! The cache makes requests fast, never cheap: each routed call costs MemDS one lookup whether the
 //! cache knew the route or not (`route.rs`).
@@ -21,7 +21,7 @@ use std::sync::atomic::{
 };
 
 use memds::RouteRef;
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 use wire::ids::{NodeId, PartitionId, TableId};
 use wire::placement::{Placement, PlacementRange};
@@ -94,7 +94,7 @@ impl RouteCache {
         let older = known.overlapping(&route.range).find(|known| known.version < target.version);
         let Some(at) = older.map(|older| older.range.first.max(target.range.first)) else { return };
         drop(known);
-        self.put(target, at);
+        self.put(self.routes.write(), target, at);
     }
 
     /// The route of a placement, if it is known. `memo` is the caller's last answer; it spares the
@@ -119,15 +119,23 @@ impl RouteCache {
     }
 
     /// Remembers the route that serves a placement, unless a newer one is known. A route that does not
-    /// cover the placement tells what its partition no longer holds.
+    /// cover the placement tells what its partition no longer holds: what led there is forgotten.
     pub fn install(&self, placement: Placement, route: &Route) {
         let target = Target::of(&route.into());
-        let is_covered = target.range.contains(placement);
-        self.put(target, if is_covered { placement } else { target.range.first });
+        let mut routes = self.routes.write();
+        if target.range.contains(placement) {
+            return self.put(routes, target, placement);
+        }
+        let table = target.range.table;
+        let led_there = routes.at(table, placement).filter(|led| led.version < target.version);
+        if let Some(first) = led_there.map(|led| led.range.first) {
+            routes.by_first.remove(&(table, first));
+            self.generation.fetch_add(1, Release);
+        }
+        self.put(routes, target, target.range.first);
     }
 
-    fn put(&self, target: Target, at: Placement) {
-        let mut routes = self.routes.write();
+    fn put(&self, mut routes: RwLockWriteGuard<'_, Routes>, target: Target, at: Placement) {
         let Some(filed) = routes.put(target, at) else { return };
         routes.forget_beyond(self.routes_max, filed);
         drop(routes);
@@ -194,9 +202,6 @@ impl Routes {
         }
         for old in older {
             self.by_first.remove(&(range.table, old.range.first));
-            if old.partition != target.partition {
-                self.put_rest(old, &range);
-            }
         }
         let key = (range.table, range.first);
         self.by_first.insert(key, target);
@@ -219,19 +224,6 @@ impl Routes {
             }
         }
         Some(left)
-    }
-
-    /// Puts back what a removed target holds outside a range.
-    fn put_rest(&mut self, old: Target, taken: &PlacementRange) {
-        let PlacementRange { table, first, last } = old.range;
-        if let Some(before) = taken.first.before().filter(|before| *before >= first) {
-            let range = PlacementRange { last: before, ..old.range };
-            self.by_first.insert((table, first), Target { range, ..old });
-        }
-        if let Some(after) = taken.last.after().filter(|after| *after <= last) {
-            let range = PlacementRange { first: after, ..old.range };
-            self.by_first.insert((table, after), Target { range, ..old });
-        }
     }
 
     /// Forgets routes in the order of their ranges, round and round, until there are not too many, but
@@ -340,9 +332,29 @@ mod tests {
         assert_eq!(leaders(&mut memo), [Some(1), Some(2), Some(2), None]);
         cache.install(placement(99), &route(1, 0, 99, 1, 1, 1));
         assert_eq!(leaders(&mut memo), [Some(1), Some(2), Some(2), Some(1)]);
-        // A newer one in the midst of an older leaves it both ends.
+        // Whom a newer one has touched was split.
         cache.install(placement(5), &route(3, 4, 6, 3, 1, 3));
-        assert_eq!([3, 4, 6, 7].map(|at| leader(&cache, at, &mut memo)), [1, 3, 3, 1].map(Some));
+        let leaders = [3, 4, 6, 7, 50].map(|at| leader(&cache, at, &mut memo));
+        assert_eq!(leaders, [None, Some(3), Some(3), None, Some(2)]);
+    }
+
+    #[test]
+    fn who_refuses_a_placement_is_not_led_to_again() {
+        let cache = RouteCache::new(100);
+        let mut memo = None;
+        // Two ends of a partition that was divided twice since.
+        for (at, first, last) in [(10, 0, 39), (70, 61, 99)] {
+            cache.install(placement(at), &route(1, first, last, 1, 1, 1));
+        }
+        assert_eq!(leader(&cache, 70, &mut memo), Some(1));
+        cache.install(placement(70), &route(1, 0, 39, 2, 1, 1));
+        assert_eq!(leader(&cache, 70, &mut memo), None);
+        assert_eq!(leader(&cache, 10, &mut memo), Some(1));
+        // Also if where the refusing partition begins somebody newer is known.
+        cache.install(placement(70), &route(1, 61, 99, 1, 1, 1));
+        cache.install(placement(0), &route(4, 0, 5, 9, 1, 4));
+        cache.install(placement(70), &route(1, 0, 39, 2, 1, 1));
+        assert_eq!(leader(&cache, 70, &mut memo), None);
     }
 
     #[test]

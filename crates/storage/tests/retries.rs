@@ -157,8 +157,11 @@ fn a_batch_that_stands_on_a_lost_one_is_void() {
     let lost = format!("{}{}", String::from_utf8_lossy(LOST), "v".repeat(100_000));
     let large = "w".repeat(100_000);
     let evaluate = |words: &[&str]| cluster.evaluate_at(first, words).expect("it leads");
-    assert_eq!(evaluate(&["INCR", "n"]).0, Reply::Integer(1));
+    // What is still on its way would have the next write sealed by itself when it arrives.
+    cluster.until("nothing is on its way", || cluster.settled().is_some());
+    let (reply, gate) = evaluate(&["INCR", "n"]);
     let one = evaluate(&["SET", "lost", &lost]).1.expect("a write has a gate");
+    assert_eq!((reply, gate), (Reply::Integer(1), Some(one)), "both are in one batch");
     let waits_for_one = cluster.wait(one);
     cluster.until("the first is on its way", || {
         evaluate(&["SET", "x", "y"]).1.expect("a write has a gate").index > one.index
