@@ -25,7 +25,7 @@ ycsb                          latency against rate, workloads A and B: 6 minutes
 scaling                       time of a command against the size of a collection, a long queue: 6 minutes
     --replicas N --queued N   copies (3), elements through the queue (10000000)
     --only NAME,NAME          these commands alone, no deletions and no queue
-failover                      gaps in writes when nodes are lost, and healing: ten minutes
+failover                      gaps in writes when nodes are lost, and healing: fourteen minutes
     --events N                events of each kind (30)
 idle-groups                   what groups cost that have nothing to do, and losing a node: 2 minutes
     --groups N --seconds N    how many (10000), how long they are watched (30)
