@@ -275,7 +275,7 @@ fn several_lines_at_once_are_one_after_the_other() {
     let mut encodings = BTreeSet::new();
     let mut in_vain = 0;
     for round in 0..2_000 {
-        let growing = round / 100 % 2 == 0;
+        let growing = round / 50 % 3 == 0;
         let pushes = random.below(10) < if growing { 6 } else { 1 };
         let name = match (pushes, random.below(2)) {
             (true, 0) => "LPUSH",
