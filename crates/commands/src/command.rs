@@ -14,6 +14,21 @@ use crate::wait::WaitHandler;
 pub type ReadHandler = fn(&dyn View, Args<'_>) -> Result<Reply, CommandError>;
 /// A handler that may write.
 pub type WriteHandler = fn(&mut Txn<'_>, Args<'_>) -> Result<Reply, CommandError>;
+/// A handler for several lines of a command that write to the same key: what comes of them is what would
+/// come of one after the other, but what they share, a collection's header, say, is read and written
+/// once. It answers the first of them, as many as it likes; none if the first is for the command's other handler.
+///
+/// *Errors*: one of them is to be refused. What is in the transaction is of no use then.
+pub type ManyHandler = fn(&mut Txn<'_>, &[Args<'_>]) -> Result<Vec<Ran>, CommandError>;
+
+/// What one of several lines came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its reply.
+    pub reply: Reply,
+    /// Whether it wrote something.
+    pub wrote: bool,
+}
 
 /// A row of the command table.
 #[derive(Debug)]
@@ -34,12 +49,19 @@ pub struct Command {
     /// Where an element of the collection whose key is the first argument is named, if one is. A hint of
     /// what will be looked up ([`crate::element_row`]): options may have moved it.
     pub element: Option<u16>,
+    /// What runs several lines of it on one key, if that is less work than one after the other.
+    pub many: Option<ManyHandler>,
 }
 
 impl Command {
     /// The same command, which names an element at this position.
     pub(crate) const fn element_at(self, at: u16) -> Command {
         Command { element: Some(at), ..self }
+    }
+
+    /// The same command, of which several lines on one key may be run at once.
+    pub(crate) const fn or_many(self, many: ManyHandler) -> Command {
+        Command { many: Some(many), ..self }
     }
 
     /// The same command, which waits if there is nothing for it yet.
@@ -500,8 +522,7 @@ pub(crate) const fn read(
     keys: Keys,
     handler: ReadHandler,
 ) -> Command {
-    let (flags, run) = (flags.and(Flags::READONLY), Run::Read(handler));
-    Command { name, arity, flags, keys, run, waits: None, element: None }
+    plain(name, arity, flags.and(Flags::READONLY), keys, Run::Read(handler))
 }
 
 /// A command that may write.
@@ -512,8 +533,7 @@ pub(crate) const fn write(
     keys: Keys,
     handler: WriteHandler,
 ) -> Command {
-    let (flags, run) = (flags.and(Flags::WRITE), Run::Write(handler));
-    Command { name, arity, flags, keys, run, waits: None, element: None }
+    plain(name, arity, flags.and(Flags::WRITE), keys, Run::Write(handler))
 }
 
 /// A command that a leader runs with a Lua state.
@@ -524,7 +544,7 @@ pub(crate) const fn script(
     keys: Keys,
     what: Script,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Script(what), waits: None, element: None }
+    plain(name, arity, flags, keys, Run::Script(what))
 }
 
 /// A command that the router runs.
@@ -535,7 +555,7 @@ pub(crate) const fn session(
     keys: Keys,
     what: Session,
 ) -> Command {
-    Command { name, arity, flags, keys, run: Run::Session(what), waits: None, element: None }
+    plain(name, arity, flags, keys, Run::Session(what))
 }
 
 /// A command with subcommands.
@@ -545,15 +565,11 @@ pub(crate) const fn group(
     flags: Flags,
     rows: &'static [Command],
 ) -> Command {
-    Command {
-        name,
-        arity,
-        flags,
-        keys: Keys::None,
-        run: Run::Group(rows),
-        waits: None,
-        element: None,
-    }
+    plain(name, arity, flags, Keys::None, Run::Group(rows))
+}
+
+const fn plain(name: &'static str, arity: Arity, flags: Flags, keys: Keys, run: Run) -> Command {
+    Command { name, arity, flags, keys, run, waits: None, element: None, many: None }
 }
 
 /// `exactly(2)`: a name and one argument.

@@ -224,6 +224,7 @@ mod tests {
             run: Run::Group(&[]),
             waits: None,
             element: None,
+            many: None,
         };
         key_positions(&command, &args).map(|found| found.to_vec())
     }

@@ -31,7 +31,8 @@ mod wait;
 
 pub use args::{Args, VALUE_BYTES_MAX, parse_cursor, parse_int, parse_int32};
 pub use command::{
-    Arity, Command, Flags, Gather, KeyFlags, Keys, ReadHandler, Run, Script, Session, WriteHandler,
+    Arity, Command, Flags, Gather, KeyFlags, Keys, ManyHandler, Ran, ReadHandler, Run, Script,
+    Session, WriteHandler,
 };
 pub use error::{AclRuleError, CommandError, Echo};
 pub use families::generic::{CopyOptions, copy_options, move_target, object_help};

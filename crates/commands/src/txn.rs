@@ -97,7 +97,7 @@ enum Writes {
 const FREED_AT_ONCE_MAX: u64 = 64;
 
 /// Writes that stay in a vector.
-const FEW_WRITES: usize = 16;
+const FEW_WRITES: usize = 64;
 
 impl Writes {
     fn insert(&mut self, row: Bytes, value: Option<Bytes>) {

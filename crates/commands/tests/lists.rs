@@ -5,6 +5,7 @@ mod support;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use commands::notes::{Notes, Wanted};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Value};
 use support::{Random, START_MS, Session, print};
@@ -262,4 +263,50 @@ fn a_list_that_goes_takes_its_rows_along() {
         assert_eq!(effects.dropped.len(), 1, "{line}");
         assert_eq!(effects.writes.len(), 1, "{line}: only the header's row");
     }
+}
+
+#[test]
+fn several_lines_at_once_are_one_after_the_other() {
+    let mut random = Random::new(77);
+    let (mut at_once, mut in_turn) = (Session::new(START_MS), Session::new(START_MS));
+    for sessions in [&mut at_once, &mut in_turn] {
+        sessions.view.notes = Notes::new(Wanted(u32::MAX));
+    }
+    let mut encodings = BTreeSet::new();
+    let mut in_vain = 0;
+    for round in 0..2_000 {
+        let growing = round / 50 % 3 == 0;
+        let pushes = random.below(10) < if growing { 6 } else { 1 };
+        let name = match (pushes, random.below(2)) {
+            (true, 0) => "LPUSH",
+            (true, _) => "RPUSH",
+            (false, 0) => "LPOP",
+            (false, _) => "RPOP",
+        };
+        let lines: Vec<Vec<Bytes>> = (0..1 + random.below(40))
+            .map(|_| {
+                let mut line = vec![b(name), b("l")];
+                if pushes {
+                    line.extend((0..1 + random.below(3)).map(|_| b(&element(&mut random))));
+                } else if random.below(30) == 0 {
+                    line.push(b(&random.below(4).to_string()));
+                }
+                line
+            })
+            .collect();
+        let replies = at_once.run_many(&lines);
+        let expected: Vec<Reply> = lines.iter().map(|line| in_turn.run(line)).collect();
+        assert_eq!(replies, expected, "round {round}: {name}");
+        in_vain += replies.iter().filter(|reply| **reply == Reply::Null).count();
+        assert_eq!(at_once.take_notices(), in_turn.take_notices(), "round {round}: {name}");
+        for look in [&["LRANGE", "l", "0", "-1"][..], &["OBJECT", "ENCODING", "l"]] {
+            let found = run(&mut at_once, look);
+            assert_eq!(found, run(&mut in_turn, look), "round {round}: {look:?}");
+            if look.len() == 3 {
+                encodings.insert(print(&found));
+            }
+        }
+        assert_eq!(at_once.view.counters, in_turn.view.counters, "round {round}: {name}");
+    }
+    assert!(encodings.len() == 3 && in_vain > 100, "{encodings:?}, {in_vain} pops of nothing");
 }

@@ -4,6 +4,8 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+use commands::notes::{Notes, Wanted};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Value};
 use support::{Random, START_MS, Session, print};
@@ -145,4 +147,39 @@ fn every_write_to_a_set_gives_its_header_a_new_version() {
             assert!(session.effects_of(line).is_empty(), "{line} changes nothing");
         }
     }
+}
+
+#[test]
+fn several_lines_at_once_are_one_after_the_other() {
+    let mut random = Random::new(78);
+    let mut encodings = BTreeSet::new();
+    for round in 0..60 {
+        let (mut at_once, mut in_turn) = (Session::new(START_MS), Session::new(START_MS));
+        for session in [&mut at_once, &mut in_turn] {
+            session.view.notes = Notes::new(Wanted(u32::MAX));
+        }
+        for step in 0..8 {
+            let member = |random: &mut Random| match (round % 3, random.below(1_500)) {
+                (0, number) => number.to_string(),
+                (1, number) if number % 40 > 0 => number.to_string(),
+                (_, number) => format!("m{}", "x".repeat(number % 80)),
+            };
+            let line = |random: &mut Random| {
+                let members = (0..1 + random.below(3)).map(|_| Bytes::from(member(random)));
+                [Bytes::from("SADD"), Bytes::from("s")].into_iter().chain(members).collect()
+            };
+            let lines: Vec<Vec<Bytes>> =
+                (0..1 + random.below(64)).map(|_| line(&mut random)).collect();
+            let replies = at_once.run_many(&lines);
+            let expected: Vec<Reply> = lines.iter().map(|line| in_turn.run(line)).collect();
+            assert_eq!(replies, expected, "round {round}, step {step}");
+            assert_eq!(at_once.take_notices(), in_turn.take_notices(), "round {round}");
+            let encoding = in_turn.run_line("OBJECT ENCODING s");
+            assert_eq!(at_once.run_line("OBJECT ENCODING s"), encoding, "round {round}");
+            encodings.insert(print(&encoding));
+            assert_eq!(at_once.run_line("SCARD s"), in_turn.run_line("SCARD s"), "round {round}");
+            assert_eq!(at_once.view.counters, in_turn.view.counters, "round {round}");
+        }
+    }
+    assert_eq!(encodings.len(), 3, "{encodings:?}");
 }

@@ -137,6 +137,28 @@ pub enum Message {
 }
 
 impl Message {
+    /// Whether this is the proposal that another is, told by where its values lie: false may be wrong.
+    /// It need be encoded only once then.
+    pub fn is_copy_of(&self, other: &Message) -> bool {
+        let is_shared = |one: &Value, other: &Value| match (one, other) {
+            (Value::Data(one), Value::Data(other)) => {
+                (one.as_ptr(), one.len()) == (other.as_ptr(), other.len())
+            }
+            _ => false,
+        };
+        let (
+            Message::Accept { ballot, values, chosen },
+            Message::Accept { ballot: its_ballot, values: its_values, chosen: its_chosen },
+        ) = (self, other)
+        else {
+            return false;
+        };
+        (ballot, chosen, values.len()) == (its_ballot, its_chosen, its_values.len())
+            && values.iter().zip(its_values).all(|((at, value), (its_at, its_value))| {
+                at == its_at && is_shared(value, its_value)
+            })
+    }
+
     /// The message that brings a lagging member entries read from the log for
     /// [`Output::ReadLog`].
     pub fn chosen(entries: Vec<Entry>) -> Message {
@@ -224,4 +246,28 @@ pub enum Output {
         /// The last index.
         last: Index,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn copies_of_a_proposal_share_its_values() {
+        let data = Bytes::from_static(b"data");
+        let proposal = |data: &Bytes, index, chosen| Message::Accept {
+            ballot: Ballot::default(),
+            values: vec![(Index(index), Value::Data(data.clone()))],
+            chosen: Index(chosen),
+        };
+        let one = proposal(&data, 2, 1);
+        assert!(one.is_copy_of(&one.clone()));
+        assert!(!one.is_copy_of(&proposal(&data, 3, 1)));
+        assert!(!one.is_copy_of(&proposal(&data, 2, 0)));
+        assert!(!one.is_copy_of(&proposal(&Bytes::copy_from_slice(&data), 2, 1)));
+        assert!(!one.is_copy_of(&proposal(&data.slice(..3), 2, 1)));
+        assert!(!one.is_copy_of(&Message::Reject { promised: Ballot::default() }));
+    }
 }

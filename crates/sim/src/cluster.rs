@@ -17,6 +17,7 @@ use crate::network::Network;
 use crate::random::Random;
 use crate::strikes::{Betrayal, Gray};
 use crate::trace::Trace;
+use crate::unheard::Unheard;
 use crate::{Setup, Summary};
 
 /// How long after the last fault a proposal must be committed everywhere.
@@ -54,6 +55,7 @@ pub(crate) enum Event {
     Betray,
     Usurp { leader: usize, node: usize },
     Relapse { leader: usize, heard_by: usize },
+    Unheard { dying: Option<(usize, u64)> },
     Propose,
     Burst { node: usize },
     Reform,
@@ -109,6 +111,7 @@ pub(crate) struct Cluster<'a> {
     /// What stays broken when faults stop.
     pub(crate) gray: Option<Gray>,
     pub(crate) betrayal: Option<Betrayal>,
+    pub(crate) unheard: Unheard,
     /// The leader whose disk turned slow before the end of faults.
     pub(crate) slow_leader: Option<usize>,
     probe: Option<(u64, u64)>,
@@ -147,6 +150,7 @@ impl<'a> Cluster<'a> {
             lost: 0,
             gray: None,
             betrayal: None,
+            unheard: Unheard::new(seed),
             slow_leader: None,
             probe: None,
             steady: None,
@@ -161,6 +165,7 @@ impl<'a> Cluster<'a> {
 
     /// Runs until the faults have stopped and the cluster has recovered.
     pub(crate) fn run(mut self) -> Result<Summary, Violation> {
+        self.plan_unheard();
         for node in 0..self.hosts.len() {
             self.start(node)?;
         }
@@ -252,6 +257,7 @@ impl<'a> Cluster<'a> {
             Event::Relapse { .. } | Event::Usurp { .. } if self.calm => {}
             Event::Usurp { leader, node } => self.usurp(leader, node, false),
             Event::Relapse { leader, heard_by } => self.relapse(leader, heard_by),
+            Event::Unheard { dying } => self.unheard(dying)?,
             Event::Propose => self.work()?,
             Event::Burst { node } => {
                 if self.may_be_asked(node) && !self.calm {
@@ -525,6 +531,7 @@ impl<'a> Cluster<'a> {
         host.machine.values.push(value);
         if is_own {
             self.betray_at_commit(node);
+            self.mute_unheard(node);
         }
         Ok(())
     }

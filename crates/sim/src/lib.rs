@@ -41,6 +41,7 @@ mod network;
 mod random;
 mod strikes;
 mod trace;
+mod unheard;
 pub mod whole;
 
 use std::ops::Range;

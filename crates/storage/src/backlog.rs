@@ -80,6 +80,9 @@ impl Backlog {
 pub(crate) struct Run<'a> {
     /// Rows with their values (`None`: deleted), in the order in which they were written.
     lines: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    /// Where those stand that are to be written. Made while the batches are read: later each row would
+    /// have to be waited for again.
+    places: Vec<Place>,
 }
 
 /// Where a line stands among others: small, so that sorting moves and compares little. Rows lie all over
@@ -113,41 +116,43 @@ impl Place {
 pub(crate) type MetaRow = (Bytes, Bytes);
 
 impl<'a> Run<'a> {
-    /// Adds all rows that batches of one partition write, but for those of collections that they drop.
+    /// Adds all rows that batches of one partition write, but for those of collections that they drop,
+    /// whose generations are returned.
     ///
     /// *Errors*: a batch that was malformed all along; nothing may be flushed then.
-    pub(crate) fn add(
-        &mut self,
-        batches: &'a Batches,
-        dropped: &HashSet<Version>,
-    ) -> Result<(), BatchError> {
+    pub(crate) fn add(&mut self, batches: &'a Batches) -> Result<HashSet<Version>, BatchError> {
+        let (from, mut dropped) = (self.places.len(), HashSet::new());
         for (_, batch) in batches {
-            batch.for_each(|effect| {
-                if let Effect::Write { row, sealed } = effect
-                    && !is_of(row, dropped)
-                {
-                    self.add_row(row, sealed);
-                }
+            batch.for_each(|effect| match effect {
+                Effect::Write { row, sealed } => self.add_row(row, sealed),
+                Effect::Drop(generation) => _ = dropped.insert(generation),
+                _ => {}
             })?;
         }
-        Ok(())
+        if !dropped.is_empty() {
+            let lines = &self.lines;
+            let of_these = self.places.split_off(from).into_iter();
+            let stays = |place: &Place| !is_of(lines[place.line as usize].0, &dropped);
+            self.places.extend(of_these.filter(stays));
+        }
+        Ok(dropped)
     }
 
     pub(crate) fn add_row(&mut self, row: &'a [u8], sealed: Option<&'a [u8]>) {
+        let line = u32::try_from(self.lines.len()).expect("backlogs are bounded far below 2^32");
         self.lines.push((row, sealed));
+        self.places.push(Place::of(row, 0, line));
     }
 
     /// The rows in ascending order of their keys, each with its newest value; `None`: deleted. What
     /// came to be and ceased to be within the run is left out if fjall holds nothing of it, for which
     /// `is_absent` is asked: a deletion there would hide nothing and be stepped over by every scan.
     pub(crate) fn sorted(
-        self,
+        mut self,
         is_absent: impl Fn(&[u8]) -> bool,
     ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
-        let count = u32::try_from(self.lines.len()).expect("memtables are bounded far below 2^32");
-        let places = self.lines.iter().zip(0..count).map(|((row, _), at)| Place::of(row, 0, at));
-        let mut places: Vec<_> = places.collect();
-        let mut rows = Vec::with_capacity(self.lines.len());
+        let mut places = std::mem::take(&mut self.places);
+        let mut rows = Vec::with_capacity(places.len());
         self.sort(&mut places, 0, &mut |writes| {
             let [oldest, newest] = [writes[0], writes[writes.len() - 1]];
             let (row, sealed) = self.lines[newest.line as usize];

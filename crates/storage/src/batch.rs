@@ -144,7 +144,10 @@ impl BatchBuilder {
                 }
             }
             match value {
-                Some(value) => self.put(row, value),
+                Some(value) => {
+                    self.buffer.reserve(put_bytes(row, value));
+                    put(&mut self.buffer, row, value);
+                }
                 None => {
                     self.buffer.put_u8(DELETE);
                     self.buffer.put_u32(length(row));
@@ -160,16 +163,6 @@ impl BatchBuilder {
         }
     }
 
-    fn put(&mut self, row: &Bytes, value: &Bytes) {
-        self.buffer.reserve(put_bytes(row, value));
-        self.buffer.put_u8(PUT);
-        self.buffer.put_u32(length(row));
-        self.buffer.put_u32(length(value) + row::SEAL_BYTES as u32);
-        self.buffer.put_slice(row);
-        self.buffer.put_slice(value);
-        self.buffer.put_u32_le(row::checksum(row, value));
-    }
-
     fn put_version(&mut self, kind: u8, version: Version) {
         self.buffer.put_u8(kind);
         self.buffer.put_u64(version.index);
@@ -177,32 +170,46 @@ impl BatchBuilder {
     }
 
     /// Closes the batch: stamps it and seals it with its checksum.
-    pub(crate) fn finish(mut self, now_ms: u64, counters: Counters) -> Bytes {
-        self.buffer.reserve(self.replaceable_bytes + CHECKSUM_BYTES);
-        for (row, value) in std::mem::take(&mut self.replaceable) {
-            self.put(&row, &value);
-        }
-        let section = std::mem::take(&mut self.requests).finish();
+    ///
+    /// All is copied into memory of just the right size: a batch stays there until it is flushed, and to let
+    /// the buffer grow by what is written last copies more.
+    pub(crate) fn finish(self, now_ms: u64, counters: Counters) -> Bytes {
+        let BatchBuilder { buffer, replaceable, replaceable_bytes, requests, .. } = self;
+        let section = requests.finish();
+        let mut bytes = buffer.len() + replaceable_bytes + CHECKSUM_BYTES;
         if !section.is_empty() {
-            self.buffer.put_u8(REQUESTS);
-            self.buffer.put_u32(u32::try_from(section.len()).expect("bounded like a batch"));
-            self.buffer.put_slice(&section);
+            bytes += 1 + 4 + section.len();
         }
-        self.buffer[NOW_OFFSET..COUNTERS_OFFSET].copy_from_slice(&now_ms.to_be_bytes());
+        let mut out = BytesMut::with_capacity(bytes);
+        out.put_slice(&buffer);
+        for (row, value) in &replaceable {
+            put(&mut out, row, value);
+        }
+        if !section.is_empty() {
+            out.put_u8(REQUESTS);
+            out.put_u32(u32::try_from(section.len()).expect("bounded like a batch"));
+            out.put_slice(&section);
+        }
+        out[NOW_OFFSET..COUNTERS_OFFSET].copy_from_slice(&now_ms.to_be_bytes());
         let numbers = [counters.keys, counters.volatile, counters.bytes];
-        for (slot, number) in
-            self.buffer[COUNTERS_OFFSET..HEAD_BYTES].chunks_exact_mut(8).zip(numbers)
-        {
+        for (slot, number) in out[COUNTERS_OFFSET..HEAD_BYTES].chunks_exact_mut(8).zip(numbers) {
             slot.copy_from_slice(&number.to_be_bytes());
         }
-        let checksum = crc32c::crc32c(&self.buffer);
-        self.buffer.put_u32(checksum);
-        if self.buffer.len() * 2 < self.buffer.capacity() {
-            // A batch stays in memory until it is flushed: free space behind it would, too.
-            return Bytes::copy_from_slice(&self.buffer);
-        }
-        self.buffer.freeze()
+        let checksum = crc32c::crc32c(&out);
+        out.put_u32(checksum);
+        debug_assert_eq!(out.len(), bytes, "the size was reckoned well");
+        out.freeze()
     }
+}
+
+/// Appends the effect that puts a row.
+fn put(out: &mut BytesMut, row: &Bytes, value: &Bytes) {
+    out.put_u8(PUT);
+    out.put_u32(length(row));
+    out.put_u32(length(value) + row::SEAL_BYTES as u32);
+    out.put_slice(row);
+    out.put_slice(value);
+    out.put_u32_le(row::checksum(row, value));
 }
 
 /// Bytes of the effect that puts a row.

@@ -115,7 +115,7 @@ pub(crate) fn answer(shared: &Shared, (partition, part): (&Arc<Partition>, Part)
     };
     let last = entries.last()?.index.0;
     let sent = Sent { entries: entries.len() as u64, bytes: bytes_of(&entries), last };
-    shared.send(partition, part.to, &paxos::Message::chosen(entries));
+    shared.send(partition, &[(part.to, paxos::Message::chosen(entries))]);
     Some(sent)
 }
 

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use parking_lot::{Condvar, Mutex, RwLock};
 use wire::ids::{NodeId, PartitionId, Zone};
 use wire::notice::Listener;
@@ -55,8 +55,9 @@ const LEVEL0_RUNS_FULL: u64 = 32;
 const PRESSURE_US_MAX: u64 = 10_000;
 /// Memtables may hold this many times their budget before writers wait.
 const MEMORY_OVERRUN: u64 = 4;
-/// Bytes behind a message of consensus: who sends it and who is to get it.
-const IDENTITIES_BYTES: usize = 8;
+/// Bytes of an identity behind a message of consensus: that of the sender, then those of all who are to get
+/// it, then their number.
+const IDENTITY_BYTES: usize = 4;
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -251,8 +252,8 @@ impl Shared {
             tracing::error!(node = self.id.0, partition = partition.id.0, %error, "replica stopped");
             self.stop();
         }
-        for (to, message) in actions.sends {
-            self.send(partition, to, &message);
+        for copies in actions.sends.chunk_by(|(_, one), (_, other)| one.is_copy_of(other)) {
+            self.send(partition, copies);
         }
         for (wake, outcome) in actions.wakes {
             // A receiver that is gone has stopped waiting.
@@ -277,18 +278,21 @@ impl Shared {
         }
     }
 
-    /// Sends a message of consensus; behind it stand the identities of sender and receiver.
-    pub(crate) fn send(&self, partition: &Partition, to: paxos::NodeId, message: &paxos::Message) {
+    /// Sends copies of a message of consensus: all receivers share its bytes.
+    pub(crate) fn send(&self, partition: &Partition, copies: &[(paxos::NodeId, paxos::Message)]) {
+        let Some((first, message)) = copies.first() else { return };
         let mut body = paxos::codec::encode(message);
         body.put_u32(partition.identity.0);
-        body.put_u32(to.0);
+        copies.iter().for_each(|(to, _)| body.put_u32(to.0));
+        body.put_u32(copies.len() as u32);
         if body.len() > BODY_BYTES_MAX {
             let (node, partition, bytes) = (self.id.0, partition.id.0, body.len());
             tracing::error!(node, partition, bytes, "a message is too long to be sent");
             return;
         }
-        let frame = Frame::new(Kind::Paxos, self.id, node_of(to), body.freeze());
-        self.send_frame(frame.for_group(partition.id));
+        let frame = Frame::new(Kind::Paxos, self.id, node_of(*first), body.freeze());
+        let frame = frame.for_group(partition.id);
+        copies.iter().for_each(|(to, _)| self.send_frame(frame.to_node(node_of(*to))));
     }
 
     /// Tells a node something about a partition's replicas.
@@ -322,11 +326,7 @@ impl Shared {
     }
 
     fn receive(&self, frame: &Frame) {
-        let mut body = frame.body().clone();
-        let Some(at) = body.len().checked_sub(IDENTITIES_BYTES) else { return };
-        let mut identities = body.split_off(at);
-        let from = paxos::NodeId(identities.get_u32());
-        let to = paxos::NodeId(identities.get_u32());
+        let Some((body, from, to)) = self.take_identities(frame.body()) else { return };
         if node_of(from) != frame.from {
             // Nobody speaks for another node's replica.
             tracing::warn!(node = self.id.0, from = frame.from.0, identity = from.0, "not its own");
@@ -351,6 +351,19 @@ impl Shared {
                 tracing::warn!(node = self.id.0, from = frame.from.0, %error, "bad peer message");
             }
         }
+    }
+
+    /// A message of consensus, who sends it and which replica of this node is to get it.
+    fn take_identities(&self, body: &Bytes) -> Option<(Bytes, paxos::NodeId, paxos::NodeId)> {
+        let (rest, count) = body.split_last_chunk::<IDENTITY_BYTES>()?;
+        let receivers = usize::try_from(u32::from_be_bytes(*count)).ok()?;
+        let bytes = receivers.checked_add(1)?.checked_mul(IDENTITY_BYTES)?;
+        let (message, mut identities) = rest.split_at_checked(rest.len().checked_sub(bytes)?)?;
+        let from = paxos::NodeId(identities.get_u32());
+        let (to, _) = identities.as_chunks::<IDENTITY_BYTES>();
+        let mut to = to.iter().map(|to| paxos::NodeId(u32::from_be_bytes(*to)));
+        let to = to.find(|to| node_of(*to) == self.id)?;
+        Some((body.slice_ref(message), from, to))
     }
 
     /// The replica of a partition with this identity, if it is here.
@@ -559,6 +572,26 @@ mod tests {
                 panic!("not the newest mark alone: {} items", work.items.len())
             };
             assert_eq!(index.0, applied);
+        }
+    }
+
+    #[test]
+    fn of_all_receivers_of_a_message_a_node_finds_its_own() {
+        let alone = Alone::open(NodeOptions::default());
+        let own = alone.partition().identity;
+        let take = |numbers: &[u32]| {
+            let mut body = b"message".to_vec();
+            numbers.iter().for_each(|number| body.put_u32(*number));
+            alone.shared().take_identities(&Bytes::from(body))
+        };
+        let other = own.0 + 1;
+        let taken = Some((Bytes::from_static(b"message"), paxos::NodeId(7), own));
+        assert_eq!(take(&[7, other, own.0, 2]), taken);
+        assert_eq!(take(&[7, own.0, 1]), taken);
+        assert_eq!(take(&[7, other, 1]), None);
+        assert_eq!(take(&[7, 0]), None);
+        for damaged in [9, u32::MAX - 1, u32::MAX] {
+            assert_eq!(take(&[7, own.0, damaged]), None);
         }
     }
 

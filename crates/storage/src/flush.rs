@@ -21,7 +21,7 @@ use wire::ids::{PartitionId, Version};
 use wire::placement::PlacementRange;
 
 use crate::background;
-use crate::backlog::{self, Run};
+use crate::backlog::Run;
 use crate::core::Frozen;
 use crate::driver::Shared;
 use crate::lsm::{Lsm, LsmError};
@@ -185,8 +185,7 @@ fn ingest(
         gone.extend(generations.iter().map(|g| meta::dead_row(partition, *g).0));
     }
     for (partition, frozen) in frozen {
-        let dropped = backlog::dropped(&frozen.batches).map_err(malformed)?;
-        run.add(&frozen.batches, &dropped).map_err(malformed)?;
+        let dropped = run.add(&frozen.batches).map_err(malformed)?;
         // Of newer ones fjall never had a row, and never will.
         let had = |generation: &Version| generation.index <= frozen.rows_through;
         let dropped: Vec<_> = dropped.into_iter().filter(had).collect();

@@ -54,14 +54,25 @@ fn lines(key: &str) -> Vec<String> {
         lines.push(format!("SADD {key}:set m{}", member % 120));
         lines.push(format!("SPOP {key}:empty"));
     }
+    // Runs of one command, longer than a pipeline, and more pops than there are elements.
+    for (push, pop, few) in [("LPUSH", "RPOP", 90), ("RPUSH", "LPOP", 5), ("LPUSH", "LPOP", 200)] {
+        let element = |n: usize| "long".repeat(n % 40);
+        lines.extend((0..few).map(|n| format!("{push} {key}:queue {n} {}", element(n))));
+        lines.extend((0..few).map(|_| format!("{pop} {key}:queue")));
+        lines.push(format!("{pop} {key}:queue 3"));
+        lines.push(format!("{push} {key}:queue left over"));
+        lines.extend((0..few + 10).map(|_| format!("{pop} {key}:queue")));
+    }
+    lines.push(format!("LPUSH {key}:queue last"));
     lines.sort_by_key(|line| line.split(' ').nth(1).map(str::to_owned));
     lines
 }
 
-const LOOKS: [&[&str]; 4] = [
+const LOOKS: [&[&str]; 5] = [
     &["LRANGE", "own", "0", "-1"],
     &["ZRANGE", "own:sorted", "0", "-1", "WITHSCORES"],
     &["SCARD", "own:set"],
+    &["LRANGE", "own:queue", "0", "-1"],
     &["DBSIZE"],
 ];
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use wire::resp::{BulksBuilder, Reply, SHARED_BULK_BYTES};
 
 use crate::args::{Args, Options, Word, parse_int};
-use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
+use crate::command::{Command, Flags, KeyFlags, Keys, Ran, at_least, exactly, key, read, write};
 use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::txn::Txn;
@@ -34,6 +34,9 @@ const MPOP: Keys = Keys::Counted { at: 1, flags: TAKE_FLAGS };
 const BPOP: Keys = Keys::Range { first: 1, last: -2, step: 1, flags: TAKE_FLAGS };
 const BMPOP: Keys = Keys::Counted { at: 2, flags: TAKE_FLAGS };
 
+/// Lines that are run at once take elements until these have more bytes.
+const POPPED_BYTES_MAX: usize = 64 << 10;
+
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name         arity        flags       keys       handler
@@ -47,17 +50,17 @@ pub(crate) const COMMANDS: &[Command] = &[
     read ("LLEN",       exactly(2),  FAST,       RO,        llen),
     write("LMOVE",      exactly(5),  GROWS,      MOVE,      lmove),
     write("LMPOP",      at_least(4), NONE,       MPOP,      lmpop),
-    write("LPOP",       at_least(2), FAST,       RW_TAKE,   lpop),
+    write("LPOP",       at_least(2), FAST,       RW_TAKE,   lpop).or_many(lpop_many),
     read ("LPOS",       at_least(3), NONE,       RO_ACCESS, lpos),
-    write("LPUSH",      at_least(3), GROWS_FAST, RW_INSERT, lpush),
+    write("LPUSH",      at_least(3), GROWS_FAST, RW_INSERT, lpush).or_many(lpush_many),
     write("LPUSHX",     at_least(3), GROWS_FAST, RW_INSERT, lpushx),
     read ("LRANGE",     exactly(4),  NONE,       RO_ACCESS, lrange),
     write("LREM",       exactly(4),  NONE,       RW_DELETE, lrem),
     write("LSET",       exactly(4),  GROWS,      RW_UPDATE, lset),
     write("LTRIM",      exactly(4),  NONE,       RW_DELETE, ltrim),
-    write("RPOP",       at_least(2), FAST,       RW_TAKE,   rpop),
+    write("RPOP",       at_least(2), FAST,       RW_TAKE,   rpop).or_many(rpop_many),
     write("RPOPLPUSH",  exactly(3),  GROWS,      MOVE,      rpoplpush),
-    write("RPUSH",      at_least(3), GROWS_FAST, RW_INSERT, rpush),
+    write("RPUSH",      at_least(3), GROWS_FAST, RW_INSERT, rpush).or_many(rpush_many),
     write("RPUSHX",     at_least(3), GROWS_FAST, RW_INSERT, rpushx),
 ];
 
@@ -94,6 +97,30 @@ fn push(
     list.finish(txn)?;
     txn.note(Wanted::LIST, pushed(end), args.bytes(1)?);
     Ok(Reply::Integer(count as i64))
+}
+
+fn lpush_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    push_many(txn, lines, End::Left)
+}
+
+fn rpush_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    push_many(txn, lines, End::Right)
+}
+
+fn push_many(txn: &mut Txn<'_>, lines: &[Args<'_>], end: End) -> Result<Vec<Ran>, CommandError> {
+    let [first, ..] = lines else { return Ok(Vec::new()) };
+    let key = first.bytes(1)?;
+    let mut list = ListEdit::open(txn, key)?;
+    let mut count = list.count();
+    let parts: Vec<&[Bytes]> = lines.iter().map(|line| line.from(2)).collect();
+    list.push_each(txn, end, &parts)?;
+    list.finish(txn)?;
+    let ran = parts.iter().map(|part| {
+        txn.note(Wanted::LIST, pushed(end), key);
+        count += part.len() as u64;
+        Ran { reply: Reply::Integer(count as i64), wrote: true }
+    });
+    Ok(ran.collect())
 }
 
 /// The event of pushing to an end.
@@ -174,6 +201,30 @@ fn pop(
         None => popped.pop().map_or(Reply::Null, Reply::Bulk),
         Some(_) => bulks(popped),
     })
+}
+
+fn lpop_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    pop_many(txn, lines, End::Left)
+}
+
+fn rpop_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    pop_many(txn, lines, End::Right)
+}
+
+/// Runs the first lines that want one element each.
+fn pop_many(txn: &mut Txn<'_>, lines: &[Args<'_>], end: End) -> Result<Vec<Ran>, CommandError> {
+    let count = lines.iter().take_while(|line| line.len() == 2).count();
+    let [first, ..] = &lines[..count] else { return Ok(Vec::new()) };
+    let key = first.bytes(1)?;
+    let mut list = ListEdit::open(txn, key)?;
+    let popped = list.pop_within(txn, end, (count as u64, POPPED_BYTES_MAX))?;
+    popped.iter().for_each(|_| txn.note(Wanted::LIST, popped_from(end), key));
+    // Where elements are left, so are lines that have yet to take theirs.
+    let in_vain = if list.count() == 0 { count - popped.len() } else { 0 };
+    list.finish(txn)?;
+    let popped = popped.into_iter().map(|item| Ran { reply: Reply::Bulk(item), wrote: true });
+    let nothing = (0..in_vain).map(|_| Ran { reply: Reply::Null, wrote: false });
+    Ok(popped.chain(nothing).collect())
 }
 
 fn lmpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

@@ -7,7 +7,7 @@ use wire::resp::Reply;
 
 use crate::args::{Args, parse_cursor, parse_int};
 use crate::command::{
-    Command, Flags, KeyFlags, Keys, at_least, exactly, key, keys_from, read, write,
+    Command, Flags, KeyFlags, Keys, Ran, at_least, exactly, key, keys_from, read, write,
 };
 use crate::cursor::{self, Walk};
 use crate::error::CommandError;
@@ -43,7 +43,7 @@ const STORE: Keys = Keys::Into {
 #[rustfmt::skip]
 pub(crate) const COMMANDS: &[Command] = &[
     //     name           arity        flags    keys        handler
-    write("SADD",        at_least(3), GROWS,   RW_INSERT,  sadd).element_at(2),
+    write("SADD",        at_least(3), GROWS,   RW_INSERT,  sadd).element_at(2).or_many(sadd_many),
     read ("SCARD",       exactly(2),  FAST,    RO,         scard),
     read ("SDIFF",       at_least(2), NONE,    ALL_ACCESS, sdiff),
     write("SDIFFSTORE",  at_least(3), DENYOOM, STORE,      sdiffstore),
@@ -145,16 +145,42 @@ fn bulk_or_null(member: Option<Bytes>) -> Reply {
 
 fn sadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut set = SetEdit::open(txn, args.bytes(1)?)?;
-    set.will_add(args.bytes(2)?, args.from(2).len());
-    let mut added = 0;
-    for member in args.from(2) {
-        added += i64::from(set.add(txn, member)?);
-    }
+    let added = add_members(&mut set, txn, args)?;
     set.finish(txn)?;
     if added > 0 {
         txn.note(Wanted::SET, "sadd", args.bytes(1)?);
     }
     Ok(Reply::Integer(added))
+}
+
+fn sadd_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    let [first, ..] = lines else { return Ok(Vec::new()) };
+    let key = first.bytes(1)?;
+    let mut set = SetEdit::open(txn, key)?;
+    let mut ran = Vec::with_capacity(lines.len());
+    for line in lines {
+        let added = add_members(&mut set, txn, *line)?;
+        ran.push(Ran { reply: Reply::Integer(added), wrote: added > 0 });
+    }
+    set.finish(txn)?;
+    for _ in ran.iter().filter(|ran| ran.wrote) {
+        txn.note(Wanted::SET, "sadd", key);
+    }
+    Ok(ran)
+}
+
+/// Adds the members that a line of SADD names; how many are new.
+fn add_members(
+    set: &mut SetEdit<'_>,
+    txn: &mut Txn<'_>,
+    args: Args<'_>,
+) -> Result<i64, CommandError> {
+    set.will_add(args.bytes(2)?, args.from(2).len());
+    let mut added = 0;
+    for member in args.from(2) {
+        added += i64::from(set.add(txn, member)?);
+    }
+    Ok(added)
 }
 
 fn srem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

@@ -9,7 +9,7 @@
 //! what the elements would take there, by which Redis decides when it is a listpack no longer. They
 //! have nothing to do with how the list is stored.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -155,14 +155,33 @@ impl<'k> ListEdit<'k> {
         end: End,
         elements: &[Bytes],
     ) -> Result<(), ViewError> {
-        self.will_add(elements);
-        match end {
-            End::Right => self.splice(txn, self.count()..self.count(), elements),
-            End::Left => {
-                let reversed: Vec<Bytes> = elements.iter().rev().cloned().collect();
-                self.splice(txn, 0..0, &reversed)
+        self.push_each(txn, end, &[elements])
+    }
+
+    /// The same for elements that come a few at a time, which is what Redis looks at.
+    pub(crate) fn push_each(
+        &mut self,
+        txn: &mut Txn<'_>,
+        end: End,
+        parts: &[&[Bytes]],
+    ) -> Result<(), ViewError> {
+        for part in parts {
+            self.will_add(part);
+            if let Some(packed) = &mut self.list.packed_bytes {
+                *packed += packed_bytes(part);
             }
         }
+        let mut elements = parts.concat();
+        let at = match end {
+            End::Left => 0,
+            End::Right => self.count(),
+        };
+        if end == End::Left {
+            elements.reverse();
+        }
+        self.changed = true;
+        self.list.elements.splice(txn, self.key, at..at, &elements)?;
+        Ok(())
     }
 
     /// Takes up to `count` elements from an end, the outermost first.
@@ -172,14 +191,33 @@ impl<'k> ListEdit<'k> {
         end: End,
         count: u64,
     ) -> Result<Vec<Bytes>, ViewError> {
+        self.pop_within(txn, end, (count, usize::MAX))
+    }
+
+    /// The same, but none behind the one that has too many bytes with those before it.
+    pub(crate) fn pop_within(
+        &mut self,
+        txn: &mut Txn<'_>,
+        end: End,
+        (count, bytes): (u64, usize),
+    ) -> Result<Vec<Bytes>, ViewError> {
         let length = self.count();
-        let count = count.min(length);
+        let most = count.min(length);
         let (positions, direction) = match end {
-            End::Left => (0..count, Direction::Forward),
-            End::Right => (length - count..length, Direction::Backward),
+            End::Left => (0..most, Direction::Forward),
+            End::Right => (length - most..length, Direction::Backward),
         };
-        let popped = self.list.elements.range(txn, positions.clone(), direction)?;
-        self.remove(txn, positions)?;
+        let (mut popped, mut left) = (Vec::new(), bytes);
+        self.list.elements.walk(txn, positions, direction, &mut |item| {
+            popped.push(item.share());
+            match left.checked_sub(item.len()) {
+                Some(rest) => left = rest,
+                None => return ControlFlow::Break(()),
+            }
+            ControlFlow::Continue(())
+        })?;
+        let count = popped.len() as u64;
+        self.remove(txn, if end == End::Left { 0..count } else { length - count..length })?;
         Ok(popped)
     }
 

@@ -4,6 +4,7 @@
 //! body of the header = marks:u8 sequence               types/sequence.rs
 //! marks              = SKIPLIST 1
 //! item               = score:f64 member                 big-endian
+//! separator          = the first bytes of a score, zeros behind them | score:f64 and first bytes of a member
 //!
 //! data rows beside those of the sequence, what follows the generation:
 //!   0 hash32(member):u32 member                         value = score:f64
@@ -80,23 +81,39 @@ fn kept_score(score: f64, is_skiplist: bool) -> f64 {
     if is_skiplist { score } else { score + 0.0 }
 }
 
-/// An item's score and member; of a damaged item, what stands before everything.
+/// An item's score and member, or those of a separator, which may lack the end of a score; an empty one
+/// stands before everything.
 fn parts(item: &[u8]) -> (f64, &[u8]) {
     match item.split_first_chunk::<SCORE_BYTES>() {
         Some((score, name)) => (f64::from_be_bytes(*score), name),
-        None => (f64::NEG_INFINITY, b""),
+        None if item.is_empty() => (f64::NEG_INFINITY, b""),
+        None => {
+            let mut score = [0; SCORE_BYTES];
+            score[..item.len()].copy_from_slice(item);
+            (f64::from_be_bytes(score), b"")
+        }
     }
 }
 
-/// How much of one item tells that it stands behind another, if it does: its score, if that is higher,
-/// else as much of its member as it takes.
+/// How much of one item tells that it stands behind another, if it does: of its score, if that is
+/// higher, else as much of its member as it takes.
 fn separate(low: &[u8], high: &[u8]) -> Option<usize> {
     let ((low_score, low_name), (high_score, high_name)) = (parts(low), parts(high));
     if low_score != high_score {
-        return (low_score < high_score).then_some(SCORE_BYTES);
+        return (low_score < high_score).then(|| score_bytes(low_score, high_score));
     }
     let alike = low_name.iter().zip(high_name).take_while(|(low, high)| low == high).count();
     (low_name < high_name).then_some(SCORE_BYTES + alike + 1)
+}
+
+/// How many first bytes of a score are, with zeros behind them, a score that is still above a lower one
+/// and not above it. (Without its end a negative score is a higher one.)
+fn score_bytes(low: f64, high: f64) -> usize {
+    let begins = |bytes: &usize| {
+        let score = f64::from_bits(high.to_bits() & (u64::MAX << (u64::BITS as usize - 8 * bytes)));
+        low < score && score <= high
+    };
+    (1..SCORE_BYTES).find(begins).unwrap_or(SCORE_BYTES)
 }
 
 /// An end of a range of scores.
@@ -639,4 +656,36 @@ pub(crate) fn replace(
         txn.note(Wanted::SORTED_SET, event, key);
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+
+    #[test]
+    fn separators_stand_above_what_is_before_and_not_above_what_is_behind() {
+        let mut random = Random::new(7);
+        let mut shortest = SCORE_BYTES;
+        for round in 0..20_000 {
+            let mut score = || match round % 3 {
+                0 => f64::from_bits(random.next()),
+                1 => random.below(1_000_000) as f64 - 500_000.0,
+                _ => [0.0, -0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY][random.below(5)],
+            };
+            let (one, other) = (score(), score());
+            let (low, high) = (one.min(other), one.max(other));
+            if low.is_nan() || high.is_nan() || low == high {
+                continue;
+            }
+            let (before, behind) = (Member::item(b"z", low), Member::item(b"a", high));
+            let length = separate(&before, &behind).expect("it is above");
+            let (between, name) = parts(&behind[..length]);
+            assert!(low < between && between <= high && name.is_empty(), "{low} {between} {high}");
+            assert!(separate(&before, &behind[..length]).is_some());
+            assert_eq!(separate(&behind, &behind[..length]), None);
+            shortest = shortest.min(length);
+        }
+        assert_eq!(shortest, 1);
+    }
 }

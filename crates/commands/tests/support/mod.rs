@@ -65,6 +65,26 @@ impl Session {
         self.apply(effects);
     }
 
+    /// Runs lines of one command on one key at once, as far as its handler for several goes, and the
+    /// rest one by one.
+    pub fn run_many(&mut self, lines: &[Vec<Bytes>]) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        while replies.len() < lines.len() {
+            let left: Vec<Args<'_>> = lines[replies.len()..].iter().map(|l| Args(l)).collect();
+            let many = table::lookup(&left[0].0[0]).expect("a command").command.many;
+            let mut txn = self.begin();
+            let ran = many.expect("a handler for several")(&mut txn, &left).expect("no refusal");
+            let effects = txn.into_effects();
+            assert_eq!(ran.iter().any(|ran| ran.wrote), !effects.is_empty());
+            self.apply(effects);
+            if ran.is_empty() {
+                replies.push(self.run(left[0].0));
+            }
+            replies.extend(ran.into_iter().map(|ran| ran.reply.unfold()));
+        }
+        replies
+    }
+
     /// What a write would leave.
     pub fn effects_of(&self, line: &str) -> Effects {
         let args = split(line);

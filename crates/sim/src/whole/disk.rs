@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ struct State {
     misreads_per_mille: u64,
     sector: usize,
     misreads: u64,
+    /// The segment of a log that was written last, and where.
+    log_end: Option<(u64, usize)>,
 }
 
 /// Some names get others, or none, at once.
@@ -116,6 +119,7 @@ impl Disk {
             misreads_per_mille: 0,
             sector,
             misreads: 0,
+            log_end: None,
         })))
     }
 
@@ -188,15 +192,33 @@ impl Disk {
         let fits: Vec<_> = names.iter().filter(|(path, _)| name(path)).collect();
         let (path, file) = *fits.get(random.below(fits.len().max(1) as u64) as usize)?;
         let content = files.get_mut(file)?;
+        let at = content.flip(from..content.cached.len(), random)?;
+        Some(format!("{} at {at}", path.display()))
+    }
+
+    /// The same of the segment of a log that was written last, in front of where that was: all there was
+    /// synced before.
+    pub(crate) fn flip_before_end(&self, from: usize) -> Option<String> {
+        let mut state = self.0.lock();
+        let State { random, files, log_end, .. } = &mut *state;
+        let (file, end) = (*log_end)?;
+        let at = files.get_mut(&file)?.flip(from..end, random)?;
+        Some(format!("the newest segment at {at} of {end}"))
+    }
+}
+
+impl Content {
+    /// Changes a bit of a byte in a range that is not zero; where.
+    fn flip(&mut self, range: Range<usize>, random: &mut Random) -> Option<usize> {
         let used: Vec<_> =
-            (from..content.cached.len()).filter(|at| content.cached[*at] != 0).collect();
+            range.filter(|at| self.cached.get(*at).is_some_and(|b| *b != 0)).collect();
         let at = *used.get(random.below(used.len().max(1) as u64) as usize)?;
         let bit = 1 << random.below(8);
-        content.cached[at] ^= bit;
-        if let Some(byte) = content.durable.get_mut(at) {
+        self.cached[at] ^= bit;
+        if let Some(byte) = self.durable.get_mut(at) {
             *byte ^= bit;
         }
-        Some(format!("{} at {at}", path.display()))
+        Some(at)
     }
 }
 
@@ -388,6 +410,11 @@ struct Handle {
 }
 
 impl Handle {
+    /// Whether it is a segment of a log.
+    fn is_log(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension == "seg")
+    }
+
     fn with<R>(
         &self,
         act: impl FnOnce(&mut State, &mut Content) -> io::Result<R>,
@@ -417,7 +444,7 @@ impl OpenFile for Handle {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         self.with(|state, content| {
             let mut from = at as usize;
-            let is_log = self.path.extension().is_some_and(|extension| extension == "seg");
+            let is_log = self.is_log();
             let mut other = None;
             if is_log && state.random.chance(state.misreads_per_mille) {
                 state.misreads += 1;
@@ -448,6 +475,9 @@ impl OpenFile for Handle {
                 false => bytes.len(),
             };
             put(&mut content.cached, at, &bytes[..length]);
+            if self.is_log() {
+                state.log_end = Some((self.file, at));
+            }
             content.writes.push(Write::Bytes(at, bytes[..length].to_vec()));
             state.told()
         })

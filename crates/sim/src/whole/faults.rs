@@ -29,8 +29,8 @@ pub(crate) enum Fault {
     SyncFails { node: usize, down_us: u64 },
     /// A disk is full for so long.
     Full { node: usize, for_us: u64 },
-    /// A bit of a log changes while its process is dead.
-    FlipLog { node: usize, bits: u64, down_us: u64 },
+    /// Bits of a log change while its process is dead; of what was synced last of all, or anywhere.
+    FlipLog { node: usize, bits: u64, at_end: bool, down_us: u64 },
     /// A bit of the stored rows changes: of the file while the process is dead, or as they are read.
     FlipRows { node: usize, in_file: bool, at: u64, down_us: u64 },
     /// Reads of the log bring what stands elsewhere, for so long.
@@ -134,7 +134,10 @@ impl Faults {
             }
             9 => Fault::SyncFails { node, down_us: for_us },
             10 => Fault::Full { node, for_us },
-            11 => Fault::FlipLog { node, bits: random.skewed(1, 8), down_us: for_us },
+            11 => {
+                let bits = random.skewed(1, 8);
+                Fault::FlipLog { node, bits, at_end: false, down_us: for_us }
+            }
             12 => {
                 let (in_file, at) = (random.chance(400), random.next());
                 Fault::FlipRows { node, in_file, at, down_us: for_us }

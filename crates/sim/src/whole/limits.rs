@@ -8,8 +8,18 @@ use wire::ids::NodeId;
 use super::world::zone_of;
 use crate::random::Random;
 
+/// Those of a run, which is gentle or not.
+pub(super) fn of_run(
+    (seed, gentle): (u64, bool),
+    random: &mut Random,
+    nodes: usize,
+) -> NodeOptions {
+    let options = options(random, nodes);
+    if gentle { with_short_log(options, seed) } else { options }
+}
+
 /// Limits that are small at times, so that they are met.
-pub(super) fn options(random: &mut Random, nodes: usize) -> NodeOptions {
+fn options(random: &mut Random, nodes: usize) -> NodeOptions {
     let paxos = crate::cluster::options(random);
     let ids = (1..=nodes as u32).map(NodeId);
     NodeOptions {
@@ -29,7 +39,7 @@ pub(super) fn options(random: &mut Random, nodes: usize) -> NodeOptions {
 }
 
 /// A log that is let go of soon, and snapshots that take seconds; a member that is away keeps its place.
-pub(super) fn with_short_log(options: NodeOptions, seed: u64) -> NodeOptions {
+fn with_short_log(options: NodeOptions, seed: u64) -> NodeOptions {
     let mut random = Random::new(seed, "short log");
     // What is not in memory is read from the log, unless that was let go of.
     let paxos = paxos::Options { keep_bytes: 0, ..options.paxos.clone() };

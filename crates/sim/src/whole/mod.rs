@@ -25,6 +25,7 @@
 //! real clock but for durations that are only shown.
 
 mod agree;
+mod amnesia;
 mod clock;
 mod disk;
 mod ether;

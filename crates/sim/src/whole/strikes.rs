@@ -25,7 +25,9 @@ impl World<'_> {
         let places = nodes + MEMDS.len() + 2;
         let partition = self.random.pick(&PARTITIONS);
         let leader = self.leader(partition);
-        if let Some(fault) = self.faults.next((nodes, places), leader) {
+        if self.amnesia.needs_peace_until().is_none()
+            && let Some(fault) = self.faults.next((nodes, places), leader)
+        {
             self.note(|| format!("FAULT {fault:?}"));
             self.summary.faults += 1;
             self.strike(fault);
@@ -35,7 +37,7 @@ impl World<'_> {
     }
 
     /// The node that leads a partition, as it thinks.
-    fn leader(&self, partition: PartitionId) -> Option<usize> {
+    pub(super) fn leader(&self, partition: PartitionId) -> Option<usize> {
         self.seats.seats.iter().position(|seat| {
             let replicas = seat.with(|stepped| stepped.replicas()).unwrap_or_default();
             replicas.iter().any(|seen| seen.partition == partition && seen.leads)
@@ -125,20 +127,21 @@ impl World<'_> {
     }
 
     /// A node loses what it had made durable, if all others have it, and none of them has a damaged row
-    /// still, known or not: of two copies that are damaged, the third may be the next to go.
-    fn lose(&mut self, fault: Fault) {
+    /// still, known or not: of two copies that are damaged, the third may be the next to go. Whether it was
+    /// struck.
+    pub(super) fn lose(&mut self, fault: Fault) -> bool {
         let (Fault::FlipLog { node, .. } | Fault::FlipRows { node, .. } | Fault::Wipe { node, .. }) =
             fault
         else {
-            return;
+            return false;
         };
         if self.wound.as_ref().is_some_and(|wound| !self.is_whole(&wound.newest, None)) {
-            return;
+            return false;
         }
         self.wound = None;
         let newest = self.watch.newest_of_all();
         if !self.is_whole(&newest, Some(node)) || self.is_another_damaged(node) {
-            return;
+            return false;
         }
         self.wound = Some(Wound { newest });
         let seats = Arc::clone(&self.seats);
@@ -155,13 +158,17 @@ impl World<'_> {
                 self.crash(node, false, down_us);
                 disk.flip(|name| name == "rows", 0);
             }
-            Fault::FlipLog { bits, down_us, .. } => {
+            Fault::FlipLog { bits, at_end, down_us, .. } => {
                 *damaged += bits;
                 self.crash(node, false, down_us);
                 for _ in 0..bits {
                     let is_segment =
                         |name: &str| name.starts_with("wal-") && name.ends_with(".seg");
-                    if let Some(place) = disk.flip(is_segment, RECORDS_AT) {
+                    let place = match at_end {
+                        true => disk.flip_before_end(RECORDS_AT),
+                        false => disk.flip(is_segment, RECORDS_AT),
+                    };
+                    if let Some(place) = place {
                         self.note(|| format!("a bit changes in {place}"));
                     }
                 }
@@ -173,6 +180,7 @@ impl World<'_> {
             }
             _ => {}
         }
+        true
     }
 
     /// Whether a row is damaged on another node. All are read for that, as by a scrub: what was damaged

@@ -14,6 +14,7 @@ use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
 use wire::placement::PlacementRange;
 
+use super::amnesia::Amnesia;
 use super::clock::{Clock, Now};
 use super::disk::Disk;
 use super::ether::Ether;
@@ -156,6 +157,7 @@ pub(crate) struct World<'a> {
     pub(super) watch: Watch,
     pub(super) holds: Holds,
     pub(super) wound: Option<Wound>,
+    pub(super) amnesia: Amnesia,
     /// Nodes on whose disks a bit has changed.
     pub(super) flipped: Vec<bool>,
     broken: Option<Violation>,
@@ -163,7 +165,7 @@ pub(crate) struct World<'a> {
     loose: bool,
     pub(super) trace: &'a mut Trace,
     pub(super) summary: Summary,
-    calm_at: u64,
+    pub(super) calm_at: u64,
     pub(super) calm: bool,
     /// A short log, slow snapshots, few faults: replicas that have older rows get snapshots.
     pub(super) gentle: bool,
@@ -184,10 +186,7 @@ impl<'a> World<'a> {
         let faults = Faults::new(seed, gentle);
         let disks: Vec<_> = (0..nodes).map(|node| Disk::new(seed, node)).collect();
         let ether = Ether::new(seed, now.clone(), disks.clone());
-        let mut options = limits::options(&mut random, nodes);
-        if gentle {
-            options = limits::with_short_log(options, seed);
-        }
+        let options = limits::of_run((seed, gentle), &mut random, nodes);
         trace.line(0, || format!("seed {seed}: {founders} + {spares} nodes, {options:?}"));
         let seats = disks.into_iter().enumerate().map(|(at, disk)| {
             let id = NodeId(at as u32 + 1);
@@ -224,6 +223,7 @@ impl<'a> World<'a> {
             watch: Watch::default(),
             holds: Holds::default(),
             wound: None,
+            amnesia: Amnesia::new(seed, gentle),
             summary: Summary::default(),
             calm_at: random.between(3_000_000, 10_000_000),
             calm: false,
@@ -289,7 +289,7 @@ impl<'a> World<'a> {
         self.at(self.now.get() + delay_us, event);
     }
 
-    fn at(&mut self, at_us: u64, event: Event) {
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
         self.scheduled += 1;
         self.queue.insert((at_us, self.scheduled), event);
     }
@@ -318,6 +318,7 @@ impl<'a> World<'a> {
             Event::Synced { node, .. } => {
                 self.agendas[node].syncing = false;
                 self.seats.seats[node].with(|stepped| stepped.end_sync());
+                self.amnesia.synced = Some(node);
             }
             Event::Beat { node, life } => {
                 let rest = self.seats.seats[node].with(|stepped| stepped.beat());
@@ -365,7 +366,7 @@ impl<'a> World<'a> {
                 self.after(HEAL_US, Event::Heal);
             }
             Event::Fault => self.fault(),
-            Event::Calm => self.calm(),
+            Event::Calm => self.calm_in_time(),
             Event::Probe => return self.probe(),
         }
         Ok(false)
@@ -521,9 +522,12 @@ impl<'a> World<'a> {
         if let Some(panic) = voices::panicked() {
             return violation("panic", panic);
         }
-        for (at, frame) in self.ether.take() {
+        let said = self.ether.take();
+        self.forget_synced(&said);
+        for (at, frame) in said {
             self.at(at, Event::Frame(frame));
         }
+        self.forget_more();
         for node in 0..self.seats.seats.len() {
             self.attend(node)?;
         }
@@ -621,7 +625,7 @@ impl<'a> World<'a> {
     }
 
     /// Faults stop.
-    fn calm(&mut self) {
+    pub(super) fn calm(&mut self) {
         self.calm = true;
         self.note(|| "CALM".to_owned());
         self.ether.calm();

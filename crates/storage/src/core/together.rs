@@ -1,6 +1,7 @@
 //! Calls of a pipeline that write to one key, evaluated together: each on what those before it left, all
 //! in one transaction. A row that each of them writes, the header of a list, say, is put into memory
-//! and into the log once, and those behind the first find it without a look into memory.
+//! and into the log once, and those behind the first find it without a look into memory. Several of one
+//! command may even be run at once ([`commands::ManyHandler`]).
 //!
 //! Nothing else tells this from one evaluation after the other: they would have joined one batch
 //! anyway, and nobody's command would have come between. Whatever needs more than a transaction is done one
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use commands::table;
-use commands::{Args, CommandError, Keys, Run, Txn};
+use commands::{Args, CommandError, Keys, Ran, Run, Txn};
 use wire::notice::Wanted;
 use wire::resp::Reply;
 use wire::service::{self, Answer, Call};
@@ -66,7 +67,7 @@ impl Core {
         let mut done = Vec::with_capacity(calls.len());
         let evaluated = self.evaluate_work(about, now, (lsm, false), |view, next_version| {
             let mut txn = Txn::new(view, next_version);
-            let run = run_all(&mut txn, calls, &|| view.is_cold(), (&mut done, clock));
+            let run = run_all(&mut txn, calls, &|| view.is_cold(), (&mut done, clock, began));
             let effects = run.is_ok().then(|| txn.into_effects());
             (run, effects)
         });
@@ -111,23 +112,43 @@ fn run_all(
     txn: &mut Txn<'_>,
     calls: &[Call<'_>],
     is_cold: &dyn Fn() -> bool,
-    (done, clock): (&mut Vec<Done>, &Clock),
+    (done, clock, mut began): (&mut Vec<Done>, &Clock, Instant),
 ) -> Result<Reply, CommandError> {
-    let mut reply_bytes = 0;
-    for call in calls {
-        let Run::Write(handler) = table::entry(call.command).command.run else { break };
-        let before = txn.changes();
-        let reply = handler(txn, Args(call.args))?;
+    let (mut left, mut reply_bytes) = (calls, 0);
+    while let Some((first, _)) = left.split_first()
+        && reply_bytes <= REPLY_BYTES_MAX
+    {
+        let mut ran = run_alike(txn, left)?;
+        if ran.is_empty() {
+            let Run::Write(handler) = table::entry(first.command).command.run else { break };
+            let before = txn.changes();
+            let reply = handler(txn, Args(first.args))?;
+            ran.push(Ran { reply, wrote: txn.changes() != before });
+        }
         if is_cold() {
             break;
         }
-        reply_bytes += reply.text_bytes();
-        done.push(Done { reply, at: clock.instant(), wrote: txn.changes() != before });
-        if reply_bytes > REPLY_BYTES_MAX {
-            break;
+        let ended = clock.instant();
+        // Calls that were run at once have an equal part in the time it took.
+        let each = ended.saturating_duration_since(began) / ran.len() as u32;
+        left = &left[ran.len()..];
+        for Ran { reply, wrote } in ran {
+            began += each;
+            reply_bytes += reply.text_bytes();
+            done.push(Done { reply, at: began, wrote });
         }
+        began = ended;
     }
     Ok(Reply::Null)
+}
+
+/// Runs the first calls at once, if there are several of one command that can be.
+fn run_alike(txn: &mut Txn<'_>, calls: &[Call<'_>]) -> Result<Vec<Ran>, CommandError> {
+    let first = &calls[0];
+    let Some(many) = table::entry(first.command).command.many else { return Ok(Vec::new()) };
+    let alike = calls.iter().take_while(|call| call.command == first.command);
+    let lines: Vec<Args<'_>> = alike.map(|call| Args(call.args)).collect();
+    if lines.len() > 1 { many(txn, &lines) } else { Ok(Vec::new()) }
 }
 
 /// How many of the first calls do nothing but write to the same key, each for the first time.
