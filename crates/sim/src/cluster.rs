@@ -14,6 +14,7 @@ use crate::faults::Faults;
 use crate::host::Host;
 use crate::members::Chunk;
 use crate::network::Network;
+use crate::overdue::Overdue;
 use crate::random::Random;
 use crate::strikes::{Betrayal, Gray};
 use crate::trace::Trace;
@@ -56,6 +57,7 @@ pub(crate) enum Event {
     Usurp { leader: usize, node: usize },
     Relapse { leader: usize, heard_by: usize },
     Unheard { dying: Option<(usize, u64)> },
+    Overdue { heir: Option<usize> },
     Propose,
     Burst { node: usize },
     Reform,
@@ -112,6 +114,7 @@ pub(crate) struct Cluster<'a> {
     pub(crate) gray: Option<Gray>,
     pub(crate) betrayal: Option<Betrayal>,
     pub(crate) unheard: Unheard,
+    pub(crate) overdue: Overdue,
     /// The leader whose disk turned slow before the end of faults.
     pub(crate) slow_leader: Option<usize>,
     probe: Option<(u64, u64)>,
@@ -151,6 +154,7 @@ impl<'a> Cluster<'a> {
             gray: None,
             betrayal: None,
             unheard: Unheard::new(seed),
+            overdue: Overdue::new(seed),
             slow_leader: None,
             probe: None,
             steady: None,
@@ -166,6 +170,7 @@ impl<'a> Cluster<'a> {
     /// Runs until the faults have stopped and the cluster has recovered.
     pub(crate) fn run(mut self) -> Result<Summary, Violation> {
         self.plan_unheard();
+        self.plan_overdue();
         for node in 0..self.hosts.len() {
             self.start(node)?;
         }
@@ -236,10 +241,9 @@ impl<'a> Cluster<'a> {
             Event::Tick { node, life } => self.tick(node, life)?,
             Event::DeliverBeat { from, to, bytes } => self.deliver_beat(from, to, bytes)?,
             Event::BeatTick { node, life } => self.beat_tick(node, life)?,
-            Event::LogRead { node, life, to, first, last } if self.hosts[node].life == life => {
-                self.log_read(node, to, first, last)?;
+            Event::LogRead { node, life, to, first, last } => {
+                self.log_read((node, life), to, first, last)?;
             }
-            Event::LogRead { .. } => {}
             Event::Restart { node } => self.start(node)?,
             Event::Campaign { node } => {
                 if self.hosts[node].paused_until.is_none() {
@@ -258,6 +262,7 @@ impl<'a> Cluster<'a> {
             Event::Usurp { leader, node } => self.usurp(leader, node, false),
             Event::Relapse { leader, heard_by } => self.relapse(leader, heard_by),
             Event::Unheard { dying } => self.unheard(dying)?,
+            Event::Overdue { heir } => self.overdue(heir)?,
             Event::Propose => self.work()?,
             Event::Burst { node } => {
                 if self.may_be_asked(node) && !self.calm {
@@ -284,11 +289,14 @@ impl<'a> Cluster<'a> {
 
     fn log_read(
         &mut self,
-        node: usize,
+        (node, life): (usize, u64),
         to: NodeId,
         first: Index,
         last: Index,
     ) -> Result<(), Violation> {
+        if self.hosts[node].life != life {
+            return Ok(());
+        }
         let bytes_max = self.options.catch_up_bytes;
         let entries = self.hosts[node].disk.read(first, last, bytes_max);
         let is_misread = !self.calm && self.random.chance(self.misreads_per_mille);

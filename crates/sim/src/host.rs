@@ -20,8 +20,16 @@ pub(crate) struct Clock {
 
 /// A real second in microseconds.
 const SECOND_US: u64 = 1_000_000;
+/// How long clocks think it is that drift no further apart than the margin.
+pub(crate) const SLOWEST: u64 = 910_000;
+pub(crate) const FASTEST: u64 = 1_090_000;
 
 impl Clock {
+    /// Sets how long it thinks a real second is, before the node first starts.
+    pub(crate) fn set_rate(&mut self, rate: u64) {
+        self.rate = rate;
+    }
+
     pub(crate) fn local(self, real_us: u64) -> Instant {
         Instant(self.offset_us + real_us * self.rate / SECOND_US)
     }
@@ -245,7 +253,7 @@ pub(crate) struct Host {
 impl Host {
     pub(crate) fn new(id: NodeId, loose: bool, random: &mut Random) -> Host {
         // Two clocks differ by 1.09 / 0.91 at most: within the margin of 20 %. Loose ones do not.
-        let (slowest, fastest) = if loose { (700_000, 1_300_000) } else { (910_000, 1_090_000) };
+        let (slowest, fastest) = if loose { (700_000, 1_300_000) } else { (SLOWEST, FASTEST) };
         let rate = match random.below(4) {
             0 => slowest,
             1 => fastest,

@@ -38,6 +38,7 @@ mod hunt;
 mod members;
 pub mod model;
 mod network;
+mod overdue;
 mod random;
 mod strikes;
 mod trace;
