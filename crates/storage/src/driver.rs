@@ -281,6 +281,12 @@ impl Shared {
     /// Sends copies of a message of consensus: all receivers share its bytes.
     pub(crate) fn send(&self, partition: &Partition, copies: &[(paxos::NodeId, paxos::Message)]) {
         let Some((first, message)) = copies.first() else { return };
+        if let Some(twice) = second_of_a_node(copies) {
+            // A node that began anew and is let in again: the bytes tell each node of one replica.
+            let (these, rest) = copies.split_at(twice);
+            self.send(partition, these);
+            return self.send(partition, rest);
+        }
         let mut body = paxos::codec::encode(message);
         body.put_u32(partition.identity.0);
         copies.iter().for_each(|(to, _)| body.put_u32(to.0));
@@ -538,6 +544,12 @@ fn tell_persisted(shared: &Shared, persists: Vec<Item>) {
     }
 }
 
+/// Where the first copy stands that goes to the same node as one before it, if one does.
+fn second_of_a_node(copies: &[(paxos::NodeId, paxos::Message)]) -> Option<usize> {
+    let node = |at: usize| node_of(copies[at].0);
+    (1..copies.len()).find(|at| (0..*at).any(|before| node(before) == node(*at)))
+}
+
 /// By how much replies to writes are to be held back: nothing while the memtables are within twice
 /// their budget and level 0 is short, then longer and longer. Writers that wait for replies slow
 /// down early and smoothly; nobody is stopped.
@@ -593,6 +605,20 @@ mod tests {
         for damaged in [9, u32::MAX - 1, u32::MAX] {
             assert_eq!(take(&[7, own.0, damaged]), None);
         }
+    }
+
+    #[test]
+    fn each_replica_of_a_node_that_began_anew_has_a_message_of_its_own() {
+        let copy = |identity| {
+            let message = paxos::Message::Reject { promised: paxos::Ballot::default() };
+            (paxos::NodeId(identity), message)
+        };
+        // Two lives of one node.
+        let (old, new) = (3, 3 + (1 << 10));
+        assert_eq!(node_of(paxos::NodeId(old)), node_of(paxos::NodeId(new)));
+        assert_eq!(second_of_a_node(&[copy(2), copy(old), copy(new)]), Some(2));
+        assert_eq!(second_of_a_node(&[copy(old), copy(new), copy(2)]), Some(1));
+        assert_eq!(second_of_a_node(&[copy(1), copy(2), copy(old)]), None);
     }
 
     #[test]
