@@ -15,7 +15,7 @@ use crate::cluster::{Cluster, Event, SYNC_US};
 use crate::random::Random;
 
 /// How many of a thousand runs have such leaders, of those whose members stay.
-const PER_MILLE: u64 = 500;
+const PER_MILLE: u64 = 250;
 /// Between two of them.
 const GAP_US: (u64, u64) = (200_000, 1_500_000);
 /// Syncs of the leader's disk meanwhile: longer than all this takes.
