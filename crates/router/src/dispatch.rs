@@ -2,7 +2,6 @@
 //! command is run: at once, which nearly all are, or slowly, when it has to wait for something.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use commands::table::{self, Entry};
@@ -531,7 +530,7 @@ fn routed_or_waiting<'a>(
     client: Option<Arc<dyn ScriptClient>>,
 ) -> Result<Routed<'a>, CommandError> {
     let mut routed = Routed::by_keys(entry, table, args)?;
-    routed.waited = entry.command.waits.map(|_| Duration::ZERO);
+    routed.waiting_since = entry.command.waits.map(|_| tokio::time::Instant::now());
     routed.client = client;
     Ok(routed)
 }

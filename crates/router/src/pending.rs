@@ -176,7 +176,7 @@ fn call<'a>(
         args,
         origin,
         request: id.map(|id| Request { id, again: None }),
-        waited: None,
+        waiting_since: None,
         client,
     }
 }

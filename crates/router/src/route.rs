@@ -54,8 +54,8 @@ pub(crate) struct Routed<'a> {
     pub(crate) placement: Placement,
     /// Positions of the keys after the first.
     others: SmallVec<[usize; 4]>,
-    /// How long the client has waited for data, if the caller can wait for them.
-    pub(crate) waited: Option<Duration>,
+    /// Since when the client waits for data, if the caller can wait for them.
+    pub(crate) waiting_since: Option<Instant>,
     /// What is called for instead of the one command: a transaction or a look at watched keys.
     pub(crate) batch: Option<&'a Batch<'a>>,
     /// The name of an attempt of before, if it is made again, and the partition that knows of that.
@@ -72,7 +72,7 @@ pub(crate) struct Answered {
     /// Who answered.
     pub(crate) target: Target,
     /// There is nothing yet, and the leader keeps the call; the reply is that of when its time is
-    /// up. Only [`Routed::waited`] leads here.
+    /// up. Only [`Routed::waiting_since`] leads here.
     pub(crate) waits: Option<Box<Waiting>>,
     /// The name that a write was made under.
     pub(crate) request: Option<RequestId>,
@@ -167,7 +167,7 @@ impl<'a> Routed<'a> {
             args,
             placement,
             others,
-            waited: None,
+            waiting_since: None,
             batch: None,
             request: None,
             client: None,
@@ -188,7 +188,7 @@ impl<'a> Routed<'a> {
             args,
             placement,
             others,
-            waited: None,
+            waiting_since: None,
             batch: None,
             request: None,
             client: None,
@@ -498,7 +498,7 @@ fn call_target(
         args: routed.args,
         origin,
         request,
-        waited: routed.waited,
+        waiting_since: routed.waiting_since.map(Instant::into_std),
         client: routed.client.as_ref(),
     };
     attempt((shared.storage.call(leader, call), id), target)

@@ -85,7 +85,7 @@ impl Alone {
             partition,
             epoch: 1,
             args,
-            waited: None,
+            waiting_since: None,
             origin: 0,
             request: None,
             client: None,

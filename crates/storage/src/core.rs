@@ -355,7 +355,7 @@ impl Core {
                 Evaluated::Answer(Answer::Busy(TIME_DELAY))
             }
             (Some(wait), Evaluated::Answer(Answer::Done { gate, .. })) => {
-                self.keep(call, now, wait, gate)
+                self.keep(call, wait, gate)
             }
             (_, evaluated) => evaluated,
         }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -80,9 +80,10 @@ pub struct Call<'a> {
     pub origin: u64,
     /// What names it, if it writes and may have to be made again.
     pub request: Option<Request>,
-    /// How long the caller has waited for data so far, if it can wait for them; else a command that
-    /// would wait answers as if its time were up.
-    pub waited: Option<Duration>,
+    /// Since when the caller waits for data, if it can wait for them; else a command that would wait
+    /// answers as if its time were up. (The clock is this process's: between machines, the time waited
+    /// so far would travel.)
+    pub waiting_since: Option<Instant>,
     /// Whom a script is run for; `None`: whoever may do everything and asks the router for nothing.
     pub client: Option<&'a Arc<dyn ScriptClient>>,
 }
@@ -309,7 +310,7 @@ pub trait StorageService: Send + Sync + 'static {
     ///
     /// Calls of one connection to one partition are evaluated in the order they are made. One that
     /// waits for data stands behind all that wait for them already, but for those that have waited
-    /// a shorter time ([`Call::waited`]).
+    /// a shorter time ([`Call::waiting_since`]).
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
 
     /// Has `node` evaluate commands for one partition, of a pipeline, one after the other: what was

@@ -225,7 +225,7 @@ impl Connection {
             let patience = Instant::now() + self.shared.options.request_timeout;
             let until = wait.deadline.map_or(patience, |deadline| deadline.min(patience));
             let mut routed = Routed::by_keys(wait.entry, self.session.table, &line)?;
-            routed.waited = Some(wait.started.elapsed());
+            routed.waiting_since = Some(wait.started);
             let answered = match self.caller.call_by(&routed, until).await {
                 // Nothing was executed: the client waits on.
                 Err(CommandError::NoLeader(_)) if wait.is_over() => {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memds::Publisher;
@@ -202,7 +202,7 @@ struct Travelling {
     args: Vec<Bytes>,
     origin: u64,
     request: Option<Request>,
-    waited: Option<Duration>,
+    waiting_since: Option<Instant>,
     client: Option<Arc<dyn ScriptClient>>,
 }
 
@@ -267,9 +267,18 @@ impl Reach {
         }
         let answer = {
             let Travelling { command, table, partition, epoch, ref args, origin, .. } = call;
-            let (request, waited, client) = (call.request, call.waited, call.client.as_ref());
-            let call =
-                Call { command, table, partition, epoch, args, origin, request, waited, client };
+            let (request, client) = (call.request, call.client.as_ref());
+            let call = Call {
+                command,
+                table,
+                partition,
+                epoch,
+                args,
+                origin,
+                request,
+                waiting_since,
+                client,
+            };
             let answer = self.seats.on(node, |stepped| stepped.node().call(call));
             self.forgotten_late(node, answer.unwrap_or_else(|no| no))
         };
@@ -332,10 +341,20 @@ impl StorageService for Reach {
             let answer = self.seats.on(node, |stepped| stepped.node().call(call));
             return self.forgotten_late(node, answer.unwrap_or_else(|no| no));
         }
-        let Call { command, table, partition, epoch, args, origin, request, waited, client } = call;
+        let Call { command, table, partition, epoch, args, origin, request, waiting_since, client } =
+            call;
         let (args, client) = (args.to_vec(), client.cloned());
-        let call =
-            Travelling { command, table, partition, epoch, args, origin, request, waited, client };
+        let call = Travelling {
+            command,
+            table,
+            partition,
+            epoch,
+            args,
+            origin,
+            request,
+            waiting_since,
+            client,
+        };
         Answer::Later(Box::pin(self.clone().call_far(node, call)))
     }
 

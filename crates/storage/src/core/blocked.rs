@@ -19,12 +19,12 @@
 //! batch that served it, else an empty one.
 //!
 //! *A change of leaders.* The lines are this replica's alone and end with its lead. The callers
-//! come again, at the new leader, with the time that they have waited, and so get their old order.
+//! come again, at the new leader, saying since when they wait, and so get their old order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use commands::rows::{self, RowKind};
@@ -37,7 +37,7 @@ use wire::ids::{CommandId, Version};
 use wire::resp::Reply;
 use wire::service::{Answer, Call, Claim, Gate, Served};
 
-use super::{Asker, BATCH_BYTES_MAX, Core, Evaluated, Now, check_effects, run};
+use super::{Asker, BATCH_BYTES_MAX, Core, Evaluated, check_effects, run};
 use crate::containment::contained;
 use crate::lsm::Lsm;
 use crate::view::Seen;
@@ -45,9 +45,8 @@ use crate::view::Seen;
 /// A call's place in all its lines: those that have waited longer come first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Ticket {
-    /// When it began to wait, in the node's monotonic time; before the node's start, if it waited
-    /// elsewhere first.
-    since_us: i64,
+    /// When it began to wait, here or elsewhere.
+    since: Instant,
     number: u64,
 }
 
@@ -170,8 +169,8 @@ impl Blocked {
         self.clear();
     }
 
-    fn add(&mut self, since_us: i64, call: BlockedCall) -> Ticket {
-        let ticket = Ticket { since_us, number: self.next_number };
+    fn add(&mut self, since: Instant, call: BlockedCall) -> Ticket {
+        let ticket = Ticket { since, number: self.next_number };
         self.next_number += 1;
         for key in &call.keys {
             let line = self.lines.entry(key.clone()).or_default();
@@ -241,23 +240,34 @@ impl Blocked {
     }
 }
 
+/// What a call waits for for which there is nothing yet.
+pub(super) struct Waits {
+    /// When it began to.
+    since: Instant,
+    wait: Wait,
+    /// What it did all the same.
+    effects: Option<Effects>,
+}
+
 /// What a call asked to be evaluated left, unless there was nothing and it can wait: then that goes
-/// to `wait`, and nothing is left.
+/// to `waits`, and nothing is left.
 pub(super) fn or_wait(
     entry: &Entry,
     call: &Call<'_>,
     view: &dyn View,
     (result, effects): (Result<Reply, CommandError>, Option<Effects>),
-    wait: &mut Option<(Wait, Option<Effects>)>,
+    waits: &mut Option<Waits>,
 ) -> (Result<Reply, CommandError>, Option<Effects>) {
-    let waits = entry.command.waits.filter(|_| call.waited.is_some());
-    let Some(waits) = waits.filter(|_| result.as_ref().is_ok_and(is_nothing)) else {
+    let (Some(look), Some(since)) = (entry.command.waits, call.waiting_since) else {
         return (result, effects);
     };
-    match waits(view, Args(call.args)) {
+    if !result.as_ref().is_ok_and(is_nothing) {
+        return (result, effects);
+    }
+    match look(view, Args(call.args)) {
         Ok(None) => (result, effects),
-        Ok(Some(what)) => {
-            *wait = Some((what, effects));
+        Ok(Some(wait)) => {
+            *waits = Some(Waits { since, wait, effects });
             (result, None)
         }
         Err(error) => (Err(error), None),
@@ -265,12 +275,11 @@ pub(super) fn or_wait(
 }
 
 impl Core {
-    /// Keeps a call for which there was nothing; `effects` are what it did all the same.
+    /// Keeps a call for which there was nothing.
     pub(super) fn keep(
         &mut self,
         call: &Call<'_>,
-        now: Now,
-        (wait, effects): (Wait, Option<Effects>),
+        Waits { since, wait, effects }: Waits,
         gate: Option<Gate>,
     ) -> Evaluated {
         if self.blocked.closed {
@@ -292,13 +301,10 @@ impl Core {
                 keys.push(key.clone());
             }
         }
-        let waited = call.waited.unwrap_or_default().as_micros();
-        let since_us =
-            (now.monotonic.0 as i64).saturating_sub(waited.try_into().unwrap_or(i64::MAX));
         let claim = Arc::new(Claim::default());
         let (wake, served) = oneshot::channel();
         let ticket = self.blocked.add(
-            since_us,
+            since,
             BlockedCall {
                 command: call.command,
                 asker: Asker { origin: call.origin, request: call.request.map(|it| it.id) },
@@ -451,7 +457,7 @@ mod tests {
             partition: PARTITION,
             epoch: 1,
             args: &args,
-            waited: Some(Duration::ZERO),
+            waiting_since: Some(Instant::now()),
             origin: 0,
             request: None,
             client: None,

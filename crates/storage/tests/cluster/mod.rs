@@ -392,7 +392,7 @@ pub fn call<'a>(command: CommandId, args: &'a [Bytes], waited: Option<Duration>)
         partition: PARTITION,
         epoch: 1,
         args,
-        waited,
+        waiting_since: waited.map(|waited| Instant::now() - waited),
         origin: 0,
         request: None,
         client: None,
