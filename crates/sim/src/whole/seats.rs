@@ -266,7 +266,16 @@ impl Reach {
             return std::future::pending().await;
         }
         let answer = {
-            let Travelling { command, table, partition, epoch, ref args, origin, .. } = call;
+            let Travelling {
+                command,
+                table,
+                partition,
+                epoch,
+                ref args,
+                origin,
+                waiting_since,
+                ..
+            } = call;
             let (request, client) = (call.request, call.client.as_ref());
             let call = Call {
                 command,
