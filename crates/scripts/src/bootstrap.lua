@@ -107,8 +107,10 @@ end
 for name, value in pairs(native.globals) do
   real[name] = value
 end
-for name, value in pairs(native.math) do
-  real.math[name] = value
+for _, library in pairs({ 'math', 'string', 'table' }) do
+  for name, value in pairs(native[library]) do
+    real[library][name] = value
+  end
 end
 local string_metatable = getmetatable('')
 string_metatable.__metatable = proxy({ __index = proxy(real.string) })

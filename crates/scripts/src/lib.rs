@@ -33,10 +33,13 @@ mod json;
 mod library;
 mod msgpack;
 mod packing;
+mod pattern;
 mod raise;
 mod random;
 mod redis;
 mod shebang;
+mod strings;
+mod tables;
 mod vm;
 
 pub use cache::{EVAL_SCRIPTS_MAX, EVAL_TEXT_BYTES_MAX, SHA_DIGITS, Script, ScriptCache, sha1_hex};

@@ -4,8 +4,9 @@
 //! at the script's end, as an opaque value; both ask [`reason`] what it stands for.
 
 use std::fmt;
+use std::sync::Arc;
 
-use mlua::{Error, Lua, Value};
+use mlua::{Error, Function, Lua, MultiValue, RegistryKey, Value};
 
 use crate::host::Interrupt;
 
@@ -16,6 +17,8 @@ pub(crate) enum Raised {
     Text(Vec<u8>),
     /// A table whose `err` is this line: what `redis.call` raises.
     Line(Vec<u8>),
+    /// What a function of the script's raised.
+    Value(Arc<RegistryKey>),
     /// The script is to end.
     Stop(Interrupt),
 }
@@ -24,6 +27,7 @@ impl fmt::Display for Raised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Raised::Text(text) | Raised::Line(text) => f.write_str(&String::from_utf8_lossy(text)),
+            Raised::Value(_) => f.write_str("an error of the script's"),
             Raised::Stop(interrupt) => f.write_str(interrupt.text()),
         }
     }
@@ -56,6 +60,11 @@ pub(crate) fn wrong_type(
 /// An error as Redis's own functions raise it: a table with a line of RESP in it.
 pub(crate) fn line(line: impl Into<Vec<u8>>) -> Error {
     Error::external(Raised::Line(line.into()))
+}
+
+/// The error of Lua's when there is no memory left.
+pub(crate) fn out_of_memory() -> Error {
+    Error::external(Raised::Text(b"not enough memory".to_vec()))
 }
 
 /// Ends the script.
@@ -93,6 +102,7 @@ pub(crate) fn reason(lua: &Lua, value: Value) -> mlua::Result<Value> {
     match raised(error) {
         Some(Raised::Text(text)) => Ok(Value::String(lua.create_string(text)?)),
         Some(Raised::Line(line)) => error_table(lua, line).map(Value::Table),
+        Some(Raised::Value(key)) => lua.registry_value(key),
         Some(Raised::Stop(interrupt)) => {
             error_table(lua, format!("ERR {}", interrupt.text()).as_bytes()).map(Value::Table)
         }
@@ -100,6 +110,47 @@ pub(crate) fn reason(lua: &Lua, value: Value) -> mlua::Result<Value> {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
             Ok(Value::String(lua.create_string(first)?))
+        }
+    }
+}
+
+/// Whether an error is this text of a script's or of Lua's own.
+pub(crate) fn is_text(lua: &Lua, error: &Error, text: &str) -> bool {
+    let Some(Raised::Value(key)) = raised(error) else { return false };
+    let value = lua.registry_value::<Value>(key);
+    matches!(value, Ok(Value::String(found)) if found.as_bytes() == text.as_bytes())
+}
+
+/// Calls functions of the script's for a function of Rust's: what they raise comes out of it as it was.
+pub(crate) struct Protected {
+    pcall: Function,
+}
+
+impl Protected {
+    /// To be made before scripts' own `pcall` takes the place of Lua's.
+    pub(crate) fn new(lua: &Lua) -> mlua::Result<Protected> {
+        Ok(Protected { pcall: lua.globals().raw_get("pcall")? })
+    }
+
+    /// *Errors*: what the function raises.
+    pub(crate) fn call(
+        &self,
+        lua: &Lua,
+        function: &Function,
+        mut args: MultiValue,
+    ) -> mlua::Result<MultiValue> {
+        args.push_front(Value::Function(function.clone()));
+        let mut values: MultiValue = self.pcall.call(args)?;
+        let is_done = values.pop_front() == Some(Value::Boolean(true));
+        if is_done {
+            return Ok(values);
+        }
+        match values.pop_front().unwrap_or(Value::Nil) {
+            Value::Error(error) => Err(*error),
+            value => {
+                let key = Arc::new(lua.create_registry_value(value)?);
+                Err(Error::external(Raised::Value(key)))
+            }
         }
     }
 }

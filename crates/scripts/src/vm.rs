@@ -23,7 +23,8 @@ use crate::host::{Host, Interrupt};
 use crate::library::{FunctionInfo, Library};
 use crate::random::Random;
 use crate::{
-    bit, compile, convert, globals, json, msgpack, packing, raise, random, redis, shebang,
+    bit, compile, convert, globals, json, msgpack, packing, raise, random, redis, shebang, strings,
+    tables,
 };
 
 /// Instructions between two looks at whether the script has to end: about 100 µs.
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) loading: RefCell<Option<Vec<Registered>>>,
     /// The stand-ins of shared tables.
     pub(crate) proxied: RefCell<Option<Table>>,
+    /// Bytes that the state may use.
+    pub(crate) memory_bytes_max: Cell<usize>,
 }
 
 /// A function that a library registers.
@@ -75,6 +78,15 @@ impl State {
     pub(crate) fn interrupt(&self, interrupt: Interrupt) -> mlua::Error {
         self.stop.set(Some(interrupt));
         raise::stop(interrupt)
+    }
+
+    /// Asks the host whether the script is to end.
+    pub(crate) fn look(&self) -> mlua::Result<()> {
+        self.check()?;
+        match self.with_host(|host| host.interrupted()).flatten() {
+            Some(interrupt) => Err(self.interrupt(interrupt)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the script is to end, whatever it catches.
@@ -132,7 +144,6 @@ pub struct Vm {
     run_load: Function,
     scripts: Map<Bytes, Compiled>,
     libraries: Map<Bytes, Loaded>,
-    memory_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Vm {
@@ -163,8 +174,9 @@ impl Vm {
 
     /// Sets how many bytes the state may use.
     pub fn set_memory_max(&mut self, bytes: usize) {
-        if self.memory_bytes_max != bytes && self.lua.set_memory_limit(bytes).is_ok() {
-            self.memory_bytes_max = bytes;
+        let known = &self.state.memory_bytes_max;
+        if known.get() != bytes && self.lua.set_memory_limit(bytes).is_ok() {
+            known.set(bytes);
         }
     }
 
@@ -303,7 +315,7 @@ impl Vm {
             failed_oddly(&message(&error), name)
         });
         // Lua 5.1 does not collect when memory runs out; the next script shall not pay for this one.
-        if self.used_memory() > self.memory_bytes_max / 4 {
+        if self.used_memory() > self.state.memory_bytes_max.get() / 4 {
             let _ = self.lua.gc_collect();
         }
         Ok(reply)
@@ -328,6 +340,8 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     native.raw_set("globals", globals::functions(&lua, &state)?)?;
     native.raw_set("math", random::functions(&lua, &state)?)?;
     native.raw_set("os", globals::os(&lua)?)?;
+    native.raw_set("string", strings::functions(&lua, &state)?)?;
+    native.raw_set("table", tables::functions(&lua)?)?;
     native.raw_set("redis", redis::library(&lua, &state)?)?;
     native.raw_set("loading", redis::of_loading(&lua, &state)?)?;
     native.raw_set("reason", lua.create_function(raise::reason)?)?;
@@ -347,14 +361,9 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     state.proxied.replace(Some(drivers.raw_get("proxied")?));
     let watched = Rc::clone(&state);
     let every = HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS);
-    lua.set_global_hook(every, move |_, _| {
-        watched.check()?;
-        match watched.with_host(|host| host.interrupted()).flatten() {
-            Some(interrupt) => Err(watched.interrupt(interrupt)),
-            None => Ok(VmState::Continue),
-        }
-    })?;
+    lua.set_global_hook(every, move |_, _| watched.look().map(|()| VmState::Continue))?;
     lua.set_memory_limit(memory_bytes_max)?;
+    state.memory_bytes_max.set(memory_bytes_max);
     Ok(Vm {
         driver: Driver {
             real: drivers.raw_get("real")?,
@@ -365,7 +374,6 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
         run_load: drivers.raw_get("load")?,
         scripts: Map::default(),
         libraries: Map::default(),
-        memory_bytes_max,
         state,
         lua,
     })

@@ -91,6 +91,19 @@ fn run(code: &str) -> String {
     show(&run_with(&mut vm(), &mut Mirror::default(), code).expect("not suspended"))
 }
 
+/// A script with a table that passes for one with 2^30 elements: Lua doubles an index as long as it finds
+/// something there.
+macro_rules! holes {
+    ($code:literal) => {
+        concat!(
+            "local t = {1, 1, 1, 1, 1, 1, 1, 1} for i = 1, 26 do t[9 * 2 ^ i] = 1 end t[9] = 1 ",
+            $code
+        )
+    };
+}
+
+const TOO_MANY: &str = "-ERR user_script:1: too many elements, on @user_script:1.";
+
 /// Scripts, and what Redis answers to them.
 const ANSWERS: &[(&str, &str)] = &[
     ("return 1", "1"),
@@ -183,6 +196,63 @@ const ANSWERS: &[(&str, &str)] = &[
     ),
     ("return {struct.unpack('>HbI', struct.pack('>HbI', 258, -1, 7))}", "[258, -1, 7, 8]"),
     ("return ({cmsgpack.unpack(cmsgpack.pack({1,2,a=3}, 'x'))})[2]", "\"x\""),
+    ("return {string.find('a.b', '.', 1, true)}", "[2, 2]"),
+    ("return {('key:12:x'):match('^(%a+):(%d+)')}", "[\"key\", \"12\"]"),
+    ("return {string.gsub('abc', '%w', {a = '1', b = true and 2})}", "[\"12c\", 3]"),
+    (
+        "string.find('a', '%')",
+        "-ERR user_script:1: malformed pattern (ends with '%'), on @user_script:1.",
+    ),
+    (
+        "string.gsub('a', 'a', true)",
+        "-ERR user_script:1: bad argument #3 to 'gsub' (string/function/table expected), on \
+             @user_script:1.",
+    ),
+    (
+        "string.gsub('a', 'a', function() return {} end)",
+        "-ERR user_script:1: invalid replacement value (a table), on @user_script:1.",
+    ),
+    // What a function that is called raises stays what it is.
+    ("string.gsub('a', 'a', function() error({err = 'My x'}) end)", "-My x, on @user_script:1."),
+    (
+        "string.gsub('a', 'a', function() redis.call('fail') end)",
+        "-WRONGTYPE no, on @user_script:1.",
+    ),
+    (
+        "return {pcall(string.gsub, 'a', 'a', function() error('x') end)}",
+        "[null, \"user_script:1: x\"]",
+    ),
+    (
+        "return {pcall(table.sort, {1, 2, 3}, function() error({err = 'My y'}) end)}",
+        "[null, \"My y\"]",
+    ),
+    ("local t = {3, 1, 2} table.sort(t, function(a, b) return a > b end) return t", "[3, 2, 1]"),
+    (
+        "table.sort({1, 2, 3, 4, 5}, function() return true end)",
+        "-ERR user_script:1: invalid order function for sorting, on @user_script:1.",
+    ),
+    ("table.sort({1, 'x'})", "-ERR attempt to compare string with number, on @user_script:1."),
+    (
+        "local t = {1, 2} table.insert(t, 1, 0) table.insert(t, 4) table.insert(t, 9, 9) \
+         return {t[1], t[2], t[4], t[9], table.remove(t, 1), table.remove(t), #t, table.remove({})}",
+        "[0, 1, 4, 9, 0, 4, 2]",
+    ),
+    (
+        "table.insert({}, 1, 2, 3)",
+        "-ERR user_script:1: wrong number of arguments to 'insert', on @user_script:1.",
+    ),
+    (
+        "table.insert(nil, 1)",
+        "-ERR user_script:1: bad argument #1 to 'insert' (table expected, got nil), on \
+             @user_script:1.",
+    ),
+    ("return #string.rep('', 2147483647)", "0"),
+    // These would go over 2^30 elements.
+    ("table.insert({}, -2147483648, 1)", TOO_MANY),
+    (holes!("table.insert(t, 1, 1)"), TOO_MANY),
+    (holes!("table.remove(t, 1)"), TOO_MANY),
+    (holes!("table.sort(t, rawequal)"), TOO_MANY),
+    (holes!("table.foreachi(t, rawequal)"), TOO_MANY),
     ("return bit.tohex(255, 4)", "\"00ff\""),
     (
         "math.randomseed(1) local a = math.random() math.randomseed(1) return a == math.random()",
@@ -239,6 +309,11 @@ fn an_endless_loop_ends_whatever_it_catches() {
          coroutine.resume(c) end",
         "local c = coroutine.wrap(function() while true do end end) while true do pcall(c) end",
         "while true do pcall(loadstring, 'x') end",
+        // In functions that run no Lua meanwhile.
+        "return string.find(string.rep('a', 40), string.rep('a?', 40) .. string.rep('a', 40))",
+        "return string.match(string.rep('a', 50000), '.-.-.-b')",
+        "return string.gsub(string.rep('a', 50000), '.-.-b', '')",
+        "for _ in string.gmatch(string.rep('(', 50000), '%b()') do end",
     ] {
         let mut vm = vm();
         let mut host = Mirror { patience: 3, end: Interrupt::Killed };
@@ -249,6 +324,19 @@ fn an_endless_loop_ends_whatever_it_catches() {
         assert_eq!(run_with(&mut vm, &mut host, code), Err(Interrupt::Suspended), "{code}");
         assert_eq!(run_with(&mut vm, &mut Mirror::default(), "return 1"), Ok(Reply::Integer(1)));
     }
+}
+
+/// Lua's own matcher uses the stack for each item and ended the process at some ten thousand.
+#[test]
+fn patterns_and_callbacks_nest_only_so_deep() {
+    let deep = "return {pcall(string.find, string.rep('a', 50000), string.rep('a?', 50000))}";
+    assert_eq!(run(deep), "[null, \"pattern too complex\"]");
+    let most = "return {string.find(string.rep('a', 499), string.rep('a?', 499))}";
+    assert_eq!(run(most), "[1, 499]");
+    let nested =
+        "local function f(n) return (string.gsub('a', 'a', function() return f(n + 1) end)) end
+        return {pcall(f, 1)}";
+    assert!(run(nested).contains("overflow"), "{}", run(nested));
 }
 
 #[test]
@@ -262,6 +350,8 @@ fn memory_has_an_end() {
         "local t = {} while true do t[#t + 1] = redis.call('many') end",
         "local t = {} while true do t[#t + 1] = redis.call('echo', #t .. string.rep('x', 9000)) end",
         "local t = {} while true do t[#t + 1] = redis.call('ok') end",
+        // While a result is put together.
+        "return #string.gsub(string.rep('a', 9000), 'a', string.rep('x', 9000))",
     ] {
         let mut vm = Vm::new(16 << 20).expect("a state");
         let reply = run_with(&mut vm, &mut Mirror::default(), code).expect("not suspended");
