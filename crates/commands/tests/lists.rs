@@ -225,6 +225,64 @@ fn a_move_between_lists_is_a_pop_and_a_push() {
 }
 
 #[test]
+fn a_move_of_many_is_that_many_moves_or_one_block() {
+    let mut session = Session::new(START_MS);
+    let mut random = Random::new(11);
+    let mut lists: [VecDeque<String>; 2] = Default::default();
+    let keys = ["{t}a", "{t}b"];
+    for number in 0..400 {
+        run(&mut session, &["RPUSH", keys[0], &number.to_string()]);
+        lists[0].push_back(number.to_string());
+    }
+    for _ in 0..400 {
+        let (from, to) = (random.below(2) as usize, random.below(2) as usize);
+        let (take_left, put_left) = (random.below(2) == 0, random.below(2) == 0);
+        let (exactly, by_one) = (random.below(2) == 0, random.below(2) == 0);
+        let count = 1 + random.below(90) as usize;
+        let side = |left| if left { "LEFT" } else { "RIGHT" };
+        let selector = if exactly { "EXACTLY" } else { "COUNT" };
+        let order = if by_one { "OBO" } else { "BULK" };
+        let wanted = count.to_string();
+        let line = [
+            "LMOVEM",
+            keys[from],
+            keys[to],
+            side(take_left),
+            side(put_left),
+            selector,
+            &wanted,
+            order,
+        ];
+        let reply = run(&mut session, &line);
+        let there = lists[from].len();
+        if exactly && there < count {
+            assert_eq!(reply, Reply::Null, "{line:?}");
+            continue;
+        }
+        // As the documentation has it: one pop and one push each, or a block that keeps its order.
+        let mut block = VecDeque::new();
+        for _ in 0..count.min(there) {
+            let taken = if take_left { lists[from].pop_front() } else { lists[from].pop_back() };
+            let to_front = if by_one { put_left } else { !take_left };
+            let taken = taken.expect("there is one");
+            if to_front { block.push_front(taken) } else { block.push_back(taken) }
+        }
+        assert_eq!(VecDeque::from(texts(&reply)), block, "{line:?}");
+        if put_left {
+            block.extend(std::mem::take(&mut lists[to]));
+            lists[to] = block;
+        } else {
+            lists[to].extend(block);
+        }
+        for (key, list) in keys.iter().zip(&lists) {
+            let range = run(&mut session, &["LRANGE", key, "0", "-1"]);
+            assert_eq!(&VecDeque::from(texts(&range)), list, "{line:?}");
+            assert_eq!(integer(&run(&mut session, &["EXISTS", key])), i64::from(!list.is_empty()));
+        }
+    }
+}
+
+#[test]
 fn the_encoding_told_is_that_of_redis() {
     let mut session = Session::new(START_MS);
     let encoding = |session: &mut Session, key| print(&run(session, &["OBJECT", "ENCODING", key]));

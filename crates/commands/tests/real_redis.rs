@@ -149,8 +149,10 @@ fn compare_script(script: &str) -> usize {
 }
 
 /// A server before 8.0 does not know these.
-const OF_REDIS_8: &[&str] =
-    &["DELEX", "DIGEST", "HGETDEL", "HGETEX", "HSETEX", "MSETEX", "XACKDEL", "XDELEX"];
+const OF_REDIS_8: &[&str] = &[
+    "BLMOVEM", "DELEX", "DIGEST", "HGETDEL", "HGETEX", "HSETEX", "LMOVEM", "MSETEX", "XACKDEL",
+    "XDELEX",
+];
 
 #[test]
 #[ignore = "needs a Redis server on REDIS_PORT"]

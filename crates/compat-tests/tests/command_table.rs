@@ -28,8 +28,8 @@ const COMMANDS: &str = "append decr decrby get getdel getex getrange getset incr
     xack xackdel xadd xautoclaim xclaim xdel xdelex xgroup xgroup|create xgroup|createconsumer \
     xgroup|delconsumer xgroup|destroy xgroup|help xgroup|setid xinfo xinfo|consumers xinfo|groups xinfo|help \
     xinfo|stream xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim \
-    blmove blmpop blpop brpop brpoplpush \
-    lindex linsert llen lmove lmpop lpop lpos lpush lpushx lrange lrem lset ltrim rpop rpoplpush rpush rpushx \
+    blmove blmovem blmpop blpop brpop brpoplpush \
+    lindex linsert llen lmove lmovem lmpop lpop lpos lpush lpushx lrange lrem lset ltrim rpop rpoplpush rpush rpushx \
     bzmpop bzpopmax bzpopmin \
     zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore zlexcount zmpop zmscore zpopmax \
     zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem zremrangebylex zremrangebyrank \

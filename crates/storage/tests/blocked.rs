@@ -130,6 +130,24 @@ fn elements_moved_on_serve_those_who_wait_for_them() {
 }
 
 #[test]
+fn who_wants_many_elements_waits_until_there_are_enough() {
+    let (_dir, cluster) = new_cluster();
+    let mut exact = in_line(&cluster, "BLMOVEM k to LEFT RIGHT 0 EXACTLY 3 BULK");
+    let mut several = in_line(&cluster, "BLMOVEM k to RIGHT LEFT 0 COUNT 3 OBO");
+    // Too few for the first: the second, who takes what there is, is served before it.
+    cluster.run(&["RPUSH", "k", "1", "2"]);
+    assert!(still_waits(&mut exact));
+    assert_eq!(served(&mut several), Reply::Array(vec![text("1"), text("2")]));
+    cluster.run(&["RPUSH", "k", "3", "4"]);
+    assert!(still_waits(&mut exact));
+    cluster.run(&["RPUSH", "k", "5", "6"]);
+    assert_eq!(served(&mut exact), Reply::Array(vec![text("3"), text("4"), text("5")]));
+    let all = ["1", "2", "3", "4", "5"].map(text).to_vec();
+    assert_eq!(cluster.run(&["LRANGE", "to", "0", "-1"]), Reply::Array(all));
+    assert_eq!(cluster.run(&["LRANGE", "k", "0", "-1"]), Reply::Array(vec![text("6")]));
+}
+
+#[test]
 fn any_way_of_coming_into_being_serves_and_other_kinds_do_not() {
     let (_dir, cluster) = new_cluster();
     let makers: [(&str, &[&[&str]]); 6] = [

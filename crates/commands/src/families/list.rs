@@ -41,6 +41,7 @@ const POPPED_BYTES_MAX: usize = 64 << 10;
 pub(crate) const COMMANDS: &[Command] = &[
     //     name         arity        flags       keys       handler
     write("BLMOVE",     exactly(6),  GROWS,      MOVE,      blmove).or_waits(wait_to_move),
+    write("BLMOVEM",    at_least(6), GROWS,      MOVE,      blmovem).or_waits(wait_to_move_many),
     write("BLMPOP",     at_least(5), NONE,       BMPOP,     blmpop).or_waits(wait_to_mpop),
     write("BLPOP",      at_least(3), NONE,       BPOP,      blpop).or_waits(wait_to_pop),
     write("BRPOP",      at_least(3), NONE,       BPOP,      brpop).or_waits(wait_to_pop),
@@ -49,6 +50,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("LINSERT",    exactly(5),  GROWS,      RW_INSERT, linsert),
     read ("LLEN",       exactly(2),  FAST,       RO,        llen),
     write("LMOVE",      exactly(5),  GROWS,      MOVE,      lmove),
+    write("LMOVEM",     at_least(5), GROWS,      MOVE,      lmovem),
     write("LMPOP",      at_least(4), NONE,       MPOP,      lmpop),
     write("LPOP",       at_least(2), FAST,       RW_TAKE,   lpop).or_many(lpop_many),
     read ("LPOS",       at_least(3), NONE,       RO_ACCESS, lpos),
@@ -350,6 +352,79 @@ pub(crate) fn move_one(
     Ok(moved.into_iter().next())
 }
 
+fn lmovem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let how = MoveMany::read(args, 5)?;
+    Ok(match how.run(txn, args)? {
+        None if how.exactly => Reply::Null,
+        moved => bulks(moved.unwrap_or_default()),
+    })
+}
+
+/// What LMOVEM is to move.
+struct MoveMany {
+    from_end: End,
+    to_end: End,
+    count: u64,
+    /// Not one less.
+    exactly: bool,
+    /// One by one, so that a later one is nearer to the end; else together, in their order.
+    one_by_one: bool,
+}
+
+impl MoveMany {
+    /// Reads how many, and in which order, from a position on.
+    fn read(args: Args<'_>, at: usize) -> Result<MoveMany, CommandError> {
+        let (from_end, to_end) = (end_of(args.bytes(3)?)?, end_of(args.bytes(4)?)?);
+        let mut how = MoveMany { from_end, to_end, count: 1, exactly: false, one_by_one: true };
+        let mut options = args.options(at);
+        let Some(selector) = options.word() else { return Ok(how) };
+        how.exactly = match selector.as_bytes() {
+            b"COUNT" => false,
+            b"EXACTLY" => true,
+            _ => return Err(CommandError::Syntax),
+        };
+        let count = parse_int(options.value()?).filter(|count| *count > 0);
+        let order = Word::new(options.value()?);
+        how.one_by_one = match order.as_bytes() {
+            b"OBO" => true,
+            b"BULK" => false,
+            _ => return Err(CommandError::Syntax),
+        };
+        if options.left() > 0 {
+            return Err(CommandError::Syntax);
+        }
+        how.count = count.ok_or(CommandError::COUNT_NOT_POSITIVE)?.unsigned_abs();
+        Ok(how)
+    }
+
+    /// Moves elements and returns them as they stand in the destination now; `None` if there are none,
+    /// or too few.
+    fn run(&self, txn: &mut Txn<'_>, args: Args<'_>) -> Result<Option<Vec<Bytes>>, CommandError> {
+        let (from, to) = (args.bytes(1)?, args.bytes(2)?);
+        let mut source = ListEdit::open(txn, from)?;
+        if !source.exists() || (self.exactly && source.count() < self.count) {
+            return Ok(None);
+        }
+        let mut target = if from == to { None } else { Some(ListEdit::open(txn, to)?) };
+        let mut moved = source.pop(txn, self.from_end, self.count)?;
+        // From here on as they are pushed, one after the other.
+        if !self.one_by_one && self.from_end == self.to_end {
+            moved.reverse();
+        }
+        target.as_mut().unwrap_or(&mut source).push(txn, self.to_end, &moved)?;
+        if let Some(target) = target {
+            target.finish(txn)?;
+        }
+        txn.note(Wanted::LIST, pushed(self.to_end), to);
+        txn.note(Wanted::LIST, popped_from(self.from_end), from);
+        source.finish(txn)?;
+        if self.to_end == End::Left {
+            moved.reverse();
+        }
+        Ok(Some(moved))
+    }
+}
+
 // --- What waits
 
 fn blpop(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
@@ -401,15 +476,32 @@ fn blmove(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     move_reply(txn, args, from_end, to_end)
 }
 
+fn blmovem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    let how = MoveMany::read(args, 6)?;
+    timeout_of_seconds(args.bytes(5)?, txn.now_ms())?;
+    Ok(how.run(txn, args)?.map_or(Reply::Null, bulks))
+}
+
 fn brpoplpush(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     timeout_of_seconds(args.bytes(3)?, txn.now_ms())?;
     move_reply(txn, args, End::Right, End::Left)
 }
 
-/// It waits for the source alone.
 fn wait_to_move(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
-    let timeout = args.0.last().ok_or(CommandError::Syntax)?;
-    let timeout_ms = timeout_of_seconds(timeout, view.now_ms())?;
+    wait_for_source(view, args, args.len() - 1)
+}
+
+fn wait_to_move_many(view: &dyn View, args: Args<'_>) -> Result<Option<Wait>, CommandError> {
+    wait_for_source(view, args, 5)
+}
+
+/// It waits for the source alone; the timeout stands at a position.
+fn wait_for_source(
+    view: &dyn View,
+    args: Args<'_>,
+    timeout_at: usize,
+) -> Result<Option<Wait>, CommandError> {
+    let timeout_ms = timeout_of_seconds(args.bytes(timeout_at)?, view.now_ms())?;
     Ok(Some(Wait::new(Kind::List, &args.0[1..2], timeout_ms)))
 }
 
