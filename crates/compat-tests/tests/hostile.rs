@@ -22,6 +22,7 @@ fn start(options: Options) -> Server {
         "closed: it speaks HTTP",
         "closed: its replies are not read",
         "closed: it queues too much",
+        "closed: clients hold more than maxmemory-clients",
     ];
     Server::start(Options { expected_log, ..options }).expect("start")
 }
@@ -219,6 +220,49 @@ fn promises_take_no_memory() {
         Ok(client.line("CLIENT LIST")?.to_text().lines().count() == 1)
     })
     .unwrap();
+}
+
+/// Each of them keeps within its own limit.
+#[test]
+fn connections_together_hold_only_so_much() {
+    let server = start(Options::evenkeel());
+    let mut client = server.client().unwrap();
+    client.line("CONFIG SET maxmemory-clients 32mb").unwrap();
+    let mut innocent = server.client().unwrap();
+    innocent.line("CLIENT SETNAME innocent").unwrap();
+    let part = vec![b'x'; 10 * MIB as usize];
+    let mut open = Vec::new();
+    for number in 0..20 {
+        let mut stream = socket(&server);
+        if number == 0 {
+            stream.write_all(b"CLIENT NO-EVICT ON\r\n").expect("it reads");
+            stream.read_exact(&mut [0; 5]).expect("+OK");
+        }
+        stream.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$67108864\r\n").expect("it reads");
+        // It may be closed meanwhile.
+        let _ = stream.write_all(&part);
+        open.push(stream);
+    }
+    let held = |client: &mut Client| {
+        let list = client.line("CLIENT LIST").expect("a list").to_text();
+        let fields = list.split([' ', '\n']).filter_map(|field| field.strip_prefix("qbuf="));
+        fields.map(|bytes| bytes.parse::<u64>().expect("a number")).sum::<u64>()
+    };
+    wait_until("the largest are closed", PATIENCE, || {
+        let info = client.line("INFO stats")?.to_text();
+        let evicted = info.lines().find_map(|line| line.strip_prefix("evicted_clients:"));
+        let evicted: u64 = evicted.expect("a field").parse()?;
+        Ok(evicted >= 16 && held(&mut client) <= 32 * MIB)
+    })
+    .unwrap();
+    assert_eq!(innocent.line("CLIENT GETNAME").unwrap().to_text(), "innocent");
+    // Whoever is not to be evicted goes on.
+    let rest = [&vec![b'x'; 54 * MIB as usize][..], b"\r\n"].concat();
+    open[0].write_all(&rest).expect("it reads");
+    let mut reply = [0; 5];
+    open[0].read_exact(&mut reply).expect("an answer");
+    assert_eq!(&reply, b"+OK\r\n");
+    assert_eq!(client.line("STRLEN k").unwrap(), Value::Int(64 << 20));
 }
 
 #[test]

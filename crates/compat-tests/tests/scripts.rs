@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use compat_tests::differential::scripts::CORPUS;
 use compat_tests::process::{Options, Server, wait_until};
-use compat_tests::resp::{Client, Value};
+use compat_tests::resp::{Client, Value, encode};
 
 fn eval(client: &mut Client, command: &str, script: &str) -> Value {
     client.call(&[command, script, "2", "k1", "k2", "a1", "10", ""]).expect("an answer")
@@ -400,6 +400,52 @@ fn memory_of_scripts_has_a_limit() {
         client.call(&["EVAL", "return #('x'):rep(1000000)", "0"]).unwrap(),
         Value::Int(1_000_000)
     );
+    server.check_log().unwrap();
+}
+
+#[test]
+fn a_script_makes_no_longer_values_than_a_client_may() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let mut client = server.client().unwrap();
+    client.set_read_timeout(Duration::from_secs(60)).unwrap();
+    let script = "return redis.call('SET', KEYS[1], ('x'):rep(ARGV[1]))";
+    let refused = client.call(&["EVAL", script, "1", "k", "67108865"]).unwrap();
+    assert!(refused.error_text().contains("exceeds maximum allowed size"), "{refused:?}");
+    let most = client.call(&["EVAL", script, "1", "k", "67108864"]).unwrap();
+    assert!(!most.is_error(), "{most:?}");
+    assert_eq!(client.line("STRLEN k").unwrap(), Value::Int(64 << 20));
+    server.check_log().unwrap();
+}
+
+/// What runs in a library of Lua's can be stopped, and holds up nobody else.
+#[test]
+fn a_pattern_that_would_never_end_is_killed() {
+    if Options::evenkeel().is_redis() {
+        return;
+    }
+    let server = Server::start(Options::evenkeel()).expect("start");
+    let (mut busy, mut client) = (server.client().unwrap(), server.client().unwrap());
+    client.line("CONFIG SET busy-reply-threshold 10").unwrap();
+    let endless = "return ('a'):rep(40):find(('a?'):rep(40) .. ('a'):rep(40))";
+    let mut line = Vec::new();
+    encode(&["EVAL", endless, "0"], &mut line);
+    busy.send_raw(&line).unwrap();
+    let seen = wait_until("it is busy", Duration::from_secs(10), || {
+        Ok(client.line("GET k")?.error_text().starts_with("BUSY"))
+    });
+    seen.unwrap();
+    let mut other = server.client().unwrap();
+    assert!(!other.line("SELECT 1").unwrap().is_error());
+    assert!(!other.line("SET k v").unwrap().is_error(), "other databases go on");
+    assert!(!client.line("SCRIPT KILL").unwrap().is_error());
+    let ended = busy.read().unwrap().expect("an answer").value;
+    assert!(ended.error_text().contains("killed"), "{ended:?}");
+    let deep = "return ('a'):rep(50000):find(('a?'):rep(50000))";
+    let refused = client.call(&["EVAL", deep, "0"]).unwrap();
+    assert!(refused.error_text().contains("pattern too complex"), "{refused:?}");
     server.check_log().unwrap();
 }
 

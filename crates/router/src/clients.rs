@@ -4,6 +4,7 @@
 //! its [`Client`]: atomics that the connection stores once per pipeline, names behind a mutex that is
 //! taken only by the commands that set or show them, and a wake-up for being killed.
 
+use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -428,6 +429,13 @@ impl Client {
         is_stranger.then(|| self.since.elapsed().saturating_sub(since))
     }
 
+    /// What it has sent that is not done, what it has queued, and what it has not taken, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let (_, pushed) = self.pushes().map_or((0, 0), Pushes::waiting);
+        let counted = [&self.input_bytes, &self.output_bytes, &self.queued_bytes];
+        pushed + counted.iter().map(|bytes| bytes.load(Relaxed)).sum::<usize>()
+    }
+
     /// The line of CLIENT LIST and CLIENT INFO, without its newline. What it is running, if it is asked
     /// for by that, had so many bytes.
     pub(crate) fn describe(&self, running_bytes: usize) -> String {
@@ -553,6 +561,36 @@ impl Clients {
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Client>> {
         self.map.get(&id).map(|client| client.clone())
+    }
+
+    /// Closes those that hold the most, until all together hold no more than so many bytes; how many.
+    /// Those that are not to be evicted count, and stay.
+    pub(crate) fn evict(&self, bytes_max: u64) -> u64 {
+        let all = || self.map.iter().filter(|entry| !entry.value().is_killed());
+        let mut total: u64 = all().map(|entry| entry.value().held_bytes() as u64).sum();
+        if total <= bytes_max {
+            return 0;
+        }
+        let evictable = all().filter(|entry| !entry.value().no_evict.load(Relaxed));
+        let mut evictable: Vec<_> = evictable
+            .map(|entry| (entry.value().held_bytes() as u64, entry.value().clone()))
+            .collect();
+        evictable.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut evicted = 0;
+        for (bytes, client) in evictable {
+            if total <= bytes_max || bytes == 0 {
+                break;
+            }
+            tracing::warn!(
+                conn = client.id,
+                bytes,
+                "closed: clients hold more than maxmemory-clients"
+            );
+            client.kill();
+            total -= bytes;
+            evicted += 1;
+        }
+        evicted
     }
 
     /// All connections, oldest first.

@@ -106,6 +106,19 @@ impl Config {
         self.values.read()[at].clone()
     }
 
+    /// What all connections together may hold, in bytes; `None` is without end.
+    pub(crate) fn clients_bytes_max(&self) -> Option<u64> {
+        let most = self.get("maxmemory-clients");
+        let bytes = match most.strip_suffix('%') {
+            None => most.parse().unwrap_or(0),
+            Some(share) => {
+                let memory: u64 = self.get("memory").parse().unwrap_or(0);
+                memory / 100 * share.parse::<u64>().unwrap_or(0)
+            }
+        };
+        (bytes > 0).then_some(bytes)
+    }
+
     /// What scripts may use.
     pub(crate) fn script_limits(&self) -> ScriptLimits {
         let number = |name| self.get(name).parse().expect("validated when it was set");

@@ -236,6 +236,7 @@ impl Router {
                 }
                 shared.stats.sample(last.elapsed());
                 last = Instant::now();
+                evict(&shared);
                 if tick.is_multiple_of(SAMPLES_PER_SWEEP) {
                     sweep(&shared);
                 }
@@ -273,6 +274,15 @@ fn refuse(stream: &TcpStream, refusal: CommandError) {
     let line = [b"-", &line[..], b"\r\n"].concat();
     // The socket is new, so it has room; if not, the client is told by the closing alone.
     let _ = socket2::SockRef::from(stream).send(&line);
+}
+
+/// Closes the connections that hold the most, if all together hold too much.
+fn evict(shared: &Shared) {
+    let Some(most) = shared.config.clients_bytes_max() else { return };
+    let evicted_clients = shared.clients.evict(most);
+    if evicted_clients > 0 {
+        shared.stats.add(&mut Counters { evicted_clients, ..Counters::default() });
+    }
 }
 
 /// Closes connections that are idle too long or do not log in, and updates the metrics.

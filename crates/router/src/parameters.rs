@@ -108,6 +108,8 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     real("client-query-buffer-limit", Memory(1 << 20, MAX), "134217728"),
     real("client-output-buffer-limit", OutputLimits,
          "normal 1073741824 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
+    // Of all connections together; a share is one of `memory`, 0 is no limit.
+    real("maxmemory-clients", MemoryOrPercent(0, MAX), "25%"),
     // What connections are told unasked.
     real("notify-keyspace-events", Events, ""),
     real("tracking-table-max-keys", Integer(0, MAX), "1000000"),
@@ -144,12 +146,13 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     fixed("enable-module-command", OneOf(&["no"]), "no"),
     fixed("enable-protected-configs", OneOf(&["no"]), "no"),
     // Kept, without effect.
+    // The one router there is has all slots: whatever this says, it answers itself.
+    accepted("cluster-redirects", Bool, "no"),
     accepted("masterauth", Text, ""),
     accepted("masteruser", Text, ""),
     accepted("save", Save, ""),
     accepted("maxmemory", Memory(0, MAX), "0"),
     accepted("maxmemory-samples", Integer(1, MAX_I32), "5"),
-    accepted("maxmemory-clients", MemoryOrPercent(0, MAX), "0"),
     accepted("hz", Integer(1, 500), "10"),
     accepted("dynamic-hz", Bool, "yes"),
     accepted("activerehashing", Bool, "yes"),

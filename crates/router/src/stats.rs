@@ -81,6 +81,8 @@ counters! {
     output_limit_disconnections,
     /// Connections closed for what they sent.
     query_limit_disconnections,
+    /// Connections closed for what all of them held.
+    evicted_clients,
     /// Read commands that found their key.
     keyspace_hits,
     /// Read commands that did not find their key.

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use commands::table::{self, Entry};
 use commands::{
-    Args, CommandError, Effects, Flags, Keys, Run, Script, Session, Txn, View, copy_options,
-    key_positions, move_target, parse_int,
+    Args, CommandError, Effects, Flags, Keys, Run, Script, Session, Txn, VALUE_BYTES_MAX, View,
+    copy_options, key_positions, move_target, parse_int,
 };
 use scripts::{Flags as Said, Host, Interrupt, SHA_DIGITS, Vm};
 use wire::ids::{TableId, Version};
@@ -572,11 +572,14 @@ impl Host for Runner<'_> {
 /// *Errors*: the refusal, and the row if it is the arguments that are wrong.
 fn find(args: &[Bytes]) -> Result<&'static Entry, (Option<&'static Entry>, CommandError)> {
     let entry = lookup(args).ok_or((None, CommandError::SCRIPT_UNKNOWN_COMMAND))?;
-    if entry.command.arity.accepts(args.len()) {
-        Ok(entry)
-    } else {
-        Err((Some(entry), CommandError::SCRIPT_ARITY))
+    if !entry.command.arity.accepts(args.len()) {
+        return Err((Some(entry), CommandError::SCRIPT_ARITY));
     }
+    // A client cannot send more either.
+    if args.iter().any(|arg| arg.len() > VALUE_BYTES_MAX) {
+        return Err((Some(entry), CommandError::StringTooLong));
+    }
+    Ok(entry)
 }
 
 fn lookup(args: &[Bytes]) -> Option<&'static Entry> {

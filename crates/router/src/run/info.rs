@@ -205,9 +205,7 @@ fn memory(facts: &Facts<'_>, out: &mut String) {
     let used = facts.shared.host.allocated_bytes().unwrap_or(resident);
     let percent = |part: u64, of: u64| format!("{:.2}%", part as f64 * 100.0 / of.max(1) as f64);
     let clients = facts.shared.clients.all();
-    let buffers =
-        |c: &crate::clients::Client| c.input_bytes.load(Relaxed) + c.output_bytes.load(Relaxed);
-    let buffers: usize = clients.iter().map(|client| buffers(client)).sum();
+    let buffers: usize = clients.iter().map(|client| client.held_bytes()).sum();
     let dataset: u64 = leaders(&facts.nodes).map(|replica| replica.bytes).sum();
     let memtables: u64 = facts.nodes.iter().map(|node| node.memtable_bytes).sum();
     let scripts = facts.shared.storage.script_counts();
@@ -293,7 +291,6 @@ const STATS_ZEROS: &[&str] = &[
     "expired_stale_perc",
     "expired_time_cap_reached_count",
     "evicted_keys",
-    "evicted_clients",
     "total_eviction_exceeded_time",
     "current_eviction_exceeded_time",
     "latest_fork_usec",
@@ -325,6 +322,7 @@ fn stats(facts: &Facts<'_>, out: &mut String) {
             ("instantaneous_input_kbps", &format_args!("{:.2}", input / 1024.0)),
             ("instantaneous_output_kbps", &format_args!("{:.2}", output / 1024.0)),
             ("rejected_connections", &counters.refused_connections),
+            ("evicted_clients", &counters.evicted_clients),
             ("expired_keys", &stored.expired_keys),
             ("expired_subkeys", &stored.expired_fields),
             ("keyspace_hits", &counters.keyspace_hits),
