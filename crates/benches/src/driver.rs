@@ -465,9 +465,11 @@ mod tests {
         assert!((990..=1_000).contains(&outcome.done), "{}", outcome.done);
         // 400 of 1,000 were due while the server was silent; half of those waited 200 ms or more.
         assert!(outcome.quantile_ms(0.85) > 100.0, "{}", outcome.quantile_ms(0.85));
-        assert_eq!(outcome.stalls.len(), 1, "{:?}", outcome.stalls);
-        let (at, length) = outcome.stalls[0];
-        assert!(at >= Duration::from_millis(150) && length > PAUSE / 2, "{:?}", outcome.stalls);
+        // A busy machine may have added others.
+        let is_it = |(at, length): &(Duration, Duration)| {
+            *at >= Duration::from_millis(150) && *length > PAUSE / 2
+        };
+        assert!(outcome.stalls.iter().any(is_it), "{:?}", outcome.stalls);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - [`differential`]: the same generated commands to both servers, replies compared;
 //! - [`load`]: writers that remember what was acknowledged, and the check that none of it is lost.
 //! - [`linear`]: histories of clients, and whether they are linearizable;
-//! - [`admin`]: the fields of ADMIN and INFO answers.
+//! - [`admin`]: the fields of ADMIN and INFO answers;
+//! - [`calm`]: whether the machine gave a test what it takes.
 //!
 //! The tests themselves are in `tests/`. Environment:
 //!
@@ -20,6 +21,7 @@
 //! | `EVENKEEL_PRELOAD_KEYS` | keys in the large restart test |
 
 pub mod admin;
+pub mod calm;
 pub mod differential;
 pub mod linear;
 pub mod load;

@@ -299,12 +299,15 @@ fn a_change_of_leaders_is_not_seen_by_who_waits() {
         let mut second = blocked(&server, &mut control, "BLPOP k second 600");
         let mut reader = blocked(&server, &mut control, "XREAD BLOCK 0 STREAMS s $");
         let mut group = blocked(&server, &mut control, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
-        let mut short = blocked(&server, &mut control, "BZPOPMIN z 0.5");
+        // Longer than a busy machine takes to tell that it waits.
+        let mut short = blocked(&server, &mut control, "BZPOPMIN z 3");
         control.line(&format!("ADMIN FAULT STOP {node}")).unwrap();
         // The entry that comes before the reader is back is not missed: `$` is filled in.
         let id = format!("{}-0", round + 2);
         let added = wait_until("a write", WITHIN, || {
-            Ok(!control.line(&format!("XADD s {id} f v"))?.is_error())
+            let reply = control.line(&format!("XADD s {id} f v"))?;
+            // The one before it had no certain outcome, and did happen.
+            Ok(!reply.is_error() || reply.error_text().contains("equal or smaller"))
         });
         added.expect("writes resume");
         for waiting in [&mut reader, &mut group] {
@@ -324,7 +327,7 @@ fn a_change_of_leaders_is_not_seen_by_who_waits() {
     }
     // Without a quorum nobody is served, nobody is told; and a time-out is one.
     let mut client = blocked(&server, &mut control, "BLPOP k 0");
-    let mut short = blocked(&server, &mut control, "BLPOP k 1");
+    let mut short = blocked(&server, &mut control, "BLPOP k 3");
     for node in 1..=2 {
         control.line(&format!("ADMIN FAULT STOP {node}")).unwrap();
     }
@@ -334,10 +337,7 @@ fn a_change_of_leaders_is_not_seen_by_who_waits() {
     }
     let pushed = wait_until("a write", WITHIN, || {
         let reply = control.line("RPUSH k v")?;
-        ensure!(
-            reply == Value::Int(1) || reply.error_text().starts_with("CLUSTERDOWN"),
-            "{reply:?}"
-        );
+        ensure!(reply == Value::Int(1) || is_expected(&reply), "{reply:?}");
         Ok(!reply.is_error())
     });
     pushed.expect("writes resume");

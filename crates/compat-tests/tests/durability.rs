@@ -2,9 +2,11 @@
 //!
 //! (A killed process leaves the page cache behind, so this shows the recovery, not the fsync.)
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use compat_tests::admin::records;
+use compat_tests::calm;
 use compat_tests::load::{Load, Writer};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::{Client, Value, encode};
@@ -21,6 +23,21 @@ const FIRST_REPLY_WITHIN: Duration = Duration::from_secs(3);
 const PRELOAD_KEYS: usize = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 const PRELOAD_BATCH: usize = 1_000;
 
+/// Launches a killed server, within the time that is promised; how long it took to the first reply and
+/// what is done then.
+fn restart(server: &mut Server, mut then: impl FnMut(&Server) -> Result<()>) -> Result<Duration> {
+    let dir = server.dir().to_owned();
+    calm::within("a restart", FIRST_REPLY_WITHIN, &dir, || {
+        if server.pid() != 0 {
+            server.kill()?;
+        }
+        let first_reply = server.launch()?;
+        let began = Instant::now();
+        then(server)?;
+        Ok(first_reply + began.elapsed())
+    })
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_in_twenty_kills() {
     let mut server = Server::start(Options::evenkeel()).expect("start");
@@ -36,7 +53,7 @@ fn nothing_acknowledged_is_lost_in_twenty_kills() {
         std::thread::sleep(Duration::from_millis(load_ms));
         server.kill().expect("kill");
         writers = load.stop().expect("load");
-        let restart = server.launch().expect("restart");
+        let restart = restart(&mut server, |_| Ok(())).expect("restart");
         let mut client = server.client().expect("connect");
         for writer in &mut writers {
             writer.verify(&mut client).unwrap_or_else(|error| panic!("cycle {cycle}: {error:#}"));
@@ -49,7 +66,6 @@ fn nothing_acknowledged_is_lost_in_twenty_kills() {
     println!("{acknowledged} writes acknowledged over {CYCLES} kills, 0 lost");
     println!("restart to first reply: median {median:?}, longest {longest:?}");
     assert!(acknowledged > 1_000, "too little load to mean anything");
-    assert!(longest <= FIRST_REPLY_WITHIN, "restart to first reply took {longest:?}");
     server.stop().expect("stop");
 }
 
@@ -73,22 +89,20 @@ fn a_million_keys_come_back_in_three_seconds() {
         }
     }
     server.kill().expect("kill");
-    let restart = server.launch().expect("restart");
-    let mut client = server.client().expect("connect");
     let mut rng = Rng::new(1);
-    let start = std::time::Instant::now();
-    let mut first_read = None;
-    for _ in 0..1_000.min(keys) {
+    let mut read_one = |client: &mut Client| -> Result<()> {
         let at = rng.below(keys);
-        let reply = client.line(&format!("GET key:{at:012}")).expect("GET");
-        first_read.get_or_insert_with(|| restart + start.elapsed());
+        let reply = client.line(&format!("GET key:{at:012}"))?;
         assert_eq!(reply, Value::Bulk(format!("{at}:{filler}").into_bytes()));
-    }
-    let first_read = first_read.expect("a key was read");
+        Ok(())
+    };
+    let first_read = restart(&mut server, |server| read_one(&mut server.client()?));
+    let first_read = first_read.expect("restart");
+    let mut client = server.client().expect("connect");
+    (1..1_000.min(keys)).for_each(|_| read_one(&mut client).expect("GET"));
     assert_eq!(client.line("SET after yes").expect("SET"), Value::Simple(b"OK".to_vec()));
     assert_eq!(client.line("DBSIZE").expect("DBSIZE"), Value::Int(keys as i64 + 1));
-    println!("{keys} keys: first reply {restart:?} after the restart, first key {first_read:?}");
-    assert!(first_read <= FIRST_REPLY_WITHIN, "took {first_read:?}");
+    println!("{keys} keys: first key {first_read:?} after the restart");
     server.stop().expect("stop");
 }
 

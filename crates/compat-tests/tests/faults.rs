@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use compat_tests::admin::{info_number, leading_node, partitions};
+use compat_tests::calm;
 use compat_tests::load::{Load, Writer};
 use compat_tests::process::{Options, Server, wait_until};
 use compat_tests::resp::Client;
@@ -59,6 +60,41 @@ const PAUSE: Duration = Duration::from_millis(2_500);
 const LOSSES: [(&str, &str, Duration); 2] =
     [("STOP", "START", RESUME_WITHIN), ("PAUSE", "RESUME", RESUME_WITHIN_OF_PAUSE)];
 
+/// Has the leader end under load, and come back; the longest time in which nothing was acknowledged.
+fn lose_leader(
+    server: &Server,
+    control: &mut Client,
+    writers: &mut Vec<Writer>,
+    (end, begin): (&str, &str),
+) -> Result<Duration> {
+    writers.iter_mut().for_each(|writer| writer.longest_gap = Duration::ZERO);
+    let load = Load::start(server.port(), std::mem::take(writers));
+    let progress = |load: &Load, what: &str| {
+        let from = load.acknowledged();
+        wait_until(what, Duration::from_secs(30), || Ok(load.acknowledged() >= from + 3_000))
+    };
+    progress(&load, "a load")?;
+    let node = loaded_node(control)?;
+    admin(control, &format!("ADMIN FAULT {end} {node}"));
+    match end {
+        // What was being done there as it began to stand still is held until it goes on.
+        "PAUSE" => std::thread::sleep(PAUSE),
+        _ => drop(progress(&load, "writes resume")?),
+    }
+    admin(control, &format!("ADMIN FAULT {begin} {node}"));
+    progress(&load, "writes go on")?;
+    *writers = load.stop().context("load")?;
+    let gap = writers.iter().map(|writer| writer.longest_gap).max().context("writers")?;
+    println!("{end} {node}, longest gap {gap:?}");
+    for writer in writers {
+        assert_eq!(writer.refusals, BTreeMap::new(), "what was lost is made again");
+        writer.verify(control)?;
+    }
+    let took = wait_until("the node catches up", CATCH_UP_WITHIN, || caught_up(control))?;
+    println!("caught up after {took:?}");
+    Ok(gap)
+}
+
 #[test]
 fn leaders_are_lost_under_load_and_each_write_is_done_once_and_none_is_refused() {
     if Options::evenkeel().is_redis() {
@@ -68,46 +104,12 @@ fn leaders_are_lost_under_load_and_each_write_is_done_once_and_none_is_refused()
     let mut server = Server::start(options).expect("start");
     let mut control = server.client().expect("connect");
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
-    let mut gaps = Vec::new();
     for round in 0..ROUNDS {
-        let (end, begin, within) = LOSSES[round % LOSSES.len()];
-        writers.iter_mut().for_each(|writer| writer.longest_gap = Duration::ZERO);
-        let load = Load::start(server.port(), writers);
-        let progress = |load: &Load, count: u64, limit| {
-            let from = load.acknowledged();
-            wait_until("writes go on", limit, || Ok(load.acknowledged() >= from + count))
-        };
-        progress(&load, 3_000, Duration::from_secs(30)).expect("a load");
-        let node = loaded_node(&mut control).expect("a leader");
-        admin(&mut control, &format!("ADMIN FAULT {end} {node}"));
-        match end {
-            // What was being done there as it began to stand still is held until it goes on.
-            "PAUSE" => std::thread::sleep(PAUSE),
-            _ => {
-                progress(&load, 3_000, Duration::from_secs(30)).expect("writes resume");
-            }
-        }
-        admin(&mut control, &format!("ADMIN FAULT {begin} {node}"));
-        progress(&load, 3_000, Duration::from_secs(30)).expect("writes go on");
-        writers = load.stop().expect("load");
-        let gap = writers.iter().map(|writer| writer.longest_gap).max().expect("writers");
-        println!("round {round}: {end} {node}, longest gap {gap:?}");
-        gaps.push((end, gap, within));
-        for writer in &writers {
-            assert_eq!(
-                writer.refusals,
-                BTreeMap::new(),
-                "round {round}: what was lost is made again"
-            );
-        }
-        for writer in &mut writers {
-            writer.verify(&mut control).unwrap_or_else(|error| panic!("round {round}: {error:#}"));
-        }
-        let took = wait_until("the node catches up", CATCH_UP_WITHIN, || caught_up(&mut control));
-        println!("round {round}: caught up after {:?}", took.expect("catch up"));
+        let (end, begin, limit) = LOSSES[round % LOSSES.len()];
+        let lose = || lose_leader(&server, &mut control, &mut writers, (end, begin));
+        calm::within("the loss of a leader", limit, server.dir(), lose)
+            .unwrap_or_else(|error| panic!("round {round}: {error:#}"));
     }
-    let late = gaps.iter().find(|(_, gap, within)| gap > within);
-    assert_eq!(late, None, "writes stood still: {gaps:?}");
     let again = info_number(&mut control, "routing", "calls_made_again").expect("a number");
     println!("{again} calls were made again");
     assert!(again > 0, "a leader was lost with nothing on its way");
@@ -119,6 +121,30 @@ const HAND_OVER_WITHIN: Duration =
     Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 250 });
 const HAND_OVERS: usize = 9;
 
+/// Has each node lead in turn, under load; the longest time in which nothing was acknowledged.
+fn hand_over(server: &Server, control: &mut Client, writers: &mut Vec<Writer>) -> Result<Duration> {
+    writers.iter_mut().for_each(|writer| writer.longest_gap = Duration::ZERO);
+    let load = Load::start(server.port(), std::mem::take(writers));
+    let progress = |count: u64| {
+        let from = load.acknowledged();
+        let limit = Duration::from_secs(30);
+        wait_until("writes go on", limit, || Ok(load.acknowledged() >= from + count))
+    };
+    progress(2_000)?;
+    for round in 0..HAND_OVERS {
+        admin(control, &format!("ADMIN TRANSFER table:0 {}", round % REPLICAS + 1));
+        progress(500)?;
+    }
+    *writers = load.stop().context("load")?;
+    let gaps: Vec<_> = writers.iter().map(|writer| writer.longest_gap).collect();
+    println!("{HAND_OVERS} hand-overs, longest gaps {gaps:?}");
+    for writer in writers {
+        assert_eq!(writer.refusals, BTreeMap::new(), "requests failed");
+        writer.verify(control)?;
+    }
+    gaps.into_iter().max().context("writers")
+}
+
 #[test]
 fn leadership_moves_under_load_and_no_request_fails() {
     if Options::evenkeel().is_redis() {
@@ -127,25 +153,9 @@ fn leadership_moves_under_load_and_no_request_fails() {
     let mut server = Server::start(Options::evenkeel()).expect("start");
     let mut control = server.client().expect("connect");
     assert!(!control.line("SET first write").expect("an answer").is_error());
-    let load = Load::start(server.port(), (0..WRITERS).map(Writer::new).collect());
-    let progress = |count: u64| {
-        let from = load.acknowledged();
-        let limit = Duration::from_secs(30);
-        wait_until("writes go on", limit, || Ok(load.acknowledged() >= from + count)).expect("load")
-    };
-    progress(2_000);
-    for round in 0..HAND_OVERS {
-        admin(&mut control, &format!("ADMIN TRANSFER table:0 {}", round % REPLICAS + 1));
-        progress(500);
-    }
-    let mut writers = load.stop().expect("load");
-    let gaps: Vec<_> = writers.iter().map(|writer| writer.longest_gap).collect();
-    println!("{HAND_OVERS} hand-overs, longest gaps {gaps:?}");
-    for writer in &mut writers {
-        assert_eq!(writer.refusals, BTreeMap::new(), "requests failed");
-        writer.verify(&mut control).expect("nothing lost");
-    }
-    assert!(gaps.iter().all(|gap| *gap <= HAND_OVER_WITHIN), "{gaps:?}");
+    let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
+    let hand_over = || hand_over(&server, &mut control, &mut writers);
+    calm::within("a hand-over", HAND_OVER_WITHIN, server.dir(), hand_over).expect("in time");
     server.stop().expect("stop");
 }
 

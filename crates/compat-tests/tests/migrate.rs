@@ -121,7 +121,8 @@ fn a_server_that_is_not_there_or_does_not_answer() {
     client.line("SET k v").unwrap();
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = silent.local_addr().unwrap().port().to_string();
-    let answered = client.call(&["MIGRATE", "127.0.0.1", &port, "k", "0", "100"]).unwrap();
+    // Long enough to connect and to write on a busy machine.
+    let answered = client.call(&["MIGRATE", "127.0.0.1", &port, "k", "0", "1000"]).unwrap();
     assert_eq!(answered.error_text(), "IOERR error or timeout reading to target instance");
     drop(silent);
     let answered = client.call(&["MIGRATE", "127.0.0.1", &port, "k", "0", "100"]).unwrap();

@@ -85,6 +85,7 @@ async fn client_kill_reaches_whatever_a_connection_does() {
     }
     running.fake.set_gates(Gates::Held);
     waiting.send_lines(&["SET k 1"]).await;
+    running.fake.until_logged(1).await;
     assert!(waiting.is_silent_for(MOMENT).await);
     assert_eq!(operator.run("CLIENT PAUSE 60000 WRITE").await, "OK");
     paused.send_lines(&["SET k 2"]).await;
@@ -245,10 +246,11 @@ async fn slow_commands_and_latency_events_are_kept() {
     running.fake.set_gates(Gates::After(Duration::from_millis(20)));
     assert_eq!(client.run("SET k 1").await, "OK");
     let latest = client.run("LATENCY LATEST").await;
-    assert!(latest.starts_with("[[quorum-wait "), "{latest}");
+    // Other commands may have been slow, too, on a busy machine.
+    assert!(latest.contains("[quorum-wait "), "{latest}");
     assert!(client.run("LATENCY DOCTOR").await.contains("quorum-wait: 1 samples"));
     assert!(client.run("LATENCY GRAPH quorum-wait").await.contains("all time high"));
-    assert_eq!(client.run("LATENCY RESET").await, "1");
+    assert_eq!(client.run("LATENCY RESET quorum-wait").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +289,7 @@ async fn a_router_stops_when_its_connections_are_done() {
     assert_eq!(idle.run("PING").await, "PONG");
     running.fake.set_gates(Gates::Held);
     busy.send_lines(&["SET k 1"]).await;
+    running.fake.until_logged(1).await;
     assert!(busy.is_silent_for(MOMENT).await);
     let router = running.router.clone();
     let stopping = tokio::spawn(async move { router.stop(Duration::from_secs(10)).await });

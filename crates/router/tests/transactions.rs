@@ -293,6 +293,7 @@ async fn obstacles_gates_and_pauses_are_those_of_any_call() {
 
     running.fake.set_gates(Gates::Held);
     client.send_lines(&["MULTI", "INCR k", "EXEC"]).await;
+    running.fake.until_logged(1).await;
     assert!(client.is_silent_for(MOMENT).await);
     running.fake.set_gates(Gates::Lost);
     let lost = "TRYAGAIN the command was not executed: the partition's leader changed";
@@ -347,9 +348,11 @@ async fn what_is_lost_takes_the_routers_commands_along() {
         "UNCERTAIN the write may or may not have happened: its quorum did not answer in time";
     for (gates, answer) in [(Gates::Lost, lost), (Gates::Unknown, uncertain)] {
         running.fake.set_gates(Gates::Held);
+        running.fake.take_log();
         let lines =
             ["MULTI", "SELECT 0", "SET k v", "PUBLISH ch x", "CLIENT SETNAME me", "PING", "EXEC"];
         client.send_lines(&lines).await;
+        running.fake.until_logged(1).await;
         assert!(client.is_silent_for(MOMENT).await);
         running.fake.set_gates(gates);
         let mut replies = client.replies(7).await;

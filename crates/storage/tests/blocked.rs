@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cluster::{Cluster, PATIENCE, StopsOnDrop, call, command_of, small, text};
+use cluster::{Cluster, PATIENCE, StopsOnDrop, call, command_of, long_lease, small, text};
+use storage::NodeOptions;
 use wire::ids::NodeId;
 use wire::resp::Reply;
 use wire::service::{Answer, NodeFault, Served, StorageService, Waiting};
@@ -17,17 +18,17 @@ fn line(words: &str) -> Vec<Bytes> {
     words.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
 }
 
-fn try_call(cluster: &Cluster, node: NodeId, words: &str, waited: Duration) -> Answer {
+fn try_call(cluster: &Cluster, node: NodeId, words: &str, since: Instant) -> Answer {
     let args = line(words);
-    cluster.nodes.call(node, call(command_of(&args), &args, Some(waited)))
+    cluster.nodes.call(node, call(command_of(&args), &args, Some(since)))
 }
 
 /// Calls until the leader, whoever it is by then, keeps the call.
-fn in_line_since(cluster: &Cluster, words: &str, waited: Duration) -> Box<Waiting> {
+fn in_line_since(cluster: &Cluster, words: &str, since: Instant) -> Box<Waiting> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         for node in &cluster.ids {
-            match try_call(cluster, *node, words, waited) {
+            match try_call(cluster, *node, words, since) {
                 Answer::Waits(waiting) => {
                     *cluster.leader.lock().unwrap() = *node;
                     return waiting;
@@ -41,7 +42,7 @@ fn in_line_since(cluster: &Cluster, words: &str, waited: Duration) -> Box<Waitin
 }
 
 fn in_line(cluster: &Cluster, words: &str) -> Box<Waiting> {
-    in_line_since(cluster, words, Duration::ZERO)
+    in_line_since(cluster, words, Instant::now())
 }
 
 /// What a call that waits has been answered by now.
@@ -73,9 +74,14 @@ fn awaited_keys(cluster: &Cluster) -> (u64, u64) {
     })
 }
 
+/// One whose leader stays, however slow the machine is: another would send callers away.
 fn new_cluster() -> (tempfile::TempDir, Cluster) {
+    new_cluster_with(&long_lease())
+}
+
+fn new_cluster_with(options: &NodeOptions) -> (tempfile::TempDir, Cluster) {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &small());
+    let cluster = Cluster::open(dir.path(), 3, options);
     cluster.run(&["SET", "first", "write"]);
     (dir, cluster)
 }
@@ -262,14 +268,14 @@ fn a_call_that_cannot_wait_is_answered_as_if_its_time_were_up() {
     assert_eq!(replies, Reply::Array(vec![Reply::NullArray, Reply::Null]));
     // One that does not wait at all is answered, too.
     let leader = *cluster.leader.lock().unwrap();
-    let answer = try_call(&cluster, leader, "XREAD STREAMS s 0", Duration::ZERO);
+    let answer = try_call(&cluster, leader, "XREAD STREAMS s 0", Instant::now());
     assert!(matches!(answer, Answer::Done { reply: Reply::NullArray, .. }));
     assert_eq!(awaited_keys(&cluster), (0, 0));
 }
 
 #[test]
 fn a_change_of_leaders_sends_callers_away_and_they_come_back_in_their_order() {
-    let (_dir, cluster) = new_cluster();
+    let (_dir, cluster) = new_cluster_with(&small());
     let mut waiting: Vec<_> = (0..3).map(|_| in_line(&cluster, "BLPOP k 0")).collect();
     let leader = *cluster.leader.lock().unwrap();
     cluster.nodes.fault(NodeFault::Stop(leader)).expect("it runs");
@@ -278,20 +284,20 @@ fn a_change_of_leaders_sends_callers_away_and_they_come_back_in_their_order() {
         assert!(waiting.claim.take(), "nobody was served");
     }
     // They come in another order, and one is new.
-    let waited = |ms| Duration::from_secs(3600) + Duration::from_millis(ms);
+    let early = Instant::now() - Duration::from_secs(60);
     let mut new = in_line(&cluster, "BLPOP k 0");
-    let mut second = in_line_since(&cluster, "BLPOP k 0", waited(200));
-    let mut first = in_line_since(&cluster, "BLPOP k 0", waited(300));
+    let mut second = in_line_since(&cluster, "BLPOP k 0", early + Duration::from_millis(100));
+    let mut first = in_line_since(&cluster, "BLPOP k 0", early);
     cluster.run(&["RPUSH", "k", "a", "b", "c"]);
     assert_eq!(served(&mut first), popped("k", "a"));
     assert_eq!(served(&mut second), popped("k", "b"));
     assert_eq!(served(&mut new), popped("k", "c"));
     // A node that stops keeps nobody, from the moment that it is told.
-    let leader = *cluster.leader.lock().unwrap();
     let mut last = in_line(&cluster, "BLPOP k 0");
+    let leader = *cluster.leader.lock().unwrap();
     cluster.nodes.node(leader).expect("it runs").request_stop();
     assert!(matches!(look(&mut last), Poll::Ready(None)));
-    assert!(!matches!(try_call(&cluster, leader, "BLPOP k 0", Duration::ZERO), Answer::Waits(_)));
+    assert!(!matches!(try_call(&cluster, leader, "BLPOP k 0", Instant::now()), Answer::Waits(_)));
 }
 
 /// Consumers that give up again and again race with producers for the claims: what is pushed arrives
@@ -308,7 +314,7 @@ fn every_element_arrives_once_whoever_gives_up() {
         let mut turn = consumer;
         let leader = *cluster.leader.lock().unwrap();
         while !done.load(Relaxed) {
-            let reply = match try_call(cluster, leader, "BLPOP k 0", Duration::ZERO) {
+            let reply = match try_call(cluster, leader, "BLPOP k 0", Instant::now()) {
                 Answer::Done { reply, .. } => reply,
                 Answer::Waits(mut waiting) => {
                     turn += 1;

@@ -32,6 +32,12 @@ fn fault(cluster: &Cluster, fault: NodeFault) {
     cluster.nodes.fault(fault).unwrap_or_else(|error| panic!("{fault:?}: {error}"));
 }
 
+/// Times that somebody campaigned.
+fn elections(cluster: &Cluster) -> u64 {
+    let status = cluster.nodes.status();
+    status.iter().flat_map(|node| &node.replicas).map(|replica| replica.elections).sum()
+}
+
 /// Of a stopped node's log both copies of each header: what was lost cannot be named.
 fn lose_log(dir: &Path, node: NodeId) -> PathBuf {
     let log = dir.join(format!("node-{node}")).join("log");
@@ -63,16 +69,28 @@ fn who_leads_for_long_lets_a_damaged_node_go_at_once() {
     });
     let leader = leader.expect("it takes writes").node;
     let damaged = if leader == NodeId(3) { NodeId(2) } else { NodeId(3) };
+    // What a start takes that has nothing to ask for.
+    fault(&cluster, NodeFault::Stop(damaged));
+    let began = Instant::now();
+    fault(&cluster, NodeFault::Start(damaged));
+    let start_takes = began.elapsed();
     // What an earlier leader may have permitted is over by then.
-    let (began, long) = (Instant::now(), Duration::from_secs(6));
+    let long = Duration::from_secs(6);
+    let (mut began, mut seen, deadline) =
+        (Instant::now(), elections(&cluster), Instant::now() + 10 * long);
     while began.elapsed() < long {
         fill(&cluster);
+        if elections(&cluster) != seen {
+            (began, seen) = (Instant::now(), elections(&cluster));
+        }
+        assert!(Instant::now() < deadline, "nobody leads for long");
     }
     fault(&cluster, NodeFault::Stop(damaged));
     lose_log(dir.path(), damaged);
     let began = Instant::now();
     cluster.nodes.start(damaged).expect("its group can do without it");
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let took = began.elapsed();
+    assert!(took < start_takes + Duration::from_secs(4), "{took:?}, else {start_takes:?}");
     cluster.until("it has its rows again", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
     check(&cluster);
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, PARTITION, PATIENCE, StopsOnDrop, small, text};
+use cluster::{Cluster, PARTITION, PATIENCE, StopsOnDrop, long_lease, small, text};
 use storage::{Change, NodeOptions};
 use wire::ids::{NodeId, PartitionId};
 use wire::peer::{Frame, Kind, Transport};
@@ -135,9 +135,7 @@ fn a_replica_is_added_by_snapshot_leads_and_the_old_one_goes() {
 fn nothing_fails_while_leadership_goes_round() {
     let dir = tempfile::tempdir().unwrap();
     // Whoever had to wait for the end of a lease would be seen, however busy the machine is.
-    let mut options = small();
-    options.paxos.lease = Duration::from_secs(10);
-    let cluster = Cluster::open(dir.path(), 3, &options);
+    let cluster = Cluster::open(dir.path(), 3, &long_lease());
     cluster.run(&["SET", "counter", "0"]);
     let stop = AtomicBool::new(false);
     let (longest_us, written) = (AtomicU64::new(0), AtomicI64::new(0));
@@ -167,7 +165,7 @@ fn nothing_fails_while_leadership_goes_round() {
     });
     let longest = Duration::from_micros(longest_us.load(Ordering::Relaxed));
     println!("{done} increments during 12 hand-overs, the longest took {longest:?}");
-    assert!(longest < Duration::from_secs(4), "{done} in at most {longest:?}");
+    assert!(longest < PATIENCE, "{done} in at most {longest:?}");
     let no_such = cluster.order(Order::Transfer { partition: PARTITION, node: NodeId(9) });
     assert!(no_such.is_err());
 }
@@ -243,7 +241,8 @@ fn an_order_waits_for_a_lease_that_is_missing_for_a_moment() {
     let (began, partition) = (Instant::now(), PartitionId(99));
     let refused = cluster.order(Order::RemoveReplica { partition, node: spare });
     assert_eq!(refused, Err("partition 99 has no leader".into()));
-    assert!(began.elapsed() < PATIENCE);
+    // An order waits for thirty seconds for what may come.
+    assert!(began.elapsed() < Duration::from_secs(10));
     cluster.until("it is gone", || cluster.settled() == Some((vec![1, 2, 3], vec![])));
 }
 
@@ -279,7 +278,7 @@ fn a_spare_node_stands_in_and_gets_the_rows() {
 #[test]
 fn the_last_but_one_copy_of_the_rows_is_not_given_up() {
     let dir = tempfile::tempdir().unwrap();
-    // The log replica that stands in for the first that is lost stays one until the end.
+    // The log replica that stands in for the first that is lost stays one for a while.
     let options = NodeOptions { rebuild_after: Duration::from_secs(4), ..quick() };
     let cluster = Cluster::with_spares(dir.path(), 3, 2, &options);
     fill(&cluster, 0..400);
@@ -304,7 +303,12 @@ fn the_last_but_one_copy_of_the_rows_is_not_given_up() {
         fill(&cluster, i..i + 1);
         i += 1;
         let leads = cluster.nodes.node(leader(&cluster)).expect("it leads");
-        assert!(leads.has_storage_replica(PARTITION, lost[1]), "it holds the only other copy");
+        let is_kept = leads.has_storage_replica(PARTITION, lost[1]);
+        // On a slow machine that while may be over: from then on it may go.
+        if cluster.replicas().iter().any(|(id, kind, _)| *kind == "storage" && id.0 > 3) {
+            break;
+        }
+        assert!(is_kept, "it holds the only other copy");
     }
     // Once there is another copy, it is replaced; and the group is whole again.
     cluster.until("three copies", || {
@@ -448,8 +452,8 @@ fn a_member_that_is_away_for_long_gets_a_snapshot_and_the_log_stays_small() {
 #[test]
 fn a_snapshot_goes_on_after_its_taker_starts_again() {
     let dir = tempfile::tempdir().unwrap();
-    // Slow enough to be met in the middle.
-    let options = NodeOptions { snapshot_rate: 60_000, ..quick() };
+    // Slow enough to be met in the middle, also by a test that is held up.
+    let options = NodeOptions { snapshot_rate: 20_000, ..quick() };
     let cluster = Cluster::with_spares(dir.path(), 3, 1, &options);
     fill(&cluster, 0..400);
     until_truncated(&cluster);

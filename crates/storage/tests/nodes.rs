@@ -4,7 +4,7 @@ mod cluster;
 
 use std::time::{Duration, Instant};
 
-use cluster::{Cluster, PATIENCE, small, text};
+use cluster::{Cluster, PATIENCE, long_lease, small, text};
 use storage::NodeOptions;
 use wire::ids::NodeId;
 use wire::resp::Reply;
@@ -311,13 +311,6 @@ fn fields_of_hashes_expire_in_the_log_too() {
         std::thread::yield_now();
     }
     assert_eq!(cluster.run(&["HGET", "h", "stays"]), text("value"));
-}
-
-/// Options with which a leader without followers serves on for as long as a test takes.
-fn long_lease() -> NodeOptions {
-    let mut options = small();
-    options.paxos.lease = 6 * PATIENCE;
-    options
 }
 
 #[test]

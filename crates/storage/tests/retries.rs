@@ -3,7 +3,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, PARTITION, small, text};
+use cluster::{Cluster, PARTITION, few_seconds_lease, long_lease, small, text};
 use storage::NodeOptions;
 use wire::ids::NodeId;
 use wire::resp::Reply;
@@ -120,7 +120,7 @@ fn what_was_forgotten_is_uncertain() {
 #[test]
 fn a_request_on_its_way_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &small());
+    let cluster = Cluster::open(dir.path(), 3, &long_lease());
     cluster.run(&["SET", "k", "v"]);
     let others: Vec<_> = cluster.ids.iter().copied().filter(|id| *id != leader(&cluster)).collect();
     for other in &others {
@@ -128,10 +128,10 @@ fn a_request_on_its_way_is_waited_for() {
     }
     // Nothing is chosen now. The second attempt meets the first in the open batch, or on its way.
     let evaluate = |again| cluster.evaluate_request(&["INCR", "n"], request(1, again));
-    let (reply, gate) = evaluate(None).expect("the lease lives on for a while");
+    let (reply, gate) = evaluate(None).expect("the lease lives on");
     let gate = gate.expect("a write has a gate");
     for _ in 0..2 {
-        let again = evaluate(Some(gate.index)).expect("the lease lives on for a while");
+        let again = evaluate(Some(gate.index)).expect("the lease lives on");
         assert_eq!(again, (reply.clone(), Some(gate)));
         let waiting = cluster.wait(gate);
         assert!(waiting.recv_timeout(std::time::Duration::from_millis(50)).is_err());
@@ -149,7 +149,7 @@ const LOST: &[u8] = b"this batch gets lost";
 #[test]
 fn a_batch_that_stands_on_a_lost_one_is_void() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &NodeOptions::default());
+    let cluster = Cluster::open(dir.path(), 3, &few_seconds_lease());
     cluster.run(&["SET", "k", "v"]);
     let first = leader(&cluster);
     *cluster.lossy.loses.lock().unwrap() = Some(LOST);
@@ -159,9 +159,11 @@ fn a_batch_that_stands_on_a_lost_one_is_void() {
     let evaluate = |words: &[&str]| cluster.evaluate_at(first, words).expect("it leads");
     // What is still on its way would have the next write sealed by itself when it arrives.
     cluster.until("nothing is on its way", || cluster.settled().is_some());
-    let (reply, gate) = evaluate(&["INCR", "n"]);
-    let one = evaluate(&["SET", "lost", &lost]).1.expect("a write has a gate");
-    assert_eq!((reply, gate), (Reply::Integer(1), Some(one)), "both are in one batch");
+    // As one, so that both are in one batch.
+    let both = cluster.evaluate_together(first, &[&["INCR", "n"], &["SET", "lost", &lost]]);
+    let (reply, one) = both.expect("it leads");
+    assert_eq!(reply, Reply::Array(vec![Reply::Integer(1), Reply::OK]));
+    let one = one.expect("a write has a gate");
     let waits_for_one = cluster.wait(one);
     cluster.until("the first is on its way", || {
         evaluate(&["SET", "x", "y"]).1.expect("a write has a gate").index > one.index
@@ -197,7 +199,7 @@ fn a_batch_that_stands_on_a_lost_one_is_void() {
 #[test]
 fn what_time_has_hidden_stays_hidden() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &NodeOptions::default());
+    let cluster = Cluster::open(dir.path(), 3, &few_seconds_lease());
     cluster.run(&["SET", "k", "v", "PX", "60000"]);
     cluster.run(&["HSET", "h", "f", "v"]);
     cluster.run(&["HPEXPIRE", "h", "60000", "FIELDS", "1", "f"]);

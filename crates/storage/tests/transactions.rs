@@ -3,12 +3,11 @@
 mod cluster;
 
 use bytes::Bytes;
-use cluster::{Cluster, small, text};
-use commands::table;
+use cluster::{Cluster, long_lease, small, text};
 use storage::NodeOptions;
-use wire::ids::{NodeId, TableId, Version};
+use wire::ids::{NodeId, Version};
 use wire::resp::Reply;
-use wire::service::{Answer, NodeFault, StorageService, Transaction, Watched, Work};
+use wire::service::{NodeFault, StorageService, Watched};
 
 const OK: Reply = Reply::OK;
 
@@ -116,28 +115,12 @@ fn cold_keys_are_fetched_and_the_whole_is_evaluated_again() {
 #[test]
 fn readers_wait_only_for_what_they_read_and_too_much_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(dir.path(), 3, &NodeOptions::default());
+    let cluster = Cluster::open(dir.path(), 3, &long_lease());
     cluster.run(&["SET", "k", "1"]);
     let leader = *cluster.leader.lock().unwrap();
-    let line = |words: &[&str]| -> Vec<Bytes> {
-        words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
-    };
     let gate_of = |words: &[&str]| {
-        let line = line(words);
-        let commands = [(table::lookup(&line[0]).expect("a command").id, &line[..])];
-        let transaction = Transaction {
-            table: TableId(0),
-            partition: cluster::PARTITION,
-            epoch: 1,
-            work: Work::Run { watched: &[], commands: &commands },
-            origin: 0,
-            request: None,
-            client: None,
-        };
-        match cluster.nodes.transact(leader, transaction) {
-            Answer::Done { gate, reply } => (gate.is_some(), reply),
-            _ => panic!("it led just now"),
-        }
+        let (reply, gate) = cluster.evaluate_together(leader, &[words]).expect("it leads");
+        (gate.is_some(), reply)
     };
     // Nobody waits for the gates: the batch stays open until the clock thread comes by, which may
     // be too soon for one try.

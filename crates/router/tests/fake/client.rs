@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use wire::resp::{Reply, ReplyDecoder, RespVersion};
 
 /// No reply of a test takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to a router under test.
 pub struct Client {

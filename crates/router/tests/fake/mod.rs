@@ -8,7 +8,7 @@ pub mod client;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use commands::types::keyspace;
 use commands::{Args, MemoryView, Run, Txn, View, table};
@@ -200,6 +200,15 @@ impl Fake {
 
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().log)
+    }
+
+    /// Waits until so many commands are in the log.
+    pub async fn until_logged(&self, count: usize) {
+        let deadline = Instant::now() + client::PATIENCE;
+        while self.state.lock().log.len() < count {
+            assert!(Instant::now() < deadline, "not yet evaluated: {:?}", self.state.lock().log);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub fn forget_log(&self) {

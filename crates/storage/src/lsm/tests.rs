@@ -508,7 +508,7 @@ fn a_run_that_takes_long_holds_up_no_other() {
             let new = [put(b"a1", b"new"), put(b"a2", b"new")].into_iter().map(|(key, sealed)| {
                 let _ = begun.send(());
                 // What this waits for comes, or the other side is gone.
-                let _ = goes_on.recv_timeout(Duration::from_secs(5));
+                let _ = goes_on.recv_timeout(Duration::from_secs(60));
                 Ok::<_, LsmError>((key, sealed.expect("it was put")))
             });
             let ranges = [(Bytes::from("a"), Bytes::from("b"))];
