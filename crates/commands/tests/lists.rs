@@ -235,10 +235,10 @@ fn a_move_of_many_is_that_many_moves_or_one_block() {
         lists[0].push_back(number.to_string());
     }
     for _ in 0..400 {
-        let (from, to) = (random.below(2) as usize, random.below(2) as usize);
+        let (from, to) = (random.below(2), random.below(2));
         let (take_left, put_left) = (random.below(2) == 0, random.below(2) == 0);
         let (exactly, by_one) = (random.below(2) == 0, random.below(2) == 0);
-        let count = 1 + random.below(90) as usize;
+        let count = 1 + random.below(90);
         let side = |left| if left { "LEFT" } else { "RIGHT" };
         let selector = if exactly { "EXACTLY" } else { "COUNT" };
         let order = if by_one { "OBO" } else { "BULK" };
