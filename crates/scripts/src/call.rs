@@ -28,6 +28,11 @@ use crate::host::Interrupt;
 use crate::raise;
 use crate::vm::State;
 
+/// What a command of a script may have in all: what a client may send at once
+/// (`client-query-buffer-limit`).
+const COMMAND_BYTES_MAX: usize = 128 << 20;
+const TOO_LONG: &str = "ERR Lua redis lib command arguments have more than 134217728 bytes";
+
 /// The upvalues of the functions.
 const STATE: c_int = ffi::lua_upvalueindex(1);
 const FINISH: c_int = ffi::lua_upvalueindex(2);
@@ -145,11 +150,16 @@ unsafe fn read_words(
         if count == 0 {
             return Err(convert::NO_WORDS);
         }
+        let mut bytes = 0;
         for at in 1..=count {
             words.push(match ffi::lua_type(lua, at) {
                 ffi::LUA_TSTRING => {
                     let mut length = 0;
                     let text = ffi::lua_tolstring(lua, at, &mut length);
+                    bytes += length;
+                    if bytes > COMMAND_BYTES_MAX {
+                        return Err(TOO_LONG);
+                    }
                     Bytes::copy_from_slice(std::slice::from_raw_parts(text.cast(), length))
                 }
                 ffi::LUA_TNUMBER => convert::word_of_number(ffi::lua_tonumber(lua, at)),

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use mlua::{Lua, Table, Value};
 use wire::resp::{Bulks, DOUBLE_BYTES_MAX, Reply, format_double};
 
+use crate::outside::Outside;
 use crate::raise;
 
 /// Tables within tables that a script may answer. Redis ends at the size of Lua's stack.
@@ -155,7 +156,16 @@ fn set_pair(table: &Table, key: Value, value: Value) -> mlua::Result<()> {
 }
 
 /// What a script answered, as a reply.
-pub(crate) fn from_lua(value: &Value, resp3: bool, depth: usize) -> mlua::Result<Reply> {
+///
+/// *Errors*: it has more bytes than the script's state may use.
+pub(crate) fn from_lua(
+    value: &Value,
+    resp3: bool,
+    depth: usize,
+    outside: &mut Outside<'_>,
+) -> mlua::Result<Reply> {
+    let text = if let Value::String(text) = value { text.as_bytes().len() } else { 0 };
+    outside.add(size_of::<Reply>() + text)?;
     if depth > REPLY_DEPTH_MAX {
         return Ok(Reply::Error(Bytes::from_static(TOO_DEEP)));
     }
@@ -166,12 +176,17 @@ pub(crate) fn from_lua(value: &Value, resp3: bool, depth: usize) -> mlua::Result
         Value::Boolean(false) => Reply::Null,
         Value::Integer(number) => Reply::Integer(*number),
         Value::Number(number) => Reply::Integer(truncated(*number)),
-        Value::Table(table) => nested(|| from_table(table, resp3, depth))?,
+        Value::Table(table) => nested(|| from_table(table, resp3, depth, outside))?,
         _ => Reply::Null,
     })
 }
 
-fn from_table(table: &Table, resp3: bool, depth: usize) -> mlua::Result<Reply> {
+fn from_table(
+    table: &Table,
+    resp3: bool,
+    depth: usize,
+    outside: &mut Outside<'_>,
+) -> mlua::Result<Reply> {
     if let Value::String(line) = table.raw_get("err")? {
         return Ok(Reply::Error(up_to_nul(&line)));
     }
@@ -201,15 +216,15 @@ fn from_table(table: &Table, resp3: bool, depth: usize) -> mlua::Result<Reply> {
         let mut pairs = Vec::new();
         for pair in map.pairs::<Value, Value>() {
             let (key, value) = pair?;
-            let key = from_lua(&key, resp3, depth + 1)?;
-            pairs.push((key, from_lua(&value, resp3, depth + 1)?));
+            let key = from_lua(&key, resp3, depth + 1, outside)?;
+            pairs.push((key, from_lua(&value, resp3, depth + 1, outside)?));
         }
         return Ok(Reply::Map(pairs));
     }
     if let Value::Table(set) = table.raw_get("set")? {
         let mut members = Vec::new();
         for pair in set.pairs::<Value, Value>() {
-            members.push(from_lua(&pair?.0, resp3, depth + 1)?);
+            members.push(from_lua(&pair?.0, resp3, depth + 1, outside)?);
         }
         return Ok(Reply::Set(members));
     }
@@ -219,7 +234,7 @@ fn from_table(table: &Table, resp3: bool, depth: usize) -> mlua::Result<Reply> {
         if item.is_nil() {
             return Ok(Reply::Array(items));
         }
-        items.push(from_lua(&item, resp3, depth + 1)?);
+        items.push(from_lua(&item, resp3, depth + 1, outside)?);
     }
 }
 

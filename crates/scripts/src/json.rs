@@ -14,6 +14,8 @@ use std::rc::Rc;
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
+use crate::outside::Outside;
+use crate::vm::State;
 
 /// Tables within tables, at most, unless a script asks for more.
 const DEPTH_MAX: i64 = 1_000;
@@ -59,13 +61,14 @@ impl Default for Settings {
 pub(crate) type Shared = Rc<RefCell<Settings>>;
 
 /// Makes the library, on settings of its own.
-pub(crate) fn library(lua: &Lua, settings: &Shared) -> Result<Table> {
+pub(crate) fn library(lua: &Lua, settings: &Shared, state: &Rc<State>) -> Result<Table> {
     let table = lua.create_table()?;
     let with = |run: fn(&Arguments<'_>, &Shared) -> Result<MultiValue>| {
         let settings = Rc::clone(settings);
         move |args: Arguments<'_>| run(&args, &settings)
     };
-    define(lua, &table, "encode", with(encode))?;
+    let (shared, counting) = (Rc::clone(settings), Rc::clone(state));
+    define(lua, &table, "encode", move |args| encode(&args, &shared, &counting))?;
     define(lua, &table, "decode", with(decode))?;
     define(lua, &table, "encode_sparse_array", with(sparse_array))?;
     define(lua, &table, "encode_max_depth", with(encode_max_depth))?;
@@ -74,16 +77,20 @@ pub(crate) fn library(lua: &Lua, settings: &Shared) -> Result<Table> {
     define(lua, &table, "encode_keep_buffer", with(keep_buffer))?;
     define(lua, &table, "encode_invalid_numbers", with(encode_invalid_numbers))?;
     define(lua, &table, "decode_invalid_numbers", with(decode_invalid_numbers))?;
-    define(lua, &table, "new", |args| one(Value::Table(library(args.lua, &Shared::default())?)))?;
+    let state = Rc::clone(state);
+    define(lua, &table, "new", move |args| {
+        one(Value::Table(library(args.lua, &Shared::default(), &state)?))
+    })?;
     table.raw_set("null", Value::NULL)?;
     table.raw_set("_NAME", "cjson")?;
     table.raw_set("_VERSION", "2.1.0")?;
     Ok(table)
 }
 
-fn encode(args: &Arguments<'_>, settings: &Shared) -> Result<MultiValue> {
+fn encode(args: &Arguments<'_>, settings: &Shared, state: &State) -> Result<MultiValue> {
     let [value] = exactly_one(args)?;
-    let text = encode::encode(args.lua, &settings.borrow(), value)?;
+    let mut outside = Outside::new(state);
+    let text = encode::encode(args.lua, (&settings.borrow(), &mut outside), value)?;
     one(Value::String(args.lua.create_string(text)?))
 }
 

@@ -32,6 +32,7 @@ mod host;
 mod json;
 mod library;
 mod msgpack;
+mod outside;
 mod packing;
 mod pattern;
 mod raise;

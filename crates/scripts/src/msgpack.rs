@@ -3,20 +3,25 @@
 //! A table with the keys 1 to n and no others is an array, any other a map; whole numbers are
 //! integers; what is nested deeper than 16 tables is nil, so that a table may refer to itself.
 
+use std::rc::Rc;
+
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
 use crate::convert::nested;
+use crate::outside::Outside;
 use crate::raise;
+use crate::vm::State;
 
 /// Tables within tables that are packed.
 const PACK_DEPTH_MAX: usize = 16;
 /// Arrays and maps within one another that are unpacked. Redis ends at the size of Lua's stack.
 const UNPACK_DEPTH_MAX: usize = 1_000;
 
-pub(crate) fn library(lua: &Lua) -> Result<Table> {
+pub(crate) fn library(lua: &Lua, state: &Rc<State>) -> Result<Table> {
     let table = lua.create_table()?;
-    define(lua, &table, "pack", |args| pack(&args))?;
+    let state = Rc::clone(state);
+    define(lua, &table, "pack", move |args| pack(&args, &state))?;
     define(lua, &table, "unpack", |args| unpack(&args, None, 0))?;
     define(lua, &table, "unpack_one", |args| {
         let offset = args.integer_or(2, 0)?;
@@ -33,18 +38,18 @@ pub(crate) fn library(lua: &Lua) -> Result<Table> {
     Ok(table)
 }
 
-fn pack(args: &Arguments<'_>) -> Result<MultiValue> {
+fn pack(args: &Arguments<'_>, state: &State) -> Result<MultiValue> {
     if args.values.is_empty() {
         return args.refuse(0, "MessagePack pack needs input.");
     }
-    let mut out = Vec::new();
+    let (mut out, mut outside) = (Vec::new(), Outside::new(state));
     for value in args.values {
-        put(&mut out, value, 0)?;
+        put(&mut out, value, 0, &mut outside)?;
     }
     one(Value::String(args.lua.create_string(out)?))
 }
 
-fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
+fn put(out: &mut Vec<u8>, value: &Value, depth: usize, outside: &mut Outside<'_>) -> Result<()> {
     match value {
         Value::String(text) => put_text(out, &text.as_bytes()),
         Value::Boolean(value) => out.push(if *value { 0xc3 } else { 0xc2 }),
@@ -61,13 +66,18 @@ fn put(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
                 out.extend_from_slice(&number.to_be_bytes());
             }
         }
-        Value::Table(table) if depth < PACK_DEPTH_MAX => put_table(out, table, depth)?,
+        Value::Table(table) if depth < PACK_DEPTH_MAX => put_table(out, table, depth, outside)?,
         _ => out.push(0xc0),
     }
-    Ok(())
+    outside.is_now(out.len())
 }
 
-fn put_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Result<()> {
+fn put_table(
+    out: &mut Vec<u8>,
+    table: &Table,
+    depth: usize,
+    outside: &mut Outside<'_>,
+) -> Result<()> {
     let (mut count, mut highest, mut is_array) = (0usize, 0.0f64, true);
     for pair in table.pairs::<Value, Value>() {
         let key = match pair?.0 {
@@ -82,15 +92,15 @@ fn put_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> Result<()> {
     if is_array && highest == count as f64 {
         put_length(out, count, 0x90, 0xdc);
         for at in 1..=count {
-            put(out, &table.raw_get::<Value>(at)?, depth + 1)?;
+            put(out, &table.raw_get::<Value>(at)?, depth + 1, outside)?;
         }
         return Ok(());
     }
     put_length(out, count, 0x80, 0xde);
     for pair in table.pairs::<Value, Value>() {
         let (key, value) = pair?;
-        put(out, &key, depth + 1)?;
-        put(out, &value, depth + 1)?;
+        put(out, &key, depth + 1, outside)?;
+        put(out, &value, depth + 1, outside)?;
     }
     Ok(())
 }

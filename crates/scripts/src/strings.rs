@@ -7,6 +7,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
+use crate::outside::Outside;
 use crate::pattern::{Captured, Matcher, until_zero};
 use crate::raise::{self, Protected};
 use crate::vm::State;
@@ -157,15 +158,14 @@ fn gsub(args: &Arguments<'_>, state: &State, protected: &Protected) -> Result<Mu
     let most = args.integer_or(4, subject.len() as i64 + 1)?;
     let (is_anchored, pattern) = anchor(pattern);
     let mut matcher = Matcher::new(subject, pattern, (args, state));
+    let mut outside = Outside::new(state);
     let (mut result, mut at, mut done) = (Vec::with_capacity(subject.len()), 0, 0);
     while done < most {
         let end = matcher.match_at(at)?;
         if let Some(end) = end {
             done += 1;
             replace((args, protected), &matcher, (at, end), &replacement, &mut result)?;
-            if result.len() > state.memory_bytes_max.get() {
-                return Err(raise::out_of_memory());
-            }
+            outside.is_now(result.len())?;
         }
         match end.filter(|end| *end > at) {
             Some(end) => at = end,

@@ -21,6 +21,7 @@ use crate::call::Calling;
 use crate::driver::{Driver, Takes};
 use crate::host::{Host, Interrupt};
 use crate::library::{FunctionInfo, Library};
+use crate::outside::Outside;
 use crate::random::Random;
 use crate::{
     bit, compile, convert, globals, json, msgpack, packing, raise, random, redis, shebang, strings,
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) proxied: RefCell<Option<Table>>,
     /// Bytes that the state may use.
     pub(crate) memory_bytes_max: Cell<usize>,
+    /// Bytes that functions hold beside it; see `outside.rs`.
+    pub(crate) outside_bytes: Cell<usize>,
 }
 
 /// A function that a library registers.
@@ -306,7 +309,10 @@ impl Vm {
             }
         }
         let ended = match outcome {
-            Ok((true, value)) => convert::from_lua(&value, self.state.resp3.get(), 0),
+            Ok((true, value)) => {
+                let mut outside = Outside::new(&self.state);
+                convert::from_lua(&value, self.state.resp3.get(), 0, &mut outside)
+            }
             Ok((false, reason)) => Ok(failed(&reason, name)),
             Err(error) => Err(error),
         };
@@ -352,8 +358,8 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     })?;
     native.raw_set("plain", plain)?;
     let globals = lua.globals();
-    globals.raw_set("cjson", json::library(&lua, &state.json)?)?;
-    globals.raw_set("cmsgpack", msgpack::library(&lua)?)?;
+    globals.raw_set("cjson", json::library(&lua, &state.json, &state)?)?;
+    globals.raw_set("cmsgpack", msgpack::library(&lua, &state)?)?;
     globals.raw_set("struct", packing::library(&lua)?)?;
     globals.raw_set("bit", bit::library(&lua)?)?;
     let drivers: Table =

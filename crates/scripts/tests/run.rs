@@ -350,6 +350,15 @@ fn memory_has_an_end() {
         "local t = {} while true do t[#t + 1] = redis.call('many') end",
         "local t = {} while true do t[#t + 1] = redis.call('echo', #t .. string.rep('x', 9000)) end",
         "local t = {} while true do t[#t + 1] = redis.call('ok') end",
+        // What is put together beside Lua's memory: one string many times over, one table in another.
+        "local s, t = string.rep('x', 90000), {} for i = 1, 1000 do t[i] = s end return t",
+        "local s, t = string.rep('x', 90000), {} for i = 1, 1000 do t[i] = s end return #cjson.encode(t)",
+        "local s, t = string.rep('x', 90000), {} for i = 1, 1000 do t[i] = s end return #cmsgpack.pack(t)",
+        "local t = {} for i = 1, 40 do t = {t, t} end return t",
+        "local t = string.rep('x', 999) for i = 1, 40 do t = {t, t} end return #cjson.encode(t)",
+        "local s, f = string.rep('x', 5000000) \
+         f = function(c) if c == 'b' then string.gsub('ab', '.', f) end return s end \
+         return #string.gsub('ab', '.', f)",
         // While a result is put together.
         "return #string.gsub(string.rep('a', 9000), 'a', string.rep('x', 9000))",
     ] {

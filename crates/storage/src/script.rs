@@ -45,6 +45,8 @@ const CALLS_PER_LOOK: u32 = 16;
 const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Lines that one script may log.
 const LOG_LINES_MAX: usize = 1_000;
+/// What remains of one of them, in bytes, as in Redis.
+const LOG_LINE_BYTES_MAX: usize = 1_024;
 /// Of what a script's router keeps account of (errors, denials, lines for MONITOR), what one script
 /// tells at most.
 const ACCOUNT_ITEMS_MAX: usize = 10_000;
@@ -535,6 +537,7 @@ impl Host for Runner<'_> {
 
     fn log(&mut self, level: u8, line: &[u8]) {
         if self.log.len() < LOG_LINES_MAX {
+            let line = &line[..line.len().min(LOG_LINE_BYTES_MAX)];
             self.log.push((level, String::from_utf8_lossy(line).into_owned()));
         }
     }

@@ -6,21 +6,27 @@ use mlua::{Lua, Result, Table, Value};
 
 use super::{DEPTH_LIMIT, Settings, number};
 use crate::convert::nested;
+use crate::outside::Outside;
 use crate::raise;
 
-pub(super) fn encode(lua: &Lua, settings: &Settings, value: &Value) -> Result<Vec<u8>> {
-    let mut encoder = Encoder { lua, settings, out: Vec::new() };
+pub(super) fn encode(
+    lua: &Lua,
+    (settings, outside): (&Settings, &mut Outside<'_>),
+    value: &Value,
+) -> Result<Vec<u8>> {
+    let mut encoder = Encoder { lua, settings, outside, out: Vec::new() };
     encoder.put(value, 0)?;
     Ok(encoder.out)
 }
 
-struct Encoder<'a> {
+struct Encoder<'a, 'b> {
     lua: &'a Lua,
     settings: &'a Settings,
+    outside: &'a mut Outside<'b>,
     out: Vec<u8>,
 }
 
-impl Encoder<'_> {
+impl Encoder<'_, '_> {
     fn put(&mut self, value: &Value, depth: usize) -> Result<()> {
         match value {
             Value::String(text) => self.put_string(&text.as_bytes()),
@@ -33,7 +39,7 @@ impl Encoder<'_> {
             value if *value == Value::NULL => self.out.extend_from_slice(b"null"),
             other => return Err(self.refuse(raise::type_name(other), "type not supported")),
         }
-        Ok(())
+        self.outside.is_now(self.out.len())
     }
 
     fn refuse(&self, what: &str, why: impl Display) -> mlua::Error {
