@@ -112,6 +112,21 @@ for _, library in pairs({ 'math', 'string', 'table' }) do
     real[library][name] = value
   end
 end
+-- Values that a closure of Lua's keeps take no room of the host's, however many iterators there are.
+local texts, step = native.string.gmatch, native.string.step
+real.string.step = nil
+real.string.gmatch = function(...)
+  local subject, pattern = texts(...)
+  local at = 0
+  local function go_on(next, ...)
+    at = next
+    return ...
+  end
+  return function()
+    return go_on(step(subject, pattern, at))
+  end
+end
+real.string.gfind = real.string.gmatch
 local string_metatable = getmetatable('')
 string_metatable.__metatable = proxy({ __index = proxy(real.string) })
 real.os = native.os

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define, one};
+use crate::outside::Outside;
 use crate::vm::State;
 use crate::{compile, raise};
 
@@ -25,7 +26,7 @@ pub(crate) fn functions(lua: &Lua, state: &Rc<State>) -> Result<Table> {
     define(lua, &table, "setmetatable", with_state(&state, setmetatable))?;
     define(lua, &table, "collectgarbage", with(collect))?;
     define(lua, &table, "loadstring", |args| loadstring(&args))?;
-    define(lua, &table, "load", |args| load(&args))?;
+    define(lua, &table, "load", with(load))?;
     define(lua, &table, "setfenv", {
         let setfenv: Function = lua.globals().raw_get("setfenv")?;
         move |args| {
@@ -153,7 +154,7 @@ fn loadstring(args: &Arguments<'_>) -> Result<MultiValue> {
     compile(args.lua, &code, &name)
 }
 
-fn load(args: &Arguments<'_>) -> Result<MultiValue> {
+fn load(args: &Arguments<'_>, state: &State) -> Result<MultiValue> {
     let Some(Value::Function(reader)) = args.get(1) else {
         return Err(raise::wrong_type(args.lua, 1, "load", "function", args.get(1)));
     };
@@ -161,8 +162,9 @@ fn load(args: &Arguments<'_>) -> Result<MultiValue> {
         None | Some(Value::Nil) => b"=(load)".to_vec(),
         Some(_) => args.string(2)?.as_bytes().to_vec(),
     };
-    let mut code = Vec::new();
+    let (mut code, mut outside) = (Vec::new(), Outside::new(state));
     loop {
+        outside.is_now(code.len())?;
         match reader.call::<Value>(())? {
             Value::Nil => break,
             Value::String(part) if part.as_bytes().is_empty() => break,

@@ -8,6 +8,8 @@
 //!   json, msgpack, packing, bit   cjson, cmsgpack, struct, bit
 //!   convert    replies to Lua values and back
 //!   raise      errors on their way to the script
+//!   strings, pattern, tables   functions of Lua's libraries that can be ended, and have bounds
+//!   outside    memory beside Lua's
 //! host       what a state asks of whoever runs it: commands, the log, whether to go on
 //! cache      scripts by their SHA-1
 //! library    what FUNCTION LOAD makes of a text
@@ -17,8 +19,8 @@
 //! This crate knows no partition and no client: a command goes to the [`Host`] and comes back as a
 //! reply. The one clock it reads ends a library that does not come to the end of being loaded.
 //!
-//! *Caveat*: a state looks at whether to go on every few thousand instructions of Lua; a function in C
-//! (`string.find` with a hostile pattern) is not interrupted, as in Redis.
+//! *Caveat*: a state looks at whether to go on every thousand instructions of Lua, and in what goes over
+//! much (`strings`, `tables`); one instruction, or one call of Lua's own functions, may copy a long string.
 
 mod arguments;
 mod bit;

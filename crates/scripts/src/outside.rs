@@ -7,19 +7,15 @@ use mlua::Result;
 use crate::raise;
 use crate::vm::State;
 
-/// Parts put together between two looks at whether the script has to end.
-const LOOK_EVERY: u32 = 10_000;
-
 /// What one function holds, until this is dropped.
 pub(crate) struct Outside<'a> {
     state: &'a State,
     bytes: usize,
-    parts: u32,
 }
 
 impl<'a> Outside<'a> {
     pub(crate) fn new(state: &'a State) -> Outside<'a> {
-        Outside { state, bytes: 0, parts: 0 }
+        Outside { state, bytes: 0 }
     }
 
     /// Counts another part, by which it has so many bytes in all.
@@ -32,12 +28,7 @@ impl<'a> Outside<'a> {
         if held.get() > self.state.memory_bytes_max.get() {
             return Err(raise::out_of_memory());
         }
-        self.parts += 1;
-        if self.parts < LOOK_EVERY {
-            return Ok(());
-        }
-        self.parts = 0;
-        self.state.look()
+        self.state.work(1)
     }
 
     /// The same, with so many bytes more.

@@ -15,8 +15,6 @@ const CAPTURES_MAX: usize = 32;
 /// Items of a pattern that may be open at once: each that repeats and each parenthesis is one. Lua 5.1
 /// ends the process at some ten thousand, its successors refuse more than 200.
 const DEPTH_MAX: usize = 500;
-/// Bytes looked at between two looks at whether the script has to end: some 20 µs.
-const LOOK_EVERY: u32 = 10_000;
 
 #[derive(Clone, Copy)]
 enum Length {
@@ -48,7 +46,6 @@ pub(crate) struct Matcher<'a> {
     /// Captures of the match.
     level: usize,
     depth: usize,
-    steps: u32,
     args: &'a Arguments<'a>,
     state: &'a State,
 }
@@ -67,7 +64,7 @@ impl<'a> Matcher<'a> {
     ) -> Matcher<'a> {
         let captures = [Capture { start: 0, length: Length::Open }; CAPTURES_MAX];
         let pattern = until_zero(pattern);
-        Matcher { subject, pattern, captures, level: 0, depth: 0, steps: 0, args, state }
+        Matcher { subject, pattern, captures, level: 0, depth: 0, args, state }
     }
 
     /// The end of the match that begins here, if there is one.
@@ -108,15 +105,6 @@ impl<'a> Matcher<'a> {
         Err(raise::text(self.args.lua, why))
     }
 
-    fn step(&mut self) -> Result<()> {
-        self.steps += 1;
-        if self.steps < LOOK_EVERY {
-            return Ok(());
-        }
-        self.steps = 0;
-        self.state.look()
-    }
-
     /// Matches the rest of the pattern; the end of that.
     fn rest(&mut self, at: usize, item: usize) -> Result<Option<usize>> {
         if self.depth == DEPTH_MAX {
@@ -130,7 +118,7 @@ impl<'a> Matcher<'a> {
 
     fn items(&mut self, mut at: usize, mut item: usize) -> Result<Option<usize>> {
         loop {
-            self.step()?;
+            self.state.work(1)?;
             let Some(&first) = self.pattern.get(item) else { return Ok(Some(at)) };
             let second = self.pattern.get(item + 1).copied();
             match (first, second) {
@@ -152,6 +140,7 @@ impl<'a> Matcher<'a> {
                 }
                 _ => {
                     let end = self.class_end(item)?;
+                    self.state.work(2 * (end - item))?;
                     let is_here = self.is_single(at, (item, end));
                     match self.pattern.get(end) {
                         Some(b'?') => {
@@ -238,7 +227,7 @@ impl<'a> Matcher<'a> {
         }
         let mut open = 1;
         for next in at + 1..self.subject.len() {
-            self.step()?;
+            self.state.work(1)?;
             let byte = self.subject[next];
             if byte == closes {
                 open -= 1;
@@ -258,6 +247,7 @@ impl<'a> Matcher<'a> {
             return self.refuse("missing '[' after '%f' in pattern");
         }
         let set = (item, self.class_end(item)?);
+        self.state.work(3 * (set.1 - set.0))?;
         let before = at.checked_sub(1).map_or(0, |before| self.subject[before]);
         let here = self.subject.get(at).copied().unwrap_or(0);
         let is_frontier = !self.is_in_set(before, set) && self.is_in_set(here, set);
@@ -274,6 +264,7 @@ impl<'a> Matcher<'a> {
             }
             Some(Capture { length: Length::Position, .. }) => Ok(None),
             Some(Capture { start, length: Length::Bytes(length) }) => {
+                self.state.work(*length)?;
                 let bytes = &self.subject[*start..start + length];
                 Ok(self.subject[at..].starts_with(bytes).then_some(at + length))
             }
@@ -284,7 +275,7 @@ impl<'a> Matcher<'a> {
     fn most(&mut self, at: usize, class: (usize, usize)) -> Result<Option<usize>> {
         let mut last = at;
         while self.is_single(last, class) {
-            self.step()?;
+            self.state.work(class.1 - class.0)?;
             last += 1;
         }
         for next in (at..=last).rev() {
@@ -301,6 +292,7 @@ impl<'a> Matcher<'a> {
             if let Some(end) = self.rest(next, class.1 + 1)? {
                 return Ok(Some(end));
             }
+            self.state.work(class.1 - class.0)?;
             if !self.is_single(next, class) {
                 break;
             }

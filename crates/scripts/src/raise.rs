@@ -10,6 +10,9 @@ use mlua::{Error, Function, Lua, MultiValue, RegistryKey, Value};
 
 use crate::host::Interrupt;
 
+/// The source of functions that are ours (`bootstrap.lua`).
+const OURS: &str = "evenkeel";
+
 /// What an error stands for.
 #[derive(Clone, Debug)]
 pub(crate) enum Raised {
@@ -106,11 +109,16 @@ pub(crate) fn reason(lua: &Lua, value: Value) -> mlua::Result<Value> {
         Some(Raised::Stop(interrupt)) => {
             error_table(lua, format!("ERR {}", interrupt.text()).as_bytes()).map(Value::Table)
         }
-        None => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            Ok(Value::String(lua.create_string(first)?))
-        }
+        None => Ok(Value::String(lua.create_string(first_line(error))?)),
+    }
+}
+
+/// What Lua says of an error of its own, or the host's library, in one line.
+pub(crate) fn first_line(error: &Error) -> String {
+    match error {
+        Error::CallbackError { cause, .. } | Error::WithContext { cause, .. } => first_line(cause),
+        Error::MemoryError(_) => "not enough memory".to_owned(),
+        error => error.to_string().lines().next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -165,10 +173,18 @@ pub(crate) fn error_table(lua: &Lua, line: &[u8]) -> mlua::Result<mlua::Table> {
 
 /// `user_script:1: `, if the caller is a line of a script.
 fn place(lua: &Lua) -> String {
-    let found = lua.inspect_stack(1, |debug| {
-        let line = debug.current_line()?;
-        let source = debug.source();
-        Some(format!("{}:{line}: ", source.short_src?))
-    });
-    found.flatten().unwrap_or_default()
+    for level in 1.. {
+        let found = lua.inspect_stack(level, |debug| {
+            let (line, source) = (debug.current_line(), debug.source());
+            let name = source.short_src.unwrap_or_default().into_owned();
+            (name != OURS).then(|| line.map(|line| format!("{name}:{line}: ")).unwrap_or_default())
+        });
+        match found {
+            // Part of a function of ours.
+            Some(None) => {}
+            Some(Some(place)) => return place,
+            None => break,
+        }
+    }
+    String::new()
 }

@@ -1,7 +1,6 @@
 //! Functions of the library `string` that Lua's own would run without end or beyond the stack: what
-//! searches for patterns, and `rep`.
+//! searches for patterns, and `rep`. `gmatch` and `gfind` are put together in `bootstrap.lua`.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use mlua::{Function, Lua, LuaString, MultiValue, Result, Table, Value};
@@ -12,6 +11,10 @@ use crate::pattern::{Captured, Matcher, until_zero};
 use crate::raise::{self, Protected};
 use crate::vm::State;
 
+/// The work of a call that does hardly anything.
+const CALL_WORK: usize = 20;
+/// Bytes that are searched for a plain text in the time of one of a pattern's.
+const PLAIN_BYTES_PER_WORK: usize = 16;
 /// What makes a text a pattern.
 const SPECIAL: &[u8] = b"^$*+?.([%-";
 
@@ -23,10 +26,13 @@ pub(crate) fn functions(lua: &Lua, state: &Rc<State>) -> Result<Table> {
     };
     define(lua, &table, "find", with(|args, state| search(args, state, true)))?;
     define(lua, &table, "match", with(|args, state| search(args, state, false)))?;
-    let (shared, protected) = (Rc::clone(state), Protected::new(lua)?);
-    define(lua, &table, "gsub", move |args| gsub(&args, &shared, &protected))?;
-    let shared = Rc::clone(state);
-    define(lua, &table, "gmatch", move |args| gmatch(&args, &shared))?;
+    let (shared, caller) = (Rc::clone(state), Caller::new(lua)?);
+    define(lua, &table, "gsub", move |args| gsub(&args, &shared, &caller))?;
+    define(lua, &table, "gmatch", |args| {
+        let values = [args.string(1)?, args.string(2)?].map(Value::String);
+        Ok(MultiValue::from_iter(values))
+    })?;
+    define(lua, &table, "step", with(step))?;
     let string: Table = lua.globals().raw_get("string")?;
     let rep: Function = string.raw_get("rep")?;
     define(lua, &table, "rep", move |args| {
@@ -44,10 +50,12 @@ pub(crate) fn functions(lua: &Lua, state: &Rc<State>) -> Result<Table> {
 fn search(args: &Arguments<'_>, state: &State, is_find: bool) -> Result<MultiValue> {
     let (subject, pattern) = (args.string(1)?, args.string(2)?);
     let (subject, pattern) = (&*subject.as_bytes(), &*pattern.as_bytes());
+    state.work(CALL_WORK)?;
     let first = args.integer_or(3, 1)?;
     let first = if first < 0 { first.saturating_add(subject.len() as i64 + 1) } else { first };
     let mut start = usize::try_from(first - 1).unwrap_or(0).min(subject.len());
     if is_find && (is_true(args.get(4)) || !is_special(pattern)) {
+        state.work((subject.len() - start) / PLAIN_BYTES_PER_WORK)?;
         return one_or_two(find_plain(&subject[start..], pattern).map(|at| {
             let from = start + at;
             (from + 1, from + pattern.len())
@@ -115,26 +123,22 @@ fn push_captures(
     Ok(())
 }
 
-/// An iterator over matches. A `^` stands for itself here.
-fn gmatch(args: &Arguments<'_>, state: &Rc<State>) -> Result<MultiValue> {
+/// A step of the iterator that `gmatch` makes (`bootstrap.lua`): the next match of a pattern from a place
+/// on, behind the place to go on from. A `^` stands for itself here.
+fn step(args: &Arguments<'_>, state: &State) -> Result<MultiValue> {
     let (subject, pattern) = (args.string(1)?, args.string(2)?);
-    let (state, next) = (Rc::clone(state), Cell::new(0));
-    let iterator = args.lua.create_function(move |lua, values: MultiValue| {
-        let args = Arguments { lua, function: "for iterator", values: &values };
-        let (subject, pattern) = (&*subject.as_bytes(), &*pattern.as_bytes());
-        let mut matcher = Matcher::new(subject, pattern, (&args, &state));
-        for start in next.get()..=subject.len() {
-            if let Some(end) = matcher.match_at(start)? {
-                next.set(if end == start { end + 1 } else { end });
-                let mut found = Vec::new();
-                push_captures(lua, &matcher, (start, end), &mut found)?;
-                return Ok(MultiValue::from_iter(found));
-            }
+    let (subject, pattern) = (&*subject.as_bytes(), &*pattern.as_bytes());
+    let from = usize::try_from(args.integer(3)?).unwrap_or(0);
+    let mut matcher = Matcher::new(subject, pattern, (args, state));
+    for start in from..=subject.len() {
+        if let Some(end) = matcher.match_at(start)? {
+            let next = if end == start { end + 1 } else { end };
+            let mut found = vec![Value::Integer(next as i64)];
+            push_captures(args.lua, &matcher, (start, end), &mut found)?;
+            return Ok(MultiValue::from_iter(found));
         }
-        next.set(subject.len() + 1);
-        Ok(MultiValue::new())
-    })?;
-    one(Value::Function(iterator))
+    }
+    one(Value::Integer(subject.len() as i64 + 1))
 }
 
 /// What `gsub` puts in the place of a match.
@@ -144,7 +148,30 @@ enum Replacement {
     Function(Function),
 }
 
-fn gsub(args: &Arguments<'_>, state: &State, protected: &Protected) -> Result<MultiValue> {
+/// What `gsub` calls for a replacement.
+struct Caller {
+    protected: Protected,
+    /// Looks an index up, `__index` and all.
+    index: Function,
+}
+
+impl Caller {
+    fn new(lua: &Lua) -> Result<Caller> {
+        let index = lua.load("local table, key = ... return table[key]").set_name("=evenkeel");
+        Ok(Caller { protected: Protected::new(lua)?, index: index.into_function()? })
+    }
+
+    fn get(&self, lua: &Lua, table: &Table, key: Value) -> Result<Value> {
+        if table.metatable().is_none() {
+            return table.raw_get(key);
+        }
+        let args = MultiValue::from_iter([Value::Table(table.clone()), key]);
+        let values = self.protected.call(lua, &self.index, args)?;
+        Ok(values.into_iter().next().unwrap_or(Value::Nil))
+    }
+}
+
+fn gsub(args: &Arguments<'_>, state: &State, caller: &Caller) -> Result<MultiValue> {
     let (subject, pattern) = (args.string(1)?, args.string(2)?);
     let (subject, pattern) = (&*subject.as_bytes(), &*pattern.as_bytes());
     let replacement = match args.get(3) {
@@ -164,7 +191,8 @@ fn gsub(args: &Arguments<'_>, state: &State, protected: &Protected) -> Result<Mu
         let end = matcher.match_at(at)?;
         if let Some(end) = end {
             done += 1;
-            replace((args, protected), &matcher, (at, end), &replacement, &mut result)?;
+            let to = (&mut result, &mut outside);
+            replace((args, caller), &matcher, (at, end), &replacement, to)?;
             outside.is_now(result.len())?;
         }
         match end.filter(|end| *end > at) {
@@ -185,20 +213,24 @@ fn gsub(args: &Arguments<'_>, state: &State, protected: &Protected) -> Result<Mu
 }
 
 fn replace(
-    (args, protected): (&Arguments<'_>, &Protected),
+    (args, caller): (&Arguments<'_>, &Caller),
     matcher: &Matcher<'_>,
     range: (usize, usize),
     replacement: &Replacement,
-    result: &mut Vec<u8>,
+    (result, outside): (&mut Vec<u8>, &mut Outside<'_>),
 ) -> Result<()> {
     let lua = args.lua;
     let value = match replacement {
-        Replacement::Text(text) => return expand(&text.as_bytes(), matcher, range, result),
-        Replacement::Table(table) => table.get(value_of(lua, &matcher.captured(0, range)?)?)?,
+        Replacement::Text(text) => {
+            return expand(&text.as_bytes(), matcher, range, (result, outside));
+        }
+        Replacement::Table(table) => {
+            caller.get(lua, table, value_of(lua, &matcher.captured(0, range)?)?)?
+        }
         Replacement::Function(function) => {
             let mut captures = Vec::new();
             push_captures(lua, matcher, range, &mut captures)?;
-            let values = protected.call(lua, function, MultiValue::from_iter(captures))?;
+            let values = caller.protected.call(lua, function, MultiValue::from_iter(captures))?;
             values.into_iter().next().unwrap_or(Value::Nil)
         }
     };
@@ -224,7 +256,7 @@ fn expand(
     text: &[u8],
     matcher: &Matcher<'_>,
     range: (usize, usize),
-    result: &mut Vec<u8>,
+    (result, outside): (&mut Vec<u8>, &mut Outside<'_>),
 ) -> Result<()> {
     let mut bytes = text.iter();
     while let Some(&byte) = bytes.next() {
@@ -246,6 +278,7 @@ fn expand(
             // Lua copies the zero byte that ends its strings.
             None => result.push(0),
         }
+        outside.is_now(result.len())?;
     }
     Ok(())
 }

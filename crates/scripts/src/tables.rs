@@ -6,9 +6,11 @@ use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 use crate::arguments::{Arguments, define};
 use crate::raise::{self, Protected};
 
-/// Elements that one call may go over. A table that has so many needs more memory than states have by
-/// default; going over them takes half a second.
+/// Elements that one call may go over; a table that has so many takes up all memory that states have by
+/// default.
 const ELEMENTS_MAX: i64 = 1 << 24;
+/// Elements that are sorted without a look at whether the script has to end: ten milliseconds at worst.
+const SORTED_UNSEEN_MAX: i64 = 1_000;
 
 pub(crate) fn functions(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
@@ -26,20 +28,8 @@ pub(crate) fn functions(lua: &Lua) -> Result<Table> {
         bounded(&args, length - at)?;
         remove_native.call((args.values[0].clone(), at))
     })?;
-    let (sort, protected) = (native("sort")?, Protected::new(lua)?);
-    define(lua, &table, "sort", move |args| {
-        bounded(&args, length(&args)?)?;
-        if !matches!(args.get(2), None | Some(Value::Nil)) {
-            function_at(&args)?;
-        }
-        // Lua puts the place before this one of its errors; called from here it finds none.
-        const DISORDER: &str = "invalid order function for sorting";
-        let done = protected.call(args.lua, &sort, args.values.clone());
-        done.map_err(|error| {
-            let is_disorder = raise::is_text(args.lua, &error, DISORDER);
-            if is_disorder { raise::text(args.lua, DISORDER) } else { error }
-        })
-    })?;
+    let sorter = Sorter::new(lua, native("sort")?)?;
+    define(lua, &table, "sort", move |args| sorter.sort(&args))?;
     let (foreachi, protected) = (native("foreachi")?, Protected::new(lua)?);
     define(lua, &table, "foreachi", move |args| {
         bounded(&args, length(&args)?)?;
@@ -47,6 +37,56 @@ pub(crate) fn functions(lua: &Lua) -> Result<Table> {
         protected.call(args.lua, &foreachi, args.values.clone())
     })?;
     Ok(table)
+}
+
+/// `sort`. Some orders take it a time that grows with the square of what is sorted, and nothing but an
+/// instruction of Lua's is counted: what is long is compared by a function of Lua's.
+struct Sorter {
+    native: Function,
+    protected: Protected,
+    /// Compares as `sort` does by itself.
+    less: Function,
+    /// Makes a function of Lua's that calls another.
+    wrap: Function,
+}
+
+impl Sorter {
+    fn new(lua: &Lua, native: Function) -> Result<Sorter> {
+        let load = |code: &str| lua.load(code).set_name("=evenkeel").into_function();
+        Ok(Sorter {
+            native,
+            protected: Protected::new(lua)?,
+            less: load("local one, other = ... return one < other")?,
+            wrap: load(
+                "local less = ... return function(one, other) return (less(one, other)) end",
+            )?,
+        })
+    }
+
+    fn sort(&self, args: &Arguments<'_>) -> Result<MultiValue> {
+        let length = length(args)?;
+        bounded(args, length)?;
+        let given = match args.get(2) {
+            None | Some(Value::Nil) => None,
+            Some(Value::Function(given)) => Some(given.clone()),
+            _ => Some(function_at(args)?.clone()),
+        };
+        let less = match given {
+            given if length <= SORTED_UNSEEN_MAX => given,
+            None => Some(self.less.clone()),
+            Some(given) if given.info().what == "C" => Some(self.wrap.call(given)?),
+            given => given,
+        };
+        let mut values = MultiValue::from_iter([args.values[0].clone()]);
+        values.extend(less.map(Value::Function));
+        // Lua puts the place before this one of its errors; called from here it finds none.
+        const DISORDER: &str = "invalid order function for sorting";
+        let done = self.protected.call(args.lua, &self.native, values);
+        done.map_err(|error| {
+            let is_disorder = raise::is_text(args.lua, &error, DISORDER);
+            if is_disorder { raise::text(args.lua, DISORDER) } else { error }
+        })
+    }
 }
 
 fn insert(args: &Arguments<'_>, native: &Function) -> Result<MultiValue> {
@@ -76,9 +116,9 @@ fn length(args: &Arguments<'_>) -> Result<i64> {
     Ok(table_of(args)?.raw_len() as i64)
 }
 
-fn function_at(args: &Arguments<'_>) -> Result<()> {
+fn function_at<'a>(args: &'a Arguments<'_>) -> Result<&'a Function> {
     match args.get(2) {
-        Some(Value::Function(_)) => Ok(()),
+        Some(Value::Function(function)) => Ok(function),
         other => Err(raise::wrong_type(args.lua, 2, args.function, "function", other)),
     }
 }

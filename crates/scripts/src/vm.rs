@@ -28,8 +28,11 @@ use crate::{
     tables,
 };
 
-/// Instructions between two looks at whether the script has to end: about 100 µs.
-const HOOK_INSTRUCTIONS: u32 = 10_000;
+/// Instructions between two looks at whether the script has to end: about 10 µs, unless they copy long
+/// strings.
+const HOOK_INSTRUCTIONS: u32 = 1_000;
+/// Work of our functions between two of these: some 20 µs.
+const LOOK_EVERY: usize = 10_000;
 /// Compiled scripts that a state keeps; then it starts anew.
 const COMPILED_MAX: usize = 1_000;
 /// Libraries that a state keeps; then it starts anew.
@@ -57,6 +60,8 @@ pub(crate) struct State {
     pub(crate) memory_bytes_max: Cell<usize>,
     /// Bytes that functions hold beside it; see `outside.rs`.
     pub(crate) outside_bytes: Cell<usize>,
+    /// Work that functions did since the last look at whether the script has to end.
+    work: Cell<usize>,
 }
 
 /// A function that a library registers.
@@ -81,6 +86,18 @@ impl State {
     pub(crate) fn interrupt(&self, interrupt: Interrupt) -> mlua::Error {
         self.stop.set(Some(interrupt));
         raise::stop(interrupt)
+    }
+
+    /// Counts work of a function of ours, in bytes or items that it goes over, and looks now and then
+    /// whether the script has to end.
+    pub(crate) fn work(&self, work: usize) -> mlua::Result<()> {
+        let done = self.work.get().saturating_add(work);
+        if done < LOOK_EVERY {
+            self.work.set(done);
+            return Ok(());
+        }
+        self.work.set(0);
+        self.look()
     }
 
     /// Asks the host whether the script is to end.
@@ -393,11 +410,7 @@ fn internal(error: &mlua::Error) -> CommandError {
 fn message(error: &mlua::Error) -> Vec<u8> {
     match (raise::raised(error), error) {
         (Some(raised), _) => raised.to_string().into_bytes(),
-        (None, mlua::Error::MemoryError(_)) => b"not enough memory".to_vec(),
-        (None, error) => {
-            let text = error.to_string();
-            text.lines().next().unwrap_or_default().as_bytes().to_vec()
-        }
+        (None, error) => raise::first_line(error).into_bytes(),
     }
 }
 

@@ -213,6 +213,36 @@ const ANSWERS: &[(&str, &str)] = &[
         "-ERR user_script:1: invalid replacement value (a table), on @user_script:1.",
     ),
     // What a function that is called raises stays what it is.
+    (
+        "local t = setmetatable({}, {__index = function() error({err = 'My z'}) end}) \
+         string.gsub('a', 'a', t)",
+        "-My z, on @user_script:1.",
+    ),
+    ("return {pcall(string.rep, 'x', 2 ^ 30)}", "[null, \"not enough memory\"]"),
+    (
+        "local r = {} for k, v in ('a=1,b=2'):gmatch('(%w)=(%w)') do r[#r + 1] = k .. v end return r",
+        "[\"a1\", \"b2\"]",
+    ),
+    ("local r = {} for k in ('ab'):gfind('.') do r[#r + 1] = k end return r", "[\"a\", \"b\"]"),
+    (
+        "for _ in ('a'):gmatch('%') do end",
+        "-ERR user_script:1: malformed pattern (ends with '%'), on @user_script:1.",
+    ),
+    (
+        "string.gmatch('a')",
+        "-ERR user_script:1: bad argument #2 to 'gmatch' (string expected, got no value), on \
+             @user_script:1.",
+    ),
+    ("return string.step == nil", "1"),
+    (
+        "local t = {} for i = 1, 1500 do t[i] = (i * 7) % 1500 end table.sort(t) return {t[1], t[2], t[1500]}",
+        "[0, 1, 1499]",
+    ),
+    (
+        "local t = {} for i = 1, 1500 do t[i] = i end table.sort(t, function(a, b) return a > b end) \
+         return {t[1], t[1500]}",
+        "[1500, 1]",
+    ),
     ("string.gsub('a', 'a', function() error({err = 'My x'}) end)", "-My x, on @user_script:1."),
     (
         "string.gsub('a', 'a', function() redis.call('fail') end)",
@@ -314,6 +344,12 @@ fn an_endless_loop_ends_whatever_it_catches() {
         "return string.match(string.rep('a', 50000), '.-.-.-b')",
         "return string.gsub(string.rep('a', 50000), '.-.-b', '')",
         "for _ in string.gmatch(string.rep('(', 50000), '%b()') do end",
+        "for _ in string.gfind(string.rep('(', 50000), '%b()') do end",
+        "local s = string.rep('x', 1000) return string.rep('a', 1e5):find('[' .. s .. ']*[' .. s .. ']')",
+        "local s, t = string.rep('a?', 200) .. 'b', {} for i = 1, 1000 do t[i] = s end \
+         table.foreachi(t, string.find)",
+        "local t = {} for i = 1, 2000 do t[i] = i % 7 end table.sort(t)",
+        "local t = {} for i = 1, 2000 do t[i] = i % 7 end table.sort(t, rawequal)",
     ] {
         let mut vm = vm();
         let mut host = Mirror { patience: 3, end: Interrupt::Killed };
@@ -324,6 +360,27 @@ fn an_endless_loop_ends_whatever_it_catches() {
         assert_eq!(run_with(&mut vm, &mut host, code), Err(Interrupt::Suspended), "{code}");
         assert_eq!(run_with(&mut vm, &mut Mirror::default(), "return 1"), Ok(Reply::Integer(1)));
     }
+}
+
+/// Iterators keep nothing of the host's, and do not wait for the collector to make room.
+#[test]
+fn any_number_of_iterators_may_be_alive() {
+    let code = "local t = {} for i = 1, 20000 do t[i] = string.gmatch('a', 'a') end
+        for i = 1, 20000 do assert(t[i]() == 'a') end return #t";
+    assert_eq!(run(code), "20000");
+}
+
+/// Those that are not ours are known to come to an end soon, and to need little of the stack.
+#[test]
+fn each_function_of_strings_and_tables_is_ours_or_known() {
+    let code = "local names = {} for name, f in pairs(...) do names[#names + 1] = name end
+        table.sort(names) return table.concat(names, ' ')";
+    let names = |library: &str| run(&code.replace("...", library));
+    assert_eq!(
+        names("string"),
+        "\"byte char dump find format gfind gmatch gsub len lower match rep reverse sub upper\""
+    );
+    assert_eq!(names("table"), "\"concat foreach foreachi getn insert maxn remove setn sort\"");
 }
 
 /// Lua's own matcher uses the stack for each item and ended the process at some ten thousand.
@@ -361,6 +418,8 @@ fn memory_has_an_end() {
          return #string.gsub('ab', '.', f)",
         // While a result is put together.
         "return #string.gsub(string.rep('a', 9000), 'a', string.rep('x', 9000))",
+        "return #string.gsub(string.rep('a', 100000), '.*', string.rep('%0', 100000))",
+        "local s = string.rep('x', 1000000) return load(function() return s end)",
     ] {
         let mut vm = Vm::new(16 << 20).expect("a state");
         let reply = run_with(&mut vm, &mut Mirror::default(), code).expect("not suspended");
