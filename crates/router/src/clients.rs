@@ -64,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) watching: AtomicUsize,
     pub(crate) input_bytes: AtomicUsize,
     pub(crate) output_bytes: AtomicUsize,
+    /// The command that waits, here and where it is kept.
+    pub(crate) waiting_bytes: AtomicUsize,
     authenticated: AtomicBool,
     pub(crate) no_evict: AtomicBool,
     pub(crate) no_touch: AtomicBool,
@@ -230,6 +232,7 @@ impl Client {
             watching: AtomicUsize::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
             authenticated: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
@@ -429,10 +432,11 @@ impl Client {
         is_stranger.then(|| self.since.elapsed().saturating_sub(since))
     }
 
-    /// What it has sent that is not done, what it has queued, and what it has not taken, in bytes.
+    /// What it has sent that is not done, what it has queued, waits with, and has not taken, in bytes.
     pub(crate) fn held_bytes(&self) -> usize {
         let (_, pushed) = self.pushes().map_or((0, 0), Pushes::waiting);
-        let counted = [&self.input_bytes, &self.output_bytes, &self.queued_bytes];
+        let counted =
+            [&self.input_bytes, &self.output_bytes, &self.queued_bytes, &self.waiting_bytes];
         pushed + counted.iter().map(|bytes| bytes.load(Relaxed)).sum::<usize>()
     }
 
@@ -471,7 +475,7 @@ impl Client {
             count(|pushes| &pushes.shard_channels),
             self.queued.load(Relaxed),
             self.watching.load(Relaxed),
-            input + output + queued + pushed + size_of::<Client>(),
+            self.held_bytes() + running_bytes + size_of::<Client>(),
             self.last_command_name(),
             text(self.account().name()),
             self.protocol.load(Relaxed),

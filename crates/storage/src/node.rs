@@ -698,13 +698,13 @@ impl Drop for InLine {
 
 /// What the caller of a call that is kept gets.
 fn hand_out(partition: &Arc<Partition>, kept: Kept) -> Answer {
-    let Kept { ticket, args, gate, timeout, claim, served } = kept;
+    let Kept { ticket, args, gate, since, timeout, claim, served } = kept;
     let in_line = InLine { partition: Arc::downgrade(partition), ticket };
     let served = Box::pin(async move {
         let _in_line = in_line;
         served.await.ok()
     });
-    Answer::Waits(Box::new(Waiting { args, gate, timeout, claim, served }))
+    Answer::Waits(Box::new(Waiting { args, gate, since, timeout, claim, served }))
 }
 
 /// The header rows of the keys that calls name, up to a limit.

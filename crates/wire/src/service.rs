@@ -221,7 +221,9 @@ pub struct Waiting {
     pub args: Arc<[Bytes]>,
     /// What must be durable for `args` to be true; until then, the line as it was sent is.
     pub gate: Option<Gate>,
-    /// How long the client wants to wait, from its command on; `None` is for ever.
+    /// [`Call::waiting_since`] of the call.
+    pub since: Instant,
+    /// How long the client wants to wait, from then on; `None` is for ever.
     pub timeout: Option<Duration>,
     /// Taken by who ends the wait.
     pub claim: Arc<Claim>,

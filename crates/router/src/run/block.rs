@@ -15,6 +15,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,9 @@ use crate::clients::{Blocked, Unblock};
 use crate::connection::{Closed, Connection, Done, sleep_until};
 use crate::route::{Answered, Routed, positions_or_none};
 use crate::users::Context;
+
+/// Copies of its line that a command which waits keeps: the connection's, the leader's, and its keys'.
+const WAITING_COPIES: usize = 3;
 
 /// How a stand in line ended.
 enum Ended {
@@ -62,7 +66,12 @@ impl Connection {
     ) -> Result<(), Closed> {
         // It is executed, whatever comes of it: before what others do while it waits.
         self.show(entry, args);
-        if let Some(done) = self.wait_until_served(entry, args, waiting).await? {
+        let client = self.session.client.clone();
+        let bytes: usize = args.iter().map(Bytes::len).sum();
+        client.waiting_bytes.store(WAITING_COPIES * bytes, Relaxed);
+        let ended = self.wait_until_served(entry, args, waiting).await;
+        client.waiting_bytes.store(0, Relaxed);
+        if let Some(done) = ended? {
             // The wait is not what the command took.
             self.clock = std::time::Instant::now();
             let done = done.unwrap_or_else(|error| Done::from(Reply::from(error)));
@@ -86,7 +95,8 @@ impl Connection {
         args: &[Bytes],
         (mut waiting, mut target): (Box<Waiting>, Target),
     ) -> Result<Option<Result<Done, CommandError>>, Closed> {
-        let started = Instant::now();
+        // Its place in line from the first call on, and what it is to have where it comes again.
+        let started = Instant::from_std(waiting.since);
         // The replies before this one need not wait with it.
         self.flush().await?;
         self.release();

@@ -57,6 +57,7 @@ pub(crate) struct Kept {
     pub(crate) args: Arc<[Bytes]>,
     /// What must be durable for `args`.
     pub(crate) gate: Option<Gate>,
+    pub(crate) since: Instant,
     pub(crate) timeout: Option<Duration>,
     pub(crate) claim: Arc<Claim>,
     pub(crate) served: oneshot::Receiver<Served>,
@@ -317,7 +318,7 @@ impl Core {
         );
         let gate = gate.filter(|_| !is_as_sent);
         let timeout = wait.timeout_ms.map(Duration::from_millis);
-        Evaluated::Kept(Kept { ticket, args, gate, timeout, claim, served })
+        Evaluated::Kept(Kept { ticket, args, gate, since, timeout, claim, served })
     }
 
     /// Its caller does not wait any more.
