@@ -576,7 +576,7 @@ fn sorted_to_a_nul(exchange: &Exchange<'_>) -> bool {
 const CONFIG_OF_LATER_VERSIONS: &[&str] = &["set-max-listpack-entries", "set-max-listpack-value"];
 
 /// Evenkeel's own settings.
-const CONFIG_OF_EVENKEEL: &[&str] = &["lua-memory-limit", "memory"];
+const CONFIG_OF_EVENKEEL: &[&str] = &["cluster-redirects", "lua-memory-limit", "memory"];
 
 /// Each setting the server under test has, of those asked for, is one that Redis has too, or its
 /// own; and the names come in pairs with values.
