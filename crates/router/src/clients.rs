@@ -570,19 +570,20 @@ impl Clients {
     /// Closes those that hold the most, until all together hold no more than so many bytes; how many.
     /// Those that are not to be evicted count, and stay.
     pub(crate) fn evict(&self, bytes_max: u64) -> u64 {
-        let all = || self.map.iter().filter(|entry| !entry.value().is_killed());
-        let mut total: u64 = all().map(|entry| entry.value().held_bytes() as u64).sum();
-        if total <= bytes_max {
+        let living = || self.map.iter().filter(|entry| !entry.value().is_killed());
+        let held = |client: &Client| client.held_bytes() as u64;
+        if living().map(|entry| held(entry.value())).sum::<u64>() <= bytes_max {
             return 0;
         }
-        let evictable = all().filter(|entry| !entry.value().no_evict.load(Relaxed));
-        let mut evictable: Vec<_> = evictable
-            .map(|entry| (entry.value().held_bytes() as u64, entry.value().clone()))
-            .collect();
-        evictable.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        // Once more, at one moment each: what they hold changes meanwhile.
+        let mut holders: Vec<_> =
+            living().map(|entry| (held(entry.value()), entry.value().clone())).collect();
+        let mut total: u64 = holders.iter().map(|(bytes, _)| bytes).sum();
+        holders.retain(|(bytes, client)| *bytes > 0 && !client.no_evict.load(Relaxed));
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
         let mut evicted = 0;
-        for (bytes, client) in evictable {
-            if total <= bytes_max || bytes == 0 {
+        for (bytes, client) in holders {
+            if total <= bytes_max {
                 break;
             }
             tracing::warn!(
@@ -683,6 +684,41 @@ mod tests {
                 scope.spawn(|| clients.unpause(|| *told.lock() = None));
             });
             assert_eq!(clients.held_until(true), *told.lock(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn those_that_hold_the_most_are_closed_whatever_they_do_meanwhile() {
+        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let account = Users::new("").welcome().0.account;
+        for round in 0..500 {
+            let clients = Clients::new();
+            let all: Vec<_> = (0..5)
+                .map(|id| Arc::new(Client::new(id, (address, address), 3, account.clone())))
+                .collect();
+            for (client, bytes) in all.iter().zip([1, 1, 500, 400, 0]) {
+                client.input_bytes.store(bytes, Relaxed);
+                clients.add(client.clone());
+            }
+            all[2].no_evict.store(true, Relaxed);
+            let over = std::sync::atomic::AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for bytes in [100, 1 << 40].iter().cycle() {
+                        all[3].input_bytes.store(*bytes, Relaxed);
+                        if over.load(Relaxed) {
+                            break;
+                        }
+                    }
+                });
+                let evicted = clients.evict(550);
+                over.store(true, Relaxed);
+                assert_eq!(evicted, 1, "round {round}");
+            });
+            let killed: Vec<_> = all.iter().map(|client| client.is_killed()).collect();
+            assert_eq!(killed, [false, false, false, true, false], "round {round}");
+            assert_eq!(clients.evict(550), 0, "who is on the way out does not count");
+            assert_eq!(clients.evict(1), 2, "and the rest, but for who is not to go");
         }
     }
 
