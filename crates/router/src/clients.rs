@@ -711,6 +711,9 @@ mod tests {
                         }
                     }
                 });
+                while all[3].input_bytes.load(Relaxed) == 400 {
+                    std::hint::spin_loop();
+                }
                 let evicted = clients.evict(550);
                 over.store(true, Relaxed);
                 assert_eq!(evicted, 1, "round {round}");
