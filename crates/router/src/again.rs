@@ -40,7 +40,7 @@ use std::sync::atomic::Ordering::Relaxed;
 const LINE_COPIED_BYTES_MAX: usize = 16 << 10;
 /// How long a gate is waited for before it is asked whether somebody else leads: its node may stand
 /// still.
-const WAIT_STEP: Duration = Duration::from_secs(1);
+pub(crate) const WAIT_STEP: Duration = Duration::from_secs(1);
 /// First and longest wait before a command is made again.
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 const BACKOFF_MAX: Duration = Duration::from_millis(50);
@@ -171,7 +171,7 @@ impl Connection {
         let deadline = started + self.shared.options.request_timeout;
         // Commands of one batch share a gate, so there are few to wait for; and since they open in
         // order, waiting for the first of them hardly ever costs a second wait.
-        let mut outcomes: Vec<(Gate, GateOutcome)> = Vec::new();
+        let mut outcomes: Vec<(Gate, GateOutcome)> = self.settled.take().into_iter().collect();
         for Gated { gate, .. } in &gated {
             if outcomes.last().is_some_and(|(last, _)| last == gate)
                 || outcomes.iter().any(|(known, _)| known == gate)

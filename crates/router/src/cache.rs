@@ -50,6 +50,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Whether calls to both may be made together.
+    pub(crate) fn is_same(&self, other: &Target) -> bool {
+        (self.partition, self.leader, self.version)
+            == (other.partition, other.leader, other.version)
+    }
+
     fn of(route: &RouteRef<'_>) -> Target {
         Target {
             partition: route.partition,

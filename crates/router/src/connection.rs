@@ -27,7 +27,7 @@ use commands::{CommandError, Run, Session as Command};
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 use wire::resp::{self, Arguments, DecodeError, Decoder, Limits, Reply, ReplyBuffer, RespVersion};
-use wire::service::{Gate, RequestId};
+use wire::service::{Gate, GateOutcome, RequestId};
 
 use crate::Shared;
 use crate::again::{Again, Gated, Lines};
@@ -35,7 +35,7 @@ use crate::clients::HasSocket;
 use crate::config::OutputClass;
 use crate::dispatch::Progress;
 use crate::monitors::Origin;
-use crate::pending::Pending;
+use crate::pending::{Behind, Pending};
 use crate::pushes::Pushes;
 use crate::route::{Answered, Caller};
 use crate::run::transaction::copied;
@@ -73,6 +73,8 @@ pub(crate) struct Connection {
     decoder: Decoder,
     pub(crate) output: ReplyBuffer,
     pub(crate) gated: Vec<Gated>,
+    /// A gate of these that was waited for already.
+    pub(crate) settled: Option<(Gate, GateOutcome)>,
     /// The lines of commands in `gated`.
     pub(crate) lines: Lines,
     /// Calls of the pipeline to one partition that are made together; see `pending.rs`.
@@ -103,6 +105,7 @@ impl Connection {
             decoder: Decoder::default(),
             output: ReplyBuffer::new(),
             gated: Vec::new(),
+            settled: None,
             lines: Lines::default(),
             pending: Pending::default(),
         };
@@ -287,7 +290,7 @@ impl Connection {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(args)) => {
                     if let Some(args) = self.join_pending(args) {
-                        self.finish_pending().await?;
+                        self.finish_pending(Behind::More).await?;
                         if let Some(args) = self.join_pending(args)
                             && let Progress::Waits(slow) = self.run_command(&args)
                         {
@@ -298,7 +301,7 @@ impl Connection {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.finish_pending().await?;
+                    self.finish_pending(Behind::More).await?;
                     self.refuse(error);
                 }
             }
@@ -311,7 +314,7 @@ impl Connection {
                 self.clock = Instant::now();
             }
         }
-        self.finish_pending().await?;
+        self.finish_pending(Behind::Nothing).await?;
         self.flush().await
     }
 

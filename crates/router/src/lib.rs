@@ -25,6 +25,7 @@ mod dispatch;
 mod gather;
 mod host;
 mod hub;
+mod joint;
 mod latency;
 mod listener;
 mod monitors;

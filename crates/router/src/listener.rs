@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::databases;
 use crate::host::{Host, RouterOptions};
+use crate::joint::Joint;
 use crate::latency::Latency;
 use crate::run::{self, wait::Applied};
 use crate::session::Session;
@@ -79,6 +80,7 @@ impl Router {
             slowlog: Mutex::new(Slowlog::default()),
             latency: Latency::default(),
             applied: Applied::default(),
+            joint: Joint::default(),
             cache,
             storage,
             host,

@@ -2,36 +2,39 @@
 //! all of them. A command joins what is pending if nothing but its partition has a say in it; any
 //! other waits until the pending calls are made, so replies and effects keep the pipeline's order.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use commands::table::{self, Entry};
 use commands::{Flags, Keys, Run};
-use smallvec::SmallVec;
 use wire::ids::TableId;
 use wire::resp::Arguments;
-use wire::service::{Call, Evaluated, Request, RequestId, ScriptClient};
+use wire::service::{Evaluated, RequestId};
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection};
 use crate::dispatch::Slow;
-use crate::route::{Answered, Attempt, Obstacle, Routed, attempt};
+use crate::joint::{CALLS_MAX, Calls, Pended, Stop};
+use crate::route::{Answered, Attempt, Routed, attempt};
 use crate::run;
-
-/// Calls made together at most: other connections wait for the partition meanwhile.
-const CALLS_MAX: usize = 64;
-
-/// The names of calls made together, if they write.
-type Names = SmallVec<[Option<RequestId>; 16]>;
+use crate::run::transaction::copied;
 
 /// See the module's text.
 #[derive(Default)]
 pub(crate) struct Pending {
     /// All for the target.
-    commands: Vec<(&'static Entry, Arguments)>,
+    commands: Vec<Pended>,
     target: Option<(TableId, Target)>,
     /// What came of calls; kept for its memory.
     done: Vec<Evaluated>,
+}
+
+/// Whether a pipeline ends with what is pending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// It goes on.
+    More,
+    /// Its replies are waited for next.
+    Nothing,
 }
 
 impl Connection {
@@ -51,14 +54,15 @@ impl Connection {
             return Some(args);
         }
         match &self.pending.target {
-            Some(known) if !is_same((table, &target), (known.0, &known.1)) => return Some(args),
+            Some((known, to)) if *known != table || !to.is_same(&target) => return Some(args),
             Some(_) if self.pending.commands.len() >= CALLS_MAX => return Some(args),
             Some(_) => {}
             None => self.pending.target = Some((table, target)),
         }
         self.caller.count_hit(target.range.table, &routed);
         self.session.client.runs(Some(entry.id));
-        self.pending.commands.push((entry, args));
+        let name = entry.command.may_write().then(|| self.caller.next_request());
+        self.pending.commands.push(Pended { entry, args, name });
         None
     }
 
@@ -93,12 +97,16 @@ impl Connection {
     }
 
     /// Makes all pending calls.
-    pub(crate) async fn finish_pending(&mut self) -> Result<(), Closed> {
-        while !self.pending.commands.is_empty() {
-            if let Err(obstacle) = self.call_pending() {
-                // Those behind the one that is blocked wait with it.
-                let (entry, args) = self.pending.commands.remove(0);
-                self.run_slowly(&args, Slow::blocked(entry, obstacle)).await?;
+    pub(crate) async fn finish_pending(&mut self, behind: Behind) -> Result<(), Closed> {
+        while let Some((table, target)) = self.pending.target
+            && !self.pending.commands.is_empty()
+        {
+            if let Some(stop) = self.call_pending((table, target), behind).await? {
+                // Those behind the one that is stopped wait with it.
+                let Pended { entry, args, name } = self.pending.commands.remove(0);
+                let slow = slow(entry, stop, (name, target));
+                let args = if slow.is_long() { copied(&args).into() } else { args };
+                self.run_slowly(&args, slow).await?;
             } else if !self.pending.commands.is_empty() {
                 // Large replies leave before the next are made.
                 self.flush().await?;
@@ -110,81 +118,63 @@ impl Connection {
     }
 
     /// Makes the pending calls, up to the first that is not done at once, or until replies are large.
-    fn call_pending(&mut self) -> Result<(), Obstacle> {
-        let (table, target) = self.pending.target.expect("whatever is pending has a target");
-        let mut commands = std::mem::take(&mut self.pending.commands);
-        let mut done = std::mem::take(&mut self.pending.done);
-        let leader = target.leader.expect("only calls to leaders are pending");
-        let origin = self.session.client.id;
-        let client = commands.iter().find_map(|(entry, _)| self.script_client(entry));
-        let client = client.as_ref();
-        let databases = self.shared.hub().databases.read();
-        if databases.known_table(table) != Some(target.range.table) {
-            // The database is another table since.
-            drop(databases);
-            (self.pending.commands, self.pending.done) = (commands, done);
-            return Err(Obstacle::NotYet);
-        }
-        let mut names: Names = SmallVec::new();
-        for (entry, _) in &commands {
-            names.push(entry.command.may_write().then(|| self.caller.next_request()));
-        }
-        let stopped = match &commands[..] {
-            [] => None,
-            [one] => self.shared.storage.call_all(
-                leader,
-                &[call(one, &target, (origin, names[0], client))],
-                &mut done,
-            ),
-            all => {
-                let calls = all.iter().zip(&names);
-                let calls = calls.map(|(one, id)| call(one, &target, (origin, *id, client)));
-                let calls: Vec<_> = calls.collect();
-                self.shared.storage.call_all(leader, &calls, &mut done)
-            }
+    async fn call_pending(
+        &mut self,
+        (table, target): (TableId, Target),
+        behind: Behind,
+    ) -> Result<Option<Stop>, Closed> {
+        let commands = std::mem::take(&mut self.pending.commands);
+        let client = commands.iter().find_map(|one| self.script_client(one.entry));
+        let mut calls = Calls {
+            commands,
+            table,
+            target,
+            origin: self.session.client.id,
+            client,
+            done: std::mem::take(&mut self.pending.done),
+            stopped: None,
+            settled: None,
         };
-        drop(databases);
-        // The answer that stopped them belongs to the next.
-        let next = names.get(done.len()).copied().flatten();
-        for (((entry, args), Evaluated { reply, gate, took }), request) in
-            commands.drain(..done.len()).zip(done.drain(..)).zip(names)
+        // Whoever monitors sees commands in the order in which they were made.
+        let is_watched = self.shared.hub().monitors.any();
+        if behind == Behind::Nothing && !is_watched && calls.may_be_joined() {
+            let client = &self.session.client;
+            calls = tokio::select! {
+                biased;
+                calls = self.shared.joint.make(&self.shared, calls) => calls.ok_or(Closed)?,
+                () = client.killed() => return Err(Closed),
+            };
+        } else {
+            calls.make(&self.shared);
+        }
+        Ok(self.finish_calls(calls))
+    }
+
+    /// Ends the calls that were done. Those behind them are pending again, the first of them for a reason.
+    fn finish_calls(&mut self, calls: Calls) -> Option<Stop> {
+        let Calls { mut commands, target, mut done, stopped, settled, .. } = calls;
+        self.settled = settled;
+        let made = commands.drain(..done.len());
+        for (Pended { entry, args, name }, Evaluated { reply, gate, took }) in
+            made.zip(done.drain(..))
         {
-            let answered = Answered { request, ..Answered::done(reply, gate, target) };
+            let answered = Answered { request: name, ..Answered::done(reply, gate, target) };
             let answered = self.answered(entry, answered);
             self.finish_timed(entry, &args, answered, took);
         }
         self.clock = Instant::now();
         (self.pending.commands, self.pending.done) = (commands, done);
-        let Some(answer) = stopped else { return Ok(()) };
-        match attempt((answer, next), target) {
-            Attempt::Blocked(obstacle) => Err(obstacle),
+        stopped
+    }
+}
+
+/// A command that goes on by itself.
+fn slow(entry: &'static Entry, stop: Stop, (name, target): (Option<RequestId>, Target)) -> Slow {
+    match stop {
+        Stop::Paused => Slow::paused(entry),
+        Stop::Met(answer) => match attempt((answer, name), target) {
+            Attempt::Blocked(obstacle) => Slow::blocked(entry, obstacle),
             Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),
-        }
+        },
     }
-}
-
-fn call<'a>(
-    (entry, args): &'a (&'static Entry, Arguments),
-    target: &Target,
-    (origin, id, client): (u64, Option<RequestId>, Option<&'a Arc<dyn ScriptClient>>),
-) -> Call<'a> {
-    Call {
-        command: entry.id,
-        table: target.range.table,
-        partition: target.partition,
-        epoch: target.version.epoch,
-        args,
-        origin,
-        request: id.map(|id| Request { id, again: None }),
-        waiting_since: None,
-        client,
-    }
-}
-
-/// Whether calls to both may be made together.
-fn is_same((table, target): (TableId, &Target), (known_table, known): (TableId, &Target)) -> bool {
-    table == known_table
-        && target.partition == known.partition
-        && target.leader == known.leader
-        && target.version == known.version
 }

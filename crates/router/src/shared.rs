@@ -13,6 +13,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::host::{Host, RouterOptions};
 use crate::hub::Hub;
+use crate::joint::Joint;
 use crate::latency::Latency;
 use crate::run::wait::Applied;
 use crate::slowlog::Slowlog;
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) latency: Latency,
     pub(crate) applied: Applied,
     pub(crate) cache: Arc<RouteCache>,
+    pub(crate) joint: Joint,
     pub(crate) storage: Arc<dyn StorageService>,
     pub(crate) memds: Arc<MemdsClient>,
     pub(crate) host: Arc<dyn Host>,
