@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use commands::Flags;
 use commands::table::Entry;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -32,8 +31,6 @@ use crate::cache::Target;
 
 /// Calls made under one hold of a partition's lock, at most: others wait for it meanwhile.
 pub(crate) const CALLS_MAX: usize = 64;
-/// A pipeline of so many calls gains little from others'.
-const LONG: usize = 8;
 /// After so many turns in a row in which nobody else came …
 const LONELY_TURNS: u32 = 4;
 /// … one of so many is tried.
@@ -89,10 +86,9 @@ impl Calls {
         })
     }
 
-    /// Whether others' may be made with them: some wait for the disk, and a few are left.
-    pub(crate) fn may_be_joined(&self) -> bool {
-        let writes = |one: &Pended| one.entry.command.flags.has(Flags::WRITE);
-        self.commands.len() < LONG && self.commands.iter().any(writes)
+    /// Whether some may have to wait for the disk.
+    pub(crate) fn may_write(&self) -> bool {
+        self.commands.iter().any(|one| one.entry.command.may_write())
     }
 
     /// Whether both may be made together.

@@ -137,7 +137,7 @@ impl Connection {
         };
         // Whoever monitors sees commands in the order in which they were made.
         let is_watched = self.shared.hub().monitors.any();
-        if behind == Behind::Nothing && !is_watched && calls.may_be_joined() {
+        if behind == Behind::Nothing && !is_watched && calls.may_write() {
             let client = &self.session.client;
             calls = tokio::select! {
                 biased;

@@ -83,6 +83,8 @@ pub struct Fake {
     transport: Arc<LocalTransport>,
     /// Calls received, evaluated or not.
     pub calls: AtomicU64,
+    /// Calls of several connections that were received together.
+    pub joint_calls: AtomicU64,
     /// Times that nodes were asked for their status.
     pub status_calls: AtomicU64,
     /// Whether nodes tell the newest route when they are asked in error.
@@ -116,6 +118,7 @@ impl Fake {
             memds,
             transport,
             calls: AtomicU64::new(0),
+            joint_calls: AtomicU64::new(0),
             status_calls: AtomicU64::new(0),
             tells_route: AtomicBool::new(true),
         };
@@ -419,6 +422,9 @@ impl StorageService for Fake {
         calls: &[Call<'_>],
         done: &mut Vec<Evaluated>,
     ) -> Option<Answer> {
+        if calls.iter().any(|call| call.origin != calls[0].origin) {
+            self.joint_calls.fetch_add(calls.len() as u64, SeqCst);
+        }
         for call in calls {
             match self.call(node, *call) {
                 Answer::Done { reply, gate } => {
