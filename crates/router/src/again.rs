@@ -181,12 +181,7 @@ impl Connection {
             let outcome = self.wait(*gate, deadline).await?;
             outcomes.push((*gate, outcome));
         }
-        let took_ms = started.elapsed().as_millis() as u64;
-        let threshold_ms = self.shared.config.live.latency_threshold_ms.load(Relaxed);
-        if threshold_ms > 0 && took_ms >= threshold_ms {
-            let at_s = self.shared.now_s();
-            self.shared.latency.add("quorum-wait", Sample { at_s, took_ms });
-        }
+        self.note_wait(started);
         if outcomes.iter().any(|(_, outcome)| *outcome != GateOutcome::Durable) {
             Box::pin(self.make_good(&gated, &outcomes, deadline)).await?;
         }
@@ -194,6 +189,16 @@ impl Connection {
         self.gated.clear();
         self.lines.0.clear();
         Ok(())
+    }
+
+    /// Keeps how long a quorum was waited for, if that was long.
+    pub(crate) fn note_wait(&self, since: Instant) {
+        let took_ms = since.elapsed().as_millis() as u64;
+        let threshold_ms = self.shared.config.live.latency_threshold_ms.load(Relaxed);
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            let at_s = self.shared.now_s();
+            self.shared.latency.add("quorum-wait", Sample { at_s, took_ms });
+        }
     }
 
     async fn wait(&mut self, gate: Gate, deadline: Instant) -> Result<GateOutcome, Closed> {

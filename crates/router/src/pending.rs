@@ -138,12 +138,15 @@ impl Connection {
         // Whoever monitors sees commands in the order in which they were made.
         let is_watched = self.shared.hub().monitors.any();
         if behind == Behind::Nothing && !is_watched && calls.may_write() {
-            let client = &self.session.client;
+            let (client, since) = (&self.session.client, tokio::time::Instant::now());
             calls = tokio::select! {
                 biased;
                 calls = self.shared.joint.make(&self.shared, calls) => calls.ok_or(Closed)?,
                 () = client.killed() => return Err(Closed),
             };
+            if calls.settled.is_some() {
+                self.note_wait(since);
+            }
         } else {
             calls.make(&self.shared);
         }
