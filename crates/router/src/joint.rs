@@ -1,27 +1,27 @@
-//! Calls of several connections to one partition, made together.
+//! Calls of several connections that write to one key, made together.
 //!
 //! ```text
-//! first connection with a write ── leads: lets all that are ready have their turn ── makes all calls
-//! those after it                ── leave their calls, and wait for what came of them, durable
+//! first connection that writes to it ── leads: lets all that are ready have their turn ── makes all calls
+//! those after it                     ── leave their calls, and wait for what came of them, durable
 //! ```
 //!
-//! A write waits for the disk anyway, and clients with one command each are mostly ready at once: what
-//! answered them opened the way for all of them. Made together their calls find, lock and evaluate a
-//! partition as those of one pipeline do, pushes to one list, say, being one change of it; and one waits for
-//! the gate in place of all. The calls that one connection leaves stay together, in their order.
+//! A write waits for the disk anyway, and clients that write to one key are mostly ready at once: what
+//! answered them opened the way for all of them. Made together their calls find and lock a partition once
+//! and are evaluated as those of one pipeline are, pushes to one list, say, being one change of it; and one
+//! waits for the gate in place of all. The calls that one connection leaves stay together, in their order.
 //!
 //! Only the end of a pipeline is left to others, since who waits for it would wait now in any case. Whoever
-//! is alone does not wait for others: after some turns in vain only each so many is tried.
+//! is alone does not wait for others: keys are counted on to be written to by one connection at a time, and
+//! each so many writes it is tried whether that is so.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use commands::table::Entry;
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
-use wire::ids::{NodeId, PartitionId, TableId};
+use wire::ids::{NodeId, TableId};
+use wire::placement::Placement;
 use wire::resp::Arguments;
 use wire::service::{Answer, Call, Evaluated, Gate, GateOutcome, Request, RequestId, ScriptClient};
 
@@ -31,15 +31,19 @@ use crate::cache::Target;
 
 /// Calls made under one hold of a partition's lock, at most: others wait for it meanwhile.
 pub(crate) const CALLS_MAX: usize = 64;
-/// After so many turns in a row in which nobody else came …
-const LONELY_TURNS: u32 = 4;
-/// … one of so many is tried.
+/// Places where keys meet others of which something is known.
+const PLACES: usize = 1024;
+/// So many turns in a row in which nobody else came are had before calls are made alone …
+const TURNS_IN_VAIN: u32 = 4;
+/// … but for one of so many.
 const TRIED_ONE_OF: u32 = 16;
 
 /// A command that is to be called for.
 pub(crate) struct Pended {
     pub(crate) entry: &'static Entry,
     pub(crate) args: Arguments,
+    /// Of its first key.
+    pub(crate) placement: Placement,
     /// What names it, if it writes.
     pub(crate) name: Option<RequestId>,
 }
@@ -73,7 +77,7 @@ pub(crate) struct Calls {
 impl Calls {
     fn calls(&self) -> impl Iterator<Item = Call<'_>> {
         let Calls { target, origin, client, .. } = self;
-        self.commands.iter().map(move |Pended { entry, args, name }| Call {
+        self.commands.iter().map(move |Pended { entry, args, name, .. }| Call {
             command: entry.id,
             table: target.range.table,
             partition: target.partition,
@@ -86,9 +90,12 @@ impl Calls {
         })
     }
 
-    /// Whether some may have to wait for the disk.
-    pub(crate) fn may_write(&self) -> bool {
-        self.commands.iter().any(|one| one.entry.command.may_write())
+    /// Where the one key lies that all of them are for, if some write to it.
+    pub(crate) fn key(&self) -> Option<Placement> {
+        let first = self.commands.first()?.placement;
+        let is_one = self.commands.iter().all(|one| one.placement == first);
+        let writes = self.commands.iter().any(|one| one.entry.command.may_write());
+        (is_one && writes).then_some(first)
     }
 
     /// Whether both may be made together.
@@ -117,22 +124,21 @@ impl Calls {
 }
 
 /// See the module's text.
-#[derive(Default)]
 pub(crate) struct Joint {
-    groups: Mutex<HashMap<PartitionId, Group, RandomState>>,
+    places: Vec<Mutex<Place>>,
 }
 
-/// The calls that are about to be made at one partition.
-#[derive(Default)]
-struct Group {
+/// The calls that are about to be made for some keys.
+struct Place {
     is_led: bool,
     left: Vec<Left>,
-    /// Turns in which nobody else came, in a row.
-    lonely: u32,
+    /// Turns in a row in which nobody else came, and calls made alone since.
+    in_vain: u32,
 }
 
 /// Calls, and who is to get them back.
 struct Left {
+    key: (TableId, Placement),
     calls: Calls,
     back: oneshot::Sender<Calls>,
 }
@@ -145,20 +151,33 @@ enum Part {
     Leaves(oneshot::Receiver<Calls>),
 }
 
+impl Default for Joint {
+    fn default() -> Joint {
+        let place =
+            || Mutex::new(Place { is_led: false, left: Vec::new(), in_vain: TURNS_IN_VAIN });
+        Joint { places: std::iter::repeat_with(place).take(PLACES).collect() }
+    }
+}
+
 impl Joint {
-    /// Makes calls together with those of others, if there may be any, and then waits for their gates.
-    /// `None`: the router ends.
+    /// Makes calls for one key, together with those of others if there may be any; then their gates are
+    /// waited for. `None`: the router ends.
     ///
     /// *Cancel safety*: calls that were left are made.
-    pub(crate) async fn make(&self, shared: &Arc<Shared>, calls: Calls) -> Option<Calls> {
-        let partition = calls.target.partition;
-        match self.part(partition, calls) {
+    pub(crate) async fn make(
+        &self,
+        shared: &Arc<Shared>,
+        key: Placement,
+        calls: Calls,
+    ) -> Option<Calls> {
+        let at = key.get() as usize % PLACES;
+        match self.part(at, key, calls) {
             Part::Alone(mut calls) => {
                 calls.make(shared);
                 Some(calls)
             }
             Part::Leads(back) => {
-                let turn = Turn { shared, partition };
+                let turn = Turn { shared, at };
                 tokio::task::yield_now().await;
                 drop(turn);
                 back.await.ok()
@@ -167,48 +186,49 @@ impl Joint {
         }
     }
 
-    fn part(&self, partition: PartitionId, calls: Calls) -> Part {
-        let mut groups = self.groups.lock();
-        let group = groups.entry(partition).or_default();
-        if !group.is_led && group.lonely >= LONELY_TURNS {
-            group.lonely += 1;
-            if group.lonely < LONELY_TURNS + TRIED_ONE_OF {
+    fn part(&self, at: usize, key: Placement, calls: Calls) -> Part {
+        let mut place = self.places[at].lock();
+        if !place.is_led && place.in_vain >= TURNS_IN_VAIN {
+            place.in_vain += 1;
+            if place.in_vain < TURNS_IN_VAIN + TRIED_ONE_OF {
                 return Part::Alone(calls);
             }
         }
         let (back, came) = oneshot::channel();
-        group.left.push(Left { calls, back });
-        match std::mem::replace(&mut group.is_led, true) {
+        place.left.push(Left { key: (calls.table, key), calls, back });
+        match std::mem::replace(&mut place.is_led, true) {
             false => Part::Leads(came),
             true => Part::Leaves(came),
         }
     }
 
-    /// Ends a turn: what was left until then.
-    fn take(&self, partition: PartitionId) -> Vec<Left> {
-        let mut groups = self.groups.lock();
-        let group = groups.entry(partition).or_default();
-        group.is_led = false;
-        group.lonely = match group.left.len() {
-            0 | 1 => group.lonely.min(LONELY_TURNS - 1) + 1,
+    /// Ends a turn: what was left until then, that of one key side by side.
+    fn take(&self, at: usize) -> Vec<Left> {
+        let mut place = self.places[at].lock();
+        place.is_led = false;
+        let mut left = std::mem::take(&mut place.left);
+        place.in_vain = match left.len() {
+            0 | 1 => place.in_vain.min(TURNS_IN_VAIN - 1) + 1,
             _ => 0,
         };
-        std::mem::take(&mut group.left)
+        drop(place);
+        left.sort_by_key(|left| left.key);
+        left
     }
 }
 
-/// The lead of a group. At its end all that was left is made, should its connection have ended before,
-/// too.
+/// The lead of those that come to a place. At its end all that was left is made, should its connection have
+/// ended before, too.
 struct Turn<'a> {
     shared: &'a Arc<Shared>,
-    partition: PartitionId,
+    at: usize,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let left = self.shared.joint.take(self.partition);
+        let left = self.shared.joint.take(self.at);
         let (mut all, backs): (Vec<_>, Vec<_>) =
-            left.into_iter().map(|Left { calls, back }| (calls, back)).unzip();
+            left.into_iter().map(|Left { calls, back, .. }| (calls, back)).unzip();
         if self.shared.clients.holds_back(true) {
             all.iter_mut().for_each(|calls| calls.stopped = Some(Stop::Paused));
         } else {
@@ -217,8 +237,8 @@ impl Drop for Turn<'_> {
         let mut waiting = Vec::with_capacity(all.len());
         for (calls, back) in all.into_iter().zip(backs) {
             match calls.gate() {
-                Some(gate) => waiting.push((gate, Left { calls, back })),
-                None => hand_back(Left { calls, back }),
+                Some(gate) => waiting.push((gate, calls, back)),
+                None => hand_back(calls, back),
             }
         }
         // Not on the leader's own task: its connection may end, and the others are to get their answers.
@@ -228,7 +248,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Makes calls to one partition, in parts of no more than [`CALLS_MAX`].
+/// Makes calls, in parts of no more than [`CALLS_MAX`] to one partition.
 fn make_all(shared: &Shared, mut all: &mut [Calls]) {
     while let Some(first) = all.first() {
         let mut count = 0;
@@ -244,20 +264,20 @@ fn make_all(shared: &Shared, mut all: &mut [Calls]) {
 }
 
 /// Waits for gates, and hands back what waits for them.
-async fn settle(shared: Arc<Shared>, waiting: Vec<(Gate, Left)>) {
+async fn settle(shared: Arc<Shared>, waiting: Vec<(Gate, Calls, oneshot::Sender<Calls>)>) {
     let mut known = None;
-    for (gate, mut left) in waiting {
+    for (gate, mut calls, back) in waiting {
         let settled = match known.filter(|(known, _)| *known == gate) {
             Some(settled) => settled,
             None => (gate, shared.storage.wait(gate, WAIT_STEP).await),
         };
         known = Some(settled);
-        left.calls.settled = known;
-        hand_back(left);
+        calls.settled = known;
+        hand_back(calls, back);
     }
 }
 
-fn hand_back(Left { calls, back }: Left) {
+fn hand_back(calls: Calls, back: oneshot::Sender<Calls>) {
     // Whose connection has ended meanwhile needs no answer.
     let _ = back.send(calls);
 }

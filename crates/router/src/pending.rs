@@ -62,7 +62,8 @@ impl Connection {
         self.caller.count_hit(target.range.table, &routed);
         self.session.client.runs(Some(entry.id));
         let name = entry.command.may_write().then(|| self.caller.next_request());
-        self.pending.commands.push(Pended { entry, args, name });
+        let placement = routed.placement;
+        self.pending.commands.push(Pended { entry, args, placement, name });
         None
     }
 
@@ -103,7 +104,7 @@ impl Connection {
         {
             if let Some(stop) = self.call_pending((table, target), behind).await? {
                 // Those behind the one that is stopped wait with it.
-                let Pended { entry, args, name } = self.pending.commands.remove(0);
+                let Pended { entry, args, name, .. } = self.pending.commands.remove(0);
                 let slow = slow(entry, stop, (name, target));
                 let args = if slow.is_long() { copied(&args).into() } else { args };
                 self.run_slowly(&args, slow).await?;
@@ -137,11 +138,14 @@ impl Connection {
         };
         // Whoever monitors sees commands in the order in which they were made.
         let is_watched = self.shared.hub().monitors.any();
-        if behind == Behind::Nothing && !is_watched && calls.may_write() {
+        if behind == Behind::Nothing
+            && !is_watched
+            && let Some(key) = calls.key()
+        {
             let (client, since) = (&self.session.client, tokio::time::Instant::now());
             calls = tokio::select! {
                 biased;
-                calls = self.shared.joint.make(&self.shared, calls) => calls.ok_or(Closed)?,
+                calls = self.shared.joint.make(&self.shared, key, calls) => calls.ok_or(Closed)?,
                 () = client.killed() => return Err(Closed),
             };
             if calls.settled.is_some() {
@@ -158,7 +162,7 @@ impl Connection {
         let Calls { mut commands, target, mut done, stopped, settled, .. } = calls;
         self.settled = settled;
         let made = commands.drain(..done.len());
-        for (Pended { entry, args, name }, Evaluated { reply, gate, took }) in
+        for (Pended { entry, args, name, .. }, Evaluated { reply, gate, took }) in
             made.zip(done.drain(..))
         {
             let answered = Answered { request: name, ..Answered::done(reply, gate, target) };

@@ -1,7 +1,7 @@
 //! Writes of several connections, made together: nobody's fate is another's.
 //!
 //! All runs on one thread, so that connections that were sent to before anybody was served are ready at
-//! once.
+//! once. All keys have one hash tag, and so lie in one place.
 
 mod fake;
 
@@ -14,14 +14,20 @@ use fake::{Gates, Running, Scripted, start};
 const MOMENT: Duration = Duration::from_millis(50);
 const CLIENTS: usize = 10;
 
-/// Clients of a router whose turns are not in vain.
+/// Clients of a router that has seen that they write at once.
 async fn clients(running: &Running) -> Vec<Client> {
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = Client::connect(running.port).await;
-        assert_eq!(client.run("PING").await, "PONG");
-        clients.push(client);
+        clients.push(Client::connect(running.port).await);
     }
+    for _ in 0..10 {
+        send(&mut clients, |_| vec!["SET {t} 0".to_owned()]).await;
+        for client in &mut clients {
+            assert_eq!(client.replies(1).await, ["OK"]);
+        }
+    }
+    assert!(running.fake.joint_calls.swap(0, SeqCst) > 0);
+    running.fake.take_log();
     clients
 }
 
@@ -38,8 +44,10 @@ async fn writes_of_connections_that_are_ready_are_made_together() {
     let running = start(&[], |_| {}).await;
     let mut clients = clients(&running).await;
     for round in 1..=20 {
-        send(&mut clients, |nth| vec![format!("RPUSH l {nth}"), format!("SET own{nth} {round}")])
-            .await;
+        send(&mut clients, |nth| {
+            vec![format!("RPUSH {{t}}l {nth}"), format!("SET {{t}}own{nth} {round}")]
+        })
+        .await;
         for client in &mut clients {
             let replies = client.replies(2).await;
             assert!(replies[0].parse::<usize>().is_ok_and(|length| length <= round * CLIENTS));
@@ -48,7 +56,7 @@ async fn writes_of_connections_that_are_ready_are_made_together() {
     }
     let joint = running.fake.joint_calls.load(SeqCst);
     assert!(joint > 20 * CLIENTS as u64, "{joint} of {} calls", 2 * 20 * CLIENTS);
-    let all = clients[0].run("LRANGE l 0 -1").await;
+    let all = clients[0].run("LRANGE {t}l 0 -1").await;
     for nth in 0..CLIENTS {
         let mut pushed = all.trim_matches(['[', ']']).split(' ');
         assert_eq!(pushed.by_ref().filter(|item| *item == nth.to_string()).count(), 20);
@@ -61,7 +69,7 @@ async fn a_pipeline_that_others_are_made_with_keeps_its_order() {
     let mut clients = clients(&running).await;
     for round in 0..20 {
         let lines = |nth| {
-            let key = format!("k{nth}");
+            let key = format!("{{t}}{nth}");
             let get = format!("GET {key}");
             vec![
                 format!("SET {key} {round}"),
@@ -90,7 +98,7 @@ async fn who_meets_an_obstacle_meets_it_alone() {
         running.fake.forget_script();
         running.fake.script([Evaluated, Evaluated, obstacle.clone()]);
         let joint = running.fake.joint_calls.load(SeqCst);
-        send(&mut clients, |nth| vec![format!("INCR n{nth}")]).await;
+        send(&mut clients, |nth| vec![format!("INCR {{t}}{nth}")]).await;
         let mut last = None;
         for client in &mut clients {
             // The third waits, a second if it is told so, and all others are answered.
@@ -105,7 +113,7 @@ async fn who_meets_an_obstacle_meets_it_alone() {
             assert!(last.reply().await.is_some());
         }
     }
-    assert_eq!(clients[0].run("MGET n0 n1 n2 n9").await, "[4 4 4 4]", "each was done once");
+    assert_eq!(clients[0].run("MGET {t}0 {t}1 {t}2 {t}9").await, "[4 4 4 4]", "each was done once");
 }
 
 fn obstacle_wait(obstacle: &Scripted) -> Option<Duration> {
@@ -120,7 +128,7 @@ async fn nobody_is_answered_before_the_gate_and_what_was_lost_is_made_again() {
     let running = start(&[], |_| {}).await;
     let mut clients = clients(&running).await;
     running.fake.set_gates(Gates::Held);
-    send(&mut clients, |nth| vec![format!("SET k{nth} 1"), format!("INCR k{nth}")]).await;
+    send(&mut clients, |nth| vec![format!("SET {{t}}{nth} 1"), format!("INCR {{t}}{nth}")]).await;
     running.fake.until_logged(2 * CLIENTS).await;
     for client in &mut clients {
         assert!(client.is_silent_for(MOMENT / 10).await);
@@ -140,10 +148,12 @@ async fn nobody_is_answered_before_the_gate_and_what_was_lost_is_made_again() {
 async fn what_has_nothing_to_wait_for_does_not_wait_with_others() {
     let running = start(&[], |_| {}).await;
     let mut clients = clients(&running).await;
-    assert_eq!(clients[0].run("SET text t").await, "OK");
+    assert_eq!(clients[0].run("SET {t}text t").await, "OK");
     running.fake.set_gates(Gates::Held);
-    send(&mut clients, |nth| vec![if nth % 2 == 0 { "INCR text" } else { "INCR n" }.to_owned()])
-        .await;
+    send(&mut clients, |nth| {
+        vec![if nth % 2 == 0 { "INCR {t}text" } else { "INCR {t}n" }.to_owned()]
+    })
+    .await;
     for client in clients.iter_mut().step_by(2) {
         assert_eq!(client.replies(1).await, ["ERR value is not an integer or out of range"]);
     }
@@ -165,7 +175,7 @@ async fn the_end_of_one_connection_is_not_that_of_others() {
         ids.push(client.run("CLIENT ID").await);
     }
     running.fake.set_gates(Gates::Held);
-    send(&mut clients, |nth| vec![format!("SET k{nth} 1")]).await;
+    send(&mut clients, |nth| vec![format!("SET {{t}}{nth} 1")]).await;
     running.fake.until_logged(CLIENTS).await;
     // The first that was served leads.
     for id in ids.iter().take(CLIENTS / 2) {
@@ -188,9 +198,9 @@ async fn what_waited_for_company_when_a_pause_began_is_held_back() {
     let mut operator = Client::connect(running.port).await;
     assert_eq!(operator.run("PING").await, "PONG");
     // Served before those that lead and leave, or after them and before the end of their turn.
-    send(&mut clients[..CLIENTS / 2], |nth| vec![format!("SET k{nth} 1")]).await;
+    send(&mut clients[..CLIENTS / 2], |nth| vec![format!("SET {{t}}{nth} 1")]).await;
     operator.send_lines(&["CLIENT PAUSE 60000 WRITE"]).await;
-    send(&mut clients[CLIENTS / 2..], |nth| vec![format!("SET k{nth} 1")]).await;
+    send(&mut clients[CLIENTS / 2..], |nth| vec![format!("SET {{t}}{nth} 1")]).await;
     assert_eq!(operator.replies(1).await, ["OK"]);
     let done = running.fake.take_log();
     assert!(operator.is_silent_for(MOMENT).await);
