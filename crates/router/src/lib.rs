@@ -4,6 +4,8 @@
 //! connection.rs  reads, decodes, waits for what was written, answers
 //! dispatch.rs    command table, checks, who runs it
 //! route.rs       keys → placement → cache → leader; one MemDS lookup per routed call
+//! pending.rs     calls of a pipeline to one partition, made together
+//! joint.rs       those of several connections that write to one key
 //! cache.rs       the routes known
 //! gather.rs      commands about whole tables
 //! run/           the commands a router runs itself

@@ -315,7 +315,7 @@ pub trait StorageService: Send + Sync + 'static {
     /// a shorter time ([`Call::waiting_since`]).
     fn call(&self, node: NodeId, call: Call<'_>) -> Answer;
 
-    /// Has `node` evaluate commands for one partition, of a pipeline, one after the other: what was
+    /// Has `node` evaluate commands for one partition, of pipelines, one after the other: what was
     /// done is added to `done`. Returns the first answer that is none of `Done`, as the call after
     /// those got it; the calls behind it are not made. `None`: all made were done; those at the end
     /// may not have been made if replies grew large, at least one was.

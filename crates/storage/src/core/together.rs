@@ -1,4 +1,4 @@
-//! Calls of a pipeline that write to one key, evaluated together: each on what those before it left, all
+//! Calls of pipelines that write to one key, evaluated together: each on what those before it left, all
 //! in one transaction. A row that each of them writes, the header of a list, say, is put into memory
 //! and into the log once, and those behind the first find it without a look into memory. Several of one
 //! command may even be run at once ([`commands::ManyHandler`]).
