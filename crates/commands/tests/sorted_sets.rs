@@ -5,8 +5,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use commands::notes::{Notes, Wanted};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Kind, Value};
+use commands::{Args, table};
 use support::{Random, START_MS, Session, print};
 use wire::ids::TableId;
 use wire::placement::Placement;
@@ -297,5 +299,143 @@ fn a_set_that_goes_takes_its_rows_along() {
         let effects = session.effects_of(line);
         assert_eq!(effects.dropped.len(), 1, "{line}");
         assert_eq!(effects.writes.len(), 1, "{line}: only the header's row");
+    }
+}
+
+/// The words of a line that changes the sorted set `z`, and is not refused.
+fn line_of_many(random: &mut Random, name: &str, (members, longest): (usize, usize)) -> String {
+    let member = |random: &mut Random| {
+        let number = random.below(members);
+        format!("m{number}{}", "x".repeat(number * 7 % longest))
+    };
+    let score = |random: &mut Random| match random.below(20) {
+        0 => "-0".to_owned(),
+        1 => "inf".to_owned(),
+        2 => format!("{}.25", random.below(9)),
+        _ => (random.below(300) as i64 - 50).to_string(),
+    };
+    if name == "ZINCRBY" {
+        return format!("ZINCRBY z {} {}", score(random), member(random));
+    }
+    let options = *random.pick(&[
+        "",
+        "",
+        "",
+        "",
+        " CH",
+        " NX",
+        " XX",
+        " GT",
+        " LT",
+        " XX GT CH",
+        " XX LT",
+        " INCR",
+        " NX INCR",
+        " GT INCR",
+        " XX CH INCR",
+    ]);
+    let pairs = match random.below(60) {
+        _ if options.ends_with("INCR") => 1,
+        0 => 140,
+        1..20 => 1 + random.below(4),
+        _ => 1,
+    };
+    let mut line = format!("ZADD z{options}");
+    // A first member that is not there, and long, leaves no mark.
+    if options.starts_with(" XX") && pairs > 1 {
+        line += &format!(" 1 {}", "none".repeat(20));
+    }
+    (0..pairs).for_each(|_| line += &format!(" {} {}", score(random), member(random)));
+    line
+}
+
+/// What is done to the set between.
+fn line_between(random: &mut Random, members: usize) -> String {
+    match random.below(7) {
+        0 => "DEL z".to_owned(),
+        1 => "PEXPIRE z 5".to_owned(),
+        2 => format!("ZREMRANGEBYRANK z {} {}", random.below(members), random.below(members)),
+        3 => "ZPOPMIN z 10".to_owned(),
+        _ => format!("ZREM z m{} m{}", random.below(members), random.below(members)),
+    }
+}
+
+/// All rows of collections, without their generations, which are not the same where less is written.
+fn rows_of_collections(session: &Session) -> Vec<(Bytes, Bytes)> {
+    let row = |(row, value): (&Bytes, &Bytes)| match rows::parse(row)? {
+        RowKind::Data { sub, .. } => Some((Bytes::copy_from_slice(sub), value.clone())),
+        _ => None,
+    };
+    session.view.rows.iter().filter_map(row).collect()
+}
+
+#[test]
+fn several_lines_at_once_are_one_after_the_other() {
+    let mut random = Random::new(79);
+    let (mut encodings, mut forms, mut largest) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for round in 0..48 {
+        let (mut at_once, mut in_turn) = (Session::new(START_MS), Session::new(START_MS));
+        for session in [&mut at_once, &mut in_turn] {
+            session.view.notes = Notes::new(Wanted(u32::MAX));
+        }
+        let (members, steps) = [(20, 30), (90, 30), (200, 30), (5_000, 120)][round % 4];
+        let longest = [1, 60, 3_000][round % 3];
+        for step in 0..steps {
+            let name = if random.below(4) == 0 { "ZINCRBY" } else { "ZADD" };
+            let count = 1 + random.below(64);
+            let lines: Vec<String> =
+                (0..count).map(|_| line_of_many(&mut random, name, (members, longest))).collect();
+            let lines: Vec<Vec<Bytes>> =
+                lines.iter().map(|line| line.split(' ').map(b).collect()).collect();
+            let context = format!("round {round}, step {step}");
+            let replies = at_once.run_many(&lines);
+            let expected: Vec<Reply> = lines.iter().map(|line| in_turn.run(line)).collect();
+            assert_eq!(replies, expected, "{context}");
+            assert_eq!(at_once.take_notices(), in_turn.take_notices(), "{context}");
+            let some = String::from_utf8_lossy(&lines[0][lines[0].len() - 1]).into_owned();
+            for look in [
+                "ZRANGE z 0 -1 WITHSCORES".to_owned(),
+                "ZCARD z".to_owned(),
+                format!("ZRANK z {some}"),
+                format!("ZREVRANK z {some} WITHSCORE"),
+                "OBJECT ENCODING z".to_owned(),
+            ] {
+                let found = run(&mut in_turn, &look);
+                assert_eq!(run(&mut at_once, &look), found, "{context}: {look}");
+                match (&look[..], found) {
+                    ("ZCARD z", Reply::Integer(count)) => largest = largest.max(count),
+                    ("OBJECT ENCODING z", found) => _ = encodings.insert(print(&found)),
+                    _ => {}
+                }
+            }
+            forms.insert(member_rows(&at_once, "z").is_some());
+            let rows = rows_of_collections(&in_turn);
+            assert!(rows_of_collections(&at_once) == rows, "{context}: other rows");
+            assert_eq!(at_once.view.counters, in_turn.view.counters, "{context}");
+            if random.below(if members > 1_000 { 30 } else { 3 }) == 0 {
+                let line = line_between(&mut random, members);
+                assert_eq!(run(&mut at_once, &line), run(&mut in_turn, &line), "{context}: {line}");
+            }
+            at_once.view.now_ms += 3;
+            in_turn.view.now_ms += 3;
+        }
+    }
+    assert_eq!((encodings.len(), forms.len()), (3, 2), "{encodings:?}, and no key at all");
+    assert!(largest > 2_000, "{largest}");
+}
+
+#[test]
+fn a_line_that_is_refused_is_refused_among_others() {
+    for refused in ["ZADD z x m", "ZADD z NX XX 1 m", "ZADD z INCR -inf inf", "ZADD z 1 m 2"] {
+        let session = Session::new(START_MS);
+        let lines = ["ZADD z 1 one", "ZADD z inf inf", refused, "ZADD z 2 two"];
+        let lines = lines.map(|line| line.split(' ').map(b).collect::<Vec<_>>());
+        let many = table::lookup(b"ZADD").expect("a command").command.many.expect("a handler");
+        let run = |count: usize| {
+            let lines: Vec<Args<'_>> = lines[..count].iter().map(|line| Args(line)).collect();
+            many(&mut session.begin(), &lines).map(|ran| ran.len())
+        };
+        assert_eq!(run(2).ok(), Some(2));
+        assert!(run(4).is_err(), "{refused}");
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
 use crate::args::{Args, Word, parse_cursor, parse_int};
-use crate::command::{Command, Flags, KeyFlags, Keys, at_least, exactly, key, read, write};
+use crate::command::{Command, Flags, KeyFlags, Keys, Ran, at_least, exactly, key, read, write};
 use crate::cursor::{self, Walk};
 use crate::double::parse_double;
 use crate::error::CommandError;
@@ -47,12 +47,12 @@ pub(crate) const COMMANDS: &[Command] = &[
     write("BZMPOP",            at_least(5), NONE,       BMPOP,     bzmpop).or_waits(wait_to_mpop),
     write("BZPOPMAX",          at_least(3), FAST,       BPOP,      bzpopmax).or_waits(wait_to_pop),
     write("BZPOPMIN",          at_least(3), FAST,       BPOP,      bzpopmin).or_waits(wait_to_pop),
-    write("ZADD",              at_least(4), GROWS_FAST, RW_UPDATE, zadd),
+    write("ZADD",              at_least(4), GROWS_FAST, RW_UPDATE, zadd).or_many(zadd_many),
     read ("ZCARD",             exactly(2),  FAST,       RO,        zcard),
     read ("ZCOUNT",            exactly(4),  FAST,       RO_ACCESS, range::zcount),
     read ("ZDIFF",             at_least(3), NONE,       COUNTED,   algebra::zdiff),
     write("ZDIFFSTORE",        at_least(4), GROWS,      STORE,     algebra::zdiffstore),
-    write("ZINCRBY",           exactly(4),  GROWS_FAST, RW_ACCESS, zincrby),
+    write("ZINCRBY",           exactly(4),  GROWS_FAST, RW_ACCESS, zincrby).or_many(zincrby_many),
     read ("ZINTER",            at_least(3), NONE,       COUNTED,   algebra::zinter),
     read ("ZINTERCARD",        at_least(3), NONE,       COUNTED,   algebra::zintercard),
     write("ZINTERSTORE",       at_least(4), GROWS,      STORE,     algebra::zinterstore),
@@ -105,15 +105,66 @@ pub(crate) struct AddOptions {
     pub(crate) less: bool,
 }
 
+impl AddOptions {
+    /// Those of ZINCRBY, which is ZADD with INCR.
+    fn of_zincrby() -> AddOptions {
+        AddOptions { increment: true, ..AddOptions::default() }
+    }
+
+    /// The event of what changes something.
+    fn event(self) -> &'static str {
+        if self.increment { "zincr" } else { "zadd" }
+    }
+}
+
 fn zadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     add(txn, args, AddOptions::default())
 }
 
-fn zincrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    add(txn, args, AddOptions { increment: true, ..AddOptions::default() })
+fn zadd_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    add_many(txn, lines, AddOptions::default())
 }
 
-fn add(txn: &mut Txn<'_>, args: Args<'_>, mut options: AddOptions) -> Result<Reply, CommandError> {
+fn zincrby(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
+    add(txn, args, AddOptions::of_zincrby())
+}
+
+fn zincrby_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    add_many(txn, lines, AddOptions::of_zincrby())
+}
+
+fn add(txn: &mut Txn<'_>, args: Args<'_>, options: AddOptions) -> Result<Reply, CommandError> {
+    let (scored, options) = add_arguments(args, options)?;
+    add_scored(txn, args.bytes(1)?, &scored, options)
+}
+
+fn add_many(
+    txn: &mut Txn<'_>,
+    lines: &[Args<'_>],
+    options: AddOptions,
+) -> Result<Vec<Ran>, CommandError> {
+    let [first, ..] = lines else { return Ok(Vec::new()) };
+    let key = first.bytes(1)?;
+    let mut set = SortedSetEdit::open(txn, key)?;
+    let (mut ran, mut events) = (Vec::with_capacity(lines.len()), Vec::new());
+    for line in lines {
+        let (scored, options) = add_arguments(*line, options)?;
+        let one = add_members(&mut set, txn, &scored, options)?;
+        events.extend(one.wrote.then(|| options.event()));
+        ran.push(one);
+    }
+    set.finish(txn)?;
+    for event in events {
+        txn.note(Wanted::SORTED_SET, event, key);
+    }
+    Ok(ran)
+}
+
+/// The scores and members that a line names, and its options beside those of its command.
+fn add_arguments(
+    args: Args<'_>,
+    mut options: AddOptions,
+) -> Result<(Vec<(f64, &Bytes)>, AddOptions), CommandError> {
     let mut at = 2;
     while let Some(arg) = args.get(at) {
         match Word::new(arg).as_bytes() {
@@ -145,7 +196,7 @@ fn add(txn: &mut Txn<'_>, args: Args<'_>, mut options: AddOptions) -> Result<Rep
     for [score, name] in pairs {
         scored.push((parse_double(score).ok_or(CommandError::NotFloat)?, name));
     }
-    add_scored(txn, args.bytes(1)?, &scored, options)
+    Ok((scored, options))
 }
 
 /// Gives members scores, as ZADD does; its answer.
@@ -156,6 +207,21 @@ pub(crate) fn add_scored(
     options: AddOptions,
 ) -> Result<Reply, CommandError> {
     let mut set = SortedSetEdit::open(txn, key)?;
+    let Ran { reply, wrote } = add_members(&mut set, txn, scored, options)?;
+    set.finish(txn)?;
+    if wrote {
+        txn.note(Wanted::SORTED_SET, options.event(), key);
+    }
+    Ok(reply)
+}
+
+/// Gives members scores in a set that is open.
+fn add_members(
+    set: &mut SortedSetEdit<'_>,
+    txn: &mut Txn<'_>,
+    scored: &[(f64, &Bytes)],
+    options: AddOptions,
+) -> Result<Ran, CommandError> {
     let (mut added, mut changed, mut result) = (0, 0, None);
     if set.exists() || !options.old_only {
         set.will_put(scored.len() as u64, scored.first().map_or(&[], |(_, name)| &name[..]));
@@ -182,16 +248,12 @@ pub(crate) fn add_scored(
                 changed += i64::from(old.is_some());
             }
         }
-        set.finish(txn)?;
-        if added + changed > 0 {
-            let event = if options.increment { "zincr" } else { "zadd" };
-            txn.note(Wanted::SORTED_SET, event, key);
-        }
     }
-    Ok(match options.increment {
+    let reply = match options.increment {
         true => result.map_or(Reply::Null, Reply::Double),
         false => Reply::Integer(added + if options.count_changed { changed } else { 0 }),
-    })
+    };
+    Ok(Ran { reply, wrote: added + changed > 0 })
 }
 
 fn zrem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

@@ -476,6 +476,8 @@ pub(crate) struct SortedSetEdit<'k> {
     key: &'k [u8],
     found: Found,
     set: SortedSet,
+    /// Whether the next change makes a skiplist of it.
+    skiplist_next: bool,
     changed: bool,
 }
 
@@ -492,12 +494,12 @@ impl<'k> SortedSetEdit<'k> {
             Some(header) => SortedSet::of(view, key, &header.value)?,
             None => SortedSet::empty(view, key),
         };
-        Ok(SortedSetEdit { key, found, set, changed: false })
+        Ok(SortedSetEdit { key, found, set, skiplist_next: false, changed: false })
     }
 
-    /// Whether the key exists for clients.
+    /// Whether the key exists for clients by now: no set is empty.
     pub(crate) fn exists(&self) -> bool {
-        self.found.exists()
+        self.set.count() > 0
     }
 
     /// The set as it is by now.
@@ -506,10 +508,11 @@ impl<'k> SortedSetEdit<'k> {
     }
 
     /// Redis makes a skiplist of a set that is given so many members at once, known ones or not, and
-    /// of a new one whose first member is long.
+    /// of a new one whose first member is long; but it keeps nothing of that if none of them changes
+    /// something.
     pub(crate) fn will_put(&mut self, members: u64, first: &[u8]) {
         let is_long = !self.exists() && first.len() > LISTPACK_TEXT_BYTES_MAX;
-        self.set.is_skiplist |= members > LISTPACK_MEMBERS_MAX || is_long;
+        self.skiplist_next = members > LISTPACK_MEMBERS_MAX || is_long;
     }
 
     /// Gives a member a score; `old` is the one it has.
@@ -521,6 +524,7 @@ impl<'k> SortedSetEdit<'k> {
         score: f64,
     ) -> Result<(), ViewError> {
         self.changed = true;
+        self.set.is_skiplist |= self.skiplist_next;
         if old.is_none() {
             let count = self.set.count() + 1;
             self.set.is_skiplist |=
@@ -628,7 +632,8 @@ pub(crate) fn build(
 ) -> Result<Value, ViewError> {
     members.sort_by(Member::order);
     let found = Found::nothing(txn, key);
-    let mut edit = SortedSetEdit { key, found, set: SortedSet::empty(txn, key), changed: true };
+    let set = SortedSet::empty(txn, key);
+    let mut edit = SortedSetEdit { key, found, set, skiplist_next: false, changed: true };
     let is_skiplist = members.len() as u64 > LISTPACK_MEMBERS_MAX
         || members.iter().any(|member| member.name.len() > LISTPACK_TEXT_BYTES_MAX);
     let item = |member: &Member| Member::item(&member.name, kept_score(member.score, is_skiplist));
