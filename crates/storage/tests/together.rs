@@ -51,6 +51,7 @@ fn lines(key: &str) -> Vec<String> {
     lines.push(format!("RPUSH {key} last"));
     for member in 0..200 {
         lines.push(format!("ZADD {key}:sorted {} m{}", member * 7 % 31, member % 90));
+        lines.push(format!("ZADD {key}:sorted NX 5 m{}", member % 120));
         lines.push(format!("SADD {key}:set m{}", member % 120));
         lines.push(format!("SPOP {key}:empty"));
     }

@@ -2,38 +2,40 @@
 //!
 //! Who changes something has first asked where it is, and passed the same rows on the way down. A look
 //! into memory takes longer than what is done with what it finds, so those rows are looked up once.
-//! They are those of one command: nobody else changes them meanwhile.
+//! They are those of one command, or of several that are run at once: nobody else changes them meanwhile.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
-/// Rows that are remembered: a way down, and what a change touches beside it.
-const ROWS_MAX: usize = 16;
+/// Rows of a way down, and what a change touches beside it.
+const WAY: usize = 16;
+/// Rows that are remembered: those near the root are passed by each of several commands. Once there are so
+/// many all are forgotten, since who passes more than once comes by the same few.
+const ROWS_MAX: usize = 256;
 
-/// Rows by their ids, the oldest first.
+/// Rows by their ids.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Known(RefCell<Vec<(u64, Bytes)>>);
+pub(super) struct Known(RefCell<HashMap<u64, Bytes, RandomState>>);
 
 impl Known {
     pub(super) fn get(&self, id: u64) -> Option<Bytes> {
-        self.0.borrow().iter().find(|(known, _)| *known == id).map(|(_, row)| row.clone())
+        self.0.borrow().get(&id).cloned()
     }
 
     pub(super) fn put(&self, id: u64, row: Bytes) {
         let mut rows = self.0.borrow_mut();
-        match rows.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, old)) => *old = row,
-            None => {
-                if rows.len() == ROWS_MAX {
-                    rows.remove(0);
-                }
-                rows.push((id, row));
-            }
+        if rows.is_empty() {
+            rows.reserve(WAY);
+        } else if rows.len() >= ROWS_MAX {
+            rows.clear();
         }
+        rows.insert(id, row);
     }
 
     pub(super) fn forget(&self, id: u64) {
-        self.0.borrow_mut().retain(|(known, _)| *known != id);
+        self.0.borrow_mut().remove(&id);
     }
 }
