@@ -466,6 +466,7 @@ impl Connection {
         if !self.gated.is_empty() {
             self.settle().await?;
         }
+        self.settled = None;
         self.put_pushes();
         if !self.output.is_empty() {
             self.write().await?;

@@ -37,11 +37,6 @@ impl Slow {
         Slow { entry, why: Why::Blocked(obstacle) }
     }
 
-    /// A command that CLIENT PAUSE holds back.
-    pub(crate) fn paused(entry: &'static Entry) -> Slow {
-        Slow { entry, why: Why::Paused }
-    }
-
     /// Whether the wait may be long: the command line is then to be kept in memory of its own.
     pub(crate) fn is_long(&self) -> bool {
         matches!(self.why, Why::Paused | Why::Data(..) | Why::Migrate)
@@ -160,7 +155,7 @@ impl Connection {
             return Progress::Finished;
         }
         if self.is_held_back(entry, args) {
-            return Progress::Waits(Slow::paused(entry));
+            return Progress::Waits(Slow { entry, why: Why::Paused });
         }
         self.run_entry(entry, args)
     }

@@ -28,9 +28,12 @@ use wire::service::{Answer, Call, Evaluated, Gate, GateOutcome, Request, Request
 use crate::Shared;
 use crate::again::WAIT_STEP;
 use crate::cache::Target;
+use crate::clients::Client;
 
 /// Calls made under one hold of a partition's lock, at most: others wait for it meanwhile.
 pub(crate) const CALLS_MAX: usize = 64;
+/// Once so many calls are made in a turn, others of the thread have theirs before the rest is.
+const TURN_CALLS: usize = 512;
 /// Places where keys meet others of which something is known.
 const PLACES: usize = 1024;
 /// So many turns in a row in which nobody else came are had before calls are made alone …
@@ -139,6 +142,7 @@ struct Place {
 /// Calls, and who is to get them back.
 struct Left {
     key: (TableId, Placement),
+    of: Arc<Client>,
     calls: Calls,
     back: oneshot::Sender<Calls>,
 }
@@ -160,33 +164,37 @@ impl Default for Joint {
 }
 
 impl Joint {
-    /// Makes calls for one key, together with those of others if there may be any; then their gates are
-    /// waited for. `None`: the router ends.
+    /// Makes a connection's calls for one key, together with those of others if there may be any; then their
+    /// gates are waited for. `None`: the connection or the router ends.
     ///
-    /// *Cancel safety*: calls that were left are made.
+    /// *Cancel safety*: calls that were left are made, unless the connection was killed before.
     pub(crate) async fn make(
         &self,
         shared: &Arc<Shared>,
-        key: Placement,
+        (of, key): (&Arc<Client>, Placement),
         calls: Calls,
     ) -> Option<Calls> {
-        let at = key.get() as usize % PLACES;
-        match self.part(at, key, calls) {
+        let key = (calls.table, key);
+        let at = (key.1.get() as usize).wrapping_add(key.0.0 as usize) % PLACES;
+        match self.part(at, (of, key), calls) {
             Part::Alone(mut calls) => {
                 calls.make(shared);
                 Some(calls)
             }
             Part::Leads(back) => {
-                let turn = Turn { shared, at };
-                tokio::task::yield_now().await;
-                drop(turn);
+                Turn { shared: Arc::clone(shared), at }.take().await;
                 back.await.ok()
             }
             Part::Leaves(back) => back.await.ok(),
         }
     }
 
-    fn part(&self, at: usize, key: Placement, calls: Calls) -> Part {
+    fn part(
+        &self,
+        at: usize,
+        (of, key): (&Arc<Client>, (TableId, Placement)),
+        calls: Calls,
+    ) -> Part {
         let mut place = self.places[at].lock();
         if !place.is_led && place.in_vain >= TURNS_IN_VAIN {
             place.in_vain += 1;
@@ -195,44 +203,61 @@ impl Joint {
             }
         }
         let (back, came) = oneshot::channel();
-        place.left.push(Left { key: (calls.table, key), calls, back });
+        place.left.push(Left { key, of: Arc::clone(of), calls, back });
         match std::mem::replace(&mut place.is_led, true) {
             false => Part::Leads(came),
             true => Part::Leaves(came),
         }
     }
 
-    /// Ends a turn: what was left until then, that of one key side by side.
-    fn take(&self, at: usize) -> Vec<Left> {
+    /// Ends a turn: what was left until then, that of one key side by side, and whether there is more for
+    /// another turn.
+    fn take(&self, at: usize) -> (Vec<Left>, bool) {
         let mut place = self.places[at].lock();
-        place.is_led = false;
-        let mut left = std::mem::take(&mut place.left);
+        let mut calls = 0;
+        let fits = |left: &&Left| {
+            calls += left.calls.commands.len();
+            calls <= TURN_CALLS
+        };
+        let taken = place.left.iter().take_while(fits).count();
+        let mut left: Vec<_> = place.left.drain(..taken).collect();
+        place.is_led = !place.left.is_empty();
         place.in_vain = match left.len() {
             0 | 1 => place.in_vain.min(TURNS_IN_VAIN - 1) + 1,
             _ => 0,
         };
+        let goes_on = place.is_led;
         drop(place);
         left.sort_by_key(|left| left.key);
-        left
+        (left, goes_on)
     }
 }
 
-/// The lead of those that come to a place. At its end all that was left is made, should its connection have
+/// The lead of those that come to a place. At its end what was left is made, should its connection have
 /// ended before, too.
-struct Turn<'a> {
-    shared: &'a Arc<Shared>,
+struct Turn {
+    shared: Arc<Shared>,
     at: usize,
 }
 
-impl Drop for Turn<'_> {
+impl Turn {
+    /// Lets all that are ready leave their calls.
+    async fn take(self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        let left = self.shared.joint.take(self.at);
+        let (mut left, goes_on) = self.shared.joint.take(self.at);
+        // Whoever kills a connection is told so when it makes no calls any more.
+        left.retain(|left| !left.of.is_killed());
         let (mut all, backs): (Vec<_>, Vec<_>) =
             left.into_iter().map(|Left { calls, back, .. }| (calls, back)).unzip();
         if self.shared.clients.holds_back(true) {
             all.iter_mut().for_each(|calls| calls.stopped = Some(Stop::Paused));
         } else {
-            make_all(self.shared, &mut all);
+            make_all(&self.shared, &mut all);
         }
         let mut waiting = Vec::with_capacity(all.len());
         for (calls, back) in all.into_iter().zip(backs) {
@@ -242,8 +267,17 @@ impl Drop for Turn<'_> {
             }
         }
         // Not on the leader's own task: its connection may end, and the others are to get their answers.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(settle(Arc::clone(self.shared), waiting));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if goes_on {
+            let Turn { ref shared, at } = *self;
+            runtime.spawn(Turn { shared: Arc::clone(shared), at }.take());
+        }
+        while let Some((Gate { partition, .. }, ..)) = waiting.first() {
+            let partition = *partition;
+            let of_one = |(gate, ..): &mut (Gate, _, _)| gate.partition == partition;
+            // No partition waits for another one's disks.
+            let of_one = waiting.extract_if(.., of_one).collect();
+            runtime.spawn(settle(Arc::clone(&self.shared), of_one));
         }
     }
 }
@@ -263,7 +297,7 @@ fn make_all(shared: &Shared, mut all: &mut [Calls]) {
     }
 }
 
-/// Waits for gates, and hands back what waits for them.
+/// Waits for gates of a partition, and hands back what waits for them.
 async fn settle(shared: Arc<Shared>, waiting: Vec<(Gate, Calls, oneshot::Sender<Calls>)>) {
     let mut known = None;
     for (gate, mut calls, back) in waiting {

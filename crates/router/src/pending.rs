@@ -8,15 +8,16 @@ use commands::table::{self, Entry};
 use commands::{Flags, Keys, Run};
 use wire::ids::TableId;
 use wire::resp::Arguments;
-use wire::service::{Evaluated, RequestId};
+use wire::service::Evaluated;
 
 use crate::cache::Target;
 use crate::connection::{Closed, Connection};
-use crate::dispatch::Slow;
+use crate::dispatch::{Progress, Slow};
 use crate::joint::{CALLS_MAX, Calls, Pended, Stop};
 use crate::route::{Answered, Attempt, Routed, attempt};
 use crate::run;
 use crate::run::transaction::copied;
+use crate::session::ReplyMode;
 
 /// See the module's text.
 #[derive(Default)]
@@ -102,12 +103,16 @@ impl Connection {
         while let Some((table, target)) = self.pending.target
             && !self.pending.commands.is_empty()
         {
-            if let Some(stop) = self.call_pending((table, target), behind).await? {
+            let stop = self.call_pending((table, target), behind).await?;
+            if let Some(Stop::Paused) = stop {
+                self.run_pending().await?;
+            } else if let Some(Stop::Met(answer)) = stop {
                 // Those behind the one that is stopped wait with it.
                 let Pended { entry, args, name, .. } = self.pending.commands.remove(0);
-                let slow = slow(entry, stop, (name, target));
-                let args = if slow.is_long() { copied(&args).into() } else { args };
-                self.run_slowly(&args, slow).await?;
+                let Attempt::Blocked(obstacle) = attempt((answer, name), target) else {
+                    unreachable!("calls that are done go on")
+                };
+                self.run_slowly(&args, Slow::blocked(entry, obstacle)).await?;
             } else if !self.pending.commands.is_empty() {
                 // Large replies leave before the next are made.
                 self.flush().await?;
@@ -115,6 +120,17 @@ impl Connection {
             }
         }
         self.pending.target = None;
+        Ok(())
+    }
+
+    /// Runs what is pending one by one: it waited for others, and nothing that was checked need be so still.
+    async fn run_pending(&mut self) -> Result<(), Closed> {
+        for Pended { args, .. } in std::mem::take(&mut self.pending.commands) {
+            if let Progress::Waits(slow) = self.run_command(&args) {
+                let args = if slow.is_long() { copied(&args).into() } else { args };
+                self.run_slowly(&args, slow).await?;
+            }
+        }
         Ok(())
     }
 
@@ -136,16 +152,18 @@ impl Connection {
             stopped: None,
             settled: None,
         };
-        // Whoever monitors sees commands in the order in which they were made.
-        let is_watched = self.shared.hub().monitors.any();
-        if behind == Behind::Nothing
-            && !is_watched
-            && let Some(key) = calls.key()
-        {
+        // Whoever monitors sees commands in the order in which they were made, and who gets no replies waits
+        // for nothing.
+        let may_wait = behind == Behind::Nothing
+            && self.session.reply_mode == ReplyMode::On
+            && !self.shared.hub().monitors.any();
+        if may_wait && let Some(key) = calls.key() {
             let (client, since) = (&self.session.client, tokio::time::Instant::now());
             calls = tokio::select! {
                 biased;
-                calls = self.shared.joint.make(&self.shared, key, calls) => calls.ok_or(Closed)?,
+                calls = self.shared.joint.make(&self.shared, (client, key), calls) => {
+                    calls.ok_or(Closed)?
+                }
                 () = client.killed() => return Err(Closed),
             };
             if calls.settled.is_some() {
@@ -172,16 +190,5 @@ impl Connection {
         self.clock = Instant::now();
         (self.pending.commands, self.pending.done) = (commands, done);
         stopped
-    }
-}
-
-/// A command that goes on by itself.
-fn slow(entry: &'static Entry, stop: Stop, (name, target): (Option<RequestId>, Target)) -> Slow {
-    match stop {
-        Stop::Paused => Slow::paused(entry),
-        Stop::Met(answer) => match attempt((answer, name), target) {
-            Attempt::Blocked(obstacle) => Slow::blocked(entry, obstacle),
-            Attempt::Done(_) | Attempt::Refused(_) => unreachable!("calls that are done go on"),
-        },
     }
 }

@@ -198,15 +198,61 @@ async fn what_waited_for_company_when_a_pause_began_is_held_back() {
     let mut operator = Client::connect(running.port).await;
     assert_eq!(operator.run("PING").await, "PONG");
     // Served before those that lead and leave, or after them and before the end of their turn.
-    send(&mut clients[..CLIENTS / 2], |nth| vec![format!("SET {{t}}{nth} 1")]).await;
+    let lines = |nth| vec![format!("GET {{t}}{nth}"), format!("SET {{t}}{nth} 1")];
+    send(&mut clients[..CLIENTS / 2], lines).await;
     operator.send_lines(&["CLIENT PAUSE 60000 WRITE"]).await;
-    send(&mut clients[CLIENTS / 2..], |nth| vec![format!("SET {{t}}{nth} 1")]).await;
+    send(&mut clients[CLIENTS / 2..], lines).await;
     assert_eq!(operator.replies(1).await, ["OK"]);
     let done = running.fake.take_log();
     assert!(operator.is_silent_for(MOMENT).await);
-    assert_eq!(running.fake.take_log(), Vec::<String>::new(), "after {done:?}");
+    let reads_only = |log: &[String]| log.iter().all(|name| name == "get");
+    let since = running.fake.take_log();
+    assert!(reads_only(&since), "{since:?} after {done:?}");
     assert_eq!(operator.run("CLIENT UNPAUSE").await, "OK");
     for client in &mut clients {
+        assert_eq!(client.replies(2).await[1], "OK");
+    }
+}
+
+#[tokio::test]
+async fn who_is_killed_before_the_end_of_a_turn_writes_nothing() {
+    let running = start(&[], |_| {}).await;
+    let mut clients = clients(&running).await;
+    let mut operator = Client::connect(running.port).await;
+    let id = clients[0].run("CLIENT ID").await;
+    send(&mut clients, |nth| vec![format!("SET {{t}}{nth} 1")]).await;
+    operator.send_lines(&[&format!("CLIENT KILL ID {id}"), "GET {t}0"]).await;
+    let [killed, seen] = &operator.replies(2).await[..] else { panic!("two replies") };
+    let was_answered = clients[0].reply().await.is_some();
+    assert_eq!(killed, "1");
+    let later = operator.run("GET {t}0").await;
+    assert_eq!(*seen, later, "answered: {was_answered}");
+    for client in &mut clients[1..] {
         assert_eq!(client.replies(1).await, ["OK"]);
     }
+}
+
+#[tokio::test]
+async fn a_turn_with_many_calls_is_had_in_parts() {
+    let running = start(&[], |_| {}).await;
+    let mut clients = clients(&running).await;
+    for _ in 0..2 * CLIENTS {
+        clients.push(Client::connect(running.port).await);
+    }
+    const LINES: usize = 30;
+    let lines = |_| vec!["INCR {t}n".to_owned(); LINES];
+    for round in 1..=5 {
+        send(&mut clients, lines).await;
+        let mut replies = Vec::new();
+        for client in &mut clients {
+            let own = client.replies(LINES).await;
+            let numbers: Vec<usize> = own.iter().map(|n| n.parse().expect("a number")).collect();
+            assert!(numbers.is_sorted());
+            replies.extend(numbers);
+        }
+        replies.sort_unstable();
+        let all = LINES * clients.len();
+        assert_eq!(replies, ((round - 1) * all + 1..=round * all).collect::<Vec<_>>());
+    }
+    assert!(running.fake.joint_calls.load(SeqCst) > 0);
 }
