@@ -117,6 +117,9 @@ impl AddOptions {
     }
 }
 
+/// Scores and members, as a line names them.
+type Scored<'a> = Vec<(f64, &'a Bytes)>;
+
 fn zadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     add(txn, args, AddOptions::default())
 }
@@ -164,7 +167,7 @@ fn add_many(
 fn add_arguments(
     args: Args<'_>,
     mut options: AddOptions,
-) -> Result<(Vec<(f64, &Bytes)>, AddOptions), CommandError> {
+) -> Result<(Scored<'_>, AddOptions), CommandError> {
     let mut at = 2;
     while let Some(arg) = args.get(at) {
         match Word::new(arg).as_bytes() {
