@@ -147,14 +147,6 @@ struct Left {
     back: oneshot::Sender<Calls>,
 }
 
-/// The part of a connection in what is made together.
-enum Part {
-    Alone(Calls),
-    Leads(oneshot::Receiver<Calls>),
-    /// Another one makes them.
-    Leaves(oneshot::Receiver<Calls>),
-}
-
 impl Default for Joint {
     fn default() -> Joint {
         let place =
@@ -172,42 +164,36 @@ impl Joint {
         &self,
         shared: &Arc<Shared>,
         (of, key): (&Arc<Client>, Placement),
-        calls: Calls,
+        mut calls: Calls,
     ) -> Option<Calls> {
         let key = (calls.table, key);
         let at = (key.1.get() as usize).wrapping_add(key.0.0 as usize) % PLACES;
-        match self.part(at, (of, key), calls) {
-            Part::Alone(mut calls) => {
-                calls.make(shared);
-                Some(calls)
-            }
-            Part::Leads(back) => {
-                Turn { shared: Arc::clone(shared), at }.take().await;
-                back.await.ok()
-            }
-            Part::Leaves(back) => back.await.ok(),
-        }
-    }
-
-    fn part(
-        &self,
-        at: usize,
-        (of, key): (&Arc<Client>, (TableId, Placement)),
-        calls: Calls,
-    ) -> Part {
-        let mut place = self.places[at].lock();
-        if !place.is_led && place.in_vain >= TURNS_IN_VAIN {
-            place.in_vain += 1;
-            if place.in_vain < TURNS_IN_VAIN + TRIED_ONE_OF {
-                return Part::Alone(calls);
-            }
+        if !self.is_worth_a_turn(at) {
+            calls.make(shared);
+            return Some(calls);
         }
         let (back, came) = oneshot::channel();
-        place.left.push(Left { key, of: Arc::clone(of), calls, back });
-        match std::mem::replace(&mut place.is_led, true) {
-            false => Part::Leads(came),
-            true => Part::Leaves(came),
+        if self.leave(at, Left { key, of: Arc::clone(of), calls, back }) {
+            Turn { shared: Arc::clone(shared), at }.take().await;
         }
+        came.await.ok()
+    }
+
+    /// Whether others may come to a place now.
+    fn is_worth_a_turn(&self, at: usize) -> bool {
+        let mut place = self.places[at].lock();
+        if place.is_led || place.in_vain < TURNS_IN_VAIN {
+            return true;
+        }
+        place.in_vain += 1;
+        place.in_vain >= TURNS_IN_VAIN + TRIED_ONE_OF
+    }
+
+    /// Leaves calls at a place. Whether nobody leads there yet.
+    fn leave(&self, at: usize, left: Left) -> bool {
+        let mut place = self.places[at].lock();
+        place.left.push(left);
+        !std::mem::replace(&mut place.is_led, true)
     }
 
     /// Ends a turn: what was left until then, that of one key side by side, and whether there is more for
