@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -58,6 +59,9 @@ const MEMORY_OVERRUN: u64 = 4;
 /// Bytes of an identity behind a message of consensus: that of the sender, then those of all who are to get
 /// it, then their number.
 const IDENTITY_BYTES: usize = 4;
+
+/// For how long nothing has come when the log's last batch gets its mark.
+const MARK_AFTER: Duration = Duration::from_millis(5);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -452,22 +456,39 @@ pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
         let persists = {
             let mut work = shared.work.lock();
             while !work.is_urgent() && !shared.is_stopping() {
-                shared.work_ready.wait(&mut work);
+                if !log.owes_mark() {
+                    shared.work_ready.wait(&mut work);
+                } else if shared.work_ready.wait_for(&mut work, MARK_AFTER).timed_out()
+                    && !work.is_urgent()
+                {
+                    parking_lot::MutexGuard::unlocked(&mut work, || mark(shared, &mut log));
+                }
             }
             std::mem::take(&mut *work).items
         };
         shared.faults.checkpoint();
         persist(shared, &mut log, persists);
     }
+    mark(shared, &mut log);
+}
+
+/// Says in the log that its last batch was durable. The node stops if its log fails.
+pub(crate) fn mark(shared: &Shared, log: &mut wal::Writer) {
+    if let Err(error) = log.mark() {
+        fail(shared, &error);
+    }
+}
+
+/// What a failed write or sync left behind is unknown, so the node's word is worth nothing.
+fn fail(shared: &Shared, error: &wal::WalError) {
+    tracing::error!(node = shared.id.0, %error, "log failed, node stops");
+    shared.stop();
 }
 
 /// Makes records durable and tells of it. The node stops if its log fails.
 pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Vec<Item>) {
     if let Err(error) = write_log(log, &persists) {
-        // What a failed sync left behind is unknown, so the node's word is worth nothing.
-        tracing::error!(node = shared.id.0, %error, "log failed, node stops");
-        shared.stop();
-        return;
+        return fail(shared, &error);
     }
     let bytes = persists.iter().map(|item| match item {
         Item::Record(_, _, record) => record_bytes(record),
@@ -585,6 +606,17 @@ mod tests {
             };
             assert_eq!(index.0, applied);
         }
+    }
+
+    #[test]
+    fn the_last_batch_gets_its_mark_once_nothing_comes() {
+        let alone = Alone::open(NodeOptions::default());
+        assert_eq!(alone.run(&["SET", "k", "v"]), Some(Reply::OK));
+        let marks = || alone.shared().log.stats().marks;
+        alone.until("the log is marked", || marks() > 0);
+        let marked = marks();
+        assert_eq!(alone.run(&["SET", "k", "w"]), Some(Reply::OK));
+        alone.until("it is marked again", || marks() > marked);
     }
 
     #[test]

@@ -37,6 +37,7 @@ mutants! {
     ExpiryByOwnClock: "expiry is compared with the node's own clock alone",
     SyncFailureIgnored: "the log goes on after a failed sync",
     ToldBeforeSynced: "records count as durable before they are",
+    BlockBegunAnew: "what stands in the same block before a batch is written over",
     LogCutAtDamage: "the log ends at the first checksum that fails",
     MisreadTaken: "what is read of the log is not checked",
     RowsAheadOfLog: "rows are made durable beyond the node's log",

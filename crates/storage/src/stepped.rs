@@ -146,6 +146,7 @@ impl Stepped {
     pub fn end_sync(&mut self) {
         if let Some(work) = self.taken.take() {
             driver::persist(self.node.shared(), &mut self.log, work);
+            driver::mark(self.node.shared(), &mut self.log);
         }
     }
 

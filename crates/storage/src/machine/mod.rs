@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+pub(crate) use disk::{BLOCK_BYTES, Blocks, DirectFile, File, Writeback, write_back};
 pub use disk::{Disk, FileSystem, Open, OpenFile};
-pub(crate) use disk::{File, Writeback, write_back};
 
 /// See the module's text. Default: the system's.
 #[derive(Clone, Default, Debug)]

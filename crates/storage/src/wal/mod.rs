@@ -3,7 +3,8 @@
 //! A directory of *segments*, each a preallocated file that has been written in full before its
 //! first record, so that `fdatasync` has no metadata to write. One [`Writer`] appends records of
 //! all groups and makes them durable together ([`Writer::sync`]: group commit); any thread reads
-//! entries back by (group, index) through a [`Log`].
+//! entries back by (group, index) through a [`Log`]. Batches are written past the system's cache, in whole
+//! blocks, where the file system lets us; they are hardly ever read again.
 //!
 //! ```text
 //!  wal-…07.seg  closed   wal-…07.idx     \
@@ -22,10 +23,11 @@
 //! - Records are written in *batches*, one per sync, and each names the offset where its batch
 //!   began. A batch is written only after the one before it was synced, so a valid record proves
 //!   that everything in front of its batch was durable: an invalid record there is **damage**.
-//!   After each sync a *mark* is written (not synced) behind the batch, which proves the same of
-//!   the last batch as soon as the mark itself has reached the disk.
+//!   Once nothing has come for a while a *mark* is written (not synced) behind the last batch, which
+//!   proves the same of that one ([`Writer::mark`]).
 //! - What is invalid at or behind the start of the last batch of the last segment, with no mark
-//!   behind it, is a **torn tail**: its sync never returned, nobody was told, the log ends there.
+//!   behind it, is a **torn tail**: the log ends there. Its sync never returned and nobody was told; unless
+//!   the disk spoiled it within the moment between its sync and its mark, before the process died.
 //! - Every segment header says where the segment before it ended: only the last can have a tail.
 //!
 //! Damage never ends the log and never hides what follows. An entry's identity (group, index,

@@ -28,6 +28,7 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) syncs: AtomicU64,
+    pub(super) marks: AtomicU64,
     pub(super) entries: AtomicU64,
     pub(super) written_bytes: AtomicU64,
 }
@@ -37,6 +38,8 @@ pub(super) struct Counts {
 pub struct Stats {
     /// `fdatasync` calls.
     pub syncs: u64,
+    /// Times that the last batch was said to be durable; see [`super::Writer::mark`].
+    pub marks: u64,
     /// Entries made durable.
     pub entries: u64,
     /// Bytes written, all records and footers.
@@ -145,6 +148,7 @@ impl Log {
         let segments = self.shared.segments.read();
         Stats {
             syncs: self.shared.counts.syncs.load(Relaxed),
+            marks: self.shared.counts.marks.load(Relaxed),
             entries: self.shared.counts.entries.load(Relaxed),
             written_bytes: self.shared.counts.written_bytes.load(Relaxed),
             segments: segments.len() as u64,

@@ -12,13 +12,15 @@ use super::housekeeper::Housekeeper;
 use super::index::{DiskIndex, SegmentIndex};
 use super::reader::{Counts, Log, Shared, memory_index};
 use super::scan::{self, Scan};
-use super::segment::{Segment, parse_name, read_headers, spare_path, sync_dir, write_header};
-use super::writer::{Configs, Marks, Writer};
+use super::segment::{
+    BlockWriter, Segment, parse_name, read_headers, spare_path, sync_dir, write_header,
+};
+use super::writer::{Configs, Marks, Start, Writer};
 use super::{
     ByGroup, Damage, Entry, GroupLog, Options, Recovered, SEGMENT_BYTES_MIN, Value, WalError,
     io_error,
 };
-use crate::machine::{Chance, Disk, File, Machine, Open};
+use crate::machine::{BLOCK_BYTES, Disk, File, Machine, Open};
 
 /// What most heads of segments fit into, in bytes: read first when one is looked for.
 const HEAD_BYTES: u32 = 256 << 10;
@@ -49,8 +51,10 @@ pub fn open_on(
     applied: &dyn Fn(u64) -> u64,
 ) -> Result<(Writer, Log, Recovered), WalError> {
     let disk = &machine.disk;
-    if options.segment_bytes < SEGMENT_BYTES_MIN || options.segment_bytes > 1 << 30 {
-        return Err(WalError::BadOptions("segment_bytes must be from 32 KiB to 1 GiB"));
+    let bytes = options.segment_bytes;
+    if bytes < SEGMENT_BYTES_MIN || bytes > 1 << 30 || !bytes.is_multiple_of(BLOCK_BYTES as u32) {
+        const WHY: &str = "segment_bytes must be from 32 KiB to 1 GiB, a multiple of 4 KiB";
+        return Err(WalError::BadOptions(WHY));
     }
     disk.create_folders(dir).map_err(io_error("create log directory", dir))?;
     let lock = lock(disk, dir)?;
@@ -79,8 +83,7 @@ pub fn open_on(
     let spares = files.spares(disk, dir)?;
     let housekeeper = Housekeeper::start(machine, dir.to_path_buf(), options, spares)?;
     let state = (recovery.marks.clone(), recovery.configs.clone());
-    let chance = machine.chance.clone();
-    let writer = start_writer(&shared, (lock, chance), housekeeper, segments, last_scan, state)?;
+    let writer = start_writer(&shared, (lock, machine), housekeeper, segments, last_scan, state)?;
     Ok((writer, Log::new(shared), recovery.finish()))
 }
 
@@ -98,27 +101,31 @@ fn lock(disk: &Disk, dir: &Path) -> Result<File, WalError> {
 /// in a new segment, so that the remains of a torn batch are never behind new records.
 fn start_writer(
     shared: &Arc<Shared>,
-    (lock, chance): (File, Chance),
+    (lock, machine): (File, &Machine),
     housekeeper: Housekeeper,
     mut segments: Vec<Arc<Segment>>,
-    last_scan: Option<Scan>,
+    last_scan: Option<Ended>,
     state: (ByGroup<Marks>, Configs),
 ) -> Result<Writer, WalError> {
     let shared = Arc::clone(shared);
     housekeeper.make(segments.last().map_or(0, |segment| segment.seq) + 1);
-    let clean = last_scan.as_ref().filter(|scan| scan.clean).map(|scan| scan.end);
-    if let Some(position) = clean
+    let chance = machine.chance.clone();
+    if let Some(Ended { scan, tail }) = &last_scan
+        && scan.clean
         && let Some(current) = segments.pop()
     {
         write_missing_indexes(&housekeeper, &segments);
-        return Ok(Writer::new(shared, lock, housekeeper, (current, position), state, chance));
+        let blocks = BlockWriter::open(&machine.disk, &current.path);
+        let start = Start { current, blocks, position: scan.end, tail: tail.to_vec() };
+        return Ok(Writer::new(shared, lock, housekeeper, start, state, chance));
     }
-    let end = last_scan.map_or(0, |scan| scan.end);
-    let current = Arc::new(housekeeper.take_blank()?.into_used(end, &chance)?);
+    let end = last_scan.map_or(0, |last| last.scan.end);
+    let (current, blocks) = housekeeper.take_blank()?.into_used(end, &chance)?;
+    let current = Arc::new(current);
     shared.segments.write().insert(current.seq, Arc::clone(&current));
     housekeeper.make(current.seq + 1);
     write_missing_indexes(&housekeeper, &segments);
-    let start = (current, RECORDS_START);
+    let start = Start { current, blocks, position: RECORDS_START, tail: Vec::new() };
     let mut writer = Writer::new(shared, lock, housekeeper, start, state, chance);
     writer.begin_segment()?;
     Ok(writer)
@@ -244,6 +251,20 @@ struct Recovery<'a> {
     recovered: Recovered,
 }
 
+/// What a scan of a segment found, and what stands in front of its end in the same block.
+struct Ended {
+    scan: Scan,
+    tail: Bytes,
+}
+
+impl Ended {
+    fn new(scan: Scan, bytes: &[u8]) -> Ended {
+        let end = bytes.len().min(scan.end as usize);
+        let tail = Bytes::copy_from_slice(&bytes[end / BLOCK_BYTES * BLOCK_BYTES..end]);
+        Ended { scan, tail }
+    }
+}
+
 /// An entry as it was met; `None` if it is lost.
 struct Loaded {
     index: u64,
@@ -281,7 +302,7 @@ impl<'a> Recovery<'a> {
         dir: &Path,
         used: &UsedFile,
         next: Option<&UsedFile>,
-    ) -> Result<(Arc<Segment>, Option<Scan>), WalError> {
+    ) -> Result<(Arc<Segment>, Option<Ended>), WalError> {
         let UsedFile { seq, path, file, header } = used;
         let disk = DiskIndex::open(self.disk, dir, *seq)?;
         let salt = header.map(|header| header.salt).or(disk.as_ref().map(|disk| disk.salt));
@@ -308,7 +329,8 @@ impl<'a> Recovery<'a> {
             }
             let bytes = read_segment(file, path, known_end)?;
             let scan = self.scan(*seq, &bytes, salt, known_end, disk.identities().as_deref());
-            return Ok((segment(Some(salt), SegmentIndex::Disk(disk))?, Some(scan)));
+            let ended = Ended::new(scan, &bytes);
+            return Ok((segment(Some(salt), SegmentIndex::Disk(disk))?, Some(ended)));
         }
         let bytes = read_segment(file, path, known_end)?;
         let scan = self.scan(*seq, &bytes, salt, known_end, None);
@@ -317,7 +339,8 @@ impl<'a> Recovery<'a> {
         }
         let mut memory = memory_index(&scan.records);
         memory.end = scan.end;
-        Ok((segment(Some(salt), SegmentIndex::Memory(memory))?, Some(scan)))
+        let ended = Ended::new(scan, &bytes);
+        Ok((segment(Some(salt), SegmentIndex::Memory(memory))?, Some(ended)))
     }
 
     /// Whether none of the segment's entries needs to be loaded. That a group was forgotten is said

@@ -1,5 +1,6 @@
 //! A segment's file: its making, its header, its place in the directory.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,10 +11,10 @@ use parking_lot::RwLock;
 use super::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::SegmentIndex;
 use super::{WalError, io_error};
-use crate::machine::{Chance, Disk, File, Open};
+use crate::machine::{BLOCK_BYTES, Blocks, Chance, DirectFile, Disk, File, Open};
 
-/// How much of a new segment is written at once, in bytes.
-const FILL_CHUNK_BYTES: usize = 1 << 20;
+/// How much of a new segment is written at once, in blocks.
+const FILL_CHUNK_BLOCKS: usize = (1 << 20) / BLOCK_BYTES;
 /// Rests between two such pieces, in times of what the disk took for one.
 const FILL_RESTS: u32 = 3;
 /// The longest rest.
@@ -41,6 +42,32 @@ pub(super) struct Blank {
     pub(super) file: File,
     pub(super) path: PathBuf,
     pub(super) capacity: u32,
+    writer: BlockWriter,
+}
+
+/// Writes blocks of a segment: past the system's cache, or through it where that cannot be.
+#[derive(Debug)]
+pub(super) struct BlockWriter {
+    direct: Option<DirectFile>,
+}
+
+impl BlockWriter {
+    /// Of a segment's file that is there.
+    pub(super) fn open(disk: &Disk, path: &Path) -> BlockWriter {
+        BlockWriter { direct: disk.open_direct(path) }
+    }
+
+    /// Writes to a multiple of a block's length. Durable after the file's next sync.
+    pub(super) fn write(&mut self, file: &File, blocks: &Blocks, at: u64) -> io::Result<()> {
+        if let Some(direct) = &self.direct {
+            match direct.write_all_at(blocks, at) {
+                // This file system wants more than whole blocks of ours.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.direct = None,
+                written => return written,
+            }
+        }
+        file.write_all_at(blocks.bytes(), at)
+    }
 }
 
 /// How fast new segments are filled. All replicas of a group need their next segment at the same time: 64
@@ -62,12 +89,11 @@ impl Pace {
         Pace::new(Arc::new(AtomicBool::new(true)))
     }
 
-    /// Called behind each piece.
-    fn rest(&self, file: &File) {
+    /// Called behind each piece, whose writing began then.
+    fn rest(&self, file: &File, began: Instant) {
         if self.is_awaited.load(Relaxed) {
             return;
         }
-        let began = Instant::now();
         file.write_back();
         std::thread::sleep((began.elapsed() * FILL_RESTS).min(FILL_REST_MAX));
     }
@@ -118,7 +144,8 @@ impl Blank {
         }
         let file = disk.open(&path, Open::Create).map_err(io_error("create segment", &path))?;
         let length = file.length().map_err(io_error("inspect segment", &path))?;
-        let mut blank = Blank { seq, file, path, capacity };
+        let writer = BlockWriter::open(disk, &path);
+        let mut blank = Blank { seq, file, path, capacity, writer };
         blank.fill(length.min(capacity.into()) as u32, pace)?;
         blank.file.set_length(capacity.into()).map_err(io_error("size segment", &blank.path))?;
         let header = SegmentHeader { used: false, seq, salt: 0, previous_end: 0 };
@@ -134,35 +161,44 @@ impl Blank {
     /// Enlarges the segment. Durable when it returns.
     pub(super) fn grow(&mut self, capacity: u32) -> Result<(), WalError> {
         let from = self.capacity;
-        self.capacity = self.capacity.max(capacity);
+        self.capacity = self.capacity.max(capacity.next_multiple_of(BLOCK_BYTES as u32));
         self.fill(from, &Pace::full())?;
         self.file.sync_all().map_err(io_error("sync new segment", &self.path))
     }
 
     /// Writes zeros from an offset to the end. Not `fallocate`: an extent that was allocated but
     /// never written costs a metadata write at the first sync, which is what this is to spare.
-    fn fill(&self, from: u32, pace: &Pace) -> Result<(), WalError> {
-        let zeros = vec![0; FILL_CHUNK_BYTES];
-        let mut at = u64::from(from);
-        while at < self.capacity.into() {
-            let bytes = FILL_CHUNK_BYTES.min((u64::from(self.capacity) - at) as usize);
-            self.file
-                .write_all_at(&zeros[..bytes], at)
+    fn fill(&mut self, from: u32, pace: &Pace) -> Result<(), WalError> {
+        let mut at = from as usize / BLOCK_BYTES;
+        let end = self.capacity as usize / BLOCK_BYTES;
+        let mut zeros = Blocks::default();
+        while at < end {
+            let blocks = FILL_CHUNK_BLOCKS.min(end - at);
+            if zeros.bytes().len() != blocks * BLOCK_BYTES {
+                zeros = Blocks::zeros(blocks);
+            }
+            let began = Instant::now();
+            self.writer
+                .write(&self.file, &zeros, (at * BLOCK_BYTES) as u64)
                 .map_err(io_error("fill segment", &self.path))?;
-            pace.rest(&self.file);
-            at += bytes as u64;
+            pace.rest(&self.file, began);
+            at += blocks;
         }
         Ok(())
     }
 
     /// Takes the segment into use. The header becomes durable with the first batch.
-    pub(super) fn into_used(self, previous_end: u32, chance: &Chance) -> Result<Segment, WalError> {
-        let Blank { seq, file, path, capacity } = self;
+    pub(super) fn into_used(
+        self,
+        previous_end: u32,
+        chance: &Chance,
+    ) -> Result<(Segment, BlockWriter), WalError> {
+        let Blank { seq, file, path, capacity, writer } = self;
         // A salt that no segment had before.
         let salt = chance.draw();
         write_header(&file, &path, SegmentHeader { used: true, seq, salt, previous_end })?;
         let index = RwLock::new(SegmentIndex::default());
-        Ok(Segment { seq, salt, file, path, capacity, index, lost: false })
+        Ok((Segment { seq, salt, file, path, capacity, index, lost: false }, writer))
     }
 }
 

@@ -113,8 +113,39 @@ fn only_one_writer_at_a_time() {
     drop(writer);
     reopen(dir.path());
     drop(log);
-    let tiny = Options { segment_bytes: 1, ..SMALL };
-    assert!(matches!(open(dir.path(), tiny, &|_| 0), Err(WalError::BadOptions(_))));
+    for segment_bytes in [1, SEGMENT_BYTES_MIN + 1] {
+        let odd = Options { segment_bytes, ..SMALL };
+        assert!(matches!(open(dir.path(), odd, &|_| 0), Err(WalError::BadOptions(_))));
+    }
+}
+
+/// Batches of all lengths about that of a block, marks between some of them, in folders whose files can and
+/// cannot be written past the system's cache.
+#[test]
+fn batches_that_share_a_block_keep_each_other() {
+    let (disk, memory) = (TempDir::new_in(".").unwrap(), temp_dir());
+    for dir in [disk, memory] {
+        let (mut writer, mut log, _) = reopen(dir.path());
+        let mut all = Vec::new();
+        for batch in 1..=120u64 {
+            let length = [1, 40, 900, 3960, 4000, 4096, 4100, 8150, 9000][batch as usize % 9];
+            let value = [batch as u8].repeat(length + batch as usize % 7);
+            writer.append(accept(1, batch, 1, &value)).unwrap();
+            writer.sync().unwrap();
+            all.push(data(batch, 1, &value));
+            if batch % 3 == 0 {
+                writer.mark().unwrap();
+            }
+            assert_eq!(log.read(1, 0, u64::MAX, usize::MAX).unwrap().entries, all);
+            if batch % 5 == 0 {
+                // Goes on in the midst of a block.
+                drop(writer);
+                let found;
+                (writer, log, found) = reopen(dir.path());
+                assert_eq!((&found.groups[&1].entries, &found.damage), (&all, &Vec::new()));
+            }
+        }
+    }
 }
 
 /// A log of two groups in three batches, and the file that holds it.
@@ -133,6 +164,7 @@ fn small_log() -> (TempDir, PathBuf, Recovered) {
         let (group, index, value) = (1, batch, value.as_bytes());
         writer.append(Record::Config { group, index, value }).unwrap();
         writer.sync().unwrap();
+        writer.mark().unwrap();
     }
     drop(writer);
     let file = segment_files(dir.path())[0].clone();
@@ -697,6 +729,7 @@ fn members_that_cannot_be_read_are_told() {
         writer.append(Record::Config { group: 1, index, value }).unwrap();
         writer.sync().unwrap();
     }
+    writer.mark().unwrap();
     drop(writer);
     let file = segment_files(dir.path())[0].clone();
     let bytes = std::fs::read(&file).unwrap();

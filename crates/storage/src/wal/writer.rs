@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 
 use crate::faults::Faults;
-use crate::machine::{Chance, File};
+use crate::machine::{Blocks, Chance, File};
 
 use super::format::{
     Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
@@ -15,7 +15,7 @@ use super::format::{
 use super::housekeeper::Housekeeper;
 use super::index::{SegmentIndex, Slot};
 use super::reader::{Log, Shared};
-use super::segment::Segment;
+use super::segment::{BlockWriter, Segment};
 use super::{ByGroup, Record, VALUE_BYTES_MAX, WalError, io_error};
 
 /// The copies of a promise are at least this far apart: not in one disk block.
@@ -36,11 +36,25 @@ pub(super) struct Marks {
 /// For each group the newest configuration: its index and bytes.
 pub(super) type Configs = ByGroup<(u64, Bytes)>;
 
+/// Where a writer goes on.
+pub(super) struct Start {
+    pub(super) current: Arc<Segment>,
+    pub(super) blocks: BlockWriter,
+    /// Behind all records.
+    pub(super) position: u32,
+    /// What stands in front of it in the same block.
+    pub(super) tail: Vec<u8>,
+}
+
 /// The log's writing end. There is one; it is not shared.
 ///
 /// ```text
 /// append, append, …, sync      everything appended is durable when `sync` returns
+/// mark                         once nothing has come for a while
 /// ```
+///
+/// Batches go past the system's cache in whole blocks. So the end of the batch before, where it shares a
+/// block with the next one, is written again with it: the same bytes, which no crash can spoil.
 ///
 /// Dropped without a sync it leaves the current batch behind, as a crash would.
 pub struct Writer {
@@ -51,8 +65,16 @@ pub struct Writer {
     current: Arc<Segment>,
     /// Where the current batch begins in the current segment.
     position: u32,
+    /// What stands in front of that in the same block.
+    tail: Vec<u8>,
     /// The bytes of the current batch.
     buffer: Vec<u8>,
+    /// Writes the current segment …
+    writer: BlockWriter,
+    /// … from here.
+    blocks: Blocks,
+    /// The last batch has no mark behind it.
+    owes_mark: bool,
     /// The named records of the current batch.
     batch: Vec<Identity>,
     /// The entries of the current batch: what its readers will find.
@@ -92,17 +114,22 @@ impl Writer {
         shared: Arc<Shared>,
         lock: File,
         housekeeper: Housekeeper,
-        (current, position): (Arc<Segment>, u32),
+        start: Start,
         (groups, configs): (ByGroup<Marks>, Configs),
         chance: Chance,
     ) -> Writer {
+        let Start { current, blocks: writer, position, tail } = start;
         Writer {
             shared,
             _lock: lock,
             housekeeper,
             current,
             position,
+            tail,
             buffer: Vec::new(),
+            writer,
+            blocks: Blocks::default(),
+            owes_mark: false,
             batch: Vec::new(),
             entries: Vec::new(),
             promises: Vec::new(),
@@ -288,9 +315,14 @@ impl Writer {
         if u64::from(blank.capacity) < least + state as u64 {
             blank.grow((least as u32).saturating_add(blank.capacity.max(state as u32)))?;
         }
-        let segment = Arc::new(blank.into_used(self.position, &self.chance)?);
+        let (segment, writer) = blank.into_used(self.position, &self.chance)?;
+        let segment = Arc::new(segment);
         let closed = std::mem::replace(&mut self.current, Arc::clone(&segment));
         let end = std::mem::replace(&mut self.position, RECORDS_START);
+        self.tail.clear();
+        // What the new segment's header says of this one's end is worth as much.
+        self.owes_mark = false;
+        self.writer = writer;
         self.shared.segments.write().insert(segment.seq, Arc::clone(&segment));
         self.housekeeper.write_index(closed, end);
         self.housekeeper.make(segment.seq + 1);
@@ -312,7 +344,7 @@ impl Writer {
         }
     }
 
-    /// Ends the batch: copies of promises, footer, write, sync, mark; then lets readers see it.
+    /// Ends the batch: copies of promises, footer, write, sync; then lets readers see it.
     fn commit(&mut self) -> Result<(), WalError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -321,20 +353,26 @@ impl Writer {
         let footer = encode_footer(&self.batch);
         self.put(Kind::Footer, 0, 0, 0, &footer);
         let (file, path) = (&self.current.file, &self.current.path);
-        file.write_all_at(&self.buffer, self.position.into())
-            .map_err(io_error("append to", path))?;
+        if mutant!(BlockBegunAnew) {
+            self.tail.fill(0);
+        }
+        self.blocks.fill(&[&self.tail, &self.buffer]);
+        let block = self.position as usize - self.tail.len();
+        self.writer.write(file, &self.blocks, block as u64).map_err(io_error("append to", path))?;
         let synced = self.faults.disk().and_then(|()| file.sync_data());
         if !mutant!(SyncFailureIgnored) {
             synced.map_err(io_error("sync", path))?;
         }
         self.position += self.buffer.len() as u32;
+        self.tail.clear();
+        self.tail.extend_from_slice(self.blocks.tail());
+        self.owes_mark = true;
         self.shared.counts.syncs.fetch_add(1, Relaxed);
         self.shared.counts.entries.fetch_add(self.entries.len() as u64, Relaxed);
         self.shared.counts.written_bytes.fetch_add(self.buffer.len() as u64, Relaxed);
-        self.write_mark()?;
         self.publish();
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            self.buffer = Vec::new();
+            (self.buffer, self.blocks) = Default::default();
         }
         self.buffer.clear();
         self.batch.clear();
@@ -369,9 +407,27 @@ impl Writer {
         }
     }
 
-    /// Writes the mark behind the batch that was just synced. It is not waited for: it is worth
-    /// something as soon as the system has written it back, and the next batch overwrites it.
-    fn write_mark(&self) -> Result<(), WalError> {
+    /// Whether the last batch that was synced has no mark behind it.
+    pub fn owes_mark(&self) -> bool {
+        self.owes_mark && !self.failed
+    }
+
+    /// Writes the mark behind the last batch that was synced, unless it has one. It proves that the batch
+    /// was durable, as the next batch will, which overwrites it: so it is for who has time. It is not synced
+    /// itself.
+    ///
+    /// *Errors*: as [`Writer::sync`].
+    pub fn mark(&mut self) -> Result<(), WalError> {
+        if !self.owes_mark() {
+            return Ok(());
+        }
+        self.owes_mark = false;
+        let result = self.write_mark();
+        self.failed = result.is_err();
+        result
+    }
+
+    fn write_mark(&mut self) -> Result<(), WalError> {
         let Segment { salt, file, path, capacity, .. } = &*self.current;
         if self.position as usize + RECORD_HEADER_BYTES > *capacity as usize {
             return Ok(());
@@ -380,8 +436,11 @@ impl Writer {
         let payload_crc = crc32c::crc32c(&[]);
         let mark =
             Header { kind, length: 0, group: 0, index: 0, ballot: 0, batch_start, payload_crc };
-        file.write_all_at(&mark.encode(*salt, self.position), self.position.into())
-            .map_err(io_error("mark", path))
+        self.blocks.fill(&[&self.tail, &mark.encode(*salt, self.position)]);
+        let block = self.position as usize - self.tail.len();
+        self.writer.write(file, &self.blocks, block as u64).map_err(io_error("mark", path))?;
+        self.shared.counts.marks.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     fn publish(&mut self) {
@@ -425,8 +484,11 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::{Options, open};
     use super::*;
+    use crate::machine::Disk;
 
     #[test]
     fn a_failed_write_stops_the_log_for_good() {
@@ -442,6 +504,7 @@ mod tests {
         let index = Default::default();
         let broken = Arc::new(Segment { seq, salt, file, path, capacity, index, lost: false });
         let healthy = std::mem::replace(&mut writer.current, broken);
+        writer.writer = BlockWriter::open(&Disk::System, Path::new("gone"));
         writer.append(accept(2)).unwrap();
         assert!(matches!(writer.sync(), Err(WalError::Io { .. })));
         // The disk is back, and it is too late: what it holds is not known.
