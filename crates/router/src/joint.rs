@@ -59,7 +59,7 @@ pub(crate) enum Stop {
     Paused,
 }
 
-/// What a connection has to be done.
+/// What a connection has to be done. It goes from hand to hand, so it lies on the heap.
 pub(crate) struct Calls {
     /// All for the target.
     pub(crate) commands: Vec<Pended>,
@@ -121,7 +121,7 @@ impl Calls {
     }
 
     /// Makes them, up to the first that is not done, or until replies are large.
-    pub(crate) fn make(&mut self, shared: &Shared) {
+    pub(crate) fn make(self: &mut Box<Calls>, shared: &Shared) {
         make(shared, std::slice::from_mut(self));
     }
 }
@@ -143,8 +143,8 @@ struct Place {
 struct Left {
     key: (TableId, Placement),
     of: Arc<Client>,
-    calls: Calls,
-    back: oneshot::Sender<Calls>,
+    calls: Box<Calls>,
+    back: oneshot::Sender<Box<Calls>>,
 }
 
 impl Default for Joint {
@@ -164,8 +164,8 @@ impl Joint {
         &self,
         shared: &Arc<Shared>,
         (of, key): (&Arc<Client>, Placement),
-        mut calls: Calls,
-    ) -> Option<Calls> {
+        mut calls: Box<Calls>,
+    ) -> Option<Box<Calls>> {
         let key = (calls.table, key);
         let at = (key.1.get() as usize).wrapping_add(key.0.0 as usize) % PLACES;
         if !self.is_worth_a_turn(at) {
@@ -269,10 +269,10 @@ impl Drop for Turn {
 }
 
 /// Makes calls, in parts of no more than [`CALLS_MAX`] to one partition.
-fn make_all(shared: &Shared, mut all: &mut [Calls]) {
+fn make_all(shared: &Shared, mut all: &mut [Box<Calls>]) {
     while let Some(first) = all.first() {
         let mut count = 0;
-        let fits = |next: &&Calls| {
+        let fits = |next: &&Box<Calls>| {
             count += next.commands.len();
             count <= CALLS_MAX && first.is_alike(next)
         };
@@ -283,8 +283,11 @@ fn make_all(shared: &Shared, mut all: &mut [Calls]) {
     }
 }
 
+/// Calls whose gate is waited for, and who is to get them back.
+type Waiting = (Gate, Box<Calls>, oneshot::Sender<Box<Calls>>);
+
 /// Waits for gates of a partition, and hands back what waits for them.
-async fn settle(shared: Arc<Shared>, waiting: Vec<(Gate, Calls, oneshot::Sender<Calls>)>) {
+async fn settle(shared: Arc<Shared>, waiting: Vec<Waiting>) {
     let mut known = None;
     for (gate, mut calls, back) in waiting {
         let settled = match known.filter(|(known, _)| *known == gate) {
@@ -297,14 +300,14 @@ async fn settle(shared: Arc<Shared>, waiting: Vec<(Gate, Calls, oneshot::Sender<
     }
 }
 
-fn hand_back(calls: Calls, back: oneshot::Sender<Calls>) {
+fn hand_back(calls: Box<Calls>, back: oneshot::Sender<Box<Calls>>) {
     // Whose connection has ended meanwhile needs no answer.
     let _ = back.send(calls);
 }
 
 /// Makes calls of connections to the same partition at the same node. Those of one stop with its first
 /// that is not done; the others' go on.
-fn make(shared: &Shared, all: &mut [Calls]) {
+fn make(shared: &Shared, all: &mut [Box<Calls>]) {
     let Some(first) = all.first() else { return };
     let (table, target) = (first.table, first.target);
     let leader = target.leader.expect("only calls to leaders are made");
@@ -331,17 +334,17 @@ fn make(shared: &Shared, all: &mut [Calls]) {
 fn call_all(
     shared: &Shared,
     leader: NodeId,
-    all: &mut [Calls],
+    all: &mut [Box<Calls>],
 ) -> (Vec<Evaluated>, Option<Answer>) {
     let mut done = std::mem::take(&mut all[0].done);
-    let calls: SmallVec<[Call<'_>; 1]> = all.iter().flat_map(Calls::calls).collect();
+    let calls: SmallVec<[Call<'_>; 1]> = all.iter().flat_map(|calls| calls.calls()).collect();
     let stopped = shared.storage.call_all(leader, &calls, &mut done);
     drop(calls);
     (done, stopped)
 }
 
 /// Gives each its part of what was done. How many have got all of theirs.
-fn hand_out(all: &mut [Calls], mut done: Vec<Evaluated>) -> usize {
+fn hand_out(all: &mut [Box<Calls>], mut done: Vec<Evaluated>) -> usize {
     if let [only] = all {
         only.done = done;
         return usize::from(only.is_done());

@@ -142,7 +142,7 @@ impl Connection {
     ) -> Result<Option<Stop>, Closed> {
         let commands = std::mem::take(&mut self.pending.commands);
         let client = commands.iter().find_map(|one| self.script_client(one.entry));
-        let mut calls = Calls {
+        let mut calls = Box::new(Calls {
             commands,
             table,
             target,
@@ -151,7 +151,7 @@ impl Connection {
             done: std::mem::take(&mut self.pending.done),
             stopped: None,
             settled: None,
-        };
+        });
         // Whoever monitors sees commands in the order in which they were made, and who gets no replies waits
         // for nothing.
         let may_wait = behind == Behind::Nothing
@@ -176,8 +176,8 @@ impl Connection {
     }
 
     /// Ends the calls that were done. Those behind them are pending again, the first of them for a reason.
-    fn finish_calls(&mut self, calls: Calls) -> Option<Stop> {
-        let Calls { mut commands, target, mut done, stopped, settled, .. } = calls;
+    fn finish_calls(&mut self, calls: Box<Calls>) -> Option<Stop> {
+        let Calls { mut commands, target, mut done, stopped, settled, .. } = *calls;
         self.settled = settled;
         let made = commands.drain(..done.len());
         for (Pended { entry, args, name, .. }, Evaluated { reply, gate, took }) in
