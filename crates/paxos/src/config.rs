@@ -193,24 +193,32 @@ impl Quorums {
         heard: impl Fn(usize) -> Option<Instant>,
         me: Option<usize>,
     ) -> Option<Instant> {
-        const NOW: Instant = Instant(u64::MAX / 2);
-        // Asked before every read: no allocation.
-        let mut newest = None;
-        for (half, members) in self.halves.iter().enumerate() {
-            let mut times = [None; MEMBERS_MAX];
+        const NOW: u64 = u64::MAX / 2;
+        // Asked before and after every read: no allocation, and 0 for never, else one more than the time.
+        let mut newest = u64::MAX;
+        let [new, old] = &self.halves;
+        let halves = if new == old { &self.halves[..1] } else { &self.halves };
+        for members in halves {
+            // The latest first.
+            let mut times = [0; MEMBERS_MAX];
             let mut count = 0;
             let mut left = *members;
             while left != 0 {
                 let at = left.trailing_zeros() as usize;
                 left &= left - 1;
-                times[count] = if Some(at) == me { Some(NOW) } else { heard(at) };
+                let time =
+                    if Some(at) == me { NOW } else { heard(at).map_or(0, |time| time.0 + 1) };
+                let mut place = count;
+                while place > 0 && times[place - 1] < time {
+                    times[place] = times[place - 1];
+                    place -= 1;
+                }
+                times[place] = time;
                 count += 1;
             }
-            times[..count].sort_unstable_by(|a, b| b.cmp(a));
-            let common = times[count / 2];
-            newest = if half == 0 { common } else { newest.min(common) };
+            newest = newest.min(times[count / 2]);
         }
-        newest
+        newest.checked_sub(1).map(Instant)
     }
 }
 

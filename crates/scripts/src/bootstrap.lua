@@ -151,8 +151,7 @@ setmetatable(globals, view)
 proxies[#proxies + 1] = globals
 proxied[globals] = real
 
--- table.insert and table.sort pass by __newindex: what they left in a shared table is gone before
--- anybody else runs.
+-- table.insert passes by __newindex: what it left in a shared table is gone before anybody else runs.
 local function tidy()
   for at = 1, #proxies do
     local seen = proxies[at]

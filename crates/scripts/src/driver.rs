@@ -7,6 +7,7 @@
 //!
 //! It could be written in Lua, and was; most scripts are so short that it took longer than they do.
 
+use std::cell::Cell;
 use std::ffi::c_int;
 
 use bytes::Bytes;
@@ -49,8 +50,8 @@ impl Driver {
         &self,
         lua: &Lua,
         (takes, function): (Takes, &Function),
-        keys: &[Bytes],
-        args: &[Bytes],
+        (keys, args): (&[Bytes], &[Bytes]),
+        wrote_raw: &Cell<bool>,
     ) -> mlua::Result<(bool, Value)> {
         let Driver { real, handler, proxies, tidy } = self;
         // SAFETY: what is said above is what stands on the stack. Should memory run out, or the script
@@ -66,7 +67,7 @@ impl Driver {
                 }
                 let taken = if is_function { 2 } else { 0 };
                 let status = ffi::lua_pcall(lua, taken, 1, HANDLER);
-                if is_dirty(lua) {
+                if wrote_raw.take() && is_dirty(lua) {
                     ffi::lua_pushvalue(lua, TIDY);
                     ffi::lua_call(lua, 0, 0);
                 }
@@ -99,8 +100,7 @@ unsafe fn set_globals(lua: *mut lua_State, globals: Option<(&[Bytes], &[Bytes])>
     }
 }
 
-/// Whether there is anything in a stand-in: `table.insert` and `table.sort` pass by what refuses
-/// writes.
+/// Whether there is anything in a stand-in: `table.insert` passes by what refuses writes.
 ///
 /// # Safety
 ///

@@ -1,10 +1,13 @@
 //! Functions of the library `table` whose loops nobody could interrupt: a table with elements at powers
 //! of two alone passes for one with 2^30 of them, and `insert` takes any position.
 
+use std::rc::Rc;
+
 use mlua::{Function, Lua, MultiValue, Result, Table, Value};
 
 use crate::arguments::{Arguments, define};
 use crate::raise::{self, Protected};
+use crate::vm::State;
 
 /// Elements that one call may go over; a table that has so many takes up all memory that states have by
 /// default.
@@ -12,12 +15,17 @@ const ELEMENTS_MAX: i64 = 1 << 24;
 /// Elements that are sorted without a look at whether the script has to end: ten milliseconds at worst.
 const SORTED_UNSEEN_MAX: i64 = 1_000;
 
-pub(crate) fn functions(lua: &Lua) -> Result<Table> {
+pub(crate) fn functions(lua: &Lua, state: &Rc<State>) -> Result<Table> {
     let table = lua.create_table()?;
     let library: Table = lua.globals().raw_get("table")?;
     let native = |name: &str| library.raw_get::<Function>(name);
     let insert_native = native("insert")?;
-    define(lua, &table, "insert", move |args| insert(&args, &insert_native))?;
+    let state = Rc::clone(state);
+    define(lua, &table, "insert", move |args| {
+        // The others have nothing to move in a stand-in that `insert` has put nothing into.
+        state.wrote_raw.set(true);
+        insert(&args, &insert_native)
+    })?;
     let remove_native = native("remove")?;
     define(lua, &table, "remove", move |args| {
         let length = length(&args)?;

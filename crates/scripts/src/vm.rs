@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) loading: RefCell<Option<Vec<Registered>>>,
     /// The stand-ins of shared tables.
     pub(crate) proxied: RefCell<Option<Table>>,
+    /// A function that passes by what refuses writes has written to some table.
+    pub(crate) wrote_raw: Cell<bool>,
     /// Bytes that the state may use.
     pub(crate) memory_bytes_max: Cell<usize>,
     /// Bytes that functions hold beside it; see `outside.rs`.
@@ -314,7 +316,8 @@ impl Vm {
         args: &[Bytes],
     ) -> Result<Reply, Interrupt> {
         let running = Running::new(&self.state, host);
-        let outcome = self.driver.run(&self.lua, (takes, function), keys, args);
+        let wrote_raw = &self.state.wrote_raw;
+        let outcome = self.driver.run(&self.lua, (takes, function), (keys, args), wrote_raw);
         drop(running);
         let stop = self.state.stop.take();
         if let Some(interrupt @ (Interrupt::Suspended | Interrupt::Killed)) = stop {
@@ -364,7 +367,7 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     native.raw_set("math", random::functions(&lua, &state)?)?;
     native.raw_set("os", globals::os(&lua)?)?;
     native.raw_set("string", strings::functions(&lua, &state)?)?;
-    native.raw_set("table", tables::functions(&lua)?)?;
+    native.raw_set("table", tables::functions(&lua, &state)?)?;
     native.raw_set("redis", redis::library(&lua, &state)?)?;
     native.raw_set("loading", redis::of_loading(&lua, &state)?)?;
     native.raw_set("reason", lua.create_function(raise::reason)?)?;
