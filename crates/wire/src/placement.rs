@@ -112,8 +112,8 @@ pub fn key_slot(key: &[u8]) -> u16 {
 /// The part of a key that decides its placement: what stands between the first `{` and the next
 /// `}`, if that is not empty; else the whole key. Source: Redis cluster specification, "Hash tags".
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
-    match key[open + 1..].iter().position(|&b| b == b'}') {
+    let Some(open) = memchr::memchr(b'{', key) else { return key };
+    match memchr::memchr(b'}', &key[open + 1..]) {
         Some(0) | None => key,
         Some(length) => &key[open + 1..open + 1 + length],
     }
