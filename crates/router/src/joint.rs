@@ -272,11 +272,11 @@ impl Drop for Turn {
 fn make_all(shared: &Shared, mut all: &mut [Box<Calls>]) {
     while let Some(first) = all.first() {
         let mut count = 0;
-        let fits = |next: &&Box<Calls>| {
+        let alike = all.iter().take_while(|next| {
             count += next.commands.len();
             count <= CALLS_MAX && first.is_alike(next)
-        };
-        let alike = all.iter().take_while(fits).count();
+        });
+        let alike = alike.count();
         let (these, others) = all.split_at_mut(alike.max(1));
         make(shared, these);
         all = others;

@@ -52,7 +52,8 @@ pub fn open_on(
 ) -> Result<(Writer, Log, Recovered), WalError> {
     let disk = &machine.disk;
     let bytes = options.segment_bytes;
-    if bytes < SEGMENT_BYTES_MIN || bytes > 1 << 30 || !bytes.is_multiple_of(BLOCK_BYTES as u32) {
+    let is_block_by_block = bytes.is_multiple_of(BLOCK_BYTES as u32);
+    if !is_block_by_block || !(SEGMENT_BYTES_MIN..=1 << 30).contains(&bytes) {
         const WHY: &str = "segment_bytes must be from 32 KiB to 1 GiB, a multiple of 4 KiB";
         return Err(WalError::BadOptions(WHY));
     }
