@@ -193,7 +193,7 @@ impl Quorums {
         heard: impl Fn(usize) -> Option<Instant>,
         me: Option<usize>,
     ) -> Option<Instant> {
-        const NOW: u64 = u64::MAX / 2;
+        const NOW: u64 = u64::MAX / 2 + 1;
         // Asked before and after every read: no allocation, and 0 for never, else one more than the time.
         let mut newest = u64::MAX;
         let [new, old] = &self.halves;
@@ -206,8 +206,11 @@ impl Quorums {
             while left != 0 {
                 let at = left.trailing_zeros() as usize;
                 left &= left - 1;
-                let time =
-                    if Some(at) == me { NOW } else { heard(at).map_or(0, |time| time.0 + 1) };
+                let time = if Some(at) == me {
+                    NOW
+                } else {
+                    heard(at).map_or(0, |time| time.0.saturating_add(1))
+                };
                 let mut place = count;
                 while place > 0 && times[place - 1] < time {
                     times[place] = times[place - 1];

@@ -36,6 +36,7 @@ pub struct Stepped {
     log: wal::Writer,
     /// What the log thread has taken and not made durable yet.
     taken: Option<Vec<Item>>,
+    syncs: u64,
     flushing: Option<FrozenParts>,
     rounds: Rounds,
     takes: Takes,
@@ -43,6 +44,9 @@ pub struct Stepped {
     taking: Option<Arc<Taking>>,
     giver: Giver,
 }
+
+/// Of so many batches of the log one gets its mark, as if nothing came for a while: under load none does.
+const MARKED_ONE_OF: u64 = 3;
 
 /// What a node's threads would have to do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -114,7 +118,17 @@ impl Stepped {
         let (node, log) = Node::build(id, zone, dir, options, assignments, surroundings)?;
         let rounds = Rounds::new(node.shared().clock.instant());
         let (takes, taking, giver) = (Takes::default(), None, Giver::default());
-        Ok(Stepped { node, log, taken: None, flushing: None, rounds, takes, taking, giver })
+        Ok(Stepped {
+            node,
+            log,
+            taken: None,
+            syncs: 0,
+            flushing: None,
+            rounds,
+            takes,
+            taking,
+            giver,
+        })
     }
 
     /// The node, to be called and sent frames.
@@ -146,7 +160,10 @@ impl Stepped {
     pub fn end_sync(&mut self) {
         if let Some(work) = self.taken.take() {
             driver::persist(self.node.shared(), &mut self.log, work);
-            driver::mark(self.node.shared(), &mut self.log);
+            self.syncs += 1;
+            if self.syncs % MARKED_ONE_OF == 0 {
+                driver::mark(self.node.shared(), &mut self.log);
+            }
         }
     }
 

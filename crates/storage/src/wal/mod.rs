@@ -26,8 +26,9 @@
 //!   Once nothing has come for a while a *mark* is written (not synced) behind the last batch, which
 //!   proves the same of that one ([`Writer::mark`]).
 //! - What is invalid at or behind the start of the last batch of the last segment, with no mark
-//!   behind it, is a **torn tail**: the log ends there. Its sync never returned and nobody was told; unless
-//!   the disk spoiled it within the moment between its sync and its mark, before the process died.
+//!   behind it, is a **torn tail**: the log ends there. Its sync never returned and nobody was told. (Unless
+//!   the process died under load, before the mark, and the disk spoiled just this batch before the log was
+//!   opened again.)
 //! - Every segment header says where the segment before it ended: only the last can have a tail.
 //!
 //! Damage never ends the log and never hides what follows. An entry's identity (group, index,

@@ -22,6 +22,8 @@ use super::{ByGroup, Record, VALUE_BYTES_MAX, WalError, io_error};
 const COPY_DISTANCE_BYTES: usize = 4096;
 /// Segment offsets are `u32`; a segment stays well below.
 const SEGMENT_BYTES_MAX: u64 = 3 << 30;
+/// Of a long batch so much is written at once, in whole blocks: what is written is a copy.
+const PIECE_BYTES_MAX: usize = 1 << 20;
 /// A batch buffer larger than this is not kept for the next batch.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
 
@@ -352,13 +354,11 @@ impl Writer {
         self.put_promise_copies();
         let footer = encode_footer(&self.batch);
         self.put(Kind::Footer, 0, 0, 0, &footer);
-        let (file, path) = (&self.current.file, &self.current.path);
         if mutant!(BlockBegunAnew) {
             self.tail.fill(0);
         }
-        self.blocks.fill(&[&self.tail, &self.buffer]);
-        let block = self.position as usize - self.tail.len();
-        self.writer.write(file, &self.blocks, block as u64).map_err(io_error("append to", path))?;
+        self.write_batch()?;
+        let (file, path) = (&self.current.file, &self.current.path);
         let synced = self.faults.disk().and_then(|()| file.sync_data());
         if !mutant!(SyncFailureIgnored) {
             synced.map_err(io_error("sync", path))?;
@@ -372,7 +372,7 @@ impl Writer {
         self.shared.counts.written_bytes.fetch_add(self.buffer.len() as u64, Relaxed);
         self.publish();
         if self.buffer.capacity() > BUFFER_BYTES_KEPT {
-            (self.buffer, self.blocks) = Default::default();
+            self.buffer = Vec::new();
         }
         self.buffer.clear();
         self.batch.clear();
@@ -380,6 +380,22 @@ impl Writer {
         self.changes.clear();
         if std::mem::take(&mut self.truncated) {
             self.reclaim();
+        }
+        Ok(())
+    }
+
+    /// Writes the batch and what stands in front of it in the same block.
+    fn write_batch(&mut self) -> Result<(), WalError> {
+        let Segment { file, path, .. } = &*self.current;
+        let (mut head, mut rest) = (&self.tail[..], &self.buffer[..]);
+        let mut at = u64::from(self.position) - head.len() as u64;
+        while !rest.is_empty() {
+            let piece;
+            (piece, rest) = rest.split_at(rest.len().min(PIECE_BYTES_MAX - head.len()));
+            self.blocks.fill(&[head, piece]);
+            self.writer.write(file, &self.blocks, at).map_err(io_error("append to", path))?;
+            at += self.blocks.bytes().len() as u64;
+            head = &[];
         }
         Ok(())
     }
