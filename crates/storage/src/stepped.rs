@@ -161,7 +161,7 @@ impl Stepped {
         if let Some(work) = self.taken.take() {
             driver::persist(self.node.shared(), &mut self.log, work);
             self.syncs += 1;
-            if self.syncs % MARKED_ONE_OF == 0 {
+            if self.syncs.is_multiple_of(MARKED_ONE_OF) {
                 driver::mark(self.node.shared(), &mut self.log);
             }
         }

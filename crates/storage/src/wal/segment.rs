@@ -162,7 +162,7 @@ impl Blank {
     pub(super) fn grow(&mut self, capacity: u32) -> Result<(), WalError> {
         let from = self.capacity;
         let whole = capacity.checked_next_multiple_of(BLOCK_BYTES as u32);
-        self.capacity = self.capacity.max(whole.unwrap_or(u32::MAX & !(BLOCK_BYTES as u32 - 1)));
+        self.capacity = self.capacity.max(whole.unwrap_or(!(BLOCK_BYTES as u32 - 1)));
         self.fill(from, &Pace::full())?;
         self.file.sync_all().map_err(io_error("sync new segment", &self.path))
     }
