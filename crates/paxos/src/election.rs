@@ -122,10 +122,11 @@ impl Replica {
             return;
         }
         self.step_down(now);
+        // Who missed that this node leads no more is well content with it, and asks nobody.
+        self.release_again(None);
         if !self.may_lead() || self.installing {
             self.patience = self.next_patience(now);
             self.ask_to_leave();
-            self.release_again(None);
             return;
         }
         if self.members.len() == 1 || mutant!(CampaignUnasked) {

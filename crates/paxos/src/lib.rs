@@ -51,7 +51,8 @@
 //! leader accepts and replicates at once and *commits* only when the longest of these times has
 //! passed, so that old and new leader never both answer reads.
 //!
-//! A leader that stops leading releases those who back it; so does its node whenever somebody asks.
+//! A leader that stops leading releases those who back it; so does its node whenever somebody asks,
+//! and before it asks around itself: a `Release` may be lost.
 //!
 //! Once all members know what is chosen and back the leader, the group is silent and has no deadline:
 //! the node's liveness tells when that ends.

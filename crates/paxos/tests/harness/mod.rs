@@ -147,6 +147,12 @@ impl Group {
         self.settle();
     }
 
+    /// Has a leader that serves begin to hand over.
+    pub(crate) fn transfer(&mut self, from: u32, to: u32) {
+        let now = self.now;
+        self.node(from).replica.transfer(NodeId(to), now).expect("it serves");
+    }
+
     pub(crate) fn propose(&mut self, node: u32, value: &'static str) -> Index {
         let now = self.now;
         let data = Bytes::from_static(value.as_bytes());
