@@ -143,7 +143,9 @@ fn open_nodes(
             members: members.clone(),
         })
         .collect();
-    let mut nodes = LocalNodes::new(Arc::clone(&options.scripting), Arc::clone(&options.shapes));
+    let partitions = assignments.iter().map(|assignment| assignment.partition).collect();
+    let (scripting, shapes) = (Arc::clone(&options.scripting), Arc::clone(&options.shapes));
+    let mut nodes = LocalNodes::new(partitions, scripting, shapes);
     for (id, zone) in options.nodes.clone() {
         // What a node has begun to hold is in its folder, or lost.
         let made = folder.made(id.0);
@@ -185,7 +187,7 @@ fn open_nodes(
     Ok(nodes)
 }
 
-/// Nodes that are damaged begin anew, if most of the others run.
+/// Nodes that are damaged begin anew, if the groups of all partitions can do without them.
 ///
 /// *Errors*: half of the nodes do not run.
 fn open_damaged(

@@ -400,17 +400,12 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
     }
 }
 
-/// The groups of this node's replicas that have a member on another node: partition and identity.
-pub(crate) fn shared_with(
-    shared: &Shared,
-    node: NodeId,
-) -> impl Iterator<Item = (PartitionId, paxos::NodeId)> {
-    let replicas = shared.all_replicas();
-    replicas.into_iter().flat_map(move |partition| {
-        let members = partition.look().replica.config().all();
-        let id = partition.id;
-        members.into_iter().filter(move |member| node_of(*member) == node).map(move |it| (id, it))
-    })
+/// Whether this node leads a partition and its group can do without all replicas of another node.
+pub(crate) fn does_without(shared: &Shared, id: PartitionId, node: NodeId) -> bool {
+    let Ok(partition) = find(shared, id) else { return false };
+    let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
+    let mut theirs = view.members.iter().filter(|member| member.node == node);
+    !view.is_changing && theirs.all(|member| may_go(shared, id, member.member.id))
 }
 
 /// Whether the group of a partition that this node leads can do without a replica: all others are

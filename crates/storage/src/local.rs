@@ -1,6 +1,6 @@
 //! The storage nodes of one process, as routers see them: a direct call each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,18 +160,23 @@ impl Seat {
 type Seats = BTreeMap<NodeId, Seat>;
 
 /// See the module's text. Nodes can be stopped and started one by one (`ADMIN FAULT`).
-#[derive(Default)]
 pub struct LocalNodes {
     seats: Arc<Seats>,
     links: OnceLock<LinkFaults>,
+    partitions: Vec<PartitionId>,
     scripting: Arc<Scripting>,
     shapes: Arc<Shapes>,
 }
 
 impl LocalNodes {
-    /// No nodes yet; those that are added share this, by their options.
-    pub fn new(scripting: Arc<Scripting>, shapes: Arc<Shapes>) -> LocalNodes {
-        LocalNodes { scripting, shapes, ..LocalNodes::default() }
+    /// No nodes yet. They have all these partitions among them, and share the rest by their options.
+    pub fn new(
+        partitions: Vec<PartitionId>,
+        scripting: Arc<Scripting>,
+        shapes: Arc<Shapes>,
+    ) -> LocalNodes {
+        let (seats, links) = Default::default();
+        LocalNodes { seats, links, partitions, scripting, shapes }
     }
 
     /// Keeps a node's seat under its id, empty until [`LocalNodes::open`].
@@ -270,20 +275,15 @@ impl LocalNodes {
         true
     }
 
-    /// Whether most of the nodes run, this one not counted, and all groups that they know it to be in can
-    /// do without it.
+    /// Whether the leader of every partition says that its group can do without this node. Which
+    /// partitions the node itself is in, only those know.
     fn can_do_without(&self, id: NodeId) -> bool {
         let others = self.seats.iter().filter(|(other, _)| **other != id);
-        let others = others.filter_map(|(_, seat)| seat.node.read().clone());
-        let running: Vec<_> = others.filter(|node| node.is_running()).collect();
-        let groups: BTreeSet<_> =
-            running.iter().flat_map(|node| node.groups_shared_with(id)).collect();
+        let others: Vec<_> = others.filter_map(|(_, seat)| seat.node.read().clone()).collect();
         // All of them: each asks its members when it is asked.
-        let lets_go = |(partition, identity): &(PartitionId, u32)| {
-            running.iter().any(|node| node.lets_go(*partition, *identity))
-        };
-        let lets_go = groups.iter().filter(|group| lets_go(group)).count();
-        running.len() * 2 > self.seats.len() && lets_go == groups.len()
+        let does_without =
+            |partition: &&PartitionId| others.iter().any(|node| node.does_without(**partition, id));
+        self.partitions.iter().filter(does_without).count() == self.partitions.len()
     }
 
     /// Opens nodes again that stopped to begin anew, since their rows were damaged, or because of a

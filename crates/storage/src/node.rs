@@ -586,16 +586,11 @@ impl Node {
         care::hand_over(&self.shared, partition, to)
     }
 
-    /// The groups in which this node and another have replicas, and which those of the other are.
-    pub fn groups_shared_with(&self, node: NodeId) -> Vec<(PartitionId, u32)> {
-        let shared = care::shared_with(&self.shared, node);
-        shared.map(|(partition, identity)| (partition, identity.0)).collect()
-    }
-
-    /// Whether this node leads a partition and its group can do without a replica, whose node is down and
-    /// damaged. To be asked again until it can: the others are asked how far they are.
-    pub fn lets_go(&self, partition: PartitionId, identity: u32) -> bool {
-        !self.shared.is_stopping() && care::may_go(&self.shared, partition, paxos::NodeId(identity))
+    /// Whether this node leads a partition, and its group can do without another node, which is down and
+    /// damaged: it is in no need of it, or has no replica there. To be asked again until it can: the
+    /// others are asked how far they are.
+    pub fn does_without(&self, partition: PartitionId, node: NodeId) -> bool {
+        !self.shared.is_stopping() && care::does_without(&self.shared, partition, node)
     }
 
     /// Asks the node's threads to end. They have when the node is dropped.

@@ -1,6 +1,6 @@
 //! The run: a queue of events in virtual time, and what each does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -486,19 +486,15 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether most of the nodes run, this one not counted, and its groups can do without it.
+    /// Whether the leader of every partition says that its group can do without a node.
     fn can_do_without(&self, node: usize) -> bool {
         let seats = &self.seats.seats;
         let id = seats[node].id;
-        let known = seats.iter().filter_map(|s| s.with(|s| s.node().groups_shared_with(id)));
-        let known: Vec<_> = known.collect();
-        let groups: BTreeSet<_> = known.iter().flatten().copied().collect();
-        let lets_go = |(partition, identity): &(PartitionId, u32)| {
-            let asked = seats.iter().map(|s| s.with(|s| s.node().lets_go(*partition, *identity)));
+        let does_without = |partition: &&PartitionId| {
+            let asked = seats.iter().map(|s| s.with(|s| s.node().does_without(**partition, id)));
             asked.into_iter().any(|answer| answer == Some(true))
         };
-        let lets_go = groups.iter().filter(|group| lets_go(group)).count();
-        known.len() * 2 > seats.len() && lets_go == groups.len()
+        PARTITIONS.iter().filter(does_without).count() == PARTITIONS.len()
     }
 
     /// Kills a process.

@@ -139,7 +139,8 @@ impl Cluster {
             chosen_sent_by: Arc::clone(&chosen_sent_by),
             told: Arc::clone(&told),
         });
-        let mut nodes = LocalNodes::default();
+        let (scripting, shapes) = (Arc::clone(&options.scripting), Arc::clone(&options.shapes));
+        let mut nodes = LocalNodes::new(vec![PARTITION], scripting, shapes);
         for id in ids.clone() {
             let (zone, folder) = (zone(&id), dir.join(format!("node-{id}")));
             let faults = Arc::new(Faults::default());
