@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
+use wire::resp::Reply;
 
 use crate::client::encode;
 use crate::driver::{self, Generator, Outcome, Step, Until};
@@ -22,6 +23,10 @@ use crate::servers::{Seat, Server};
 const VALUE_BYTES: usize = 100;
 /// Elements of the list that LRANGE reads the head of.
 const FILLED_ITEMS: usize = 300;
+/// The list that redis-benchmark takes from.
+const POPPED: &str = "mylist";
+/// Elements a command brings while that is filled.
+const PUSHED_ITEMS: u64 = 100;
 /// The first probe that tells how fast a cell is, in commands for each connection's pipeline.
 const PROBE_PIPELINES: usize = 10;
 /// A probe that lasted less than this part of a cell says too little: redis-benchmark counts
@@ -44,6 +49,9 @@ struct Test {
 enum What {
     /// A test of redis-benchmark's own.
     Named(&'static str),
+    /// The same, of a test that takes from [`POPPED`]: so much is there before. To say that a list is empty
+    /// is another command, and no write.
+    Pops(&'static str),
     /// Words; `__value__` stands for the value.
     Words(&'static [&'static str]),
     /// `MULTI`, a SET and an INCR of two random keys, `EXEC`: counted as one.
@@ -72,7 +80,7 @@ const TESTS: &[Test] = &[
         what: What::Words(&["HGET", "hash:__rand_int__", "field"]),
     },
     Test { name: "LPUSH", needs: "LPUSH", what: What::Named("lpush") },
-    Test { name: "LPOP", needs: "LPOP", what: What::Named("lpop") },
+    Test { name: "LPOP", needs: "LPOP", what: What::Pops("lpop") },
     Test {
         name: "LRANGE (100)",
         needs: "LRANGE",
@@ -254,6 +262,25 @@ fn load_hashes(server: &Server, hashes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that there are so many elements to pop.
+fn stock(server: &Server, elements: u64) -> Result<()> {
+    let length = server.client()?.call(&format!("LLEN {POPPED}"))?;
+    let Reply::Integer(length) = length else { bail!("LLEN answers {length:?}") };
+    let missing = elements.saturating_sub(length as u64);
+    let value = "x".repeat(VALUE_BYTES);
+    let fill = move |out: &mut BytesMut| {
+        let mut words = vec!["RPUSH", POPPED];
+        words.extend((0..PUSHED_ITEMS).map(|_| value.as_str()));
+        encode(&words, out);
+        Step::ONE
+    };
+    let steps = missing.div_ceil(PUSHED_ITEMS);
+    let until = Until { steps, elapsed: Duration::from_secs(60) };
+    let outcome = driver::closed(server.port, vec![Box::new(fill)], 10, until, 1)?;
+    ensure!(outcome.without_errors()?.done == steps, "{} is slow", server.seat.name());
+    Ok(())
+}
+
 /// A cell's sample. How fast it was in the round before tells how many commands it takes; in the
 /// first round a probe does.
 fn measure(
@@ -290,6 +317,9 @@ fn redis_benchmark(
     plan: &Plan,
     commands: usize,
 ) -> Result<Sample> {
+    if let What::Pops(_) = test.what {
+        stock(server, commands as u64)?;
+    }
     let mut command = Command::new("redis-benchmark");
     command
         .args(["-h", "127.0.0.1", "--csv", "-p", &server.port.to_string()])
@@ -297,7 +327,7 @@ fn redis_benchmark(
         .args(["-c", &load.connections.to_string(), "-P", &load.pipeline.to_string()])
         .args(["-n", &commands.to_string()]);
     match test.what {
-        What::Named(name) => command.args(["-t", name]),
+        What::Named(name) | What::Pops(name) => command.args(["-t", name]),
         What::Words(words) => {
             let value = "x".repeat(VALUE_BYTES);
             command.args(words.iter().map(|word| word.replace("__value__", &value)))
