@@ -8,7 +8,6 @@ use bytes::Bytes;
 use commands::notes::{Notes, Wanted};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Kind, Value};
-use commands::{Args, table};
 use support::{Random, START_MS, Session, print};
 use wire::ids::TableId;
 use wire::placement::Placement;
@@ -360,15 +359,6 @@ fn line_between(random: &mut Random, members: usize) -> String {
     }
 }
 
-/// All rows of collections, without their generations, which are not the same where less is written.
-fn rows_of_collections(session: &Session) -> Vec<(Bytes, Bytes)> {
-    let row = |(row, value): (&Bytes, &Bytes)| match rows::parse(row)? {
-        RowKind::Data { sub, .. } => Some((Bytes::copy_from_slice(sub), value.clone())),
-        _ => None,
-    };
-    session.view.rows.iter().filter_map(row).collect()
-}
-
 #[test]
 fn several_lines_at_once_are_one_after_the_other() {
     let mut random = Random::new(79);
@@ -409,8 +399,8 @@ fn several_lines_at_once_are_one_after_the_other() {
                 }
             }
             forms.insert(member_rows(&at_once, "z").is_some());
-            let rows = rows_of_collections(&in_turn);
-            assert!(rows_of_collections(&at_once) == rows, "{context}: other rows");
+            let rows = in_turn.rows_of_collections();
+            assert!(at_once.rows_of_collections() == rows, "{context}: other rows");
             assert_eq!(at_once.view.counters, in_turn.view.counters, "{context}");
             if random.below(if members > 1_000 { 30 } else { 3 }) == 0 {
                 let line = line_between(&mut random, members);
@@ -429,13 +419,7 @@ fn a_line_that_is_refused_is_refused_among_others() {
     for refused in ["ZADD z x m", "ZADD z NX XX 1 m", "ZADD z INCR -inf inf", "ZADD z 1 m 2"] {
         let session = Session::new(START_MS);
         let lines = ["ZADD z 1 one", "ZADD z inf inf", refused, "ZADD z 2 two"];
-        let lines = lines.map(|line| line.split(' ').map(b).collect::<Vec<_>>());
-        let many = table::lookup(b"ZADD").expect("a command").command.many.expect("a handler");
-        let run = |count: usize| {
-            let lines: Vec<Args<'_>> = lines[..count].iter().map(|line| Args(line)).collect();
-            many(&mut session.begin(), &lines).map(|ran| ran.len())
-        };
-        assert_eq!(run(2).ok(), Some(2));
-        assert!(run(4).is_err(), "{refused}");
+        assert_eq!(session.try_many(&lines[..2]).ok(), Some(2));
+        assert!(session.try_many(&lines).is_err(), "{refused}");
     }
 }

@@ -2,10 +2,13 @@
 
 mod support;
 
+use bytes::Bytes;
+use commands::notes::{Notes, Wanted};
 use commands::rows::{self, RowKind};
 use commands::types::header::{Header, Value};
 use commands::{Direction, View};
 use support::{Random, START_MS, Session, print};
+use wire::resp::Reply;
 
 fn header(session: &Session, key: &str) -> Header {
     let row = rows::header_key(session.view.table, key.as_bytes());
@@ -291,4 +294,91 @@ fn a_stream_is_copied_and_deleted_with_its_groups() {
         (whole.clone(), whole)
     );
     assert_eq!(session.effects_of("DEL other {t}elsewhere").dropped.len(), 2);
+}
+
+/// An XADD that is not refused, whatever the stream holds; eight of so many have options.
+fn addition(random: &mut Random, now_ms: u64, longest: usize, one_of: usize) -> Vec<Bytes> {
+    let option = match random.below(one_of) {
+        0 => "NOMKSTREAM",
+        1 => "MAXLEN 40",
+        2 => "MAXLEN ~ 60",
+        3 => "NOMKSTREAM MAXLEN 0",
+        4 => "MAXLEN ~ 30 LIMIT 10",
+        5 => "DELREF MAXLEN 50",
+        6 => "ACKED MAXLEN 50",
+        _ => "",
+    };
+    let minimum = format!("MINID {}-3", now_ms - 40);
+    let option = if random.below(one_of) == 0 { &minimum } else { option };
+    let id = if random.below(3) == 0 { format!("{now_ms}-*") } else { "*".to_owned() };
+    let mut line = format!("XADD s {option} {id}");
+    for field in 0..1 + random.below(3) {
+        line += &format!(" f{field} {}", "v".repeat(1 + random.below(longest)));
+    }
+    line.split_whitespace().map(|word| Bytes::from(word.to_owned())).collect()
+}
+
+#[test]
+fn several_lines_at_once_are_one_after_the_other() {
+    let mut random = Random::new(83);
+    let (mut in_vain, mut trimmed, mut longest) = (0, 0, 0);
+    for round in 0..30 {
+        let (mut at_once, mut in_turn) = (Session::new(START_MS), Session::new(START_MS));
+        for session in [&mut at_once, &mut in_turn] {
+            session.view.notes = Notes::new(Wanted(u32::MAX));
+        }
+        let (value_bytes, one_of) = ([3, 100, 2_000][round % 3], [24, 1_000][round / 3 % 2]);
+        for step in 0..60 {
+            let now_ms = at_once.view.now_ms;
+            let lines: Vec<Vec<Bytes>> = (0..1 + random.below(64))
+                .map(|_| addition(&mut random, now_ms, value_bytes, one_of))
+                .collect();
+            let context = format!("round {round}, step {step}");
+            let replies = at_once.run_many(&lines);
+            let expected: Vec<Reply> = lines.iter().map(|line| in_turn.run(line)).collect();
+            assert_eq!(replies, expected, "{context}");
+            in_vain += replies.iter().filter(|reply| **reply == Reply::Null).count();
+            let notices = at_once.take_notices();
+            trimmed += notices
+                .iter()
+                .filter(|it| it.event().is_some_and(|(event, _)| event == "xtrim"))
+                .count();
+            assert_eq!(notices, in_turn.take_notices(), "{context}");
+            for look in ["XRANGE s - +", "XLEN s", "XINFO STREAM s FULL COUNT 3"] {
+                let found = in_turn.run_line(look);
+                assert_eq!(at_once.run_line(look), found, "{context}: {look}");
+                if let Reply::Integer(length) = found {
+                    longest = longest.max(length);
+                }
+            }
+            let rows = in_turn.rows_of_collections();
+            assert!(at_once.rows_of_collections() == rows, "{context}: other rows");
+            assert_eq!(at_once.view.counters, in_turn.view.counters, "{context}");
+            let between = match random.below(12) {
+                0 => "XGROUP CREATE s g 0 MKSTREAM".to_owned(),
+                1..4 => format!("XREADGROUP GROUP g c COUNT {} STREAMS s >", 1 + random.below(30)),
+                4 => format!("XACK s g {}-0 {}-1", now_ms, now_ms),
+                5 => format!("XDEL s {now_ms}-0 {now_ms}-2"),
+                6 => "DEL s".to_owned(),
+                _ => "XTRIM s MAXLEN ~ 500".to_owned(),
+            };
+            let found = in_turn.run_line(&between);
+            assert_eq!(at_once.run_line(&between), found, "{context}: {between}");
+            at_once.take_notices();
+            in_turn.take_notices();
+            at_once.view.now_ms += 3;
+            in_turn.view.now_ms += 3;
+        }
+    }
+    assert!(in_vain > 10 && trimmed > 500 && longest > 200, "{in_vain}, {trimmed}, {longest}");
+}
+
+#[test]
+fn a_line_that_is_refused_is_refused_among_others() {
+    for refused in ["XADD s 0-0 f v", "XADD s 1-1 f v", "XADD s * f", "XADD s MAXLEN -1 * f v"] {
+        let session = Session::new(START_MS);
+        let lines = ["XADD s 1-1 f v", "XADD s 2-1 f v", refused, "XADD s * f v"];
+        assert_eq!(session.try_many(&lines[..2]).ok(), Some(2));
+        assert!(session.try_many(&lines).is_err(), "{refused}");
+    }
 }

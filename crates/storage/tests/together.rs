@@ -54,6 +54,12 @@ fn lines(key: &str) -> Vec<String> {
         lines.push(format!("ZADD {key}:sorted NX 5 m{}", member % 120));
         lines.push(format!("SADD {key}:set m{}", member % 120));
         lines.push(format!("SPOP {key}:empty"));
+        let trim = if member % 30 == 29 { "MAXLEN 90 " } else { "" };
+        lines.push(format!(
+            "XADD {key}:stream {trim}{}-{} f m{member}",
+            member / 9,
+            member % 9 + 1
+        ));
     }
     // Runs of one command, longer than a pipeline, and more pops than there are elements.
     for (push, pop, few) in [("LPUSH", "RPOP", 90), ("RPUSH", "LPOP", 5), ("LPUSH", "LPOP", 200)] {
@@ -69,10 +75,11 @@ fn lines(key: &str) -> Vec<String> {
     lines
 }
 
-const LOOKS: [&[&str]; 5] = [
+const LOOKS: [&[&str]; 6] = [
     &["LRANGE", "own", "0", "-1"],
     &["ZRANGE", "own:sorted", "0", "-1", "WITHSCORES"],
     &["SCARD", "own:set"],
+    &["XRANGE", "own:stream", "-", "+"],
     &["LRANGE", "own:queue", "0", "-1"],
     &["DBSIZE"],
 ];

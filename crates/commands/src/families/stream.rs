@@ -5,7 +5,8 @@ use wire::resp::Reply;
 
 use crate::args::{Args, Options, parse_int};
 use crate::command::{
-    Command, Flags, KeyFlags, Keys, Session, at_least, exactly, group, key, read, session, write,
+    Command, Flags, KeyFlags, Keys, Ran, Session, at_least, exactly, group, key, read, session,
+    write,
 };
 use crate::error::{CommandError, Echo};
 use crate::families::stream_group::{self, References};
@@ -40,7 +41,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     //     name           arity        flags   keys                        handler
     write("XACK",        at_least(4), FAST,   key(1, UPDATE),             stream_group::xack),
     write("XACKDEL",     at_least(6), FAST,   key(1, DELETE),             stream_group::xackdel),
-    write("XADD",        at_least(5), GROWS,  key(1, UPDATE),             xadd),
+    write("XADD",        at_least(5), GROWS,  key(1, UPDATE),             xadd).or_many(xadd_many),
     write("XAUTOCLAIM",  at_least(6), FAST,   key(1, DELETE),             stream_group::xautoclaim),
     write("XCLAIM",      at_least(6), FAST,   key(1, UPDATE),             stream_group::xclaim),
     write("XDEL",        at_least(3), FAST,   key(1, DELETE),             xdel),
@@ -278,42 +279,96 @@ impl AddOrTrim {
     }
 }
 
+/// A line of XADD.
+struct Addition<'a> {
+    options: AddOrTrim,
+    fields: &'a [Bytes],
+}
+
+/// What an XADD did.
+struct Added {
+    id: Id,
+    trimmed: u64,
+}
+
+impl<'a> Addition<'a> {
+    fn parse(args: Args<'a>) -> Result<Addition<'a>, CommandError> {
+        let mut left = args.options(2);
+        let options = AddOrTrim::parse(&mut left, true)?;
+        let fields = args.from(args.len() - left.left());
+        if fields.is_empty() || !fields.len().is_multiple_of(2) {
+            return Err(CommandError::Arity("xadd".into()));
+        }
+        if options.id == Some((Id::MIN, true)) {
+            return Err(CommandError::XADD_ZERO);
+        }
+        Ok(Addition { options, fields })
+    }
+
+    /// Adds the entry; `None` if there is no stream and none is to be made.
+    ///
+    /// *Errors*: the stream is of no use then.
+    fn run(
+        &self,
+        txn: &mut Txn<'_>,
+        stream: &mut StreamEdit<'_>,
+    ) -> Result<Option<Added>, CommandError> {
+        if self.options.no_stream && !stream.exists() {
+            return Ok(None);
+        }
+        let last = stream.meta.last_id;
+        if last == Id::MAX {
+            return Err(CommandError::XADD_EXHAUSTED);
+        }
+        let id = match self.options.id {
+            None if txn.now_ms() > last.ms => Some(Id { ms: txn.now_ms(), seq: 0 }),
+            None => last.next(),
+            Some((id, false)) if id.ms == last.ms => last.next().filter(|next| next.ms == id.ms),
+            Some((id, _)) => Some(id),
+        };
+        let id = id.filter(|id| *id > last).ok_or(CommandError::XADD_SMALL)?;
+        stream.append(txn, id, self.fields);
+        let trimmed = match self.options.trim {
+            Some(trim) => trim.run(txn, stream)?,
+            None => 0,
+        };
+        Ok(Some(Added { id, trimmed }))
+    }
+}
+
+impl Added {
+    /// Tells who listens; the reply.
+    fn told(&self, txn: &Txn<'_>, key: &[u8]) -> Reply {
+        txn.note(Wanted::STREAM, "xadd", key);
+        if self.trimmed > 0 {
+            txn.note(Wanted::STREAM, "xtrim", key);
+        }
+        id_reply(self.id)
+    }
+}
+
 fn xadd(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
-    let mut options = args.options(2);
-    let parsed = AddOrTrim::parse(&mut options, true)?;
-    let fields = args.from(args.len() - options.left());
-    if fields.is_empty() || !fields.len().is_multiple_of(2) {
-        return Err(CommandError::Arity("xadd".into()));
-    }
-    if parsed.id == Some((Id::MIN, true)) {
-        return Err(CommandError::XADD_ZERO);
-    }
-    let mut stream = StreamEdit::open(txn, args.bytes(1)?)?;
-    if parsed.no_stream && !stream.exists() {
-        return Ok(Reply::Null);
-    }
-    let last = stream.meta.last_id;
-    if last == Id::MAX {
-        return Err(CommandError::XADD_EXHAUSTED);
-    }
-    let id = match parsed.id {
-        None if txn.now_ms() > last.ms => Some(Id { ms: txn.now_ms(), seq: 0 }),
-        None => last.next(),
-        Some((id, false)) if id.ms == last.ms => last.next().filter(|next| next.ms == id.ms),
-        Some((id, _)) => Some(id),
-    };
-    let id = id.filter(|id| *id > last).ok_or(CommandError::XADD_SMALL)?;
-    stream.append(txn, &Entry { id, fields: fields.to_vec() });
-    let mut trimmed = 0;
-    if let Some(trim) = parsed.trim {
-        trimmed = trim.run(txn, &mut stream)?;
+    let (key, addition) = (args.bytes(1)?, Addition::parse(args)?);
+    let mut stream = StreamEdit::open(txn, key)?;
+    let added = addition.run(txn, &mut stream)?;
+    stream.finish(txn);
+    Ok(added.map_or(Reply::Null, |added| added.told(txn, key)))
+}
+
+fn xadd_many(txn: &mut Txn<'_>, lines: &[Args<'_>]) -> Result<Vec<Ran>, CommandError> {
+    let [first, ..] = lines else { return Ok(Vec::new()) };
+    let key = first.bytes(1)?;
+    let mut stream = StreamEdit::open(txn, key)?;
+    let mut all = Vec::with_capacity(lines.len());
+    for line in lines {
+        all.push(Addition::parse(*line)?.run(txn, &mut stream)?);
     }
     stream.finish(txn);
-    txn.note(Wanted::STREAM, "xadd", args.bytes(1)?);
-    if trimmed > 0 {
-        txn.note(Wanted::STREAM, "xtrim", args.bytes(1)?);
-    }
-    Ok(id_reply(id))
+    let ran = all.into_iter().map(|added| Ran {
+        wrote: added.is_some(),
+        reply: added.map_or(Reply::Null, |added| added.told(txn, key)),
+    });
+    Ok(ran.collect())
 }
 
 fn xtrim(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {

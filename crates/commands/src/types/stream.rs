@@ -98,12 +98,17 @@ pub(crate) struct Entry {
 impl Entry {
     /// Appends the entry as it is stored.
     pub(crate) fn put(&self, out: &mut BytesMut) {
-        self.id.put(out);
-        put_varint(out, self.fields.len() as u64);
-        for text in &self.fields {
-            put_varint(out, text.len() as u64);
-            out.put_slice(text);
-        }
+        put_entry(out, self.id, &self.fields);
+    }
+}
+
+/// Appends an entry as it is stored; its fields are names and values in turns.
+pub(crate) fn put_entry(out: &mut BytesMut, id: Id, fields: &[Bytes]) {
+    id.put(out);
+    put_varint(out, fields.len() as u64);
+    for text in fields {
+        put_varint(out, text.len() as u64);
+        out.put_slice(text);
     }
 }
 

@@ -167,7 +167,7 @@ impl StreamDump {
         let mut stream = StreamEdit::nothing(txn, key)?;
         let place = stream.place(txn);
         for entry in &self.entries {
-            stream.append(txn, entry);
+            stream.append(txn, entry.id, &entry.fields);
         }
         for (number, dump) in self.groups.iter().enumerate() {
             let read = dump.entries_read;

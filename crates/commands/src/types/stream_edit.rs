@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use wire::placement::Placement;
 
 use crate::error::CommandError;
@@ -15,7 +15,7 @@ use crate::types::header::{Kind, Value};
 use crate::types::keyspace::{self, Found};
 use crate::types::ring::Place;
 use crate::types::stream::{
-    Entry, Id, Meta, Stream, TAIL_BYTES_MAX, behind_chunk_row, chunk_id, chunk_row, entries,
+    Id, Meta, Stream, TAIL_BYTES_MAX, behind_chunk_row, chunk_id, chunk_row, entries, put_entry,
 };
 use crate::view::{Direction, View, ViewError};
 
@@ -103,31 +103,39 @@ impl<'k> StreamEdit<'k> {
         self.changed = true;
     }
 
-    /// Adds an entry whose ID is above all others.
-    pub(crate) fn append(&mut self, txn: &mut Txn<'_>, entry: &Entry) {
+    /// Adds an entry whose ID is above all others; its fields are names and values in turns.
+    pub(crate) fn append(&mut self, txn: &mut Txn<'_>, id: Id, fields: &[Bytes]) {
         let place = self.place(txn);
-        let mut stored = BytesMut::new();
-        entry.put(&mut stored);
-        let stored = stored.freeze();
-        if self.tail.len() + stored.len() > TAIL_BYTES_MAX {
-            let tail = std::mem::take(&mut self.tail);
-            self.put_chunk(txn, &place, tail);
+        // Of several that are added at once, the first alone copies what was there.
+        let tail = std::mem::take(&mut self.tail).try_into_mut();
+        let mut tail = tail.unwrap_or_else(|shared| {
+            let mut tail = BytesMut::with_capacity(TAIL_BYTES_MAX);
+            tail.extend_from_slice(&shared);
+            tail
+        });
+        let before = tail.len();
+        put_entry(&mut tail, id, fields);
+        let stored = tail.len() - before;
+        if tail.len() > TAIL_BYTES_MAX {
+            self.put_chunk(txn, &place, &tail[..before]);
+            tail.advance(before);
         }
-        if stored.len() > TAIL_BYTES_MAX {
-            self.put_chunk(txn, &place, stored.clone());
-        } else {
-            self.tail = [&self.tail[..], &stored].concat().into();
+        if stored > TAIL_BYTES_MAX {
+            self.put_chunk(txn, &place, &tail);
+            tail.clear();
         }
+        self.tail = tail.freeze();
         self.count += 1;
-        self.bytes += stored.len() as u64;
-        self.meta.last_id = entry.id;
+        self.bytes += stored as u64;
+        self.meta.last_id = id;
         self.meta.entries_added += 1;
         self.changed = true;
     }
 
-    fn put_chunk(&mut self, txn: &mut Txn<'_>, place: &Place, chunk: Bytes) {
+    /// Makes a chunk of stored entries, if there are any.
+    fn put_chunk(&mut self, txn: &mut Txn<'_>, place: &Place, chunk: &[u8]) {
         let Some(id) = Id::read(&mut &chunk[..]) else { return };
-        txn.put(chunk_row(place, id), chunk);
+        txn.put(chunk_row(place, id), Bytes::copy_from_slice(chunk));
         if self.meta.chunks == 0 {
             self.meta.first_chunk = id;
         }

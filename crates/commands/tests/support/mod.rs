@@ -6,8 +6,9 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use commands::notes::Notice;
+use commands::rows::{self, RowKind};
 use commands::types::keyspace::{self, Expired, ExpiryAgenda};
-use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, rows, table};
+use commands::{Args, CommandError, Effects, MemoryView, Run, Txn, table};
 use wire::ids::Version;
 use wire::resp::{DOUBLE_BYTES_MAX, Reply, format_double};
 
@@ -83,6 +84,23 @@ impl Session {
             replies.extend(ran.into_iter().map(|ran| ran.reply.unfold()));
         }
         replies
+    }
+
+    /// How many of these lines its handler for several would run at once.
+    pub fn try_many(&self, lines: &[&str]) -> Result<usize, CommandError> {
+        let lines: Vec<_> = lines.iter().map(|line| split(line)).collect();
+        let many = table::lookup(&lines[0][0]).expect("a command").command.many;
+        let lines: Vec<Args<'_>> = lines.iter().map(|line| Args(line)).collect();
+        many.expect("a handler for several")(&mut self.begin(), &lines).map(|ran| ran.len())
+    }
+
+    /// All rows of collections, without their generations, which are not the same where less is written.
+    pub fn rows_of_collections(&self) -> Vec<(Bytes, Bytes)> {
+        let row = |(row, value): (&Bytes, &Bytes)| match rows::parse(row)? {
+            RowKind::Data { sub, .. } => Some((Bytes::copy_from_slice(sub), value.clone())),
+            _ => None,
+        };
+        self.view.rows.iter().filter_map(row).collect()
     }
 
     /// What a write would leave.
