@@ -64,7 +64,8 @@ impl Id {
 
     /// As clients see it.
     pub(crate) fn text(self) -> Bytes {
-        Bytes::from(format!("{}-{}", self.ms, self.seq))
+        let (mut ms, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
+        [ms.format(self.ms), "-", seq.format(self.seq)].concat().into()
     }
 
     /// Big-endian, so that bytes sort as IDs do.
