@@ -82,6 +82,15 @@ enum Line {
 pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
+    /// Bytes it takes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn keep(&mut self, args: &Arguments) -> Line {
         let bytes: usize = args.iter().map(Bytes::len).sum();
         if bytes > LINE_COPIED_BYTES_MAX {
@@ -187,7 +196,7 @@ impl Connection {
         }
         self.gated = gated;
         self.gated.clear();
-        self.lines.0.clear();
+        self.lines.clear();
         Ok(())
     }
 

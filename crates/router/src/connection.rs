@@ -269,13 +269,7 @@ impl Connection {
     pub(crate) fn release(&mut self) {
         self.leave_thread_buffer();
         self.decoder.detach();
-        self.gated = Vec::new();
-        self.lines = Lines::default();
-        self.pending = Pending::default();
-        self.caller.release();
-        if self.output.is_empty() {
-            self.output = ReplyBuffer::new();
-        }
+        self.leave_spare();
         let client = &self.session.client;
         client.input_bytes.store(self.input.len() + self.decoder.pending_bytes(), Relaxed);
     }
@@ -284,6 +278,7 @@ impl Connection {
     async fn run_pipeline(&mut self) -> Result<(), Closed> {
         self.clock = Instant::now();
         self.update_limits();
+        self.take_spare();
         // What was pushed before a command came leaves before its reply.
         self.put_pushes();
         while !self.session.closing {

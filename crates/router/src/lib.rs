@@ -41,6 +41,7 @@ mod script_client;
 mod session;
 mod shared;
 mod slowlog;
+mod spare;
 mod stats;
 mod stream;
 mod tracking;

@@ -29,6 +29,20 @@ pub(crate) struct Pending {
     done: Vec<Evaluated>,
 }
 
+impl Pending {
+    /// Bytes it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let commands = self.commands.capacity() * size_of::<Pended>();
+        commands + self.done.capacity() * size_of::<Evaluated>()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.commands.clear();
+        self.done.clear();
+        self.target = None;
+    }
+}
+
 /// Whether a pipeline ends with what is pending.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behind {

@@ -139,7 +139,8 @@ pub(crate) struct Caller {
     /// What this connection counted since the last [`Caller::flush`].
     pub(crate) tally: Counters,
     memo: Option<Memo>,
-    mirror: Vec<Lookup>,
+    /// Lookups that are to be put on the mirror queue.
+    pub(crate) mirror: Vec<Lookup>,
 }
 
 impl<'a> Routed<'a> {
@@ -456,11 +457,6 @@ impl Caller {
         if !self.mirror.is_empty() && self.shared.memds.try_mirror(&self.mirror) {
             self.mirror.clear();
         }
-    }
-
-    /// Gives back what an idle connection does not need.
-    pub(crate) fn release(&mut self) {
-        self.mirror = Vec::new();
     }
 }
 

@@ -13,10 +13,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// it, a copy costs less than one more link in the vectored write.
 pub const SHARED_BULK_BYTES: usize = 16 * 1024;
 
-/// A tail with more capacity than this is given back once everything is written, so that an idle
-/// connection keeps little.
-const IDLE_TAIL_BYTES: usize = 2 * 1024;
-
 /// Bytes to be written, in order. Read it as [`Buf`].
 #[derive(Debug, Default)]
 pub struct ReplyBuffer {
@@ -63,11 +59,9 @@ impl ReplyBuffer {
         self.links.push_back(bytes.clone());
     }
 
-    /// Gives back memory that an idle connection does not need. Keeps what is not yet written.
-    pub fn release(&mut self) {
-        if self.is_empty() && self.tail.capacity() > IDLE_TAIL_BYTES {
-            *self = ReplyBuffer::default();
-        }
+    /// Bytes it could hold without growing.
+    pub fn capacity(&self) -> usize {
+        self.tail.capacity()
     }
 
     /// The buffer small parts of a reply are written into.
@@ -138,16 +132,5 @@ mod tests {
         out.advance(4);
         assert!(out.is_empty());
         assert_eq!(out.chunks_vectored(&mut [IoSlice::new(b"")]), 0);
-    }
-
-    #[test]
-    fn an_idle_buffer_gives_its_memory_back() {
-        let mut out = ReplyBuffer::new();
-        out.put_slice(&[0; 10_000]);
-        out.release();
-        assert_eq!(out.len(), 10_000, "nothing unwritten is dropped");
-        out.advance(10_000);
-        out.release();
-        assert_eq!(out.tail().capacity(), 0);
     }
 }
