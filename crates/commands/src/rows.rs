@@ -31,6 +31,8 @@ pub const KEY_HASH_BITS: u32 = 13;
 pub(crate) const HEADER_PREFIX_BYTES: usize = 12;
 /// Bytes of a data row's key before its generation.
 const GENERATION_AT: usize = 10;
+/// Bytes of a data row's key before what its collection calls it.
+const DATA_PREFIX_BYTES: usize = GENERATION_AT + 12;
 const CLASS_HEADER: u8 = 0;
 const CLASS_DATA: u8 = 1;
 
@@ -103,14 +105,27 @@ pub fn headers_end(table: TableId, last: Placement) -> Bytes {
 
 /// The key of a data row of the collection that `generation` names.
 pub fn data_key(table: TableId, placement: Placement, generation: Version, sub: &[u8]) -> Bytes {
-    let mut row = BytesMut::with_capacity(22 + sub.len());
-    row.put_u32(table.0);
-    row.put_slice(&placement.to_bytes());
-    row.put_u8(CLASS_DATA);
-    row.put_u64(generation.index);
-    row.put_u32(generation.ordinal);
-    row.put_slice(sub);
-    row.freeze()
+    data_key_of(table, placement, generation, [sub])
+}
+
+/// The same, of which what follows the generation comes in parts.
+pub(crate) fn data_key_of<const PARTS: usize>(
+    table: TableId,
+    placement: Placement,
+    generation: Version,
+    parts: [&[u8]; PARTS],
+) -> Bytes {
+    let mut prefix = [0; DATA_PREFIX_BYTES];
+    prefix[..4].copy_from_slice(&table.0.to_be_bytes());
+    prefix[4..9].copy_from_slice(&placement.to_bytes());
+    prefix[9] = CLASS_DATA;
+    prefix[GENERATION_AT..18].copy_from_slice(&generation.index.to_be_bytes());
+    prefix[18..].copy_from_slice(&generation.ordinal.to_be_bytes());
+    let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut row = Vec::with_capacity(DATA_PREFIX_BYTES + bytes);
+    row.extend_from_slice(&prefix);
+    parts.iter().for_each(|part| row.extend_from_slice(part));
+    row.into()
 }
 
 /// The first data row key of a generation, and the first above all of them.

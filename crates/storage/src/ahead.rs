@@ -20,18 +20,26 @@ const CALLS_MIN: usize = 4;
 /// more than it saves.
 const ELEMENTS_MIN: u64 = 20_000;
 
-/// The positions of the keys that calls name first; none of too few calls.
+/// The positions of the keys that calls name first, once if they name the same in a row; none of too few
+/// calls.
 pub(crate) fn positions(calls: &[Call<'_>]) -> SmallVec<[u64; 64]> {
     if calls.len() < CALLS_MIN {
         return SmallVec::new();
     }
-    let of_call = |call: &Call<'_>| {
-        let command = table::entry(call.command).command;
-        let at = *key_positions(command, call.args).ok()?.first()?;
-        let key = &call.args[at];
-        Some(rows::position(Placement::of_key(key), key))
-    };
-    calls.iter().filter_map(of_call).collect()
+    let (mut found, mut last) = (SmallVec::new(), None);
+    for key in calls.iter().filter_map(first_key) {
+        if last.replace(key) != Some(key) {
+            found.push(rows::position(Placement::of_key(key), key));
+        }
+    }
+    found
+}
+
+/// The key that a call names first.
+fn first_key<'a>(call: &Call<'a>) -> Option<&'a Bytes> {
+    let command = table::entry(call.command).command;
+    let at = *key_positions(command, call.args).ok()?.first()?;
+    call.args.get(at)
 }
 
 /// The rows of the elements that calls name in large collections, if several calls in a row name one in

@@ -16,7 +16,6 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
@@ -57,11 +56,8 @@ pub fn element_row(
     generation: Version,
     name: &[u8],
 ) -> Bytes {
-    let mut sub = SmallVec::<[u8; 64]>::with_capacity(PREFIX_BYTES + name.len());
-    sub.push(SUB_RING);
-    sub.extend_from_slice(&hash32(name).to_be_bytes());
-    sub.extend_from_slice(name);
-    rows::data_key(table, placement, generation, &sub)
+    let parts = [&[SUB_RING][..], &hash32(name).to_be_bytes(), name];
+    rows::data_key_of(table, placement, generation, parts)
 }
 
 /// Where a collection with data rows lies.
