@@ -116,11 +116,12 @@ pub(crate) fn data_key_of<const PARTS: usize>(
     parts: [&[u8]; PARTS],
 ) -> Bytes {
     let mut prefix = [0; DATA_PREFIX_BYTES];
-    prefix[..4].copy_from_slice(&table.0.to_be_bytes());
-    prefix[4..9].copy_from_slice(&placement.to_bytes());
-    prefix[9] = CLASS_DATA;
-    prefix[GENERATION_AT..18].copy_from_slice(&generation.index.to_be_bytes());
-    prefix[18..].copy_from_slice(&generation.ordinal.to_be_bytes());
+    let (head, version) = prefix.split_at_mut(GENERATION_AT);
+    head[..4].copy_from_slice(&table.0.to_be_bytes());
+    head[4..9].copy_from_slice(&placement.to_bytes());
+    head[9] = CLASS_DATA;
+    version[..8].copy_from_slice(&generation.index.to_be_bytes());
+    version[8..].copy_from_slice(&generation.ordinal.to_be_bytes());
     let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
     let mut row = Vec::with_capacity(DATA_PREFIX_BYTES + bytes);
     row.extend_from_slice(&prefix);

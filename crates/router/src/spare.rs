@@ -12,7 +12,7 @@ use crate::pending::Pending;
 
 /// Pipelines whose memory a thread keeps, at most: as many as run on it at once, on a server that is busy.
 const SPARES_MAX: usize = 64;
-/// Memory of a pipeline that was larger (bytes) is given back.
+/// Memory of a pipeline that was larger (bytes), and a reply buffer that was, are given back.
 const SPARE_BYTES_MAX: usize = 32 << 10;
 
 /// What a pipeline has of it; all of it empty.
@@ -30,20 +30,23 @@ thread_local! {
 }
 
 impl Spare {
-    /// Bytes it takes.
+    /// Bytes it takes, without the buffer of replies.
     fn bytes(&self) -> usize {
         self.gated.capacity() * size_of::<Gated>()
             + self.lines.capacity()
             + self.pending.held_bytes()
             + self.mirror.capacity() * size_of::<Lookup>()
-            + self.output.capacity()
     }
 }
 
 impl Connection {
     /// Takes the memory that another pipeline left, if this connection has none of its own.
     pub(crate) fn take_spare(&mut self) {
-        if self.pending.held_bytes() > 0 {
+        let has_own = self.gated.capacity() > 0
+            || self.lines.capacity() > 0
+            || self.pending.held_bytes() > 0
+            || self.caller.mirror.capacity() > 0;
+        if has_own {
             return;
         }
         let Some(spare) = SPARES.with_borrow_mut(Vec::pop) else { return };
@@ -64,15 +67,17 @@ impl Connection {
             mirror: std::mem::take(&mut self.caller.mirror),
             output: ReplyBuffer::new(),
         };
-        if self.output.is_empty() {
-            spare.output = std::mem::take(&mut self.output);
-        }
         spare.gated.clear();
         spare.lines.clear();
         spare.pending.clear();
         spare.mirror.clear();
-        let bytes = spare.bytes();
-        if bytes > 0 && bytes <= SPARE_BYTES_MAX {
+        if self.output.is_empty() {
+            let mut output = std::mem::take(&mut self.output);
+            if output.is_small(SPARE_BYTES_MAX) {
+                spare.output = output;
+            }
+        }
+        if (1..=SPARE_BYTES_MAX).contains(&spare.bytes()) {
             SPARES.with_borrow_mut(|spares| {
                 if spares.len() < SPARES_MAX {
                     spares.push(spare);

@@ -400,7 +400,7 @@ pub(crate) fn receive(shared: &Shared, (from, id): (NodeId, PartitionId), messag
     }
 }
 
-/// Whether this node leads a partition and its group can do without all replicas of another node.
+/// See [`crate::Node::does_without`].
 pub(crate) fn does_without(shared: &Shared, id: PartitionId, node: NodeId) -> bool {
     let Ok(partition) = find(shared, id) else { return false };
     let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };

@@ -80,7 +80,7 @@ struct Anew {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Its groups have not said that they can do without it.
+    /// Not all groups have said that they can do without it.
     Ask,
     PutAside,
     Open,
@@ -170,12 +170,15 @@ pub struct LocalNodes {
 
 impl LocalNodes {
     /// No nodes yet. They have all these partitions among them, and share the rest by their options.
+    ///
+    /// *Panics* if there are no partitions.
     pub fn new(
         partitions: Vec<PartitionId>,
         scripting: Arc<Scripting>,
         shapes: Arc<Shapes>,
     ) -> LocalNodes {
-        let (seats, links) = Default::default();
+        assert!(!partitions.is_empty(), "a damaged node would ask nobody");
+        let (seats, links) = (Arc::default(), OnceLock::new());
         LocalNodes { seats, links, partitions, scripting, shapes }
     }
 
@@ -230,7 +233,7 @@ impl LocalNodes {
     }
 
     /// Starts a node that does not run. One whose folder is damaged is abandoned first (see
-    /// [`abandon`]), once its groups say that they can do without it. That is waited for a while;
+    /// [`abandon`]), once all groups say that they can do without it. That is waited for a while;
     /// [`LocalNodes::tend`] goes on asking.
     ///
     /// *Errors*: what opening said.
@@ -276,10 +279,15 @@ impl LocalNodes {
     }
 
     /// Whether the leader of every partition says that its group can do without this node. Which
-    /// partitions the node itself is in, only those know.
+    /// partitions the node itself is in, only those know: where one has no leader, nobody goes.
     fn can_do_without(&self, id: NodeId) -> bool {
         let others = self.seats.iter().filter(|(other, _)| **other != id);
         let others: Vec<_> = others.filter_map(|(_, seat)| seat.node.read().clone()).collect();
+        // Who is asked in vain would hold back other changes of its group meanwhile.
+        let is_led = |partition: &PartitionId| others.iter().any(|node| node.leads(*partition));
+        if !self.partitions.iter().all(is_led) {
+            return false;
+        }
         // All of them: each asks its members when it is asked.
         let does_without =
             |partition: &&PartitionId| others.iter().any(|node| node.does_without(**partition, id));
@@ -287,7 +295,7 @@ impl LocalNodes {
     }
 
     /// Opens nodes again that stopped to begin anew, since their rows were damaged, or because of a
-    /// panic. One that cannot, because its disk is full or fails, or its groups cannot do without it yet,
+    /// panic. One that cannot, because its disk is full or fails, or the groups cannot do without it yet,
     /// is tried again. To be called now and then.
     pub fn tend(&self) {
         for (id, seat) in self.seats.iter() {

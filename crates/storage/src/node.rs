@@ -586,9 +586,12 @@ impl Node {
         care::hand_over(&self.shared, partition, to)
     }
 
-    /// Whether this node leads a partition, and its group can do without another node, which is down and
-    /// damaged: it is in no need of it, or has no replica there. To be asked again until it can: the
+    /// Whether this node leads a partition whose group can do without another node, which is down and
+    /// damaged: the group has no replica there, or no need of it. To be asked again until it can: the
     /// others are asked how far they are.
+    ///
+    /// It never can while there are two replicas on that node, as a log replica that another is about to
+    /// take the place of.
     pub fn does_without(&self, partition: PartitionId, node: NodeId) -> bool {
         !self.shared.is_stopping() && care::does_without(&self.shared, partition, node)
     }

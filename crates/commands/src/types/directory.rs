@@ -81,9 +81,8 @@ pub(crate) struct Site {
 
 impl Site {
     fn row(&self, id: u64) -> Bytes {
-        let mut sub = [SUB_NODE; 9];
-        sub[1..].copy_from_slice(&id.to_be_bytes());
-        rows::data_key(self.table, self.placement, self.generation, &sub)
+        let parts = [&[SUB_NODE][..], &id.to_be_bytes()];
+        rows::data_key_of(self.table, self.placement, self.generation, parts)
     }
 
     /// Most items of a chunk (level 0), or links of a node.

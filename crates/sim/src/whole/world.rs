@@ -8,7 +8,7 @@ use std::time::Duration;
 use memds::{ClientOptions, MemdsClient, MemdsNode};
 use parking_lot::Mutex;
 use router::{Host, RouteCache, Router, RouterOptions, Shutdown};
-use storage::{Assignment, OpenError};
+use storage::{Assignment, Node, OpenError};
 use tokio::task::JoinHandle;
 use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::{Frame, FrameHandler, Transport};
@@ -490,11 +490,14 @@ impl<'a> World<'a> {
     fn can_do_without(&self, node: usize) -> bool {
         let seats = &self.seats.seats;
         let id = seats[node].id;
-        let does_without = |partition: &&PartitionId| {
-            let asked = seats.iter().map(|s| s.with(|s| s.node().does_without(**partition, id)));
-            asked.into_iter().any(|answer| answer == Some(true))
+        let any = |says: &dyn Fn(&Node) -> bool| {
+            seats.iter().any(|seat| seat.with(|stepped| says(stepped.node())) == Some(true))
         };
-        PARTITIONS.iter().filter(does_without).count() == PARTITIONS.len()
+        let is_led = |partition: &PartitionId| any(&|node| node.leads(*partition));
+        let does_without =
+            |partition: &&PartitionId| any(&|node| node.does_without(**partition, id));
+        PARTITIONS.iter().all(is_led)
+            && PARTITIONS.iter().filter(does_without).count() == PARTITIONS.len()
     }
 
     /// Kills a process.

@@ -59,9 +59,10 @@ impl ReplyBuffer {
         self.links.push_back(bytes.clone());
     }
 
-    /// Bytes it could hold without growing.
-    pub fn capacity(&self) -> usize {
-        self.tail.capacity()
+    /// Whether all is written, nothing was shared, and it takes at most so many bytes.
+    pub fn is_small(&mut self, bytes_max: usize) -> bool {
+        // What was written before is taken back for that; the capacity does not tell of it.
+        self.is_empty() && self.links.capacity() == 0 && !self.tail.try_reclaim(bytes_max + 1)
     }
 
     /// The buffer small parts of a reply are written into.
@@ -132,5 +133,21 @@ mod tests {
         out.advance(4);
         assert!(out.is_empty());
         assert_eq!(out.chunks_vectored(&mut [IoSlice::new(b"")]), 0);
+    }
+
+    #[test]
+    fn a_buffer_is_small_by_all_that_it_takes() {
+        let mut out = ReplyBuffer::new();
+        assert!(out.is_small(0));
+        out.put_slice(&[0; 10_000]);
+        assert!(!out.is_small(100_000), "not all is written");
+        for step in [9_000, 990, 10] {
+            out.advance(step);
+        }
+        assert!(!out.is_small(9_999));
+        assert!(out.is_small(20_000));
+        out.put_shared(&Bytes::from(vec![b'x'; SHARED_BULK_BYTES]));
+        out.advance(SHARED_BULK_BYTES);
+        assert!(!out.is_small(usize::MAX - 1), "links are kept");
     }
 }
