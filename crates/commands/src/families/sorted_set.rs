@@ -229,7 +229,7 @@ fn add_members(
     if set.exists() || !options.old_only {
         set.will_put(scored.len() as u64, scored.first().map_or(&[], |(_, name)| &name[..]));
         for (score, name) in scored {
-            let old = set.set().score(txn, name)?;
+            let old = set.score(txn, name)?;
             let new = match old {
                 _ if options.old_only && old.is_none() => continue,
                 Some(old) if options.increment && !options.new_only => old + score,

@@ -16,7 +16,7 @@ use crate::types::header::{put_varint, read_varint};
 use crate::view::{Direction, ViewError};
 
 /// Walks over the places of the items in a chunk.
-fn spans(chunk: &[u8]) -> impl Iterator<Item = Result<Range<usize>, ViewError>> {
+pub(crate) fn spans(chunk: &[u8]) -> impl Iterator<Item = Result<Range<usize>, ViewError>> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let mut rest = chunk.get(at..).filter(|rest| !rest.is_empty())?;
@@ -125,10 +125,13 @@ pub(crate) fn write(items: &[Bytes]) -> Bytes {
 
 /// Appends items.
 pub(crate) fn put(out: &mut BytesMut, items: &[Bytes]) {
-    for item in items {
-        put_varint(out, item.len() as u64);
-        out.put_slice(item);
-    }
+    items.iter().for_each(|item| put_item(out, item));
+}
+
+/// Appends an item.
+pub(crate) fn put_item(out: &mut BytesMut, item: &[u8]) {
+    put_varint(out, item.len() as u64);
+    out.put_slice(item);
 }
 
 /// What a splice left.

@@ -29,15 +29,18 @@
 //! The alternative, a row per item under a key that leaves gaps (as quicksort's fractions do), needs
 //! no counts on the way to change an item, and so cannot tell a position.
 
+mod edits;
 mod known;
 mod link;
 
+use std::cmp::Ordering;
 use std::ops::{ControlFlow, Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
+pub(crate) use self::edits::Edit;
 use self::known::Known;
 use self::link::{Link, Seen, links, put_links, seen};
 use crate::rows;
@@ -64,9 +67,14 @@ const HEIGHT_MAX: u32 = 64;
 
 const SUB_NODE: u8 = 2;
 
-/// How many first bytes of the second item it takes to be above the first one; `None` if the whole of
-/// it is not.
-pub(crate) type Separate = fn(&[u8], &[u8]) -> Option<usize>;
+/// An order of items, and of separators among them.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) compare: fn(&[u8], &[u8]) -> Ordering,
+    /// How many first bytes of the second item it takes to be above the first one; `None` if the whole
+    /// of it is not.
+    pub(crate) separate: fn(&[u8], &[u8]) -> Option<usize>,
+}
 
 /// Where the rows of a directory lie, and whether its items have an order.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +84,7 @@ pub(crate) struct Site {
     pub(crate) generation: Version,
     /// The order of the items, if they have one. Links have separators then, so that
     /// [`Directory::rank`] may be asked.
-    pub(crate) order: Option<Separate>,
+    pub(crate) order: Option<&'static Order>,
 }
 
 impl Site {
@@ -270,50 +278,17 @@ impl Directory {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Replaces the items at `positions` by others. Where items have an order, they must keep it, and
-    /// come one at a time unless there is nothing yet.
+    /// Replaces the items at `positions` by others. Where items have an order, others may only come
+    /// while there is nothing yet: [`Directory::edit`] finds where they belong.
     pub(crate) fn splice(
         &mut self,
         txn: &mut Txn<'_>,
         positions: Range<u64>,
         insert: &[Bytes],
     ) -> Result<(), ViewError> {
-        let is_exchange = !positions.is_empty() && !insert.is_empty();
-        if self.site.is_ordered() && is_exchange && !self.is_inner(txn, &positions)? {
-            // The separator beside it may be on its other side now.
-            self.splice_once(txn, positions.clone(), &[])?;
-            return self.splice_once(txn, positions.start..positions.start, insert);
-        }
-        self.splice_once(txn, positions, insert)
-    }
-
-    /// Whether these are positions of one chunk, and neither its first nor its last.
-    fn is_inner(&self, view: &dyn View, positions: &Range<u64>) -> Result<bool, ViewError> {
-        let Some(root) = &self.root else { return Ok(false) };
-        let (mut id, mut start, mut end) = (root.id, 0, root.count);
-        for level in (1..=self.height).rev() {
-            let row = self.node(view, id, level)?;
-            for link in seen(&row, true) {
-                let link = link?;
-                if positions.start < start + link.count {
-                    (id, end) = (link.id, start + link.count);
-                    break;
-                }
-                start += link.count;
-            }
-        }
-        Ok(start < positions.start && positions.end < end)
-    }
-
-    fn splice_once(
-        &mut self,
-        txn: &mut Txn<'_>,
-        positions: Range<u64>,
-        insert: &[Bytes],
-    ) -> Result<(), ViewError> {
         let count = self.count();
-        let is_single = count == 0 || insert.len() <= 1;
-        debug_assert!(is_single || !self.site.is_ordered(), "they may belong to several rows");
+        let is_placed = count == 0 || insert.is_empty() || !self.site.is_ordered();
+        debug_assert!(is_placed, "the order says where they belong");
         if positions.end > count {
             return Err(ViewError::Damaged);
         }
@@ -323,10 +298,20 @@ impl Directory {
             () => End::Neither,
         };
         let change = Change { positions, insert, end };
-        let mut top = match self.root.take() {
+        let top = match self.root.take() {
             Some(root) => self.splice_below(txn, &root, self.height, &change)?,
             None => self.write_chunks(txn, (None, Bytes::new()), insert, end),
         };
+        self.put_root(txn, top, end)
+    }
+
+    /// Makes one root of the links that a change has left of it.
+    fn put_root(
+        &mut self,
+        txn: &mut Txn<'_>,
+        mut top: Vec<Link>,
+        end: End,
+    ) -> Result<(), ViewError> {
         while top.len() > 1 {
             self.height += 1;
             top = self.write_nodes(txn, None, top, self.height, end);
@@ -417,18 +402,11 @@ impl Directory {
     ) -> Result<Option<(usize, Range<u64>)>, ViewError> {
         let Range { start: first, end: last } = change.positions;
         let mut start = 0;
-        let mut links = seen(row, self.site.is_ordered()).enumerate().peekable();
-        while let Some((at, link)) = links.next() {
+        for (at, link) in seen(row, self.site.is_ordered()).enumerate() {
             let count = link?.count;
             let end = start + count;
-            // Between two rows, what comes belongs to either, unless the separator tells.
-            let mut is_behind = || match (self.site.order, change.insert, links.peek()) {
-                (Some(separate), [item, ..], Some((_, Ok(next)))) => {
-                    separate(item, next.separator).is_none()
-                }
-                _ => false,
-            };
-            if first < end || (first == last && first == end && !is_behind()) {
+            // Between two rows, what comes belongs to either.
+            if first < end || (first == last && first == end) {
                 let local = first - start..last.saturating_sub(start);
                 let stays = last <= end && (local != (0..count) || !change.insert.is_empty());
                 return Ok(stays.then_some((at, local)));
@@ -540,12 +518,11 @@ impl Directory {
 
     /// What stands between items and those behind them.
     fn separator(&self, items: &[Bytes], behind: &[Bytes]) -> Bytes {
-        let (Some(separate), Some(last), Some(next)) =
-            (self.site.order, items.last(), behind.first())
+        let (Some(order), Some(last), Some(next)) = (self.site.order, items.last(), behind.first())
         else {
             return Bytes::new();
         };
-        let length = separate(last, next).unwrap_or(next.len());
+        let length = (order.separate)(last, next).unwrap_or(next.len());
         next.slice(..length.min(next.len()))
     }
 

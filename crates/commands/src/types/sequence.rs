@@ -16,7 +16,7 @@ use wire::placement::Placement;
 
 use crate::txn::Txn;
 use crate::types::chunk::{self, Item};
-use crate::types::directory::{Directory, Separate, Site};
+use crate::types::directory::{Directory, Edit, Order, Site};
 use crate::types::ended::Ended;
 use crate::types::header::{Kind, Value};
 use crate::view::{Direction, View, ViewError};
@@ -44,13 +44,13 @@ pub(crate) enum Items {
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     /// The order of the items, if they have one: then ranks may be asked for.
-    order: Option<Separate>,
+    order: Option<&'static Order>,
     pub(crate) items: Items,
 }
 
 impl Sequence {
     /// A sequence without items.
-    pub(crate) fn empty(order: Option<Separate>) -> Sequence {
+    pub(crate) fn empty(order: Option<&'static Order>) -> Sequence {
         Sequence { order, items: Items::Inline(Bytes::new(), 0) }
     }
 
@@ -59,7 +59,7 @@ impl Sequence {
         view: &dyn View,
         key: &[u8],
         (value, rest): (&Value, Bytes),
-        order: Option<Separate>,
+        order: Option<&'static Order>,
     ) -> Result<Sequence, ViewError> {
         let items = match value {
             Value::Inline { count, .. } => Items::Inline(rest, *count),
@@ -182,8 +182,18 @@ impl Sequence {
         Ok(items)
     }
 
+    /// Takes items out of rows whose items have an order, and puts others in; see
+    /// [`Directory::edit`].
+    pub(crate) fn edit(&mut self, txn: &mut Txn<'_>, edits: &[Edit<'_>]) -> Result<(), ViewError> {
+        match &mut self.items {
+            Items::Rows(directory) => directory.edit(txn, edits),
+            Items::Inline(..) | Items::Ended(_) => unreachable!("only rows in an order are edited"),
+        }
+    }
+
     /// Replaces the items at `positions` by others, in the sequence of this key. Whether it has
-    /// moved from the header into rows.
+    /// moved from the header into rows. In rows whose items have an order only the empty replacement
+    /// is possible: [`Sequence::edit`].
     pub(crate) fn splice(
         &mut self,
         txn: &mut Txn<'_>,

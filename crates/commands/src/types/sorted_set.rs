@@ -28,6 +28,7 @@ use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::rows;
 use crate::txn::Txn;
+use crate::types::directory::{Edit, Order};
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace::{self, Found};
 use crate::types::ring::{HASHES, element_row};
@@ -67,9 +68,14 @@ impl Member {
 
     /// The order of a sorted set.
     pub(crate) fn order(&self, other: &Member) -> Ordering {
-        let scores = self.score.partial_cmp(&other.score).unwrap_or(Ordering::Equal);
-        scores.then_with(|| self.name.cmp(&other.name))
+        order((self.score, &self.name), (other.score, &other.name))
     }
+}
+
+/// The order of scores and names.
+fn order((score, name): (f64, &[u8]), (other_score, other_name): (f64, &[u8])) -> Ordering {
+    let scores = score.partial_cmp(&other_score).unwrap_or(Ordering::Equal);
+    scores.then_with(|| name.cmp(other_name))
 }
 
 fn score_of(item: &[u8]) -> Option<f64> {
@@ -93,6 +99,13 @@ fn parts(item: &[u8]) -> (f64, &[u8]) {
             (f64::from_be_bytes(score), b"")
         }
     }
+}
+
+/// The order of a sorted set's items.
+static ORDER: Order = Order { compare, separate };
+
+fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    order(parts(one), parts(other))
 }
 
 /// How much of one item tells that it stands behind another, if it does: of its score, if that is
@@ -241,7 +254,7 @@ impl SortedSet {
         Ok(SortedSet {
             table: view.table(),
             placement: Placement::of_key(key),
-            members: Sequence::read(view, key, (value, rest), Some(separate))?,
+            members: Sequence::read(view, key, (value, rest), Some(&ORDER))?,
             is_skiplist,
         })
     }
@@ -250,7 +263,7 @@ impl SortedSet {
         SortedSet {
             table: view.table(),
             placement: Placement::of_key(key),
-            members: Sequence::empty(Some(separate)),
+            members: Sequence::empty(Some(&ORDER)),
             is_skiplist: false,
         }
     }
@@ -470,12 +483,27 @@ pub(crate) fn encoding(value: &Value) -> &'static str {
     }
 }
 
+/// A member that has another score now, or came, or went.
+#[derive(Clone, Debug)]
+struct Rescored {
+    name: Bytes,
+    old: Option<f64>,
+    new: Option<f64>,
+}
+
 /// A sorted set that is being changed. [`SortedSetEdit::finish`] writes its header, once, with a new
 /// version.
+///
+/// Where members have rows, those are written at once, and the directory of all together: until then
+/// the set tells the scores of members as they are by now, and where they stand as it was before.
 pub(crate) struct SortedSetEdit<'k> {
     key: &'k [u8],
     found: Found,
     set: SortedSet,
+    /// What the directory does not know yet, in the order of the changes.
+    rescored: Vec<Rescored>,
+    /// How many more members there are than the directory knows.
+    growth: i64,
     /// Whether the next change makes a skiplist of it.
     skiplist_next: bool,
     changed: bool,
@@ -494,16 +522,31 @@ impl<'k> SortedSetEdit<'k> {
             Some(header) => SortedSet::of(view, key, &header.value)?,
             None => SortedSet::empty(view, key),
         };
-        Ok(SortedSetEdit { key, found, set, skiplist_next: false, changed: false })
+        Ok(SortedSetEdit::of(key, found, set))
+    }
+
+    fn of(key: &'k [u8], found: Found, set: SortedSet) -> SortedSetEdit<'k> {
+        let (rescored, growth) = (Vec::new(), 0);
+        SortedSetEdit { key, found, set, rescored, growth, skiplist_next: false, changed: false }
     }
 
     /// Whether the key exists for clients by now: no set is empty.
     pub(crate) fn exists(&self) -> bool {
-        self.set.count() > 0
+        self.count() > 0
     }
 
-    /// The set as it is by now.
+    fn count(&self) -> u64 {
+        self.set.count().saturating_add_signed(self.growth)
+    }
+
+    /// A member's score by now.
+    pub(crate) fn score(&self, view: &dyn View, name: &[u8]) -> Result<Option<f64>, ViewError> {
+        self.set.score(view, name)
+    }
+
+    /// The set, to which no member has been put yet and of which none was removed.
     pub(crate) fn set(&self) -> &SortedSet {
+        debug_assert!(self.rescored.is_empty(), "the directory does not know all members");
         &self.set
     }
 
@@ -519,50 +562,97 @@ impl<'k> SortedSetEdit<'k> {
     pub(crate) fn put(
         &mut self,
         txn: &mut Txn<'_>,
-        name: &[u8],
+        name: &Bytes,
         old: Option<f64>,
         score: f64,
     ) -> Result<(), ViewError> {
         self.changed = true;
         self.set.is_skiplist |= self.skiplist_next;
         if old.is_none() {
-            let count = self.set.count() + 1;
+            let count = self.count() + 1;
             self.set.is_skiplist |=
                 count > LISTPACK_MEMBERS_MAX || name.len() > LISTPACK_TEXT_BYTES_MAX;
         }
         let score = kept_score(score, self.set.is_skiplist);
-        let new_at = self.set.rank(txn, name, score)?;
-        let item = [Member::item(name, score)];
-        let positions = match old {
-            None => new_at..new_at,
-            Some(old) => {
-                let old_at = self.set.rank(txn, name, old)?;
-                // Between its neighbours still: one change is enough.
-                if new_at == old_at || new_at == old_at + 1 {
-                    old_at..old_at + 1
-                } else {
-                    self.splice(txn, old_at..old_at + 1, &[])?;
-                    let at = if new_at > old_at { new_at - 1 } else { new_at };
-                    at..at
-                }
-            }
-        };
-        self.splice(txn, positions, &item)?;
         if let Some(rows) = self.set.member_rows() {
             txn.put(rows.row(name), Bytes::copy_from_slice(&score.to_be_bytes()));
+            self.rescore(name, old, Some(score));
+            return Ok(());
         }
-        Ok(())
+        if let Some(old) = old {
+            let at = self.set.rank(txn, name, old)?;
+            self.splice(txn, at..at + 1, &[])?;
+        }
+        let at = self.set.rank(txn, name, score)?;
+        self.splice(txn, at..at, &[Member::item(name, score)])
+    }
+
+    fn rescore(&mut self, name: &Bytes, old: Option<f64>, new: Option<f64>) {
+        self.growth += i64::from(new.is_some()) - i64::from(old.is_some());
+        self.rescored.push(Rescored { name: name.clone(), old, new });
+    }
+
+    /// Has the directory know all members.
+    fn settle(&mut self, txn: &mut Txn<'_>) -> Result<(), ViewError> {
+        let is_empty = self.count() == 0;
+        let mut rescored = std::mem::take(&mut self.rescored);
+        self.growth = 0;
+        if is_empty {
+            self.set.members = Sequence::empty(Some(&ORDER));
+        }
+        if is_empty || rescored.is_empty() {
+            return Ok(());
+        }
+        // Of one that changed several times what was first and what is now.
+        rescored.sort_by(|one, other| one.name.cmp(&other.name));
+        rescored.dedup_by(|later, first| {
+            let is_same = later.name == first.name;
+            if is_same {
+                first.new = later.new;
+            }
+            is_same
+        });
+        let bits = |score: Option<f64>| score.map(f64::to_bits);
+        let mut steps = Vec::with_capacity(2 * rescored.len());
+        for Rescored { name, old, new } in &rescored {
+            if bits(*old) != bits(*new) {
+                steps.extend(old.map(|old| (old, name, false)));
+                steps.extend(new.map(|new| (new, name, true)));
+            }
+        }
+        // Stable: of a score that is as high as the one before, that one is removed first.
+        steps.sort_by(|one, other| order((one.0, one.1), (other.0, other.1)));
+        let mut items =
+            Vec::with_capacity(steps.iter().map(|(_, name, _)| SCORE_BYTES + name.len()).sum());
+        for (score, name, _) in &steps {
+            items.extend_from_slice(&score.to_be_bytes());
+            items.extend_from_slice(name);
+        }
+        let mut rest = &items[..];
+        let edits = steps.iter().map(|(_, name, is_inserted)| {
+            let (item, others) = rest.split_at(SCORE_BYTES + name.len());
+            rest = others;
+            if *is_inserted { Edit::Insert(item) } else { Edit::Remove(item) }
+        });
+        let edits: Vec<Edit<'_>> = edits.collect();
+        self.set.members.edit(txn, &edits)
     }
 
     /// Removes a member; its score, if it was there.
     pub(crate) fn remove(
         &mut self,
         txn: &mut Txn<'_>,
-        name: &[u8],
+        name: &Bytes,
     ) -> Result<Option<f64>, ViewError> {
         let Some(score) = self.set.score(txn, name)? else { return Ok(None) };
+        self.changed = true;
+        if let Some(rows) = self.set.member_rows() {
+            txn.delete(rows.row(name));
+            self.rescore(name, Some(score), None);
+            return Ok(Some(score));
+        }
         let rank = self.set.rank(txn, name, score)?;
-        self.remove_ranks(txn, rank..rank + 1)?;
+        self.splice(txn, rank..rank + 1, &[])?;
         Ok(Some(score))
     }
 
@@ -586,7 +676,7 @@ impl<'k> SortedSetEdit<'k> {
             }
         }
         if removed == self.set.count() {
-            self.set.members = Sequence::empty(Some(separate));
+            self.set.members = Sequence::empty(Some(&ORDER));
             return Ok(removed);
         }
         self.splice(txn, ranks, &[])?;
@@ -610,10 +700,11 @@ impl<'k> SortedSetEdit<'k> {
     }
 
     /// Ends the change: writes the header, or removes the key if no member is left.
-    pub(crate) fn finish(self, txn: &mut Txn<'_>) -> Result<(), ViewError> {
+    pub(crate) fn finish(mut self, txn: &mut Txn<'_>) -> Result<(), ViewError> {
         if !self.changed {
             return Ok(());
         }
+        self.settle(txn)?;
         if self.set.count() == 0 {
             keyspace::remove(txn, self.key, self.found);
             return Ok(());
@@ -633,7 +724,7 @@ pub(crate) fn build(
     members.sort_by(Member::order);
     let found = Found::nothing(txn, key);
     let set = SortedSet::empty(txn, key);
-    let mut edit = SortedSetEdit { key, found, set, skiplist_next: false, changed: true };
+    let mut edit = SortedSetEdit::of(key, found, set);
     let is_skiplist = members.len() as u64 > LISTPACK_MEMBERS_MAX
         || members.iter().any(|member| member.name.len() > LISTPACK_TEXT_BYTES_MAX);
     let item = |member: &Member| Member::item(&member.name, kept_score(member.score, is_skiplist));

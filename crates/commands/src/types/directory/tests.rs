@@ -17,6 +17,8 @@ const SITE: Site = Site {
 };
 
 /// The order of bytes.
+static BYTES: Order = Order { compare: <[u8]>::cmp, separate };
+
 fn separate(low: &[u8], high: &[u8]) -> Option<usize> {
     let alike = low.iter().zip(high).take_while(|(low, high)| low == high).count();
     (low < high).then_some(alike + 1)
@@ -89,15 +91,26 @@ struct Cost {
 
 impl Stored {
     fn new(ordered: bool) -> Stored {
-        let order = ordered.then_some(separate as Separate);
+        let order = ordered.then_some(&BYTES);
         let directory = Directory::new(Site { order, ..SITE });
         Stored { view: MemoryView::new(0), directory }
     }
 
     fn splice(&mut self, positions: Range<u64>, insert: &[Bytes]) -> Cost {
+        self.change(|directory, txn| directory.splice(txn, positions, insert))
+    }
+
+    fn edit(&mut self, edits: &[Edit<'_>]) -> Cost {
+        self.change(|directory, txn| directory.edit(txn, edits))
+    }
+
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Directory, &mut Txn<'_>) -> Result<(), ViewError>,
+    ) -> Cost {
         let counting = Counting { view: &self.view, reads: Cell::new(0) };
         let mut txn = Txn::new(&counting, Version { index: 2, ordinal: 0 });
-        self.directory.splice(&mut txn, positions, insert).expect("sound rows");
+        change(&mut self.directory, &mut txn).expect("sound rows");
         let effects = txn.into_effects();
         let bytes = |write: &crate::txn::RowWrite| write.value.as_ref().map_or(0, Bytes::len);
         let cost = Cost {
@@ -281,15 +294,16 @@ fn ranks_are_those_of_a_set() {
                 model.remove(&key);
             }
         } else if growing || random.below(4) == 0 {
-            stored.splice(rank..rank, std::slice::from_ref(&key));
+            stored.edit(&[Edit::Insert(&key)]);
             model.insert(key.clone());
         } else if rank < stored.directory.count() {
             // In the place of the next one it stands between the same neighbours.
             let next = at.expect("an item at a rank");
-            let insert = if random.below(2) == 0 { &[][..] } else { std::slice::from_ref(&key) };
-            stored.splice(rank..rank + 1, insert);
+            let edits = [Edit::Insert(&key), Edit::Remove(&next)];
+            let edits = if random.below(2) == 0 { &edits[..] } else { &edits[1..] };
+            stored.edit(edits);
             model.remove(&next);
-            model.extend(insert.iter().cloned());
+            model.extend((edits.len() > 1).then(|| key.clone()));
         }
         if step % 2_999 == 0 {
             stored.reopen();
@@ -304,6 +318,104 @@ fn ranks_are_those_of_a_set() {
         }
     }
     assert!(stored.directory.height >= 1);
+}
+
+/// Many edits at once, of one place or of all, at the ends too; what was removed may be the whole.
+#[test]
+fn edits_made_together_are_those_of_a_set() {
+    let mut random = Random::new(45);
+    let mut stored = Stored::new(true);
+    let mut model: BTreeSet<Bytes> = BTreeSet::new();
+    let (mut highest, mut emptied, mut ends) = (0, 0, 0);
+    for step in 0..6_000 {
+        let growing = step / 750 % 2 == 0;
+        let (from, width) = match random.below(6) {
+            0 => (0, 100),
+            1 => (u64::from(u32::MAX) + step, 100),
+            2 => (random.next() % 200_000, 400),
+            _ => (0, 200_000),
+        };
+        ends += u64::from(width == 100);
+        let mut edits = std::collections::BTreeMap::new();
+        let most = if random.below(4) == 0 { 400 } else { 8 };
+        for _ in 0..1 + random.below(most) {
+            let number = (from + random.next() % width).to_be_bytes();
+            let item = match random.below(300) {
+                0 => Bytes::from([&number[..], &vec![b'x'; 3_000]].concat()),
+                _ => Bytes::from(number.to_vec()),
+            };
+            // Of two that are near, one may go and the other come.
+            let near = model.range(item.clone()..).next().filter(|_| random.below(3) > 0);
+            let item = near.cloned().filter(|_| !growing || random.below(3) == 0).unwrap_or(item);
+            edits.insert(item.clone(), model.contains(&item));
+        }
+        if !growing && random.below(200) == 0 {
+            edits = model.iter().map(|item| (item.clone(), true)).collect();
+        }
+        let list: Vec<Edit<'_>> = edits
+            .iter()
+            .map(|(item, is_there)| if *is_there { Edit::Remove(item) } else { Edit::Insert(item) })
+            .collect();
+        let cost = stored.edit(&list);
+        // Each row is read once, but for those that are joined to a neighbour.
+        assert!(cost.reads <= 3 * (cost.writes + 2), "{cost:?}");
+        for (item, is_there) in &edits {
+            if *is_there {
+                model.remove(item)
+            } else {
+                model.insert(item.clone())
+            };
+        }
+        assert_eq!(stored.directory.count(), model.len() as u64, "step {step}");
+        highest = highest.max(stored.directory.height);
+        emptied += usize::from(model.is_empty());
+        if step % 16 == 0 {
+            stored.reopen();
+        }
+        if step % 97 == 0 || model.is_empty() {
+            assert!(stored.check().iter().eq(&model), "step {step}");
+        }
+    }
+    assert!(highest >= 2 && emptied > 0 && ends > 0, "{highest} levels, empty {emptied} times");
+}
+
+#[test]
+fn what_grows_at_an_end_leaves_full_rows_behind() {
+    let number = |number: u64| Bytes::from(number.to_be_bytes().to_vec());
+    for backward in [false, true] {
+        let mut stored = Stored::new(true);
+        for batch in 0..400 {
+            let numbers = (0..25).map(|at| batch * 25 + at);
+            let mut items: Vec<Bytes> = match backward {
+                false => numbers.map(number).collect(),
+                true => numbers.map(|at| number(100_000 - at)).collect(),
+            };
+            items.sort();
+            let edits: Vec<Edit<'_>> = items.iter().map(|item| Edit::Insert(item)).collect();
+            stored.edit(&edits);
+        }
+        assert_eq!(stored.check().len(), 10_000);
+        let full = 10_000 / ORDERED_ITEMS_MAX * (LINKS_MAX + 1) / LINKS_MAX;
+        let rows = stored.view.rows.len();
+        assert!(rows <= full * 21 / 20 + 4, "{rows} rows, full ones were {full}");
+    }
+}
+
+#[test]
+fn edits_that_cannot_be_made_are_damage() {
+    let items: Vec<Bytes> = (0..1_000u32).map(|n| Bytes::from(n.to_be_bytes().to_vec())).collect();
+    for count in [0, 1, 1_000] {
+        let mut stored = Stored::new(true);
+        stored.splice(0..0, &items[..count]);
+        let mut refused = |edit| {
+            let mut txn = Txn::new(&stored.view, Version { index: 2, ordinal: 0 });
+            stored.directory.clone().edit(&mut txn, &[edit]).is_err()
+        };
+        assert!(refused(Edit::Remove(b"not there")));
+        assert!(refused(Edit::Remove(b"")));
+        assert_eq!(refused(Edit::Insert(&items[0])), count > 0);
+        assert_eq!(refused(Edit::Remove(&items[0])), count == 0);
+    }
 }
 
 /// What one step costs at most, over some steps at all places.
@@ -403,6 +515,8 @@ fn damage_is_told_and_never_a_panic() {
         let _ = directory.get(&txn, at);
         let _ = directory.rank(&txn, &|item| item < &at.to_be_bytes()[..]);
         let _ = directory.splice(&mut txn, at..at + 1, &[]);
+        let item = (random.next() as u32 % 20_000).to_be_bytes();
+        let _ = stored.directory.clone().edit(&mut txn, &[Edit::Remove(&item)]);
         stored.view.rows.insert(key, sound);
     }
     let site = stored.directory.site;

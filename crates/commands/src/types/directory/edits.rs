@@ -1,0 +1,249 @@
+//! Many changes of a directory whose items have an order, in one walk: each row on the way of several
+//! is read once, and written once.
+
+use super::*;
+
+/// One change of a directory whose items have an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Edit<'a> {
+    /// Takes out an item that is there.
+    Remove(&'a [u8]),
+    /// Puts in an item that is not there.
+    Insert(&'a [u8]),
+}
+
+impl<'a> Edit<'a> {
+    fn item(self) -> &'a [u8] {
+        match self {
+            Edit::Remove(item) | Edit::Insert(item) => item,
+        }
+    }
+
+    fn inserted(self) -> Option<&'a [u8]> {
+        match self {
+            Edit::Insert(item) => Some(item),
+            Edit::Remove(_) => None,
+        }
+    }
+}
+
+/// Edits of the items below one link, and whether these are the first or the last of all.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    edits: &'a [Edit<'a>],
+    is_first: bool,
+    is_last: bool,
+}
+
+/// What the edits below a link came to, beside the links that are there instead of it.
+#[derive(Clone, Copy)]
+struct Done {
+    /// At which end of everything they were, if at one.
+    end: End,
+    /// Whether the one row that is left has become small.
+    is_small: bool,
+}
+
+/// A link below which something was edited.
+struct Touched {
+    /// Which link of its node it is.
+    at: usize,
+    /// How many are there instead.
+    made: usize,
+}
+
+impl Directory {
+    /// Makes these edits, which come in the order of their items, an item taken out before an equal one
+    /// put in.
+    ///
+    /// *Errors*: `Damaged`, also if an item to be taken out is not there, or one to be put in is.
+    pub(crate) fn edit(&mut self, txn: &mut Txn<'_>, edits: &[Edit<'_>]) -> Result<(), ViewError> {
+        let Some(order) = self.site.order else {
+            unreachable!("only items in an order are edited")
+        };
+        let Some(root) = self.root.take() else {
+            let insert = edits.iter().map(|edit| edit.inserted().map(Bytes::copy_from_slice));
+            let insert = insert.collect::<Option<Vec<_>>>().ok_or(ViewError::Damaged)?;
+            return self.splice(txn, 0..0, &insert);
+        };
+        let part = Part { edits, is_first: true, is_last: true };
+        let mut top = Vec::new();
+        let done = self.edit_below(txn, order, (&root, self.height), part, &mut top)?;
+        self.put_root(txn, top, done.end)
+    }
+
+    /// Edits what is below a link, and appends the links that come instead of it.
+    fn edit_below(
+        &mut self,
+        txn: &mut Txn<'_>,
+        order: &'static Order,
+        (link, level): (&Link, u32),
+        part: Part<'_>,
+        made: &mut Vec<Link>,
+    ) -> Result<Done, ViewError> {
+        if level == 0 {
+            return self.edit_chunk(txn, order, link, part, made);
+        }
+        let row = self.node(txn, link.id, level)?;
+        // Mostly the links that are touched alone are other ones then, and the rest of the node is
+        // copied as it is.
+        let mut new = BytesMut::with_capacity(1 + row.len() + part.edits.len());
+        new.put_u8(level as u8);
+        let (mut copied, mut only_links) = (0, true);
+        let (mut touched, mut below) = (Vec::new(), Vec::new());
+        let (mut count, mut bytes) = (link.count, link.bytes);
+        let (mut edits, mut end) = (part.edits, End::Neither);
+        let mut rest = seen(&row, true);
+        let mut next = rest.next().transpose()?;
+        for at in 0.. {
+            let Some(child) = next.take().filter(|_| !edits.is_empty()) else { break };
+            next = rest.next().transpose()?;
+            let here = next.as_ref().map_or(edits.len(), |next| {
+                let is_before =
+                    |edit: &&Edit<'_>| (order.compare)(edit.item(), next.separator).is_lt();
+                edits.iter().take_while(is_before).count()
+            });
+            if here == 0 {
+                continue;
+            }
+            let (these, others) = edits.split_at(here);
+            edits = others;
+            let part = Part {
+                edits: these,
+                is_first: part.is_first && at == 0,
+                is_last: part.is_last && next.is_none(),
+            };
+            let from = below.len();
+            let old = child.owned(&row);
+            let done = self.edit_below(txn, order, (&old, level - 1), part, &mut below)?;
+            if done.end != End::Neither {
+                end = done.end;
+            }
+            let instead = &below[from..];
+            only_links &= instead.len() == 1 && !done.is_small;
+            new.put_slice(&row[copied..child.at.start]);
+            put_links(&mut new, instead, true);
+            copied = child.at.end;
+            let sum = |of: fn(&Link) -> u64| instead.iter().map(of).sum::<u64>();
+            count = (count + sum(|link| link.count)).saturating_sub(child.count);
+            bytes = (bytes + sum(|link| link.bytes)).saturating_sub(child.bytes);
+            touched.push(Touched { at, made: instead.len() });
+        }
+        if !edits.is_empty() {
+            return Err(ViewError::Damaged);
+        }
+        new.put_slice(&row[copied..]);
+        if only_links && new.len() <= ROW_BYTES_MAX {
+            self.put_row(txn, link.id, new.freeze());
+            let is_first = touched.first().is_some_and(|touched| touched.at == 0);
+            let separator = if is_first { &below[0].separator } else { &link.separator };
+            made.push(Link { id: link.id, count, bytes, separator: separator.clone() });
+            return Ok(Done { end, is_small: false });
+        }
+        let links = self.relink(txn, (&row, level), &touched, below)?;
+        let from = made.len();
+        made.extend(self.write_nodes(txn, Some(link.id), links, level, end));
+        let is_small = match &made[from..] {
+            [only] => self.is_small(txn, only, level)?,
+            _ => false,
+        };
+        Ok(Done { end, is_small })
+    }
+
+    /// The links of a node with those that were `made` in the place of those that were touched, of
+    /// which the small ones are joined to a neighbour.
+    fn relink(
+        &mut self,
+        txn: &mut Txn<'_>,
+        (row, level): (&Bytes, u32),
+        touched: &[Touched],
+        made: Vec<Link>,
+    ) -> Result<Vec<Link>, ViewError> {
+        let (mut all, mut changed) = (Vec::new(), Vec::new());
+        let (mut made, mut touched) = (made.into_iter(), touched.iter().peekable());
+        for (at, old) in links(row, true).enumerate() {
+            match touched.next_if(|touched| touched.at == at) {
+                Some(touched) => {
+                    let from = all.len();
+                    all.extend(made.by_ref().take(touched.made));
+                    changed.push(from..all.len());
+                }
+                None => all.push(old?),
+            }
+        }
+        // From the end: what is joined moves only what is behind it.
+        for range in changed.into_iter().rev() {
+            self.join_small(txn, &mut all, range, level - 1)?;
+        }
+        Ok(all)
+    }
+
+    fn edit_chunk(
+        &mut self,
+        txn: &mut Txn<'_>,
+        order: &'static Order,
+        link: &Link,
+        part: Part<'_>,
+        made: &mut Vec<Link>,
+    ) -> Result<Done, ViewError> {
+        let old = self.node(txn, link.id, 0)?;
+        let inserted = part.edits.iter().filter_map(|edit| edit.inserted());
+        let width: usize = inserted.map(chunk::width).sum();
+        let mut new = BytesMut::with_capacity(1 + old.len() + width);
+        new.put_u8(0);
+        let (mut count, mut bytes) = (link.count, link.bytes);
+        // Bytes of the old chunk that are copied, and where the next of its items begins.
+        let (mut copied, mut behind) = (0, 0);
+        let mut spans = chunk::spans(&old);
+        let mut span = spans.next().transpose()?;
+        let mut is_behind_all = false;
+        for (number, edit) in part.edits.iter().enumerate() {
+            let mut is_there = false;
+            while let Some(at) = &span {
+                let met = (order.compare)(&old[at.clone()], edit.item());
+                is_there = met.is_eq();
+                if met.is_ge() {
+                    break;
+                }
+                behind = at.end;
+                span = spans.next().transpose()?;
+            }
+            is_behind_all |= number == 0 && span.is_none();
+            new.put_slice(&old[copied..behind]);
+            copied = behind;
+            match (edit, &span) {
+                (Edit::Insert(item), _) if !is_there => {
+                    chunk::put_item(&mut new, item);
+                    count += 1;
+                    bytes += item.len() as u64;
+                }
+                (Edit::Remove(_), Some(at)) if is_there => {
+                    count = count.saturating_sub(1);
+                    bytes = bytes.saturating_sub(at.len() as u64);
+                    (copied, behind) = (at.end, at.end);
+                    span = spans.next().transpose()?;
+                }
+                _ => return Err(ViewError::Damaged),
+            }
+        }
+        new.put_slice(&old[copied..]);
+        let end = match part {
+            Part { is_last: true, .. } if is_behind_all => End::Back,
+            Part { is_first: true, .. } if behind == 0 => End::Front,
+            _ => End::Neither,
+        };
+        let slots_max = self.site.slots_max(0);
+        let fits = count <= slots_max as u64 && new.len() <= ROW_BYTES_MAX;
+        if count == 0 || !(fits || count == 1) {
+            let items = chunk::items(&new.freeze().slice(1..)).collect::<Result<Vec<_>, _>>()?;
+            let place = (Some(link.id), link.separator.clone());
+            made.extend(self.write_chunks(txn, place, &items, end));
+            return Ok(Done { end, is_small: false });
+        }
+        let has_shrunk = count < link.count || bytes < link.bytes;
+        let is_small = has_shrunk && is_small(count as usize, slots_max, new.len());
+        self.put_row(txn, link.id, new.freeze());
+        made.push(Link { id: link.id, count, bytes, separator: link.separator.clone() });
+        Ok(Done { end, is_small })
+    }
+}
