@@ -329,6 +329,10 @@ impl View for Txn<'_> {
         }
     }
 
+    fn touch(&self, rows: &[Bytes]) {
+        self.base.touch(rows);
+    }
+
     fn scan(
         &self,
         from: &[u8],

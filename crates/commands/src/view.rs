@@ -69,6 +69,9 @@ pub trait View {
     fn range(&self) -> PlacementRange;
     /// The value of a row.
     fn get(&self, row: &[u8]) -> Result<Option<Bytes>, ViewError>;
+    /// Says that these rows will be looked up soon, so that looks wait for memory together. Nothing
+    /// depends on it.
+    fn touch(&self, _rows: &[Bytes]) {}
     /// Visits the rows in `[from, to)` in the given direction until `visit` breaks.
     fn scan(
         &self,

@@ -184,6 +184,10 @@ impl View for PartitionView<'_> {
         Ok(self.noted(self.lsm.get(row))?)
     }
 
+    fn touch(&self, rows: &[Bytes]) {
+        self.resident.touch_rows(rows);
+    }
+
     fn scan(
         &self,
         from: &[u8],

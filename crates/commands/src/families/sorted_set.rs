@@ -150,8 +150,10 @@ fn add_many(
     let key = first.bytes(1)?;
     let mut set = SortedSetEdit::open(txn, key)?;
     let (mut ran, mut events) = (Vec::with_capacity(lines.len()), Vec::new());
-    for line in lines {
-        let (scored, options) = add_arguments(*line, options)?;
+    let lines = lines.iter().map(|line| add_arguments(*line, options));
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    set.touch(txn, lines.iter().flat_map(|(scored, _)| scored.iter().map(|(_, name)| *name)));
+    for (scored, options) in lines {
         let one = add_members(&mut set, txn, &scored, options)?;
         events.extend(one.wrote.then(|| options.event()));
         ran.push(one);

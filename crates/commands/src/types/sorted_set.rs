@@ -28,7 +28,7 @@ use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::rows;
 use crate::txn::Txn;
-use crate::types::directory::{Edit, Order};
+use crate::types::directory::{Edit, Order, TOUCHED_ITEMS_MIN};
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace::{self, Found};
 use crate::types::ring::{HASHES, element_row};
@@ -537,6 +537,13 @@ impl<'k> SortedSetEdit<'k> {
 
     fn count(&self) -> u64 {
         self.set.count().saturating_add_signed(self.growth)
+    }
+
+    /// Says that the scores of these members will be asked for soon.
+    pub(crate) fn touch<'n>(&self, view: &dyn View, names: impl Iterator<Item = &'n Bytes>) {
+        if let Some(rows) = self.set.member_rows().filter(|_| self.count() >= TOUCHED_ITEMS_MIN) {
+            view.touch(&names.map(|name| rows.row(name)).collect::<Vec<_>>());
+        }
     }
 
     /// A member's score by now.

@@ -3,6 +3,10 @@
 
 use super::*;
 
+/// The rows of a collection of fewer items are mostly in the processor's caches: to touch them first
+/// costs more than it saves.
+pub(crate) const TOUCHED_ITEMS_MIN: u64 = 20_000;
+
 /// One change of a directory whose items have an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Edit<'a> {
@@ -35,6 +39,22 @@ struct Part<'a> {
     is_last: bool,
 }
 
+/// A row on the way to what is edited.
+struct Step<'a> {
+    link: Link,
+    /// Which link of its node that is, and where it stands there.
+    at: usize,
+    span: Range<usize>,
+    part: Part<'a>,
+    /// What the row holds.
+    row: Bytes,
+    /// The steps to what is edited below it, among those one level below.
+    below: Range<usize>,
+}
+
+/// All steps, those of a level together: the root's alone at the end, those to chunks first.
+type Way<'a> = Vec<Vec<Step<'a>>>;
+
 /// What the edits below a link came to, beside the links that are there instead of it.
 #[derive(Clone, Copy)]
 struct Done {
@@ -42,14 +62,6 @@ struct Done {
     end: End,
     /// Whether the one row that is left has become small.
     is_small: bool,
-}
-
-/// A link below which something was edited.
-struct Touched {
-    /// Which link of its node it is.
-    at: usize,
-    /// How many are there instead.
-    made: usize,
 }
 
 impl Directory {
@@ -66,38 +78,59 @@ impl Directory {
             let insert = insert.collect::<Option<Vec<_>>>().ok_or(ViewError::Damaged)?;
             return self.splice(txn, 0..0, &insert);
         };
-        let part = Part { edits, is_first: true, is_last: true };
+        let way = self.way(txn, order, root, edits)?;
         let mut top = Vec::new();
-        let done = self.edit_below(txn, order, (&root, self.height), part, &mut top)?;
+        let done = match &way[..] {
+            [below @ .., root] => self.edit_row(txn, order, (&root[0], below), &mut top)?,
+            [] => unreachable!("there is a root"),
+        };
         self.put_root(txn, top, done.end)
     }
 
-    /// Edits what is below a link, and appends the links that come instead of it.
-    fn edit_below(
-        &mut self,
-        txn: &mut Txn<'_>,
-        order: &'static Order,
-        (link, level): (&Link, u32),
-        part: Part<'_>,
-        made: &mut Vec<Link>,
-    ) -> Result<Done, ViewError> {
-        if level == 0 {
-            return self.edit_chunk(txn, order, link, part, made);
+    /// The way down to all that is edited. Of each level all rows are looked up together.
+    fn way<'a>(
+        &self,
+        view: &dyn View,
+        order: &Order,
+        root: Link,
+        edits: &'a [Edit<'a>],
+    ) -> Result<Way<'a>, ViewError> {
+        let is_large = root.count >= TOUCHED_ITEMS_MIN;
+        let part = Part { edits, is_first: true, is_last: true };
+        let row = self.node(view, root.id, self.height)?;
+        let root = Step { link: root, at: 0, span: 0..0, part, row, below: 0..0 };
+        let mut way = vec![vec![root]];
+        for level in (0..self.height).rev() {
+            let mut steps = Vec::new();
+            for step in way[0].iter_mut() {
+                let from = steps.len();
+                self.divide(order, step, &mut steps)?;
+                step.below = from..steps.len();
+            }
+            if is_large && steps.len() > 1 {
+                let rows = steps.iter().map(|step: &Step<'_>| self.site.row(step.link.id));
+                view.touch(&rows.collect::<Vec<_>>());
+            }
+            for step in &mut steps {
+                step.row = self.node(view, step.link.id, level)?;
+            }
+            way.insert(0, steps);
         }
-        let row = self.node(txn, link.id, level)?;
-        // Mostly the links that are touched alone are other ones then, and the rest of the node is
-        // copied as it is.
-        let mut new = BytesMut::with_capacity(1 + row.len() + part.edits.len());
-        new.put_u8(level as u8);
-        let (mut copied, mut only_links) = (0, true);
-        let (mut touched, mut below) = (Vec::new(), Vec::new());
-        let (mut count, mut bytes) = (link.count, link.bytes);
-        let (mut edits, mut end) = (part.edits, End::Neither);
-        let mut rest = seen(&row, true);
-        let mut next = rest.next().transpose()?;
+        Ok(way)
+    }
+
+    /// Divides the edits below a node among its links.
+    fn divide<'a>(
+        &self,
+        order: &Order,
+        node: &Step<'a>,
+        steps: &mut Vec<Step<'a>>,
+    ) -> Result<(), ViewError> {
+        let (mut edits, mut all) = (node.part.edits, seen(&node.row, true));
+        let mut next = all.next().transpose()?;
         for at in 0.. {
-            let Some(child) = next.take().filter(|_| !edits.is_empty()) else { break };
-            next = rest.next().transpose()?;
+            let Some(link) = next.take().filter(|_| !edits.is_empty()) else { break };
+            next = all.next().transpose()?;
             let here = next.as_ref().map_or(edits.len(), |next| {
                 let is_before =
                     |edit: &&Edit<'_>| (order.compare)(edit.item(), next.separator).is_lt();
@@ -110,37 +143,57 @@ impl Directory {
             edits = others;
             let part = Part {
                 edits: these,
-                is_first: part.is_first && at == 0,
-                is_last: part.is_last && next.is_none(),
+                is_first: node.part.is_first && at == 0,
+                is_last: node.part.is_last && next.is_none(),
             };
+            let (span, link) = (link.at.clone(), link.owned(&node.row));
+            steps.push(Step { link, at, span, part, row: Bytes::new(), below: 0..0 });
+        }
+        if edits.is_empty() { Ok(()) } else { Err(ViewError::Damaged) }
+    }
+
+    /// Edits what is below a link, and appends the links that come instead of it.
+    fn edit_row(
+        &mut self,
+        txn: &mut Txn<'_>,
+        order: &Order,
+        (step, way): (&Step<'_>, &[Vec<Step<'_>>]),
+        made: &mut Vec<Link>,
+    ) -> Result<Done, ViewError> {
+        let [way @ .., steps] = way else { return self.edit_chunk(txn, order, step, made) };
+        let (link, row, level) = (&step.link, &step.row, way.len() as u32 + 1);
+        // Mostly the links that are touched alone are other ones then, and the rest of the node is
+        // copied as it is.
+        let mut new = BytesMut::with_capacity(1 + row.len() + step.part.edits.len());
+        new.put_u8(level as u8);
+        let (mut copied, mut only_links, mut end) = (0, true, End::Neither);
+        let (mut below, mut touched) = (Vec::new(), Vec::new());
+        let (mut count, mut bytes) = (link.count, link.bytes);
+        for child in &steps[step.below.clone()] {
             let from = below.len();
-            let old = child.owned(&row);
-            let done = self.edit_below(txn, order, (&old, level - 1), part, &mut below)?;
+            let done = self.edit_row(txn, order, (child, way), &mut below)?;
             if done.end != End::Neither {
                 end = done.end;
             }
             let instead = &below[from..];
             only_links &= instead.len() == 1 && !done.is_small;
-            new.put_slice(&row[copied..child.at.start]);
+            touched.push((child.at, instead.len()));
+            new.put_slice(&row[copied..child.span.start]);
             put_links(&mut new, instead, true);
-            copied = child.at.end;
+            copied = child.span.end;
             let sum = |of: fn(&Link) -> u64| instead.iter().map(of).sum::<u64>();
-            count = (count + sum(|link| link.count)).saturating_sub(child.count);
-            bytes = (bytes + sum(|link| link.bytes)).saturating_sub(child.bytes);
-            touched.push(Touched { at, made: instead.len() });
-        }
-        if !edits.is_empty() {
-            return Err(ViewError::Damaged);
+            count = (count + sum(|link| link.count)).saturating_sub(child.link.count);
+            bytes = (bytes + sum(|link| link.bytes)).saturating_sub(child.link.bytes);
         }
         new.put_slice(&row[copied..]);
         if only_links && new.len() <= ROW_BYTES_MAX {
             self.put_row(txn, link.id, new.freeze());
-            let is_first = touched.first().is_some_and(|touched| touched.at == 0);
+            let is_first = touched.first().is_some_and(|(at, _)| *at == 0);
             let separator = if is_first { &below[0].separator } else { &link.separator };
             made.push(Link { id: link.id, count, bytes, separator: separator.clone() });
             return Ok(Done { end, is_small: false });
         }
-        let links = self.relink(txn, (&row, level), &touched, below)?;
+        let links = self.relink(txn, (row, level), &touched, below)?;
         let from = made.len();
         made.extend(self.write_nodes(txn, Some(link.id), links, level, end));
         let is_small = match &made[from..] {
@@ -150,22 +203,22 @@ impl Directory {
         Ok(Done { end, is_small })
     }
 
-    /// The links of a node with those that were `made` in the place of those that were touched, of
-    /// which the small ones are joined to a neighbour.
+    /// The links of a node with those that were made in the place of those that were touched (which,
+    /// and how many for each), of which the small ones are joined to a neighbour.
     fn relink(
         &mut self,
         txn: &mut Txn<'_>,
         (row, level): (&Bytes, u32),
-        touched: &[Touched],
+        touched: &[(usize, usize)],
         made: Vec<Link>,
     ) -> Result<Vec<Link>, ViewError> {
         let (mut all, mut changed) = (Vec::new(), Vec::new());
         let (mut made, mut touched) = (made.into_iter(), touched.iter().peekable());
         for (at, old) in links(row, true).enumerate() {
-            match touched.next_if(|touched| touched.at == at) {
-                Some(touched) => {
+            match touched.next_if(|(touched, _)| *touched == at) {
+                Some((_, count)) => {
                     let from = all.len();
-                    all.extend(made.by_ref().take(touched.made));
+                    all.extend(made.by_ref().take(*count));
                     changed.push(from..all.len());
                 }
                 None => all.push(old?),
@@ -181,12 +234,10 @@ impl Directory {
     fn edit_chunk(
         &mut self,
         txn: &mut Txn<'_>,
-        order: &'static Order,
-        link: &Link,
-        part: Part<'_>,
+        order: &Order,
+        Step { link, part, row: old, .. }: &Step<'_>,
         made: &mut Vec<Link>,
     ) -> Result<Done, ViewError> {
-        let old = self.node(txn, link.id, 0)?;
         let inserted = part.edits.iter().filter_map(|edit| edit.inserted());
         let width: usize = inserted.map(chunk::width).sum();
         let mut new = BytesMut::with_capacity(1 + old.len() + width);
@@ -194,7 +245,7 @@ impl Directory {
         let (mut count, mut bytes) = (link.count, link.bytes);
         // Bytes of the old chunk that are copied, and where the next of its items begins.
         let (mut copied, mut behind) = (0, 0);
-        let mut spans = chunk::spans(&old);
+        let mut spans = chunk::spans(old);
         let mut span = spans.next().transpose()?;
         let mut is_behind_all = false;
         for (number, edit) in part.edits.iter().enumerate() {

@@ -407,7 +407,7 @@ fn edits_that_cannot_be_made_are_damage() {
     for count in [0, 1, 1_000] {
         let mut stored = Stored::new(true);
         stored.splice(0..0, &items[..count]);
-        let mut refused = |edit| {
+        let refused = |edit| {
             let mut txn = Txn::new(&stored.view, Version { index: 2, ordinal: 0 });
             stored.directory.clone().edit(&mut txn, &[edit]).is_err()
         };
