@@ -123,6 +123,7 @@ impl<'a> Run<'a> {
     pub(crate) fn add(&mut self, batches: &'a Batches) -> Result<HashSet<Version>, BatchError> {
         let (from, mut dropped) = (self.places.len(), HashSet::new());
         for (_, batch) in batches {
+            batch.touch();
             batch.for_each(|effect| match effect {
                 Effect::Write { row, sealed } => self.add_row(row, sealed),
                 Effect::Drop(generation) => _ = dropped.insert(generation),

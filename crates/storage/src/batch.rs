@@ -36,6 +36,8 @@ const FORMAT_VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 8 + 8 + 24;
 const COUNTERS_OFFSET: usize = 1 + 8 + 8;
 const NOW_OFFSET: usize = 1 + 8;
+/// Bytes of memory that the processor fetches at once.
+const LINE_BYTES: usize = 64;
 const CHECKSUM_BYTES: usize = 4;
 
 const PUT: u8 = 1;
@@ -295,6 +297,13 @@ impl Batch {
     /// Bytes of memory that the batch keeps.
     pub(crate) fn bytes(&self) -> u64 {
         (HEAD_BYTES + self.effects.len() + CHECKSUM_BYTES) as u64
+    }
+
+    /// Reads all of its memory once, in order: far faster than what walks over effects does, which has to
+    /// wait for each before it knows where the next one is.
+    pub(crate) fn touch(&self) {
+        let lines = self.effects.iter().step_by(LINE_BYTES);
+        std::hint::black_box(lines.fold(0, |sum, byte| sum ^ byte));
     }
 
     /// Hands the effects to `visit`, in order.
