@@ -153,11 +153,14 @@ mod tests {
     fn who_else_uses_the_cores_is_seen() {
         let before = others().unwrap();
         let began = Instant::now();
+        let spun = Duration::from_millis(200);
         // Of this process: none of the others.
-        while began.elapsed() < Duration::from_millis(200) {
+        while began.elapsed() < spun {
             std::hint::spin_loop();
         }
         let own = ticks(&std::fs::read_to_string("/proc/self/stat").unwrap()).unwrap().own;
-        assert!(own > 0 && others().unwrap() >= before);
+        // The kernel measures what a process uses, and samples what all use: the difference may go back by
+        // some ticks, but not by what this one used.
+        assert!(own > 0 && others().unwrap() + spun / 2 >= before);
     }
 }

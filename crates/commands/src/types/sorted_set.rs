@@ -28,7 +28,7 @@ use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::rows;
 use crate::txn::Txn;
-use crate::types::directory::{Edit, Order, TOUCHED_ITEMS_MIN};
+use crate::types::directory::{Edit, Order, TOUCHED_ITEMS_MIN, TOUCHED_MAX};
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace::{self, Found};
 use crate::types::ring::{HASHES, element_row};
@@ -294,7 +294,9 @@ impl SortedSet {
     pub(crate) fn score(&self, view: &dyn View, name: &[u8]) -> Result<Option<f64>, ViewError> {
         if let Some(rows) = self.member_rows() {
             let Some(row) = view.get(&rows.row(name))? else { return Ok(None) };
-            return score_of(&row).ok_or(ViewError::Damaged).map(Some);
+            // One that is no number has no place in an order.
+            let score = score_of(&row).filter(|score| !score.is_nan());
+            return score.ok_or(ViewError::Damaged).map(Some);
         }
         let mut score = None;
         self.members.walk(view, 0..self.count(), Direction::Forward, &mut |item| {
@@ -484,7 +486,7 @@ pub(crate) fn encoding(value: &Value) -> &'static str {
 }
 
 /// A member that has another score now, or came, or went.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Rescored {
     name: Bytes,
     old: Option<f64>,
@@ -539,10 +541,10 @@ impl<'k> SortedSetEdit<'k> {
         self.set.count().saturating_add_signed(self.growth)
     }
 
-    /// Says that the scores of these members will be asked for soon.
+    /// Says that the scores of these members, or of the first of them, will be asked for soon.
     pub(crate) fn touch<'n>(&self, view: &dyn View, names: impl Iterator<Item = &'n Bytes>) {
         if let Some(rows) = self.set.member_rows().filter(|_| self.count() >= TOUCHED_ITEMS_MIN) {
-            view.touch(&names.map(|name| rows.row(name)).collect::<Vec<_>>());
+            view.touch(&names.take(TOUCHED_MAX).map(|name| rows.row(name)).collect::<Vec<_>>());
         }
     }
 
@@ -586,12 +588,22 @@ impl<'k> SortedSetEdit<'k> {
             self.rescore(name, old, Some(score));
             return Ok(());
         }
-        if let Some(old) = old {
-            let at = self.set.rank(txn, name, old)?;
-            self.splice(txn, at..at + 1, &[])?;
-        }
-        let at = self.set.rank(txn, name, score)?;
-        self.splice(txn, at..at, &[Member::item(name, score)])
+        let new_at = self.set.rank(txn, name, score)?;
+        let positions = match old {
+            None => new_at..new_at,
+            Some(old) => {
+                let old_at = self.set.rank(txn, name, old)?;
+                // Between its neighbours still: one change is enough.
+                if new_at == old_at || new_at == old_at + 1 {
+                    old_at..old_at + 1
+                } else {
+                    self.splice(txn, old_at..old_at + 1, &[])?;
+                    let at = if new_at > old_at { new_at - 1 } else { new_at };
+                    at..at
+                }
+            }
+        };
+        self.splice(txn, positions, &[Member::item(name, score)])
     }
 
     fn rescore(&mut self, name: &Bytes, old: Option<f64>, new: Option<f64>) {
@@ -672,6 +684,7 @@ impl<'k> SortedSetEdit<'k> {
         if ranks.is_empty() {
             return Ok(0);
         }
+        debug_assert!(self.rescored.is_empty(), "the ranks are not those of by now");
         self.changed = true;
         let removed = ranks.end - ranks.start;
         // Nothing of it will be left: the whole generation goes.

@@ -1,14 +1,26 @@
 //! Many changes of a directory whose items have an order, in one walk: each row on the way of several
-//! is read once, and written once.
+//! is read once, and written once but for those that are joined.
 
-use super::*;
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::link::{Link, links, put_links, seen};
+use super::{Directory, End, Order, ROW_BYTES_MAX, content, is_small};
+use crate::txn::Txn;
+use crate::types::chunk;
+use crate::view::{View, ViewError};
 
 /// The rows of a collection of fewer items are mostly in the processor's caches: to touch them first
 /// costs more than it saves.
 pub(crate) const TOUCHED_ITEMS_MIN: u64 = 20_000;
 
+/// Rows that are touched together at most: more of them, and what hangs on them, and the first would have left
+/// the processor's caches before they are read.
+pub(crate) const TOUCHED_MAX: usize = 256;
+
 /// One change of a directory whose items have an order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Edit<'a> {
     /// Takes out an item that is there.
     Remove(&'a [u8]),
@@ -58,7 +70,7 @@ type Way<'a> = Vec<Vec<Step<'a>>>;
 /// What the edits below a link came to, beside the links that are there instead of it.
 #[derive(Clone, Copy)]
 struct Done {
-    /// At which end of everything they were, if at one.
+    /// At which end of everything what makes rows larger was, if at one: the last of those that were met.
     end: End,
     /// Whether the one row that is left has become small.
     is_small: bool,
@@ -97,7 +109,8 @@ impl Directory {
     ) -> Result<Way<'a>, ViewError> {
         let is_large = root.count >= TOUCHED_ITEMS_MIN;
         let part = Part { edits, is_first: true, is_last: true };
-        let row = self.node(view, root.id, self.height)?;
+        // Not to be remembered: each is passed once.
+        let row = content(self.row(view, root.id)?, self.height)?;
         let root = Step { link: root, at: 0, span: 0..0, part, row, below: 0..0 };
         let mut way = vec![vec![root]];
         for level in (0..self.height).rev() {
@@ -107,12 +120,14 @@ impl Directory {
                 self.divide(order, step, &mut steps)?;
                 step.below = from..steps.len();
             }
-            if is_large && steps.len() > 1 {
-                let rows = steps.iter().map(|step: &Step<'_>| self.site.row(step.link.id));
-                view.touch(&rows.collect::<Vec<_>>());
-            }
-            for step in &mut steps {
-                step.row = self.node(view, step.link.id, level)?;
+            for steps in steps.chunks_mut(TOUCHED_MAX) {
+                if is_large && steps.len() > 1 {
+                    let rows = steps.iter().map(|step: &Step<'_>| self.site.row(step.link.id));
+                    view.touch(&rows.collect::<Vec<_>>());
+                }
+                for step in steps {
+                    step.row = content(self.row(view, step.link.id)?, level)?;
+                }
             }
             way.insert(0, steps);
         }
@@ -181,9 +196,12 @@ impl Directory {
             new.put_slice(&row[copied..child.span.start]);
             put_links(&mut new, instead, true);
             copied = child.span.end;
-            let sum = |of: fn(&Link) -> u64| instead.iter().map(of).sum::<u64>();
-            count = (count + sum(|link| link.count)).saturating_sub(child.link.count);
-            bytes = (bytes + sum(|link| link.bytes)).saturating_sub(child.link.bytes);
+            for link in instead {
+                count = count.saturating_add(link.count);
+                bytes = bytes.saturating_add(link.bytes);
+            }
+            count = count.saturating_sub(child.link.count);
+            bytes = bytes.saturating_sub(child.link.bytes);
         }
         new.put_slice(&row[copied..]);
         if only_links && new.len() <= ROW_BYTES_MAX {
@@ -238,9 +256,11 @@ impl Directory {
         Step { link, part, row: old, .. }: &Step<'_>,
         made: &mut Vec<Link>,
     ) -> Result<Done, ViewError> {
-        let inserted = part.edits.iter().filter_map(|edit| edit.inserted());
-        let width: usize = inserted.map(chunk::width).sum();
-        let mut new = BytesMut::with_capacity(1 + old.len() + width);
+        let length = part.edits.iter().fold(1 + old.len(), |length, edit| match edit {
+            Edit::Insert(item) => length + chunk::width(item),
+            Edit::Remove(item) => length.saturating_sub(chunk::width(item)),
+        });
+        let mut new = BytesMut::with_capacity(length);
         new.put_u8(0);
         let (mut count, mut bytes) = (link.count, link.bytes);
         // Bytes of the old chunk that are copied, and where the next of its items begins.
@@ -265,8 +285,8 @@ impl Directory {
             match (edit, &span) {
                 (Edit::Insert(item), _) if !is_there => {
                     chunk::put_item(&mut new, item);
-                    count += 1;
-                    bytes += item.len() as u64;
+                    count = count.saturating_add(1);
+                    bytes = bytes.saturating_add(item.len() as u64);
                 }
                 (Edit::Remove(_), Some(at)) if is_there => {
                     count = count.saturating_sub(1);

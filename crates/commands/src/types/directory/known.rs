@@ -1,8 +1,9 @@
 //! The rows of a directory that were looked at last.
 //!
-//! Who changes something has first asked where it is, and passed the same rows on the way down. A look
-//! into memory takes longer than what is done with what it finds, so those rows are looked up once.
-//! They are those of one command, or of several that are run at once: nobody else changes them meanwhile.
+//! Who changes something at a position has first asked where it is, and passed the same rows on the way
+//! down; who has changed a row may have to join it. A look into memory takes longer than what is done with
+//! what it finds, so those rows are looked up once. They are those of one command, or of several that
+//! are run at once: nobody else changes them meanwhile.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

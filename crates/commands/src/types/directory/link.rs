@@ -16,8 +16,8 @@ pub(super) struct Link {
     pub(super) count: u64,
     /// Their bytes.
     pub(super) bytes: u64,
-    /// Above all items before them, and not above the first of them; empty if items have no order, and
-    /// if these are the first of all.
+    /// Above all items before them, and not above the first of them; empty if items have no order. If
+    /// these are the first of all it says nothing.
     pub(super) separator: Bytes,
 }
 
