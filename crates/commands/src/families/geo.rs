@@ -12,7 +12,8 @@ use crate::error::{CommandError, Echo};
 use crate::families::sorted_set::{AddOptions, add_scored};
 use crate::txn::Txn;
 use crate::types::geohash::{Point, Search, Shape};
-use crate::types::sorted_set::{Member, ScoreBound, SortedSet, replace};
+use crate::types::sorted_set::{Member, ScoreBound, SortedSet};
+use crate::types::sorted_set_edit::replace;
 use crate::view::{Direction, View};
 
 const GROWS: Flags = Flags::DENYOOM;

@@ -16,7 +16,8 @@ use crate::families::{sorted_set_algebra as algebra, sorted_set_range as range};
 use crate::notes::Wanted;
 use crate::txn::Txn;
 use crate::types::header::Kind;
-use crate::types::sorted_set::{Member, SortedSet, SortedSetEdit};
+use crate::types::sorted_set::{Member, SortedSet};
+use crate::types::sorted_set_edit::SortedSetEdit;
 use crate::view::{Direction, View};
 use crate::wait::{Wait, timeout_of_seconds};
 

@@ -16,7 +16,8 @@ use crate::txn::Txn;
 use crate::types::header::{Header, Kind, Value};
 use crate::types::keyspace;
 use crate::types::set::Set;
-use crate::types::sorted_set::{Member, SortedSet, replace};
+use crate::types::sorted_set::{Member, SortedSet};
+use crate::types::sorted_set_edit::replace;
 use crate::view::{Direction, View, ViewError};
 
 /// What is made of the sets.

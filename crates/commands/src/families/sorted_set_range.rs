@@ -13,7 +13,8 @@ use crate::families::list::positions;
 use crate::families::sorted_set::members_reply;
 use crate::notes::Wanted;
 use crate::txn::Txn;
-use crate::types::sorted_set::{LexBound, Member, ScoreBound, SortedSet, SortedSetEdit, replace};
+use crate::types::sorted_set::{LexBound, Member, ScoreBound, SortedSet};
+use crate::types::sorted_set_edit::{SortedSetEdit, replace};
 use crate::view::{Direction, View};
 
 /// By what a range is.

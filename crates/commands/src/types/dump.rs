@@ -30,8 +30,9 @@ use crate::types::list_dump;
 use crate::types::set::Set;
 use crate::types::set_dump::{self, SetDump};
 use crate::types::set_edit;
-use crate::types::sorted_set::{self, Member, SortedSet};
+use crate::types::sorted_set::{Member, SortedSet};
 use crate::types::sorted_set_dump;
+use crate::types::sorted_set_edit;
 use crate::types::stream::Stream;
 use crate::types::stream_dump::{self, StreamDump};
 use crate::view::View;
@@ -80,7 +81,7 @@ impl Restored {
             Restored::Set(dump) => set_edit::build(txn, key, dump.members, dump.encoding)?,
             Restored::Stream(dump) => dump.into_value(txn, key)?,
             Restored::List(elements) => list::build(txn, key, &elements)?,
-            Restored::SortedSet(members) => sorted_set::build(txn, key, members)?,
+            Restored::SortedSet(members) => sorted_set_edit::build(txn, key, members)?,
         })
     }
 }

@@ -28,6 +28,7 @@ pub(crate) mod set_edit;
 pub(crate) mod sortable;
 pub(crate) mod sorted_set;
 pub(crate) mod sorted_set_dump;
+pub(crate) mod sorted_set_edit;
 pub(crate) mod stream;
 pub(crate) mod stream_dump;
 pub(crate) mod stream_edit;
