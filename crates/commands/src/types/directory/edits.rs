@@ -85,6 +85,9 @@ impl Directory {
         let Some(order) = self.site.order else {
             unreachable!("only items in an order are edited")
         };
+        if edits.is_empty() {
+            return Ok(());
+        }
         let Some(root) = self.root.take() else {
             let insert = edits.iter().map(|edit| edit.inserted().map(Bytes::copy_from_slice));
             let insert = insert.collect::<Option<Vec<_>>>().ok_or(ViewError::Damaged)?;

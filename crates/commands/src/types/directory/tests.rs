@@ -417,6 +417,7 @@ fn the_first_items_may_go_and_lower_ones_come() {
         let edits: Vec<Edit<'_>> = low.iter().map(|item| Edit::Insert(item)).collect();
         stored.edit(&edits);
         assert!(stored.check().iter().eq(low.iter().chain(&items[removed..])), "{removed} removed");
+        assert_eq!(stored.edit(&[]).writes, 0, "nothing is written anew for nothing");
     }
 }
 
