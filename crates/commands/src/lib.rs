@@ -44,5 +44,5 @@ pub use txn::{Counters, Effects, RowWrite, Txn};
 pub use types::dump::{functions_of_payload, payload_of_functions};
 pub use types::dump::{rdb_checksum, unpack_lzf};
 pub use types::ring::element_row;
-pub use view::{Direction, MemoryView, Row, Skim, View, ViewError};
+pub use view::{Direction, MemoryView, Row, Skim, TOUCHED_ELEMENTS_MIN, View, ViewError};
 pub use wait::{Wait, WaitHandler, is_nothing};

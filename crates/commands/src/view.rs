@@ -12,6 +12,13 @@ use crate::notes::Notes;
 use crate::overdue::Overdue;
 use crate::txn::{Counters, Effects};
 
+/// The rows of a collection of fewer elements are mostly in the processor's caches: to have a view touch
+/// them ([`View::touch`]) costs more than it saves.
+pub const TOUCHED_ELEMENTS_MIN: u64 = 20_000;
+/// Rows that are touched together at most: of more of them, with what hangs on them, the first would have
+/// left the processor's caches before they are read.
+pub(crate) const TOUCHED_ROWS_MAX: usize = 256;
+
 /// A stored row: its key and its value.
 pub type Row = (Bytes, Bytes);
 

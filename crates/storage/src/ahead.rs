@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use commands::types::header;
-use commands::{element_row, key_positions, rows, table};
+use commands::{TOUCHED_ELEMENTS_MIN, element_row, key_positions, rows, table};
 use smallvec::SmallVec;
 use wire::placement::Placement;
 use wire::service::Call;
@@ -16,9 +16,6 @@ use crate::resident::Resident;
 
 /// So many calls have something to gain.
 const CALLS_MIN: usize = 4;
-/// The rows of a collection of fewer elements are mostly in the processor's caches: to touch them costs
-/// more than it saves.
-const ELEMENTS_MIN: u64 = 20_000;
 
 /// The positions of the keys that calls name first, once if they name the same in a row; none of too few
 /// calls.
@@ -56,7 +53,8 @@ pub(crate) fn element_rows(resident: &Resident, calls: &[Call<'_>]) -> SmallVec<
         let [Call { table, args: [_, key, ..], .. }, ..] = calls else { continue };
         let header = resident.get(&rows::header_key_on_stack(*table, key));
         let value = header.and_then(|header| header.value_here());
-        let large = value.and_then(header::rows_of).filter(|(_, count)| *count >= ELEMENTS_MIN);
+        let large =
+            value.and_then(header::rows_of).filter(|(_, count)| *count >= TOUCHED_ELEMENTS_MIN);
         let Some((generation, _)) = large else { continue };
         let placement = Placement::of_key(key);
         let row = |name: &Bytes| element_row(*table, placement, generation, name);

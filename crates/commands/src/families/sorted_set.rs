@@ -213,9 +213,7 @@ pub(crate) fn add_scored(
     options: AddOptions,
 ) -> Result<Reply, CommandError> {
     let mut set = SortedSetEdit::open(txn, key)?;
-    if scored.len() > 1 {
-        set.touch(txn, scored.iter().map(|(_, name)| *name));
-    }
+    set.touch(txn, scored.iter().map(|(_, name)| *name));
     let Ran { reply, wrote } = add_members(&mut set, txn, scored, options)?;
     set.finish(txn)?;
     if wrote {
@@ -268,9 +266,7 @@ fn add_members(
 fn zrem(txn: &mut Txn<'_>, args: Args<'_>) -> Result<Reply, CommandError> {
     let mut set = SortedSetEdit::open(txn, args.bytes(1)?)?;
     let (mut removed, names) = (0, args.from(2));
-    if names.len() > 1 {
-        set.touch(txn, names.iter());
-    }
+    set.touch(txn, names.iter());
     for name in names {
         removed += i64::from(set.remove(txn, name)?.is_some());
     }

@@ -40,7 +40,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use wire::ids::{TableId, Version};
 use wire::placement::Placement;
 
-pub(crate) use self::edits::{Edit, TOUCHED_ITEMS_MIN, TOUCHED_MAX};
+pub(crate) use self::edits::Edit;
 use self::known::Known;
 use self::link::{Link, Seen, links, put_links, seen};
 use crate::rows;

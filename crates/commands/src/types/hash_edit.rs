@@ -36,10 +36,7 @@ impl<'k> HashEdit<'k> {
     ///
     /// *Errors*: `WrongType` if the key holds something else.
     pub(crate) fn open(view: &dyn View, key: &'k [u8]) -> Result<HashEdit<'k>, CommandError> {
-        let found = keyspace::lookup(view, key)?;
-        if found.header().is_some_and(|header| header.value.kind() != Kind::Hash) {
-            return Err(CommandError::WrongType);
-        }
+        let found = keyspace::lookup_of(view, key, Kind::Hash)?;
         Ok(HashEdit::of(view, key, found)?)
     }
 

@@ -21,13 +21,14 @@ use bytes::Bytes;
 use wire::ids::Version;
 use wire::placement::Placement;
 
+use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::overdue::Overdue;
 use crate::rows::{self, RowKind};
 use crate::txn::Txn;
 use crate::types::hash;
 use crate::types::hash_edit::HashEdit;
-use crate::types::header::{Header, Value};
+use crate::types::header::{Header, Kind, Value};
 use crate::view::{Direction, View, ViewError};
 
 /// TTL index rows looked at to tell when the next key is due. Rows of other partitions lie between
@@ -100,6 +101,17 @@ pub fn lookup(view: &dyn View, key: &[u8]) -> Result<Found, ViewError> {
         view.meet_overdue(key, Overdue::Key);
     }
     Ok(Found { row, stored, live })
+}
+
+/// Looks a key up to write a value of this type to it.
+///
+/// *Errors*: `WrongType` if it holds something else.
+pub(crate) fn lookup_of(view: &dyn View, key: &[u8], kind: Kind) -> Result<Found, CommandError> {
+    let found = lookup(view, key)?;
+    match found.header() {
+        Some(header) if header.value.kind() != kind => Err(CommandError::WrongType),
+        _ => Ok(found),
+    }
 }
 
 /// Reads the header of a row that a scan met: `None` if the key does not exist for clients.

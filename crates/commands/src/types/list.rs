@@ -114,10 +114,7 @@ impl<'k> ListEdit<'k> {
     ///
     /// *Errors*: `WrongType` if the key holds something else.
     pub(crate) fn open(view: &dyn View, key: &'k [u8]) -> Result<ListEdit<'k>, CommandError> {
-        let found = keyspace::lookup(view, key)?;
-        if found.header().is_some_and(|header| header.value.kind() != Kind::List) {
-            return Err(CommandError::WrongType);
-        }
+        let found = keyspace::lookup_of(view, key, Kind::List)?;
         let list = match found.header() {
             Some(header) => List::of(view, key, &header.value)?,
             None => List { elements: Sequence::empty(None), packed_bytes: Some(0) },

@@ -46,10 +46,7 @@ impl<'k> SetEdit<'k> {
     ///
     /// *Errors*: `WrongType` if the key holds something else.
     pub(crate) fn open(view: &dyn View, key: &'k [u8]) -> Result<SetEdit<'k>, CommandError> {
-        let found = keyspace::lookup(view, key)?;
-        if found.header().is_some_and(|header| header.value.kind() != Kind::Set) {
-            return Err(CommandError::WrongType);
-        }
+        let found = keyspace::lookup_of(view, key, Kind::Set)?;
         Ok(SetEdit::of(view, key, found)?)
     }
 

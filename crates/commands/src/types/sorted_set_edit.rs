@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::error::CommandError;
 use crate::notes::Wanted;
 use crate::txn::Txn;
-use crate::types::directory::{Edit, TOUCHED_ITEMS_MIN, TOUCHED_MAX};
+use crate::types::directory::Edit;
 use crate::types::header::{Kind, Value};
 use crate::types::keyspace::{self, Found};
 use crate::types::sequence::Sequence;
@@ -19,7 +19,7 @@ use crate::types::sorted_set::{
     LISTPACK_MEMBERS_MAX, LISTPACK_TEXT_BYTES_MAX, Member, ORDER, SCORE_BYTES, SortedSet,
     kept_score, order,
 };
-use crate::view::{Direction, View, ViewError};
+use crate::view::{Direction, TOUCHED_ELEMENTS_MIN, TOUCHED_ROWS_MAX, View, ViewError};
 
 /// A member that has another score now, or came, or went.
 #[derive(Debug)]
@@ -52,10 +52,7 @@ impl<'k> SortedSetEdit<'k> {
     ///
     /// *Errors*: `WrongType` if the key holds something else.
     pub(crate) fn open(view: &dyn View, key: &'k [u8]) -> Result<SortedSetEdit<'k>, CommandError> {
-        let found = keyspace::lookup(view, key)?;
-        if found.header().is_some_and(|header| header.value.kind() != Kind::SortedSet) {
-            return Err(CommandError::WrongType);
-        }
+        let found = keyspace::lookup_of(view, key, Kind::SortedSet)?;
         let set = match found.header() {
             Some(header) => SortedSet::of(view, key, &header.value)?,
             None => SortedSet::empty(view, key),
@@ -77,10 +74,18 @@ impl<'k> SortedSetEdit<'k> {
         self.set.count().saturating_add_signed(self.growth)
     }
 
-    /// Says that the scores of these members, or of the first of them, will be asked for soon.
-    pub(crate) fn touch<'n>(&self, view: &dyn View, names: impl Iterator<Item = &'n Bytes>) {
-        if let Some(rows) = self.set.member_rows().filter(|_| self.count() >= TOUCHED_ITEMS_MIN) {
-            view.touch(&names.take(TOUCHED_MAX).map(|name| rows.row(name)).collect::<Vec<_>>());
+    /// Says that the scores of these members, or of the first of them, will be asked for soon. One alone
+    /// has nothing to gain.
+    pub(crate) fn touch<'n>(
+        &self,
+        view: &dyn View,
+        names: impl Iterator<Item = &'n Bytes> + Clone,
+    ) {
+        let is_worth_it = self.count() >= TOUCHED_ELEMENTS_MIN && names.clone().nth(1).is_some();
+        if let Some(rows) = self.set.member_rows().filter(|_| is_worth_it) {
+            view.touch(
+                &names.take(TOUCHED_ROWS_MAX).map(|name| rows.row(name)).collect::<Vec<_>>(),
+            );
         }
     }
 

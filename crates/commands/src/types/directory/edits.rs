@@ -9,15 +9,7 @@ use super::link::{Link, links, put_links, seen};
 use super::{Directory, End, Order, ROW_BYTES_MAX, content, is_small};
 use crate::txn::Txn;
 use crate::types::chunk;
-use crate::view::{View, ViewError};
-
-/// The rows of a collection of fewer items are mostly in the processor's caches: to touch them first
-/// costs more than it saves.
-pub(crate) const TOUCHED_ITEMS_MIN: u64 = 20_000;
-
-/// Rows that are touched together at most: more of them, and what hangs on them, and the first would have left
-/// the processor's caches before they are read.
-pub(crate) const TOUCHED_MAX: usize = 256;
+use crate::view::{TOUCHED_ELEMENTS_MIN, TOUCHED_ROWS_MAX, View, ViewError};
 
 /// One change of a directory whose items have an order.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +102,7 @@ impl Directory {
         root: Link,
         edits: &'a [Edit<'a>],
     ) -> Result<Way<'a>, ViewError> {
-        let is_large = root.count >= TOUCHED_ITEMS_MIN;
+        let is_large = root.count >= TOUCHED_ELEMENTS_MIN;
         let part = Part { edits, is_first: true, is_last: true };
         // Not to be remembered: each is passed once.
         let row = content(self.row(view, root.id)?, self.height)?;
@@ -123,7 +115,7 @@ impl Directory {
                 self.divide(order, step, &mut steps)?;
                 step.below = from..steps.len();
             }
-            for steps in steps.chunks_mut(TOUCHED_MAX) {
+            for steps in steps.chunks_mut(TOUCHED_ROWS_MAX) {
                 if is_large && steps.len() > 1 {
                     let rows = steps.iter().map(|step: &Step<'_>| self.site.row(step.link.id));
                     view.touch(&rows.collect::<Vec<_>>());
