@@ -2,7 +2,8 @@
 //! kept as they came, sharing the log's bytes: a follower applies a batch by putting it here. Their
 //! rows are looked at when they are flushed ([`Run`]) or when the replica comes to lead.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -78,11 +79,23 @@ impl Backlog {
 /// Rows of several partitions' batches as one sorted run for fjall.
 #[derive(Debug, Default)]
 pub(crate) struct Run<'a> {
-    /// Rows with their values (`None`: deleted), in the order in which they were written.
-    lines: Vec<(&'a [u8], Option<&'a [u8]>)>,
+    lines: Vec<Line<'a>>,
     /// Where those stand that are to be written. Made while the batches are read: later each row would
     /// have to be waited for again.
     places: Vec<Place>,
+    /// The lines by a hash of their rows: a row that is written again has its line already. Should another
+    /// row have that hash, each of its writes gets a line.
+    known: HashMap<u64, u32, foldhash::fast::RandomState>,
+}
+
+/// A row and what was last written to it.
+#[derive(Clone, Copy, Debug)]
+struct Line<'a> {
+    row: &'a [u8],
+    /// `None`: deleted.
+    sealed: Option<&'a [u8]>,
+    /// Whether it was first written a value.
+    began: bool,
 }
 
 /// Where a line stands among others: small, so that sorting moves and compares little. Rows lie all over
@@ -133,16 +146,25 @@ impl<'a> Run<'a> {
         if !dropped.is_empty() {
             let lines = &self.lines;
             let of_these = self.places.split_off(from).into_iter();
-            let stays = |place: &Place| !is_of(lines[place.line as usize].0, &dropped);
+            let stays = |place: &Place| !is_of(lines[place.line as usize].row, &dropped);
             self.places.extend(of_these.filter(stays));
+            // What is left out has a line still.
+            self.known.clear();
         }
         Ok(dropped)
     }
 
     pub(crate) fn add_row(&mut self, row: &'a [u8], sealed: Option<&'a [u8]>) {
-        let line = u32::try_from(self.lines.len()).expect("backlogs are bounded far below 2^32");
-        self.lines.push((row, sealed));
-        self.places.push(Place::of(row, 0, line));
+        let next = u32::try_from(self.lines.len()).expect("backlogs are bounded far below 2^32");
+        let known = *self.known.entry(self.known.hasher().hash_one(row)).or_insert(next);
+        match self.lines.get_mut(known as usize) {
+            // The copy that was just read, not one that was read long ago.
+            Some(line) if line.row == row => (line.row, line.sealed) = (row, sealed),
+            _ => {
+                self.lines.push(Line { row, sealed, began: sealed.is_some() });
+                self.places.push(Place::of(row, 0, next));
+            }
+        }
     }
 
     /// The rows in ascending order of their keys, each with its newest value; `None`: deleted. What
@@ -156,8 +178,8 @@ impl<'a> Run<'a> {
         let mut rows = Vec::with_capacity(places.len());
         self.sort(&mut places, 0, &mut |writes| {
             let [oldest, newest] = [writes[0], writes[writes.len() - 1]];
-            let (row, sealed) = self.lines[newest.line as usize];
-            let is_passing = sealed.is_none() && self.lines[oldest.line as usize].1.is_some();
+            let Line { row, sealed, .. } = self.lines[newest.line as usize];
+            let is_passing = sealed.is_none() && self.lines[oldest.line as usize].began;
             if !(is_passing && is_absent(row)) {
                 rows.push((row, sealed));
             }
@@ -168,7 +190,7 @@ impl<'a> Run<'a> {
     /// Hands each row's writes to `visit`, oldest first, in the order of the rows. All have the words
     /// before this one in common.
     fn sort(&self, places: &mut [Place], word: usize, visit: &mut impl FnMut(&[Place])) {
-        let row = |place: &Place| self.lines[place.line as usize].0;
+        let row = |place: &Place| self.lines[place.line as usize].row;
         if word == WORDS_MAX {
             places.sort_by(|one, other| row(one).cmp(row(other)));
             places.chunk_by(|one, other| row(one) == row(other)).for_each(visit);
@@ -265,6 +287,23 @@ mod tests {
             }
             assert_eq!(run.sorted(|_| false), expected.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_row_whose_hash_another_one_has_keeps_its_newest_write() {
+        let mut run = Run::default();
+        run.add_row(b"one", Some(b"1"));
+        let hash = run.known.hasher().hash_one(&b"other"[..]);
+        run.known.insert(hash, 0);
+        for sealed in [Some(&b"old"[..]), None, Some(b"new")] {
+            run.add_row(b"other", sealed);
+        }
+        run.add_row(b"one", None);
+        run.add_row(b"one", Some(b"2"));
+        assert_eq!(run.places.len(), 4);
+        let expected: Vec<(&[u8], Option<&[u8]>)> =
+            vec![(b"one", Some(b"2")), (b"other", Some(b"new"))];
+        assert_eq!(run.sorted(|_| false), expected);
     }
 
     #[test]
