@@ -106,7 +106,7 @@ struct Place {
     word: (u64, u64),
     /// How many of them it has: zeros that it has come after those that it lacks.
     length: u8,
-    /// Of the line. Later writes have higher numbers.
+    /// Of the line. Of lines of one row those of later writes have higher numbers.
     line: u32,
 }
 
@@ -176,8 +176,8 @@ impl<'a> Run<'a> {
     ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
         let mut places = std::mem::take(&mut self.places);
         let mut rows = Vec::with_capacity(places.len());
-        self.sort(&mut places, 0, &mut |writes| {
-            let [oldest, newest] = [writes[0], writes[writes.len() - 1]];
+        self.sort(&mut places, 0, &mut |lines| {
+            let [oldest, newest] = [lines[0], lines[lines.len() - 1]];
             let Line { row, sealed, .. } = self.lines[newest.line as usize];
             let is_passing = sealed.is_none() && self.lines[oldest.line as usize].began;
             if !(is_passing && is_absent(row)) {
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
         rows
     }
 
-    /// Hands each row's writes to `visit`, oldest first, in the order of the rows. All have the words
+    /// Hands each row's lines to `visit`, oldest first, in the order of the rows. All have the words
     /// before this one in common.
     fn sort(&self, places: &mut [Place], word: usize, visit: &mut impl FnMut(&[Place])) {
         let row = |place: &Place| self.lines[place.line as usize].row;
