@@ -1,5 +1,6 @@
-//! A node that is all there is of its cluster, for tests that look inside one.
+//! A node that is all there is of its cluster, for tests that look inside one: with threads, or without.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,12 @@ use wire::placement::PlacementRange;
 use wire::resp::Reply;
 use wire::service::{Answer, Call, GateOutcome};
 
+use crate::core::Evaluated;
 use crate::driver::Shared;
 use crate::node::{Node, NodeOptions, Surroundings};
 use crate::partition::Partition;
 use crate::recover::Assignment;
+use crate::stepped::Stepped;
 
 /// The only partition.
 pub(crate) const PARTITION: PartitionId = PartitionId(1);
@@ -48,17 +51,10 @@ impl Alone {
 
     fn among(options: NodeOptions, members: &[NodeId]) -> Alone {
         let dir = tempfile::tempdir().expect("a folder");
-        let id = NodeId(1);
+        let (id, zone) = (NodeId(1), Zone("zone".into()));
         let transport = Arc::<LocalTransport>::default();
-        let surroundings = Surroundings {
-            transport: transport.clone(),
-            publish: Arc::new(|_| {}),
-            faults: Arc::default(),
-        };
-        let range = PlacementRange::whole(TableId(0));
-        let assignment = Assignment { partition: PARTITION, range, members: members.to_vec() };
-        let zone = Zone("zone".into());
-        let node = Node::open(id, zone, dir.path(), options, &[assignment], surroundings);
+        let (around, assignment) = (surroundings(&transport), assignment(members));
+        let node = Node::open(id, zone, dir.path(), options, &[assignment], around);
         let node = node.expect("an empty folder");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Alone { node, transport, runtime: runtime.expect("a runtime"), _dir: dir }
@@ -75,22 +71,8 @@ impl Alone {
 
     /// What the node answers to a command, its gate waited for; `None` if it does not take it.
     pub(crate) fn run(&self, words: &[&str]) -> Option<Reply> {
-        let args: Vec<_> =
-            words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
-        let command = table::lookup(&args[0]).expect("a command").id;
-        let (table, partition, args) = (TableId(0), PARTITION, &args[..]);
-        let call = Call {
-            command,
-            table,
-            partition,
-            epoch: 1,
-            args,
-            waiting_since: None,
-            origin: 0,
-            request: None,
-            client: None,
-        };
-        let Answer::Done { reply, gate } = self.node.call(call) else { return None };
+        let args = bytes_of(words.iter().copied());
+        let Answer::Done { reply, gate } = self.node.call(call(&args)) else { return None };
         let Some(gate) = gate else { return Some(reply) };
         let outcome = self.runtime.block_on(self.node.wait(gate, PATIENCE));
         (outcome == GateOutcome::Durable).then_some(reply)
@@ -103,5 +85,63 @@ impl Alone {
             assert!(Instant::now() < deadline, "not yet: {what}");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// A node that does nothing of itself, and leads its partition.
+pub(crate) fn leading(dir: &Path, options: NodeOptions) -> Stepped {
+    let (id, zone) = (NodeId(1), Zone("zone".into()));
+    let around = surroundings(&Arc::default());
+    let node = Stepped::open(id, zone, dir, options, &[assignment(&[id])], around);
+    let mut node = node.expect("an empty folder");
+    node.node().campaign(PARTITION);
+    sync(&mut node);
+    assert!(node.node().leads(PARTITION));
+    node
+}
+
+/// Brings to the disk what somebody waits for.
+pub(crate) fn sync(node: &mut Stepped) {
+    while node.wants().log {
+        node.begin_sync();
+        node.end_sync();
+    }
+}
+
+/// What a leader makes of a command of words with spaces between, by a client that can wait.
+pub(crate) fn evaluate(node: &Stepped, words: &str) -> Evaluated {
+    let shared = node.node().shared();
+    let partition = shared.replica(PARTITION, paxos::NodeId(1)).expect("it is here");
+    let args = bytes_of(words.split(' '));
+    let entry = table::lookup(&args[0]).expect("a command");
+    let call = Call { waiting_since: Some(Instant::now()), ..call(&args) };
+    partition.lock().evaluate(entry, &call, shared.now(), (&shared.lsm, true))
+}
+
+fn surroundings(transport: &Arc<LocalTransport>) -> Surroundings {
+    let (transport, publish) = (transport.clone(), Arc::new(|_| {}));
+    Surroundings { transport, publish, faults: Arc::default() }
+}
+
+fn assignment(members: &[NodeId]) -> Assignment {
+    let range = PlacementRange::whole(TableId(0));
+    Assignment { partition: PARTITION, range, members: members.to_vec() }
+}
+
+fn bytes_of<'a>(words: impl Iterator<Item = &'a str>) -> Vec<Bytes> {
+    words.map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+fn call(args: &[Bytes]) -> Call<'_> {
+    Call {
+        command: table::lookup(&args[0]).expect("a command").id,
+        table: TableId(0),
+        partition: PARTITION,
+        epoch: 1,
+        args,
+        waiting_since: None,
+        origin: 0,
+        request: None,
+        client: None,
     }
 }

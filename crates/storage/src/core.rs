@@ -45,6 +45,7 @@ pub(crate) use self::blocked::{Kept, Ticket};
 pub(crate) use self::flushing::Frozen;
 pub(crate) use self::handler::run;
 pub(crate) use self::limits::{check_effects, effects_bytes};
+pub(crate) use self::seal::Seat;
 use crate::backlog::Backlog;
 use crate::batch::{Batch, BatchBuilder, BatchError, Effect};
 use crate::catch_up::{self, Entries, Part};
@@ -151,6 +152,8 @@ struct OpenBatch {
 struct InFlight {
     index: u64,
     batch: u64,
+    /// Writes that joined it.
+    writes: u64,
     /// Its stamp.
     now_ms: u64,
     /// As it is in the log.
@@ -164,8 +167,8 @@ enum Sealer {
     None,
     /// A waiting connection is to be called.
     Waits(oneshot::Sender<()>),
-    /// It was called.
-    Called,
+    /// One lets others join the batch, and then seals it.
+    Gathers,
 }
 
 /// The partition's totals as of the newest proposed batch, and the indexes that made them so.
@@ -206,6 +209,8 @@ pub(crate) struct Core {
     tip: Tip,
     /// Proposed and not applied, ascending.
     in_flight: VecDeque<InFlight>,
+    /// Writes that were waiting for the disks at once, of late.
+    writers: u64,
     applied: Applied,
     /// What was answered of late, up to `applied`.
     requests: Requests,
@@ -285,6 +290,7 @@ impl Core {
             next_batch_id: u64::from(start.incarnation) << 32 | 1,
             tip: Tip::default(),
             in_flight: VecDeque::new(),
+            writers: 0,
             applied: start.applied,
             requests: start.requests,
             dedup: start.dedup,
@@ -669,6 +675,7 @@ impl Core {
         }
         self.applied.index = index;
         while let Some(own) = self.in_flight.pop_front_if(|own| own.index <= index) {
+            self.note_writers(own.writes);
             if own.batch == id && !own.news.is_empty() {
                 actions.news.push(own.news);
             }

@@ -225,10 +225,10 @@ impl Shared {
         result
     }
 
-    /// Proposes what is open, if nothing holds it back.
-    pub(crate) fn seal(&self, partition: &Arc<Partition>) {
+    /// Proposes a batch if it is open and nothing holds it back.
+    pub(crate) fn seal(&self, partition: &Arc<Partition>, batch: u64) {
         self.with(partition, |core, actions| {
-            if core.may_seal() && !self.is_stopping() {
+            if core.is_open(batch) && core.may_seal() && !self.is_stopping() {
                 core.seal(self.now(), actions);
             }
         });

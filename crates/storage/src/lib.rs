@@ -84,6 +84,7 @@ mod resident;
 pub mod row;
 mod script;
 mod scripting;
+mod sealing;
 mod shapes;
 mod slow;
 mod snapshot;

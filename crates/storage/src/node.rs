@@ -29,13 +29,14 @@ use crate::identity::node_of;
 use crate::keeper;
 use crate::lsm::{self, Lsm};
 use crate::machine::Machine;
-use crate::partition::{Clock, Partition};
+use crate::partition::Partition;
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::recover::{self, Assignment, OpenError};
 use crate::requests::DedupLimits;
 use crate::resident::RowBudget;
 use crate::scripting::Scripting;
+use crate::sealing::Sealing;
 use crate::shapes::Shapes;
 use crate::slow::Job;
 use crate::view::Cold;
@@ -47,8 +48,6 @@ const COLD_ROUNDS_MAX: usize = 4;
 /// Header rows fetched at once when the first of them turns out to be cold. What has more cold keys
 /// reads the others one by one.
 pub(crate) const FETCH_ROWS_MAX: usize = 4096;
-/// The longest time that a batch waits for more to join it although nothing holds it back.
-const GATHER_MAX: Duration = Duration::from_micros(500);
 /// When replies of calls made together add up to more bytes, they leave before others are made.
 const REPLY_BYTES_MAX: usize = 256 << 10;
 /// How long a writer waits when the memtables are far over their budget.
@@ -437,37 +436,28 @@ impl Node {
             let mut core = partition.lock();
             if self.shared.is_stopping() {
                 // The threads that would end the wait may be gone.
-                return (Ok(GateOutcome::Unknown), (false, None));
+                return (Ok(GateOutcome::Unknown), None);
             }
             let waiting = core.wait(gate, self.shared.clock.instant() + timeout);
             // A gate that is open now has nothing to seal.
-            let may_seal = waiting.is_err() && core.may_seal();
-            let sealer = if may_seal { None } else { core.take_seat(gate) };
-            (waiting, (may_seal, sealer))
+            let seat = if waiting.is_err() { core.take_seat(gate) } else { None };
+            (waiting, seat)
         };
         let begun = self.shared.contain("wait", begin);
-        let (waiting, sealing) = begun.unwrap_or((Ok(GateOutcome::Unknown), (false, None)));
+        let (waiting, seat) = begun.unwrap_or((Ok(GateOutcome::Unknown), None));
         let mut receiver = match waiting {
             Ok(outcome) => return Box::pin(std::future::ready(outcome)),
             Err(receiver) => receiver,
         };
-        let (may_seal, called) = sealing;
+        let sealing = seat.map(|seat| (Sealing::new(&self.shared, &partition, gate.batch), seat));
         let held_back = Duration::from_micros(self.shared.pressure_us.load(Ordering::Relaxed));
-        let (shared, clock) = (Arc::downgrade(&self.shared), self.shared.clock.clone());
         Box::pin(async move {
-            let is_called = match called {
-                // The wait may end without a call: at its deadline, or when the node stops.
-                Some(called) => tokio::select! {
+            if let Some((sealing, seat)) = sealing {
+                tokio::select! {
                     biased;
+                    // The wait may end without a call: at its deadline, or when the node stops.
                     outcome = &mut receiver => return outcome.unwrap_or(GateOutcome::Unknown),
-                    called = called => called.is_ok(),
-                },
-                None => may_seal,
-            };
-            if is_called {
-                gather(&partition, &clock).await;
-                if let Some(shared) = shared.upgrade() {
-                    shared.contain("seal", || shared.seal(&partition));
+                    () = sealing.run(seat) => {}
                 }
             }
             let outcome = receiver.await.unwrap_or(GateOutcome::Unknown);
@@ -619,22 +609,6 @@ impl Drop for Node {
         while Arc::strong_count(&self.shared) > 1 {
             std::thread::yield_now();
         }
-    }
-}
-
-/// Lets other connections' commands join the open batch, as long as each turn of the thread brings
-/// more. The replies that opened the way for this batch bring their clients' next commands: taken
-/// together they cost one round of the log instead of several. An idle server waits one turn.
-async fn gather(partition: &Partition, clock: &Clock) {
-    let until = clock.instant() + GATHER_MAX;
-    let mut known = partition.look_anyway().gathered();
-    while known.is_some() && clock.instant() < until {
-        tokio::task::yield_now().await;
-        let gathered = partition.look_anyway().gathered();
-        if gathered == known {
-            break;
-        }
-        known = gathered;
     }
 }
 

@@ -411,74 +411,25 @@ fn copied(args: &[Bytes]) -> Arc<[Bytes]> {
 
 #[cfg(test)]
 mod tests {
-    use wire::ids::{NodeId, TableId, Zone};
-    use wire::peer::LocalTransport;
-    use wire::placement::PlacementRange;
-
     use super::*;
-    use crate::alone::PARTITION;
-    use crate::node::{NodeOptions, Surroundings};
-    use crate::recover::Assignment;
-    use crate::stepped::Stepped;
-
-    /// A node that does nothing of itself, and leads.
-    fn leading(dir: &std::path::Path) -> Stepped {
-        let surroundings = Surroundings {
-            transport: Arc::new(LocalTransport::default()),
-            publish: Arc::new(|_| {}),
-            faults: Arc::default(),
-        };
-        let id = NodeId(1);
-        let range = PlacementRange::whole(TableId(0));
-        let assignment = Assignment { partition: PARTITION, range, members: vec![id] };
-        let (zone, options) = (Zone("zone".into()), NodeOptions::default());
-        let node = Stepped::open(id, zone, dir, options, &[assignment], surroundings);
-        let mut node = node.expect("an empty folder");
-        node.node().campaign(PARTITION);
-        sync(&mut node);
-        assert!(node.node().leads(PARTITION));
-        node
-    }
-
-    fn sync(node: &mut Stepped) {
-        while node.wants().log {
-            node.begin_sync();
-            node.end_sync();
-        }
-    }
-
-    fn evaluate(node: &Stepped, words: &str) -> Evaluated {
-        let shared = node.node().shared();
-        let partition = shared.replica(PARTITION, paxos::NodeId(1)).expect("it is here");
-        let args: Vec<_> = words.split(' ').map(|w| Bytes::copy_from_slice(w.as_bytes())).collect();
-        let entry = table::lookup(&args[0]).expect("a command");
-        let call = Call {
-            command: entry.id,
-            table: TableId(0),
-            partition: PARTITION,
-            epoch: 1,
-            args: &args,
-            waiting_since: Some(Instant::now()),
-            origin: 0,
-            request: None,
-            client: None,
-        };
-        partition.lock().evaluate(entry, &call, shared.now(), (&shared.lsm, true))
-    }
+    use crate::alone::{PARTITION, evaluate, leading, sync};
+    use crate::node::NodeOptions;
 
     #[test]
     fn who_is_served_late_waits_for_what_only_a_leader_can_propose() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut node = leading(dir.path());
+        let mut node = leading(dir.path(), NodeOptions::default());
         let Evaluated::Kept(mut kept) = evaluate(&node, "XREAD BLOCK 0 STREAMS s $") else {
             panic!("there is nothing yet")
         };
         let added = evaluate(&node, "XADD s 1-1 f v");
-        assert!(matches!(added, Evaluated::Answer(Answer::Done { gate: Some(_), .. })));
+        let Evaluated::Answer(Answer::Done { gate: Some(gate), .. }) = added else {
+            panic!("it waits for the disk")
+        };
         // As if the batch had been full: it is served only when the entry is applied.
         let shared = Arc::clone(node.node().shared());
         let partition = shared.replica(PARTITION, paxos::NodeId(1)).expect("it is here");
-        shared.seal(&partition);
+        shared.seal(&partition, gate.batch);
         sync(&mut node);
         assert!(kept.served.try_recv().is_err(), "nobody has been served yet");
         let applied = partition.look().applied().index;
@@ -487,7 +438,7 @@ mod tests {
         assert!(matches!(served.reply, Reply::Keyed(_)), "{:?}", served.reply);
         let gate = served.gate.expect("the lease may be over by now");
         assert!(gate.index > applied);
-        shared.seal(&partition);
+        shared.seal(&partition, gate.batch);
         sync(&mut node);
         let outcome = partition.lock().wait(gate, shared.clock.instant());
         assert_eq!(outcome.ok(), Some(wire::service::GateOutcome::Durable));
