@@ -415,13 +415,19 @@ pub(crate) fn does_without(shared: &Shared, id: PartitionId, node: NodeId) -> bo
 /// to whoever has one, of an earlier leader too; if it has gone, it does not support this leader any more.
 /// What the others had when this leader last happened to hear of it is not enough: their nodes may have
 /// lost it since. So they are asked, and the answer to the next ask rests on what they say.
+///
+/// A replica that is no member any more may not have heard of that: a log replica that missed it asks nobody.
+/// Once all members have that change nothing rests on it, and its going keeps nobody else from going.
 pub(crate) fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) -> bool {
     let Ok(partition) = find(shared, id) else { return false };
     let Some(view) = View::of(shared, &partition, shared.clock.monotonic()) else { return false };
     let is_member = view.members.iter().any(|member| member.member.id == identity);
     let others = || view.members.iter().filter(|member| member.member.id != identity);
     let enough = others().count() * 2 > view.members.len();
-    let can_go = enough && is_member && identity != partition.identity && !view.is_changing;
+    // One that is to be a member has a newer identity than all that were.
+    let was_member = !is_member && identity <= view.config.newest;
+    let is_theirs = is_member || was_member;
+    let can_go = enough && is_theirs && identity != partition.identity && !view.is_changing;
     let all_there = others().all(|member| member.is_heard && member.obeys);
     if !can_go || !all_there || shared.lsm.is_damaged() {
         return false;
@@ -432,7 +438,7 @@ pub(crate) fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) 
         let since = care.leads_since(view.ballot, now);
         let is_free = now - since > NO_OTHER
             && !care.is_ordered
-            && care.going(now).is_none_or(|goes| goes == identity);
+            && (was_member || care.going(now).is_none_or(|goes| goes == identity));
         if !is_free {
             return false;
         }
@@ -441,7 +447,9 @@ pub(crate) fn may_go(shared: &Shared, id: PartitionId, identity: paxos::NodeId) 
         let have_all = roll.map(|roll| others().all(|member| member.known >= roll.index));
         match have_all {
             Some(true) => {
-                care.permitted = Some((identity, now));
+                if is_member {
+                    care.permitted = Some((identity, now));
+                }
                 true
             }
             // It is being called.
@@ -479,7 +487,14 @@ fn look_after_damage(shared: &Shared) {
     // Log replicas go with the folder, so their groups are asked too.
     let replicas = shared.all_replicas();
     let (now, instant) = (shared.clock.monotonic(), shared.clock.instant());
+    // The leader calls the roll for each ask: what comes at once with another one finds it unanswered.
+    let has_just_asked = |replica: &Arc<Partition>| {
+        replica.care.lock().asked.is_some_and(|(_, at)| instant < at + MAY_DROP_EVERY / 2)
+    };
     for partition in &replicas {
+        if replicas.iter().any(|other| other.id == partition.id && has_just_asked(other)) {
+            continue;
+        }
         let ask;
         {
             let mut care = partition.care.lock();
