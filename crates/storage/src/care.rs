@@ -492,7 +492,9 @@ fn look_after_damage(shared: &Shared) {
         replica.care.lock().asked.is_some_and(|(_, at)| instant < at + MAY_DROP_EVERY / 2)
     };
     for partition in &replicas {
-        if replicas.iter().any(|other| other.id == partition.id && has_just_asked(other)) {
+        let of_other_kind = if partition.is_log() { &shared.partitions } else { &shared.logs };
+        let sibling = of_other_kind.read().get(&partition.id).cloned();
+        if sibling.as_ref().is_some_and(has_just_asked) {
             continue;
         }
         let ask;
