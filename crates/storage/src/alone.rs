@@ -11,7 +11,7 @@ use wire::ids::{NodeId, PartitionId, TableId, Zone};
 use wire::peer::LocalTransport;
 use wire::placement::PlacementRange;
 use wire::resp::Reply;
-use wire::service::{Answer, Call, GateOutcome};
+use wire::service::{Answer, Call, Gate, GateOutcome};
 
 use crate::core::Evaluated;
 use crate::driver::Shared;
@@ -74,8 +74,21 @@ impl Alone {
         let args = bytes_of(words.iter().copied());
         let Answer::Done { reply, gate } = self.node.call(call(&args)) else { return None };
         let Some(gate) = gate else { return Some(reply) };
-        let outcome = self.runtime.block_on(self.node.wait(gate, PATIENCE));
-        (outcome == GateOutcome::Durable).then_some(reply)
+        (self.outcome(gate) == GateOutcome::Durable).then_some(reply)
+    }
+
+    /// Evaluates a command that writes.
+    pub(crate) fn begin(&self, words: &[&str]) -> Gate {
+        let args = bytes_of(words.iter().copied());
+        let Answer::Done { gate: Some(gate), .. } = self.node.call(call(&args)) else {
+            panic!("it leads, and waits for the disk");
+        };
+        gate
+    }
+
+    /// What becomes of a write.
+    pub(crate) fn outcome(&self, gate: Gate) -> GateOutcome {
+        self.runtime.block_on(self.node.wait(gate, PATIENCE))
     }
 
     /// Waits until a condition holds.

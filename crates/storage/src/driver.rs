@@ -7,8 +7,8 @@
 //! clock thread (`clock`): ticks, expiry, eviction        flush thread: backlogs into fjall
 //! ```
 //!
-//! One log thread per node is the group commit: while it syncs, everything that arrives for any
-//! partition waits in line, and the next sync takes it all. A batch is sealed by the connection that
+//! One log for all partitions of a node is the group commit: while it is synced, everything that arrives for
+//! any of them waits in line, and the next sync takes it all ([`crate::logs`]). A batch is sealed by the connection that
 //! waits for it if nothing is on its way. Else the first connection that waits for it is called when
 //! what was on its way is applied ([`Core::call_sealer`]): by then its thread has woken the others,
 //! and what they send joins the batch. Accepts leave before the sync begins, so that the
@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -37,6 +36,7 @@ use crate::faults::Faults;
 use crate::flush::Sweep;
 use crate::identity::node_of;
 use crate::keeper::{self, Job};
+use crate::logs::Hold;
 use crate::lsm::{DeadSet, Lsm};
 use crate::message::Message;
 use crate::node::NodeOptions;
@@ -59,9 +59,6 @@ const MEMORY_OVERRUN: u64 = 4;
 /// Bytes of an identity behind a message of consensus: that of the sender, then those of all who are to get
 /// it, then their number.
 const IDENTITY_BYTES: usize = 4;
-
-/// For how long nothing has come when the log's last batch gets its mark.
-const MARK_AFTER: Duration = Duration::from_millis(5);
 
 /// Tells MemDS (or whoever asks) a route.
 pub type Publish = Arc<dyn Fn(Route) + Send + Sync>;
@@ -103,7 +100,6 @@ pub(crate) struct Shared {
     pub(crate) work: Mutex<Work>,
     /// Bytes of records that wait for the log thread, or are being written by it.
     pub(crate) unsynced_bytes: AtomicU64,
-    pub(crate) work_ready: Condvar,
     /// What the keeper is to do.
     pub(crate) keeper: Queue<Job>,
     /// Parts of the log that others lack.
@@ -198,6 +194,7 @@ impl Shared {
         step: impl FnOnce(&mut Core, &mut Actions) -> R,
     ) -> R {
         let mut actions = Actions::default();
+        let hold = Hold::new();
         let result = {
             let result = step(&mut core, &mut actions);
             self.faults.panic_if_ordered();
@@ -221,7 +218,7 @@ impl Shared {
             drop(core);
             result
         };
-        self.carry_out(partition, actions);
+        self.carry_out(partition, actions, hold);
         result
     }
 
@@ -247,11 +244,11 @@ impl Shared {
         let is_urgent = work.is_urgent();
         drop(work);
         if is_urgent {
-            self.work_ready.notify_one();
+            self.options.logs.ring();
         }
     }
 
-    fn carry_out(&self, partition: &Arc<Partition>, actions: Actions) {
+    fn carry_out(&self, partition: &Arc<Partition>, actions: Actions, hold: Hold) {
         if let Some(error) = actions.fatal {
             tracing::error!(node = self.id.0, partition = partition.id.0, %error, "replica stopped");
             self.stop();
@@ -259,6 +256,7 @@ impl Shared {
         for copies in actions.sends.chunk_by(|(_, one), (_, other)| one.is_copy_of(other)) {
             self.send(partition, copies);
         }
+        drop(hold);
         for (wake, outcome) in actions.wakes {
             // A receiver that is gone has stopped waiting.
             let _ = wake.send(outcome);
@@ -423,9 +421,7 @@ impl Shared {
         self.giver.wake();
         self.taker.wake();
         self.catch_ups.wake();
-        // Taken so that no thread is between its check and its wait.
-        drop(self.work.lock());
-        self.work_ready.notify_all();
+        self.options.logs.wake_all();
         drop(self.flush_due.lock());
         self.flush_ready.notify_all();
         self.agenda.ring();
@@ -450,28 +446,6 @@ impl Shared {
     }
 }
 
-/// The log thread: see the module's text. Ends when the node stops or its log fails.
-pub(crate) fn run_log(shared: &Shared, mut log: wal::Writer) {
-    while !shared.is_stopping() {
-        let persists = {
-            let mut work = shared.work.lock();
-            while !work.is_urgent() && !shared.is_stopping() {
-                if !log.owes_mark() {
-                    shared.work_ready.wait(&mut work);
-                } else if shared.work_ready.wait_for(&mut work, MARK_AFTER).timed_out()
-                    && !work.is_urgent()
-                {
-                    parking_lot::MutexGuard::unlocked(&mut work, || mark(shared, &mut log));
-                }
-            }
-            std::mem::take(&mut *work).items
-        };
-        shared.faults.checkpoint();
-        persist(shared, &mut log, persists);
-    }
-    mark(shared, &mut log);
-}
-
 /// Says in the log that its last batch was durable. The node stops if its log fails.
 pub(crate) fn mark(shared: &Shared, log: &mut wal::Writer) {
     if let Err(error) = log.mark() {
@@ -480,22 +454,21 @@ pub(crate) fn mark(shared: &Shared, log: &mut wal::Writer) {
 }
 
 /// What a failed write or sync left behind is unknown, so the node's word is worth nothing.
-fn fail(shared: &Shared, error: &wal::WalError) {
+pub(crate) fn fail(shared: &Shared, error: &wal::WalError) {
     tracing::error!(node = shared.id.0, %error, "log failed, node stops");
     shared.stop();
 }
 
 /// Makes records durable and tells of it. The node stops if its log fails.
 pub(crate) fn persist(shared: &Shared, log: &mut wal::Writer, persists: Vec<Item>) {
-    if let Err(error) = write_log(log, &persists) {
-        return fail(shared, &error);
-    }
-    let bytes = persists.iter().map(|item| match item {
-        Item::Record(_, _, record) => record_bytes(record),
-        Item::Forget(_) => 0,
+    let written = append(log, &persists).and_then(|must_sync| match must_sync {
+        true if !mutant!(ToldBeforeSynced) => log.sync(),
+        _ => Ok(()),
     });
-    shared.unsynced_bytes.fetch_sub(bytes.sum(), Ordering::Relaxed);
-    tell_persisted(shared, persists);
+    match written {
+        Ok(()) => tell_persisted(shared, persists),
+        Err(error) => fail(shared, &error),
+    }
 }
 
 /// What a record counts for among those that wait. Those that nobody waits for do not: they may lie there
@@ -509,7 +482,8 @@ fn record_bytes(record: &paxos::Record) -> u64 {
     }
 }
 
-fn write_log(log: &mut wal::Writer, persists: &[Item]) -> Result<(), wal::WalError> {
+/// Appends records to the log; whether somebody waits for any of them.
+pub(crate) fn append(log: &mut wal::Writer, persists: &[Item]) -> Result<bool, wal::WalError> {
     let mut must_sync = false;
     for item in persists {
         match item {
@@ -527,7 +501,7 @@ fn write_log(log: &mut wal::Writer, persists: &[Item]) -> Result<(), wal::WalErr
             Item::Forget(group) => log.append(wal::Record::Forget { group: *group })?,
         }
     }
-    if must_sync && !mutant!(ToldBeforeSynced) { log.sync() } else { Ok(()) }
+    Ok(must_sync)
 }
 
 /// A consensus record as the log keeps it.
@@ -552,7 +526,12 @@ fn to_record(group: u64, record: &paxos::Record) -> wal::Record<'_> {
 }
 
 /// Tells each partition once how far its records are durable.
-fn tell_persisted(shared: &Shared, persists: Vec<Item>) {
+pub(crate) fn tell_persisted(shared: &Shared, persists: Vec<Item>) {
+    let bytes = persists.iter().map(|item| match item {
+        Item::Record(_, _, record) => record_bytes(record),
+        Item::Forget(_) => 0,
+    });
+    shared.unsynced_bytes.fetch_sub(bytes.sum(), Ordering::Relaxed);
     let mut newest: BTreeMap<u64, (Arc<Partition>, u64)> = BTreeMap::new();
     for item in persists {
         if let Item::Record(partition, token, _) = item {
@@ -561,7 +540,7 @@ fn tell_persisted(shared: &Shared, persists: Vec<Item>) {
     }
     let now = shared.clock.monotonic();
     for (partition, token) in newest.into_values() {
-        shared.with(&partition, |core, _| core.replica.handle_persisted(token, now));
+        shared.step(&partition, |core, _| core.replica.handle_persisted(token, now));
     }
 }
 

@@ -118,6 +118,11 @@ impl Faults {
         blocking(wait);
     }
 
+    /// Whether the disk has a fault.
+    pub(crate) fn has_disk_fault(&self) -> bool {
+        self.disk.load(Ordering::Relaxed) != 0
+    }
+
     /// What the disk answers to a write or a sync.
     pub(crate) fn disk(&self) -> io::Result<()> {
         match self.disk.load(Ordering::Relaxed) {

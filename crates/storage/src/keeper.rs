@@ -233,7 +233,7 @@ fn drop_replica(shared: &Shared, replica: &Partition) -> Result<(), KeepError> {
     };
     shared.memory_bytes.fetch_sub(dropped.0, Ordering::Relaxed);
     shared.work.lock().push(Item::Forget(replica.log_group));
-    shared.work_ready.notify_one();
+    shared.options.logs.ring();
     let (node, partition) = (shared.id.0, replica.id.0);
     let (identity, kind) = (replica.identity.0, replica.kind);
     tracing::info!(node, partition, identity, ?kind, "replica let go");

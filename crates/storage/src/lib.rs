@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! node      opens the folder, recovers, starts the threads; evaluates calls
-//!  driver   log thread (group commit), flush thread; frames in and out
+//!  driver   what passes between the threads; frames in and out
+//!  logs     log threads (group commit)
 //!  clock    clock thread; `agenda` says which replicas it has to look at
 //!  pulse    heartbeats between nodes, on which the leases of all partitions rest
 //!  core     one replica's state: consensus, rows in memory, open batch, gates; no I/O, no clock
@@ -66,6 +67,7 @@ mod functions;
 mod identity;
 mod keeper;
 mod local;
+mod logs;
 pub mod lsm;
 pub mod machine;
 mod message;
@@ -101,6 +103,7 @@ pub use driver::Publish;
 pub use faults::Faults;
 pub use identity::NODE_MAX;
 pub use local::{LinkFaults, LocalNodes, NodeSeat, OpenNode};
+pub use logs::Logs;
 pub use node::{Node, NodeOptions, Surroundings};
 pub use recover::{Assignment, OpenError, abandon, abandon_on, damage_a_file};
 pub use requests::{DedupLimits, RequestSums};

@@ -22,11 +22,12 @@ use crate::ahead;
 use crate::care;
 use crate::containment::CoreGuard;
 use crate::core::{Core, Evaluated, Kept, Now, Ticket};
-use crate::driver::{self, Counts, Item, Publish, Shared};
+use crate::driver::{Counts, Item, Publish, Shared};
 use crate::faults::Faults;
 use crate::flush;
 use crate::identity::node_of;
 use crate::keeper;
+use crate::logs::{self, Logs};
 use crate::lsm::{self, Lsm};
 use crate::machine::Machine;
 use crate::partition::Partition;
@@ -63,6 +64,8 @@ pub struct NodeOptions {
     pub rows: Arc<RowBudget>,
     /// The log's settings.
     pub log: wal::Options,
+    /// Who writes the logs of the nodes of a process. Default: the node's own thread.
+    pub logs: Arc<Logs>,
     /// The LSM's settings.
     pub lsm: lsm::Options,
     /// The consensus settings.
@@ -109,6 +112,7 @@ impl Default for NodeOptions {
             memtable_bytes: 64 << 20,
             rows: RowBudget::new(128 << 20),
             log: wal::Options::default(),
+            logs: Arc::default(),
             lsm: lsm::Options::default(),
             paxos: paxos::Options::default(),
             nodes: Vec::new(),
@@ -217,7 +221,6 @@ impl Node {
             wants_reopening: AtomicBool::new(false),
             unsynced_bytes: AtomicU64::new(0),
             work: Mutex::default(),
-            work_ready: Condvar::new(),
             keeper: Queue::default(),
             catch_ups: Queue::default(),
             giver: Queue::default(),
@@ -706,7 +709,8 @@ fn start_threads(
     log: wal::Writer,
     dir: &Path,
 ) -> Result<Vec<JoinHandle<()>>, OpenError> {
-    let spawn = |name: &str, run: Box<dyn FnOnce(&Shared) + Send>| {
+    type Run = Box<dyn FnOnce(&Arc<Shared>) + Send>;
+    let spawn = |name: &str, run: Run| {
         let (shared, name) = (Arc::clone(shared), format!("{name}-{}", shared.id));
         std::thread::Builder::new()
             .name(name.clone())
@@ -716,14 +720,14 @@ fn start_threads(
             .map_err(|source| OpenError::Folder { path: dir.to_owned(), source })
     };
     Ok(vec![
-        spawn("log", Box::new(move |shared| driver::run_log(shared, log)))?,
-        spawn("pulse", Box::new(crate::pulse::run))?,
-        spawn("clock", Box::new(crate::clock::run))?,
-        spawn("flush", Box::new(flush::run))?,
-        spawn("keeper", Box::new(keeper::run))?,
-        spawn("catch-up", Box::new(crate::catch_up::run))?,
-        spawn("giver", Box::new(crate::snapshot::give::run))?,
-        spawn("taker", Box::new(crate::snapshot::taking::run))?,
+        spawn("log", Box::new(move |shared| logs::run(shared, log)))?,
+        spawn("pulse", Box::new(|shared| crate::pulse::run(shared)))?,
+        spawn("clock", Box::new(|shared| crate::clock::run(shared)))?,
+        spawn("flush", Box::new(|shared| flush::run(shared)))?,
+        spawn("keeper", Box::new(|shared| keeper::run(shared)))?,
+        spawn("catch-up", Box::new(|shared| crate::catch_up::run(shared)))?,
+        spawn("giver", Box::new(|shared| crate::snapshot::give::run(shared)))?,
+        spawn("taker", Box::new(|shared| crate::snapshot::taking::run(shared)))?,
     ])
 }
 

@@ -268,6 +268,12 @@ impl DirectFile {
     pub(crate) fn write_all_at(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
         self.0.write_all_at(blocks.bytes(), at)
     }
+
+    #[cfg(target_os = "linux")]
+    /// The system's number of it.
+    pub(crate) fn descriptor(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::SegmentIndex;
 use super::{WalError, io_error};
-use crate::machine::{BLOCK_BYTES, Blocks, Chance, DirectFile, Disk, File, Open};
+use crate::machine::{BLOCK_BYTES, Blocks, Chance, DirectFile, Disk, File, Open, Part};
 
 /// How much of a new segment is written at once, in blocks.
 const FILL_CHUNK_BLOCKS: usize = (1 << 20) / BLOCK_BYTES;
@@ -55,6 +55,16 @@ impl BlockWriter {
     /// Of a segment's file that is there.
     pub(super) fn open(disk: &Disk, path: &Path) -> BlockWriter {
         BlockWriter { direct: disk.open_direct(path) }
+    }
+
+    /// Whether blocks go past the system's cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// The same as [`BlockWriter::write`], for others to do; `None` if it goes through the cache.
+    pub(super) fn part<'a>(&'a self, blocks: &'a Blocks, at: u64) -> Option<Part<'a>> {
+        self.direct.as_ref().map(|file| Part { file, blocks, at })
     }
 
     /// Writes to a multiple of a block's length. Durable after the file's next sync.

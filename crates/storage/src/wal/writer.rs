@@ -1,12 +1,13 @@
 //! The single writer: batches, group commit, the change to the next segment, truncation.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
 use crate::faults::Faults;
-use crate::machine::{Blocks, Chance, File};
+use crate::machine::{Blocks, Chance, File, Part};
 
 use super::format::{
     Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
@@ -75,6 +76,8 @@ pub struct Writer {
     writer: BlockWriter,
     /// … from here.
     blocks: Blocks,
+    /// The current segment's header was written through the cache, and no sync has followed yet.
+    owes_sync: bool,
     /// The last batch has no mark behind it.
     owes_mark: bool,
     /// The named records of the current batch.
@@ -131,6 +134,7 @@ impl Writer {
             buffer: Vec::new(),
             writer,
             blocks: Blocks::default(),
+            owes_sync: true,
             owes_mark: false,
             batch: Vec::new(),
             entries: Vec::new(),
@@ -324,6 +328,7 @@ impl Writer {
         self.tail.clear();
         // What the new segment's header says of this one's end is worth as much.
         self.owes_mark = false;
+        self.owes_sync = true;
         self.writer = writer;
         self.shared.segments.write().insert(segment.seq, Arc::clone(&segment));
         self.housekeeper.write_index(closed, end);
@@ -351,18 +356,76 @@ impl Writer {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        self.end_batch();
+        self.write_and_sync()?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Puts what every batch ends with.
+    fn end_batch(&mut self) {
         self.put_promise_copies();
         let footer = encode_footer(&self.batch);
         self.put(Kind::Footer, 0, 0, 0, &footer);
         if mutant!(BlockBegunAnew) {
             self.tail.fill(0);
         }
+    }
+
+    fn write_and_sync(&mut self) -> Result<(), WalError> {
         self.write_batch()?;
         let (file, path) = (&self.current.file, &self.current.path);
         let synced = self.faults.disk().and_then(|()| file.sync_data());
         if !mutant!(SyncFailureIgnored) {
             synced.map_err(io_error("sync", path))?;
         }
+        self.owes_sync = false;
+        Ok(())
+    }
+
+    /// Begins a sync together with other logs: what has to be written and made durable before
+    /// [`Writer::end_sync`]. `None` if there is nothing, or only [`Writer::sync`] can do it.
+    pub(crate) fn begin_sync(&mut self) -> Option<Part<'_>> {
+        let bytes = self.tail.len() + self.buffer.len() + self.ending_bytes(0, 0);
+        let is_left = self.failed || self.buffer.is_empty() || self.owes_sync;
+        if is_left
+            || bytes > PIECE_BYTES_MAX
+            || !self.writer.is_direct()
+            || self.faults.has_disk_fault()
+        {
+            return None;
+        }
+        self.end_batch();
+        self.blocks.fill(&[&self.tail, &self.buffer]);
+        let at = u64::from(self.position) - self.tail.len() as u64;
+        self.writer.part(&self.blocks, at)
+    }
+
+    /// Ends what [`Writer::begin_sync`] began.
+    ///
+    /// *Errors*: as [`Writer::sync`].
+    pub(crate) fn end_sync(&mut self, written: io::Result<()>) -> Result<(), WalError> {
+        let result = match written {
+            // Not so in this file system.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                self.write_and_sync()
+            }
+            written => written.map_err(io_error("write and sync", &self.current.path)),
+        };
+        match result {
+            Ok(()) => self.settle(),
+            Err(_) => self.failed = true,
+        }
+        result
+    }
+
+    /// Everything appended is durable: lets readers see it.
+    fn settle(&mut self) {
         self.position += self.buffer.len() as u32;
         self.tail.clear();
         self.tail.extend_from_slice(self.blocks.tail());
@@ -381,7 +444,6 @@ impl Writer {
         if std::mem::take(&mut self.truncated) {
             self.reclaim();
         }
-        Ok(())
     }
 
     /// Writes the batch and what stands in front of it in the same block.
