@@ -7,11 +7,12 @@
 //!
 //! Each node brings one thread along, and any of them writes any log. What a leader proposes has reached its
 //! followers of this process before a thread is woken for it ([`Hold`]). So one thread is woken instead of
-//! three, and waits once for what three would each have written and synced for themselves; every file is
-//! still made durable in its own right. A process of one node has one thread and one log.
+//! three, and waits once for what three would each have written and synced for themselves. A process of one
+//! node has one thread and one log.
 //!
 //! A log whose disk has a fault injected, and that of a node that stands still, is left to its own node's
-//! thread: nobody else waits for it. Without [`Ring`] all logs are.
+//! thread: nobody else waits for it. So are all where the system has no [`Ring`], or the file system wants a
+//! sync for each file anyhow.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -138,8 +139,7 @@ impl Logs {
     fn wake(&self) {
         // Taken so that no thread is between its check and its wait.
         let seats = self.seats.lock();
-        if self.are_apart.load(Ordering::Relaxed) || seats.iter().any(|seat| is_faulty(&seat.node))
-        {
+        if seats.iter().any(|seat| self.is_alone(seat)) {
             self.ready.notify_all();
         } else {
             self.ready.notify_one();
@@ -175,7 +175,7 @@ impl Logs {
         let mut taken = Vec::new();
         for seat in seats.iter_mut().filter(|seat| seat.may_be_taken()) {
             // What may take long is taken by itself.
-            let is_alone = self.are_apart.load(Ordering::Relaxed) || is_faulty(&seat.node);
+            let is_alone = self.is_alone(seat);
             if is_alone && !(seat.is_of(own) && taken.is_empty()) || taken.len() == PARTS_MAX {
                 continue;
             }
@@ -201,7 +201,7 @@ impl Logs {
         let owes = |seat: &Seat| {
             seat.may_be_taken() && seat.log.as_ref().is_some_and(wal::Writer::owes_mark)
         };
-        let is_taken = |seat: &&mut Seat| owes(seat) && (seat.is_of(own) || !is_faulty(&seat.node));
+        let is_taken = |seat: &&mut Seat| owes(seat) && (seat.is_of(own) || !self.is_alone(seat));
         let first = seats.iter_mut().filter(is_taken).min_by_key(|seat| seat.used);
         let Some(seat) = first else { return Err(None) };
         let due = seat.used + MARK_AFTER;
@@ -210,6 +210,16 @@ impl Logs {
 
     fn hand_out<'a>(&'a self, seat: &mut Seat, items: Vec<Item>) -> Taken<'a> {
         Taken { logs: self, node: Arc::clone(&seat.node), log: seat.log.take(), items }
+    }
+
+    /// Whether a log is left to its own node's thread, by itself.
+    fn is_alone(&self, seat: &Seat) -> bool {
+        let faults = &seat.node.faults;
+        let shares = seat.log.as_ref().is_none_or(wal::Writer::may_share_syncs);
+        self.are_apart.load(Ordering::Relaxed)
+            || !shares
+            || faults.is_paused()
+            || faults.has_disk_fault()
     }
 
     /// Waits until no thread has the node's log, and takes it away.
@@ -226,11 +236,6 @@ impl Logs {
             self.ready.wait(&mut seats);
         }
     }
-}
-
-/// Whether others shall not wait for this node's log.
-fn is_faulty(node: &Shared) -> bool {
-    node.faults.is_paused() || node.faults.has_disk_fault()
 }
 
 /// A node's log thread. Ends when the node stops or its log fails.

@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::extents::{self, Extents};
+
 /// What a [`DirectFile`] is written in, in bytes: no disk's own blocks are larger.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 
@@ -139,7 +141,10 @@ impl Disk {
     /// A second handle to a file, to write past the system's cache; `None` where that cannot be.
     pub(crate) fn open_direct(&self, path: &Path) -> Option<DirectFile> {
         match self {
-            Disk::System => open_direct(path).map(DirectFile),
+            Disk::System => open_direct(path).map(|file| DirectFile {
+                extents_have_meaning: extents::have_meaning(&file),
+                file,
+            }),
             Disk::Other(_) => None,
         }
     }
@@ -261,18 +266,41 @@ impl File {
 /// the next sync of the file, by any handle. It takes the processor half of what a write through the cache
 /// and its sync take.
 #[derive(Debug)]
-pub(crate) struct DirectFile(std::fs::File);
+pub(crate) struct DirectFile {
+    file: std::fs::File,
+    extents_have_meaning: bool,
+}
 
 impl DirectFile {
     /// Writes whole blocks to a multiple of [`BLOCK_BYTES`].
     pub(crate) fn write_all_at(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
-        self.0.write_all_at(blocks.bytes(), at)
+        self.file.write_all_at(blocks.bytes(), at)
+    }
+
+    /// Whether a sync of another file may make durable what was written to this one; see [`Extents`].
+    pub(crate) fn may_share_syncs(&self) -> bool {
+        self.extents_have_meaning
+    }
+
+    /// Where it lies, from its beginning for so many bytes.
+    pub(crate) fn extents(&self, length: u64) -> Option<Extents> {
+        Extents::of(&self.file, 0, length)
+    }
+
+    /// Whether a range lies where it did.
+    pub(crate) fn lies(&self, before: &Extents, at: u64, length: u64) -> bool {
+        Extents::of(&self.file, at, length) == Some(before.within(at, length))
+    }
+
+    /// Makes durable all that was written to the file, by any handle.
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 
     #[cfg(target_os = "linux")]
     /// The system's number of it.
     pub(crate) fn descriptor(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+        std::os::fd::AsRawFd::as_raw_fd(&self.file)
     }
 }
 

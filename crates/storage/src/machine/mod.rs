@@ -2,6 +2,7 @@
 //! the same code run in virtual time over disks that fail as it likes.
 
 mod disk;
+mod extents;
 mod ring;
 
 use std::fmt::Debug;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use disk::{BLOCK_BYTES, Blocks, DirectFile, File, Writeback, write_back};
 pub use disk::{Disk, FileSystem, Open, OpenFile};
+pub(crate) use extents::Extents;
 pub(crate) use ring::{PARTS_MAX, Part, Ring};
 
 /// See the module's text. Default: the system's.

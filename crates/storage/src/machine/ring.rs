@@ -1,9 +1,9 @@
-//! Blocks of several files written and made durable at once: one system call and one wait instead of two for
-//! each file, by io_uring.
+//! Blocks of several files written and made durable at once: one system call and one wait by io_uring, and one
+//! sync where that is enough, instead of one of each for each file.
 
 use std::io;
 
-use super::{Blocks, DirectFile};
+use super::{Blocks, DirectFile, Extents};
 
 /// The most parts that are written at once.
 pub(crate) const PARTS_MAX: usize = 16;
@@ -17,6 +17,18 @@ pub(crate) struct Part<'a> {
     pub(crate) blocks: &'a Blocks,
     /// … from here, a multiple of a block's length.
     pub(crate) at: u64,
+    /// Where the file lay when it was last synced, if nothing has been written to it through the system's
+    /// cache since.
+    pub(crate) lay: Option<&'a Extents>,
+}
+
+impl Part<'_> {
+    /// Whether another file's sync on this device, which followed the writes, made it durable.
+    fn is_durable(&self, synced: Option<u64>) -> bool {
+        let bytes = self.blocks.bytes().len() as u64;
+        self.lay
+            .is_some_and(|lay| Some(lay.device()) == synced && self.file.lies(lay, self.at, bytes))
+    }
 }
 
 /// See the module's text.
@@ -28,13 +40,23 @@ impl Ring {
         inner::Ring::new().map(Ring)
     }
 
-    /// Writes up to [`PARTS_MAX`] parts, each of which is durable when this returns, unless there is an error
-    /// for it; nothing else of its file need be.
+    /// Writes up to [`PARTS_MAX`] parts. Each of which there is no error is durable when this returns, and
+    /// where [`Part::lay`] was not given, all of its file.
     ///
-    /// *Errors*: [`io::ErrorKind::InvalidInput`] and [`io::ErrorKind::Unsupported`] if the file takes no such
-    /// write; nothing was written then. After another one nobody knows what was.
+    /// *Errors*: [`io::ErrorKind::InvalidInput`] if the file wants more than whole blocks; nothing was written
+    /// to it then. After another one nobody knows what was.
     pub(crate) fn write(&mut self, parts: &[Part<'_>]) -> Vec<io::Result<()>> {
-        self.0.write(parts)
+        let written = self.0.write(parts);
+        let mut synced = None;
+        let sync = |(part, written): (&Part<'_>, io::Result<()>)| {
+            written?;
+            if !part.is_durable(synced) {
+                part.file.sync_data()?;
+                synced = part.lay.map(Extents::device).or(synced);
+            }
+            Ok(())
+        };
+        parts.iter().zip(written).map(sync).collect()
     }
 }
 
@@ -59,7 +81,6 @@ mod inner {
                 let length = u32::try_from(bytes.len()).expect("a batch is far below 4 GiB");
                 let write = opcode::Write::new(file, bytes.as_ptr(), length)
                     .offset(part.at)
-                    .rw_flags(libc::RWF_DSYNC)
                     .build()
                     .user_data(number as u64);
                 // SAFETY: file and bytes are borrowed until the system is done with them, see below.

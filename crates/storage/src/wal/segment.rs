@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::format::{SEGMENT_HEADER_AT, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::SegmentIndex;
 use super::{WalError, io_error};
-use crate::machine::{BLOCK_BYTES, Blocks, Chance, DirectFile, Disk, File, Open, Part};
+use crate::machine::{BLOCK_BYTES, Blocks, Chance, DirectFile, Disk, Extents, File, Open};
 
 /// How much of a new segment is written at once, in blocks.
 const FILL_CHUNK_BLOCKS: usize = (1 << 20) / BLOCK_BYTES;
@@ -57,14 +57,20 @@ impl BlockWriter {
         BlockWriter { direct: disk.open_direct(path) }
     }
 
-    /// Whether blocks go past the system's cache.
-    pub(super) fn is_direct(&self) -> bool {
-        self.direct.is_some()
+    /// What writes past the system's cache, if it does.
+    pub(super) fn direct(&self) -> Option<&DirectFile> {
+        self.direct.as_ref()
     }
 
-    /// The same as [`BlockWriter::write`], for others to do; `None` if it goes through the cache.
-    pub(super) fn part<'a>(&'a self, blocks: &'a Blocks, at: u64) -> Option<Part<'a>> {
-        self.direct.as_ref().map(|file| Part { file, blocks, at })
+    /// Whether another file's sync may do for this one.
+    pub(super) fn may_share_syncs(&self) -> bool {
+        self.direct().is_some_and(DirectFile::may_share_syncs)
+    }
+
+    /// Where the file lies, so far as that matters.
+    pub(super) fn extents(&self, length: u32) -> Option<Extents> {
+        let direct = self.direct().filter(|file| file.may_share_syncs())?;
+        direct.extents(length.into())
     }
 
     /// Writes to a multiple of a block's length. Durable after the file's next sync.

@@ -150,37 +150,30 @@ fn batches_that_share_a_block_keep_each_other() {
     }
 }
 
-/// A log of two groups in three batches, and the file that holds it.
 #[test]
 fn logs_that_are_written_at_once_hold_what_each_was_given() {
     let mut ring = Ring::new();
     // As where the file system does not do it.
     let refuse = |parts: &[Part<'_>]| {
-        parts.iter().map(|_| Err(io::ErrorKind::Unsupported.into())).collect::<Vec<_>>()
+        parts.iter().map(|_| Err(io::ErrorKind::InvalidInput.into())).collect::<Vec<_>>()
     };
     for round in 0..4 {
-        let dirs = [TempDir::new_in(".").unwrap(), temp_dir()];
+        let dirs = [(); 2].map(|()| TempDir::new_in(".").unwrap());
         let mut logs = dirs.each_ref().map(|dir| reopen(dir.path()));
         let mut all = [Vec::new(), Vec::new()];
-        let (mut together, mut new) = (0, 0);
+        let may_share = logs.iter().all(|(writer, ..)| writer.may_share_syncs());
+        let mut together = 0;
         for batch in 1..=90u64 {
             let length = [1, 40, 900, 3960, 4000, 4096, 4100, 8150][batch as usize % 8];
-            let before = logs.each_ref().map(|(_, log, _)| log.stats().segments);
             for ((writer, ..), all) in logs.iter_mut().zip(&mut all) {
                 let value = [batch as u8].repeat(length + all.len() % 7);
                 writer.append(accept(1, batch, 1, &value)).unwrap();
                 all.push(data(batch, 1, &value));
             }
-            let segments = logs.each_ref().map(|(_, log, _)| log.stats().segments);
             let parts: Vec<_> = logs.iter_mut().map(|(writer, ..)| writer.begin_sync()).collect();
             let begun = parts.iter().map(Option::is_some).collect::<Vec<_>>();
-            // A new segment's head was written through the cache: only a sync of the whole file will do.
-            for (at, begun) in begun.iter().enumerate() {
-                new += usize::from(segments[at] > before[at]);
-                assert!(segments[at] == before[at] || !begun, "{batch} begins a segment");
-            }
             let parts: Vec<_> = parts.into_iter().flatten().collect();
-            together += usize::from(parts.len() == 2);
+            together += usize::from(parts.len() == 2 && parts.iter().all(|it| it.lay.is_some()));
             let mut written = match &mut ring {
                 Some(ring) if round % 2 == 0 => ring.write(&parts),
                 _ => refuse(&parts),
@@ -202,10 +195,12 @@ fn logs_that_are_written_at_once_hold_what_each_was_given() {
                 }
             }
         }
-        assert!(together > 40 && new > 10, "{together} of 90 batches, {new} new segments");
+        // On ext4, that is.
+        assert!(together > 40 || !may_share, "one sync for {together} of 90 batches");
     }
 }
 
+/// A log of two groups in three batches, and the file that holds it.
 fn small_log() -> (TempDir, PathBuf, Recovered) {
     let dir = temp_dir();
     let (mut writer, ..) = reopen(dir.path());

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 
 use crate::faults::Faults;
-use crate::machine::{Blocks, Chance, File, Part};
+use crate::machine::{Blocks, Chance, Extents, File, Part};
 
 use super::format::{
     Header, IDENTITY_BYTES_MAX, Identity, Kind, RECORD_HEADER_BYTES, RECORDS_START, encode_footer,
@@ -76,8 +76,11 @@ pub struct Writer {
     writer: BlockWriter,
     /// … from here.
     blocks: Blocks,
-    /// The current segment's header was written through the cache, and no sync has followed yet.
-    owes_sync: bool,
+    /// Where the current segment lay when it was last synced. `None` if no sync has followed on its header yet,
+    /// which was written through the cache.
+    lay: Option<Extents>,
+    /// Where it lies now, seen before the sync that is under way.
+    lies: Option<Extents>,
     /// The last batch has no mark behind it.
     owes_mark: bool,
     /// The named records of the current batch.
@@ -134,7 +137,8 @@ impl Writer {
             buffer: Vec::new(),
             writer,
             blocks: Blocks::default(),
-            owes_sync: true,
+            lay: None,
+            lies: None,
             owes_mark: false,
             batch: Vec::new(),
             entries: Vec::new(),
@@ -328,7 +332,7 @@ impl Writer {
         self.tail.clear();
         // What the new segment's header says of this one's end is worth as much.
         self.owes_mark = false;
-        self.owes_sync = true;
+        self.lay = None;
         self.writer = writer;
         self.shared.segments.write().insert(segment.seq, Arc::clone(&segment));
         self.housekeeper.write_index(closed, end);
@@ -370,6 +374,9 @@ impl Writer {
         if mutant!(BlockBegunAnew) {
             self.tail.fill(0);
         }
+        if self.lay.is_none() {
+            self.lies = self.writer.extents(self.current.capacity);
+        }
     }
 
     fn write_and_sync(&mut self) -> Result<(), WalError> {
@@ -379,26 +386,27 @@ impl Writer {
         if !mutant!(SyncFailureIgnored) {
             synced.map_err(io_error("sync", path))?;
         }
-        self.owes_sync = false;
         Ok(())
+    }
+
+    /// Whether a sync together with other logs costs less than one by itself.
+    pub(crate) fn may_share_syncs(&self) -> bool {
+        self.writer.may_share_syncs()
     }
 
     /// Begins a sync together with other logs: what has to be written and made durable before
     /// [`Writer::end_sync`]. `None` if there is nothing, or only [`Writer::sync`] can do it.
     pub(crate) fn begin_sync(&mut self) -> Option<Part<'_>> {
         let bytes = self.tail.len() + self.buffer.len() + self.ending_bytes(0, 0);
-        let is_left = self.failed || self.buffer.is_empty() || self.owes_sync;
-        if is_left
-            || bytes > PIECE_BYTES_MAX
-            || !self.writer.is_direct()
-            || self.faults.has_disk_fault()
-        {
+        let is_left = self.failed || self.buffer.is_empty() || self.faults.has_disk_fault();
+        if is_left || bytes > PIECE_BYTES_MAX || !self.may_share_syncs() {
             return None;
         }
         self.end_batch();
         self.blocks.fill(&[&self.tail, &self.buffer]);
         let at = u64::from(self.position) - self.tail.len() as u64;
-        self.writer.part(&self.blocks, at)
+        let (file, blocks) = (self.writer.direct()?, &self.blocks);
+        Some(Part { file, blocks, at, lay: self.lay.as_ref() })
     }
 
     /// Ends what [`Writer::begin_sync`] began.
@@ -407,14 +415,7 @@ impl Writer {
     pub(crate) fn end_sync(&mut self, written: io::Result<()>) -> Result<(), WalError> {
         let result = match written {
             // Not so in this file system.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-                ) =>
-            {
-                self.write_and_sync()
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.write_and_sync(),
             written => written.map_err(io_error("write and sync", &self.current.path)),
         };
         match result {
@@ -426,6 +427,7 @@ impl Writer {
 
     /// Everything appended is durable: lets readers see it.
     fn settle(&mut self) {
+        self.lay = self.lay.take().or(self.lies.take());
         self.position += self.buffer.len() as u32;
         self.tail.clear();
         self.tail.extend_from_slice(self.blocks.tail());
