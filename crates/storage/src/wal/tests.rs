@@ -153,10 +153,6 @@ fn batches_that_share_a_block_keep_each_other() {
 #[test]
 fn logs_that_are_written_at_once_hold_what_each_was_given() {
     let mut ring = Ring::new();
-    // As where the file system does not do it.
-    let refuse = |parts: &[Part<'_>]| {
-        parts.iter().map(|_| Err(io::ErrorKind::InvalidInput.into())).collect::<Vec<_>>()
-    };
     for round in 0..4 {
         let dirs = [(); 2].map(|()| TempDir::new_in(".").unwrap());
         let mut logs = dirs.each_ref().map(|dir| reopen(dir.path()));
@@ -171,12 +167,13 @@ fn logs_that_are_written_at_once_hold_what_each_was_given() {
                 all.push(data(batch, 1, &value));
             }
             let parts: Vec<_> = logs.iter_mut().map(|(writer, ..)| writer.begin_sync()).collect();
-            let begun = parts.iter().map(Option::is_some).collect::<Vec<_>>();
+            let begun: Vec<_> = parts.iter().map(Option::is_some).collect();
             let parts: Vec<_> = parts.into_iter().flatten().collect();
             together += usize::from(parts.len() == 2 && parts.iter().all(|it| it.lay.is_some()));
             let mut written = match &mut ring {
                 Some(ring) if round % 2 == 0 => ring.write(&parts),
-                _ => refuse(&parts),
+                // As where the file system does not do it.
+                _ => parts.iter().map(|_| Err(io::ErrorKind::InvalidInput.into())).collect(),
             }
             .into_iter();
             drop(parts);
