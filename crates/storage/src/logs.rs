@@ -77,6 +77,25 @@ impl Taken<'_> {
         self.log.as_mut().expect("only dropping takes it")
     }
 
+    /// Appends what is to be appended, and tells whether that is to be made durable now. The node stops if its
+    /// log fails.
+    fn append(&mut self) -> bool {
+        let Taken { node, log, items, .. } = self;
+        let log = log.as_mut().expect("only dropping takes it");
+        if items.is_empty() {
+            driver::mark(node, log);
+            return false;
+        }
+        match node.contain("log", || driver::append(log, items)) {
+            Some(Ok(_)) => true,
+            Some(Err(error)) => {
+                driver::fail(node, &error);
+                false
+            }
+            None => false,
+        }
+    }
+
     /// Gives the log back; what was to be appended is left.
     fn give_back(mut self) -> (Arc<Shared>, Vec<Item>) {
         (Arc::clone(&self.node), std::mem::take(&mut self.items))
@@ -172,24 +191,24 @@ impl Logs {
     }
 
     fn take_urgent(&self, seats: &mut [Seat], own: &Shared) -> Vec<Taken<'_>> {
-        let mut taken = Vec::new();
-        for seat in seats.iter_mut().filter(|seat| seat.may_be_taken()) {
-            // What may take long is taken by itself.
-            let is_alone = self.is_alone(seat);
-            if is_alone && !(seat.is_of(own) && taken.is_empty()) || taken.len() == PARTS_MAX {
-                continue;
-            }
-            let mut work = seat.node.work.lock();
-            if work.is_urgent() {
-                let items = std::mem::take(&mut *work).items;
-                drop(work);
-                taken.push(self.hand_out(seat, items));
-                if is_alone {
-                    break;
-                }
-            }
+        let may_be_taken = |seat: &&mut Seat| seat.may_be_taken();
+        // First what nobody else takes. It may take long, and so is taken by itself.
+        let is_own = |seat: &&mut Seat| seat.is_of(own) && self.is_alone(seat);
+        let own_alone = seats.iter_mut().filter(may_be_taken).find(is_own);
+        if let Some(taken) = own_alone.and_then(|seat| self.take_from(seat)) {
+            return vec![taken];
         }
-        taken
+        let others = seats.iter_mut().filter(may_be_taken).filter(|seat| !self.is_alone(seat));
+        others.filter_map(|seat| self.take_from(seat)).take(PARTS_MAX).collect()
+    }
+
+    /// The log of a seat, if somebody waits for it.
+    fn take_from(&self, seat: &mut Seat) -> Option<Taken<'_>> {
+        let work = {
+            let mut work = seat.node.work.lock();
+            work.is_urgent().then(|| std::mem::take(&mut *work))
+        };
+        work.map(|work| self.hand_out(seat, work.items))
     }
 
     /// A log of which the last batch is to get its mark now; else when one is.
@@ -269,27 +288,9 @@ impl Drop for Leaves<'_> {
     }
 }
 
-/// Appends to these logs, makes it durable and tells of it.
+/// Appends to these logs, makes it durable and tells of it. Nodes stop whose logs fail.
 fn write(ring: Option<&mut Ring>, mut taken: Vec<Taken<'_>>) {
-    let append = |one: &mut Taken<'_>| {
-        let (node, items) = (Arc::clone(&one.node), std::mem::take(&mut one.items));
-        let appended = node.contain("log", || driver::append(one.log(), &items));
-        one.items = items;
-        appended
-    };
-    taken.retain_mut(|one| match (one.items.is_empty(), append(one)) {
-        (true, _) => {
-            let node = Arc::clone(&one.node);
-            driver::mark(&node, one.log());
-            false
-        }
-        (false, Some(Ok(_))) => true,
-        (false, Some(Err(error))) => {
-            driver::fail(&one.node, &error);
-            false
-        }
-        (false, None) => false,
-    });
+    taken.retain_mut(Taken::append);
     let synced = sync_all(ring, taken.iter_mut().map(Taken::log));
     for (one, synced) in taken.into_iter().zip(synced) {
         // Others may write on while the partitions are told.
@@ -307,25 +308,19 @@ fn sync_all<'a>(
     logs: impl Iterator<Item = &'a mut wal::Writer>,
 ) -> Vec<Result<(), wal::WalError>> {
     let mut logs: Vec<_> = logs.collect();
-    let mut parts = Vec::with_capacity(logs.len());
-    let mut begun = Vec::with_capacity(logs.len());
-    if let Some(ring) = ring
-        && logs.len() > 1
-    {
-        for log in &mut logs {
-            let part = log.begin_sync();
-            begun.push(part.is_some());
-            parts.extend(part);
-        }
-        let written = ring.write(&parts);
-        let mut written = written.into_iter();
-        let sync = |(log, is_begun): (&mut &mut wal::Writer, bool)| match is_begun {
-            true => log.end_sync(written.next().expect("one of each part")),
-            false => log.sync(),
-        };
-        return logs.iter_mut().zip(begun).map(sync).collect();
-    }
-    logs.into_iter().map(wal::Writer::sync).collect()
+    let Some(ring) = ring.filter(|_| logs.len() > 1) else {
+        return logs.into_iter().map(wal::Writer::sync).collect();
+    };
+    let parts: Vec<_> = logs.iter_mut().map(|log| log.begin_sync()).collect();
+    let begun: Vec<_> = parts.iter().map(Option::is_some).collect();
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    let mut written = ring.write(&parts).into_iter();
+    drop(parts);
+    let sync = |(log, is_begun): (&mut wal::Writer, bool)| match is_begun {
+        true => log.end_sync(written.next().expect("one for each part")),
+        false => log.sync(),
+    };
+    logs.into_iter().zip(begun).map(sync).collect()
 }
 
 #[cfg(test)]

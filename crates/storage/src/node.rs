@@ -64,7 +64,8 @@ pub struct NodeOptions {
     pub rows: Arc<RowBudget>,
     /// The log's settings.
     pub log: wal::Options,
-    /// Who writes the logs of the nodes of a process. Default: the node's own thread.
+    /// Who writes the logs: one for all nodes of a process, as those have that are opened with clones of one
+    /// set of options.
     pub logs: Arc<Logs>,
     /// The LSM's settings.
     pub lsm: lsm::Options,

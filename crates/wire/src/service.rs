@@ -639,7 +639,7 @@ pub struct NodeStatus {
     pub frames_refused: u64,
     /// Bytes of its log segments in use.
     pub wal_bytes: u64,
-    /// fdatasync calls of its log.
+    /// Batches that its log made durable.
     pub wal_syncs: u64,
     /// Entries written to its log.
     pub wal_entries: u64,

@@ -43,13 +43,24 @@ impl Ring {
     /// Writes up to [`PARTS_MAX`] parts. Each of which there is no error is durable when this returns, and
     /// where [`Part::lay`] was not given, all of its file.
     ///
-    /// *Errors*: [`io::ErrorKind::InvalidInput`] if the file wants more than whole blocks; nothing was written
-    /// to it then. After another one nobody knows what was.
+    /// *Errors*: [`io::ErrorKind::InvalidInput`] and [`io::ErrorKind::Unsupported`] if the file, or the system,
+    /// takes no such write; nothing was written then. After another one nobody knows what was.
     pub(crate) fn write(&mut self, parts: &[Part<'_>]) -> Vec<io::Result<()>> {
         let written = self.0.write(parts);
         let mut synced = None;
-        let sync = |(part, written): (&Part<'_>, io::Result<()>)| {
-            written?;
+        let sync = |(part, written): (&Part<'_>, io::Result<usize>)| {
+            use io::ErrorKind::{Interrupted, WouldBlock};
+            match written {
+                Ok(bytes) if bytes == part.blocks.bytes().len() => {}
+                Err(error) if !matches!(error.kind(), Interrupted | WouldBlock) => {
+                    return Err(error);
+                }
+                // Cut short.
+                _ => {
+                    part.file.write_all_at(part.blocks, part.at)?;
+                    synced = None;
+                }
+            }
             if !part.is_durable(synced) {
                 part.file.sync_data()?;
                 synced = part.lay.map(Extents::device).or(synced);
@@ -75,7 +86,8 @@ mod inner {
             IoUring::new(PARTS_MAX as u32).map(Ring).ok()
         }
 
-        pub(super) fn write(&mut self, parts: &[Part<'_>]) -> Vec<io::Result<()>> {
+        /// For each part how many bytes were written.
+        pub(super) fn write(&mut self, parts: &[Part<'_>]) -> Vec<io::Result<usize>> {
             for (number, part) in parts.iter().enumerate() {
                 let (file, bytes) = (types::Fd(part.file.descriptor()), part.blocks.bytes());
                 let length = u32::try_from(bytes.len()).expect("a batch is far below 4 GiB");
@@ -86,16 +98,14 @@ mod inner {
                 // SAFETY: file and bytes are borrowed until the system is done with them, see below.
                 unsafe { self.0.submission().push(&write) }.expect("there is room for all parts");
             }
-            let mut results: Vec<Option<io::Result<()>>> = parts.iter().map(|_| None).collect();
+            let mut results: Vec<Option<io::Result<usize>>> = parts.iter().map(|_| None).collect();
             while results.iter().any(Option::is_none) {
                 self.wait(results.iter().filter(|result| result.is_none()).count());
                 for done in self.0.completion() {
-                    let number = done.user_data() as usize;
-                    results[number] = Some(match (done.result(), parts[number].blocks.bytes()) {
-                        (error, _) if error < 0 => Err(io::Error::from_raw_os_error(-error)),
-                        (written, bytes) if written as usize == bytes.len() => Ok(()),
-                        _ => Err(io::ErrorKind::WriteZero.into()),
-                    });
+                    let result = done.result();
+                    let failed = |_| io::Error::from_raw_os_error(-result);
+                    results[done.user_data() as usize] =
+                        Some(usize::try_from(result).map_err(failed));
                 }
             }
             results.into_iter().flatten().collect()
@@ -130,7 +140,7 @@ mod inner {
             None
         }
 
-        pub(super) fn write(&mut self, _: &[Part<'_>]) -> Vec<io::Result<()>> {
+        pub(super) fn write(&mut self, _: &[Part<'_>]) -> Vec<io::Result<usize>> {
             match self.0 {}
         }
     }

@@ -36,7 +36,7 @@ pub(super) struct Counts {
 /// Counts since the log was opened, and its size now.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
-    /// `fdatasync` calls.
+    /// Batches that were made durable.
     pub syncs: u64,
     /// Times that the last batch was said to be durable; see [`super::Writer::mark`].
     pub marks: u64,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::format::{Header, Kind, RECORDS_START, read_kinds};
 use super::*;
-use crate::machine::{Disk, Part, Ring};
+use crate::machine::{Disk, Ring};
 
 const SMALL: Options = Options { segment_bytes: SEGMENT_BYTES_MIN, recycle_segments: 2 };
 

@@ -222,7 +222,8 @@ impl Writer {
         self.buffer.len()
     }
 
-    /// Makes everything appended durable: one write and one `fdatasync`, however many groups.
+    /// Makes everything appended durable: one write and one `fdatasync`, however many groups. Logs of one
+    /// process may share even those ([`Writer::begin_sync`]).
     ///
     /// *Errors*: after one, what the disk holds is not known; the writer refuses all further work
     /// and the node must stop. A failed `fdatasync` is never tried again.
@@ -413,9 +414,12 @@ impl Writer {
     ///
     /// *Errors*: as [`Writer::sync`].
     pub(crate) fn end_sync(&mut self, written: io::Result<()>) -> Result<(), WalError> {
+        use io::ErrorKind::{InvalidInput, Unsupported};
         let result = match written {
             // Not so in this file system.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.write_and_sync(),
+            Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => {
+                self.write_and_sync()
+            }
             written => written.map_err(io_error("write and sync", &self.current.path)),
         };
         match result {
