@@ -141,10 +141,7 @@ impl Disk {
     /// A second handle to a file, to write past the system's cache; `None` where that cannot be.
     pub(crate) fn open_direct(&self, path: &Path) -> Option<DirectFile> {
         match self {
-            Disk::System => open_direct(path).map(|file| DirectFile {
-                extents_have_meaning: extents::have_meaning(&file),
-                file,
-            }),
+            Disk::System => open_direct(path).map(DirectFile::of),
             Disk::Other(_) => None,
         }
     }
@@ -272,6 +269,11 @@ pub(crate) struct DirectFile {
 }
 
 impl DirectFile {
+    /// Of a file that was opened so.
+    pub(crate) fn of(file: std::fs::File) -> DirectFile {
+        DirectFile { extents_have_meaning: extents::have_meaning(&file), file }
+    }
+
     /// Writes whole blocks to a multiple of [`BLOCK_BYTES`].
     pub(crate) fn write_all_at(&self, blocks: &Blocks, at: u64) -> io::Result<()> {
         self.file.write_all_at(blocks.bytes(), at)

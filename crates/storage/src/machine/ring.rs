@@ -44,10 +44,11 @@ impl Ring {
     /// where [`Part::lay`] was not given, all of its file.
     ///
     /// *Errors*: [`io::ErrorKind::InvalidInput`] and [`io::ErrorKind::Unsupported`] if the file, or the system,
-    /// takes no such write; nothing was written then. After another one nobody knows what was.
+    /// takes no such write; nothing was written then. After another one nobody knows what was. After a sync that
+    /// failed none is tried.
     pub(crate) fn write(&mut self, parts: &[Part<'_>]) -> Vec<io::Result<()>> {
         let written = self.0.write(parts);
-        let mut synced = None;
+        let (mut synced, mut has_failed) = (None, false);
         let sync = |(part, written): (&Part<'_>, io::Result<usize>)| {
             use io::ErrorKind::{Interrupted, WouldBlock};
             match written {
@@ -62,7 +63,13 @@ impl Ring {
                 }
             }
             if !part.is_durable(synced) {
-                part.file.sync_data()?;
+                if has_failed {
+                    // The device may have lost what it held of any file, and call the next sync a success.
+                    return Err(io::Error::other("the sync of another file failed"));
+                }
+                let result = part.file.sync_data();
+                has_failed = result.is_err();
+                result.map_err(io::Error::other)?;
                 synced = part.lay.map(Extents::device).or(synced);
             }
             Ok(())
@@ -143,5 +150,30 @@ mod inner {
         pub(super) fn write(&mut self, _: &[Part<'_>]) -> Vec<io::Result<usize>> {
             match self.0 {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_sync_that_failed_none_is_tried() {
+        let Some(mut ring) = Ring::new() else { return }; // Nothing is written at once here.
+        let mut blocks = Blocks::default();
+        blocks.fill(&[b"bytes"]);
+        let healthy = DirectFile::of(tempfile::tempfile_in(".").unwrap());
+        // It takes all writes and no sync.
+        let broken = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        let broken = DirectFile::of(broken);
+        let mut succeed = |files: &[&DirectFile]| {
+            let parts = files.iter().map(|file| Part { file, blocks: &blocks, at: 0, lay: None });
+            let parts: Vec<_> = parts.collect();
+            ring.write(&parts).iter().map(io::Result::is_ok).collect::<Vec<_>>()
+        };
+        assert_eq!(succeed(&[&healthy]), [true]);
+        assert_eq!(succeed(&[&healthy, &broken]), [true, false]);
+        assert_eq!(succeed(&[&broken, &healthy]), [false, false]);
+        assert_eq!(succeed(&[&healthy]), [true], "the next batch has a sync of its own");
     }
 }
