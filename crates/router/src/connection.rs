@@ -42,6 +42,7 @@ use crate::run::transaction::copied;
 use crate::session::{ReplyMode, Session};
 use crate::slowlog;
 use crate::stream::Stream;
+use crate::turns;
 
 /// A thread's read buffer, in bytes.
 const THREAD_BUFFER_BYTES: usize = 64 << 10;
@@ -460,6 +461,8 @@ impl Connection {
         self.caller.flush().await;
         if !self.gated.is_empty() {
             self.settle().await?;
+        } else if self.settled.is_none() && !self.output.is_empty() && self.stream.is_socket() {
+            turns::let_others_come().await;
         }
         self.settled = None;
         self.put_pushes();

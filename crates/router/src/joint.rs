@@ -29,6 +29,7 @@ use crate::Shared;
 use crate::again::WAIT_STEP;
 use crate::cache::Target;
 use crate::clients::Client;
+use crate::turns::Trial;
 
 /// Calls made under one hold of a partition's lock, at most: others wait for it meanwhile.
 pub(crate) const CALLS_MAX: usize = 64;
@@ -36,10 +37,6 @@ pub(crate) const CALLS_MAX: usize = 64;
 const TURN_CALLS: usize = 512;
 /// Places where keys meet others of which something is known.
 const PLACES: usize = 1024;
-/// So many turns in a row in which nobody else came are had before calls are made alone …
-const TURNS_IN_VAIN: u32 = 4;
-/// … but for one of so many.
-const TRIED_ONE_OF: u32 = 16;
 
 /// A command that is to be called for.
 pub(crate) struct Pended {
@@ -135,8 +132,8 @@ pub(crate) struct Joint {
 struct Place {
     is_led: bool,
     left: Vec<Left>,
-    /// Turns in a row in which nobody else came, and calls made alone since.
-    in_vain: u32,
+    /// Of a turn: whether others come in it.
+    others: Trial,
 }
 
 /// Calls, and who is to get them back.
@@ -150,7 +147,7 @@ struct Left {
 impl Default for Joint {
     fn default() -> Joint {
         let place =
-            || Mutex::new(Place { is_led: false, left: Vec::new(), in_vain: TURNS_IN_VAIN });
+            || Mutex::new(Place { is_led: false, left: Vec::new(), others: Trial::DOUBTFUL });
         Joint { places: std::iter::repeat_with(place).take(PLACES).collect() }
     }
 }
@@ -182,11 +179,7 @@ impl Joint {
     /// Whether others may come to a place now.
     fn is_worth_a_turn(&self, at: usize) -> bool {
         let mut place = self.places[at].lock();
-        if place.is_led || place.in_vain < TURNS_IN_VAIN {
-            return true;
-        }
-        place.in_vain += 1;
-        place.in_vain >= TURNS_IN_VAIN + TRIED_ONE_OF
+        place.is_led || place.others.is_due()
     }
 
     /// Leaves calls at a place. Whether nobody leads there yet.
@@ -208,10 +201,7 @@ impl Joint {
         let taken = place.left.iter().take_while(fits).count();
         let mut left: Vec<_> = place.left.drain(..taken).collect();
         place.is_led = !place.left.is_empty();
-        place.in_vain = match left.len() {
-            0 | 1 => place.in_vain.min(TURNS_IN_VAIN - 1) + 1,
-            _ => 0,
-        };
+        place.others.note(left.len() > 1);
         let goes_on = place.is_led;
         drop(place);
         left.sort_by_key(|left| left.key);

@@ -45,6 +45,7 @@ mod spare;
 mod stats;
 mod stream;
 mod tracking;
+mod turns;
 mod users;
 
 pub use cache::RouteCache;

@@ -91,6 +91,7 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     at_start("tcp-backlog", Integer(0, MAX_I32), "511"),
     at_start("memory", Memory(1 << 20, i64::MAX), "1073741824"),
     at_start("databases", Integer(1, 1 << 20), "16"),
+    at_start("io-threads", Integer(1, 128), "1"),
     real("maxclients", Integer(1, MAX_U32), "20000"),
     real("timeout", Integer(0, MAX_I32), "0"),
     real("tcp-keepalive", Integer(0, MAX_I32), "300"),
@@ -142,7 +143,6 @@ pub(crate) static PARAMETERS: &[Parameter] = &[
     fixed("slave-read-only", Bool, "yes"),
     fixed("replicaof", Text, ""),
     fixed("slaveof", Text, ""),
-    fixed("io-threads", Integer(1, 128), "1"),
     fixed("enable-module-command", OneOf(&["no"]), "no"),
     fixed("enable-protected-configs", OneOf(&["no"]), "no"),
     // Kept, without effect.

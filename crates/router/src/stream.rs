@@ -15,6 +15,10 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self, Stream::Socket(_))
+    }
+
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,

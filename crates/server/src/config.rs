@@ -16,6 +16,9 @@ const DATABASES_MAX: u32 = 16_384;
 /// Deleted collections of which a node keeps a note in memory, at most: it takes some 40 bytes each.
 const DEAD_MAX: u64 = 4_000_000;
 
+/// Threads that serve connections, at most: Redis's limit.
+const IO_THREADS_MAX: u64 = 128;
+
 /// Every option: name, what its value is, and what it means. `--help` prints this table.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("port", "NUMBER", "port for clients (default 6379)"),
@@ -68,6 +71,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ),
     ("databases", "NUMBER", "tables that SELECT knows (default 16)"),
     ("maxclients", "NUMBER", "connections served at once (default 20000)"),
+    ("io-threads", "NUMBER", "threads that serve connections (default: half the cores)"),
     (
         "protected-mode",
         "yes|no",
@@ -110,6 +114,8 @@ pub(crate) struct Config {
     pub(crate) dedup: DedupLimits,
     pub(crate) databases: u32,
     pub(crate) maxclients: usize,
+    /// Threads that serve connections: see [`io_threads`].
+    pub(crate) io_threads: usize,
     pub(crate) requirepass: Option<String>,
     /// In bytes; see [`crate::memory`].
     pub(crate) memory: u64,
@@ -139,6 +145,7 @@ impl Default for Config {
             dedup: DedupLimits::default(),
             databases: 16,
             maxclients: 20_000,
+            io_threads: io_threads(),
             requirepass: None,
             memory: memory::default_bytes(),
             loglevel: "info".to_owned(),
@@ -158,6 +165,7 @@ impl Config {
             ("databases", self.databases.to_string()),
             ("memory", self.memory.to_string()),
             ("maxclients", self.maxclients.to_string()),
+            ("io-threads", self.io_threads.to_string()),
             ("requirepass", self.requirepass.clone().unwrap_or_default()),
             ("loglevel", redis_log_level(&self.loglevel).to_owned()),
         ];
@@ -250,6 +258,7 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         "dedup-age-ms" => config.dedup.age = millis(name, &value)?,
         "databases" => config.databases = number(name, &value, 1, u64::from(DATABASES_MAX))? as u32,
         "maxclients" => config.maxclients = number(name, &value, 1, 1_000_000)? as usize,
+        "io-threads" => config.io_threads = number(name, &value, 1, IO_THREADS_MAX)? as usize,
         "requirepass" => config.requirepass = (!value.is_empty()).then_some(value),
         "memory" => {
             let bytes = memory::parse_bytes(&value).filter(|bytes| *bytes >= MEMORY_BYTES_MIN);
@@ -278,6 +287,13 @@ fn set(config: &mut Config, name: &'static str, value: String) -> Result<(), Str
         _ => unreachable!("every option of the table has its arm"),
     }
     Ok(())
+}
+
+/// Half the cores, for the other half are wanted by logs, flushes, compaction and the system's work for the
+/// network; more threads for connections get into each other's way, and cost more for each command.
+fn io_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, IO_THREADS_MAX as usize)
 }
 
 /// A time of at least a millisecond and at most a day.
@@ -362,6 +378,8 @@ mod tests {
             (&["--nodes", "2"], "cannot hold --replicas 3"),
             (&["--log-bytes", "1kb"], "at least 1mb"),
             (&["--heal-after-ms", "0"], "from 1 to"),
+            (&["--io-threads", "0"], "from 1 to 128"),
+            (&["--io-threads", "129"], "from 1 to 128"),
             (&["--held-bytes", "100"], "at least 1mb"),
             (&["--dead-generations", "0"], "from 1 to 4000000"),
             (&["--dedup-bytes", "1gb"], "from 1kb to 16mb"),

@@ -93,7 +93,10 @@ fn run(mut config: Config, logs: telemetry::LogLevel) -> anyhow::Result<()> {
     let (storage, memds, cache) = (embedded.storage(), embedded.memds(), embedded.cache());
     let router =
         Router::new(options, storage, memds, cache, host.clone()).map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.io_threads)
+        .enable_all()
+        .build()?;
     let running = Arc::clone(&embedded);
     runtime.spawn(async move { running.run().await });
     let served = runtime.block_on(serve(config, router, &host));

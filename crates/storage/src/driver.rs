@@ -30,6 +30,7 @@ use wire::service::Route;
 use crate::agenda::Agenda;
 use crate::catalogue::Catalogue;
 use crate::catch_up;
+use crate::cold::Pace;
 use crate::containment::CoreGuard;
 use crate::core::{Actions, Core, Now};
 use crate::faults::Faults;
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) logs: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
     pub(crate) catalogue: Mutex<Catalogue>,
     pub(crate) lsm: Lsm,
+    pub(crate) pace: Pace,
     pub(crate) dead: Arc<DeadSet>,
     pub(crate) log: wal::Log,
     pub(crate) transport: Arc<dyn Transport>,

@@ -8,6 +8,7 @@
 //!  pulse    heartbeats between nodes, on which the leases of all partitions rest
 //!  core     one replica's state: consensus, rows in memory, open batch, gates; no I/O, no clock
 //!   view    what commands see: memory over fjall
+//!   cold    rows that are not in memory, read without a partition's lock
 //!   resident   a leader's rows in memory, memtable and row cache in one
 //!   backlog    every replica's batches that fjall does not hold yet
 //!   batch   the log's unit: effects as bytes
@@ -58,6 +59,7 @@ mod care;
 mod catalogue;
 mod catch_up;
 mod clock;
+mod cold;
 mod containment;
 mod core;
 mod driver;

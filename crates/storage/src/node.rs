@@ -20,7 +20,7 @@ use wire::service::{
 
 use crate::ahead;
 use crate::care;
-use crate::containment::CoreGuard;
+use crate::cold::{ColdRows, Pace};
 use crate::core::{Core, Evaluated, Kept, Now, Ticket};
 use crate::driver::{Counts, Item, Publish, Shared};
 use crate::faults::Faults;
@@ -43,9 +43,6 @@ use crate::slow::Job;
 use crate::view::Cold;
 use crate::wal;
 
-/// Evaluations of one command that may each find one cold row before the next one reads the disk
-/// under the partition's lock.
-const COLD_ROUNDS_MAX: usize = 4;
 /// Header rows fetched at once when the first of them turns out to be cold. What has more cold keys
 /// reads the others one by one.
 pub(crate) const FETCH_ROWS_MAX: usize = 4096;
@@ -204,6 +201,7 @@ impl Node {
             logs: by_partition(logs),
             catalogue: Mutex::new(catalogue),
             lsm,
+            pace: Pace::default(),
             dead,
             log,
             transport,
@@ -356,7 +354,7 @@ impl Node {
                     return Some(self.run_slowly(&partition, core, Job::from(call)));
                 }
                 Evaluated::Cold(row) => {
-                    core = cold.fetch(&shared.lsm, &partition, (core, row), || headers(left));
+                    core = cold.fetch(shared, &partition, (core, row), || headers(left));
                     now = shared.now();
                 }
             }
@@ -413,7 +411,7 @@ impl Node {
                 Evaluated::Kept(kept) => return hand_out(&partition, kept),
                 Evaluated::Cold(Cold::Slow) => return self.run_slowly(&partition, core, job()),
                 Evaluated::Cold(row) => {
-                    core = cold.fetch(&shared.lsm, &partition, (core, row), &rows);
+                    core = cold.fetch(shared, &partition, (core, row), &rows);
                 }
             }
         }
@@ -613,47 +611,6 @@ impl Drop for Node {
         while Arc::strong_count(&self.shared) > 1 {
             std::thread::yield_now();
         }
-    }
-}
-
-/// What evaluating one thing needed from the disk so far.
-#[derive(Default)]
-struct ColdRows {
-    rounds: usize,
-    /// The next evaluation may read the disk under the lock.
-    may_block: bool,
-}
-
-impl ColdRows {
-    /// Fetches what was cold, without the lock, and those of `rows` that are cold as well, so that a
-    /// pipeline or a command of many cold keys is not evaluated once for each.
-    fn fetch<'p>(
-        &mut self,
-        lsm: &Lsm,
-        partition: &'p Arc<Partition>,
-        (core, cold): (CoreGuard<'p>, Cold),
-        rows: impl Fn() -> Vec<Bytes>,
-    ) -> CoreGuard<'p> {
-        assert!(!self.may_block, "a view that may block is never cold");
-        let Cold::Row(row) = cold else {
-            self.may_block = true;
-            return core;
-        };
-        let mut cold = if self.rounds == 0 { rows() } else { Vec::new() };
-        cold.retain(|other| {
-            *other != row && other.len() <= lsm::ROW_KEY_BYTES_MAX && !core.is_resident(other)
-        });
-        cold.push(row);
-        let epoch = core.flush_epoch();
-        drop(core);
-        // An error shows again, as the command's own, once the view may block.
-        let read = |row: Bytes| lsm.get(&row).ok().map(|value| (row, value));
-        let fetched: Vec<_> = cold.into_iter().filter_map(read).collect();
-        self.rounds += 1;
-        self.may_block = self.rounds >= COLD_ROUNDS_MAX;
-        let mut core = partition.lock();
-        core.fill(epoch, &fetched);
-        core
     }
 }
 
