@@ -188,10 +188,10 @@ fn from_table(
     outside: &mut Outside<'_>,
 ) -> mlua::Result<Reply> {
     if let Value::String(line) = table.raw_get("err")? {
-        return Ok(Reply::Error(up_to_nul(&line)));
+        return Ok(Reply::Error(up_to_nul(&line.as_bytes())));
     }
     if let Value::String(text) = table.raw_get("ok")? {
-        return Ok(Reply::Status(up_to_nul(&text)));
+        return Ok(Reply::Status(up_to_nul(&text.as_bytes())));
     }
     match table.raw_get("double")? {
         Value::Number(number) => return Ok(Reply::Double(number)),
@@ -248,8 +248,8 @@ pub(crate) fn bytes_of(text: &mlua::LuaString) -> Bytes {
     Bytes::copy_from_slice(&text.as_bytes())
 }
 
-fn up_to_nul(text: &mlua::LuaString) -> Bytes {
-    text.as_bytes().iter().copied().take_while(|byte| *byte != 0).collect()
+pub(crate) fn up_to_nul(text: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(text.split(|byte| *byte == 0).next().unwrap_or_default())
 }
 
 /// A command's argument: a string, or a number in the digits that lose nothing.

@@ -18,7 +18,7 @@ use wire::resp::Reply;
 
 use crate::cache::Script;
 use crate::call::Calling;
-use crate::driver::{Driver, Takes};
+use crate::driver::{Driver, Ended, Parts, Place, Takes};
 use crate::host::{Host, Interrupt};
 use crate::library::{FunctionInfo, Library};
 use crate::outside::Outside;
@@ -151,12 +151,12 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// The functions of a library, compiled.
 struct Loaded {
     library: Arc<Library>,
-    callbacks: Map<Bytes, Function>,
+    callbacks: Map<Bytes, Place>,
 }
 
-/// A script that a state has compiled.
-#[derive(Clone, Debug)]
-pub struct Compiled(Function);
+/// A script that a state has compiled: until it compiles another.
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled(Place);
 
 /// See the module's text.
 pub struct Vm {
@@ -207,17 +207,18 @@ impl Vm {
     /// *Errors*: it is no Lua.
     pub fn compile(&mut self, script: &Script) -> Result<Compiled, CommandError> {
         if let Some(compiled) = self.scripts.get(&script.sha) {
-            return Ok(compiled.clone());
+            return Ok(*compiled);
         }
         let code = &script.text[script.shebang..];
         let function = self
             .function(code, "@user_script")
             .map_err(|why| CommandError::ScriptCompile(Echo::new(&why)))?;
         if self.scripts.len() >= COMPILED_MAX {
-            self.scripts.clear();
+            self.scripts.drain().for_each(|(_, Compiled(place))| self.driver.let_go(place));
         }
-        self.scripts.insert(script.sha.clone(), Compiled(function.clone()));
-        Ok(Compiled(function))
+        let compiled = self.driver.keep(&function).map_err(|error| internal(&error))?;
+        self.scripts.insert(script.sha.clone(), Compiled(compiled));
+        Ok(Compiled(compiled))
     }
 
     fn function(&self, code: &[u8], name: &str) -> Result<Function, Vec<u8>> {
@@ -235,7 +236,7 @@ impl Vm {
         keys: &[Bytes],
         args: &[Bytes],
     ) -> Result<Reply, Interrupt> {
-        self.run(host, (Takes::Globals, &compiled.0), &script.sha, keys, args)
+        self.run(host, (Takes::Globals, compiled.0), &script.sha, keys, args)
     }
 
     /// Runs a function of a library.
@@ -254,17 +255,40 @@ impl Vm {
                 Ok((_, callbacks)) => callbacks,
                 Err(error) => return Ok(error.into()),
             };
-            if self.libraries.len() >= LIBRARIES_MAX {
-                self.libraries.clear();
+            if let Err(error) = self.put_library(library, callbacks) {
+                return Ok(internal(&error).into());
             }
-            let loaded = Loaded { library: Arc::clone(library), callbacks };
-            self.libraries.insert(library.name.clone(), loaded);
         }
         let callbacks = &self.libraries[&library.name].callbacks;
         let Some(callback) = callbacks.get(name) else {
             return Ok(CommandError::FUNCTION_NOT_FOUND.into());
         };
-        self.run(host, (Takes::Parameters, callback), name, keys, args)
+        self.run(host, (Takes::Parameters, *callback), name, keys, args)
+    }
+
+    /// Keeps a library's functions, in the place of those of one of the same name.
+    fn put_library(
+        &mut self,
+        library: &Arc<Library>,
+        callbacks: Map<Bytes, Function>,
+    ) -> mlua::Result<()> {
+        let old: Vec<Loaded> = if self.libraries.len() >= LIBRARIES_MAX {
+            self.libraries.drain().map(|(_, loaded)| loaded).collect()
+        } else {
+            self.libraries.remove(&library.name).into_iter().collect()
+        };
+        let places = old.iter().flat_map(|loaded| loaded.callbacks.values());
+        places.for_each(|place| self.driver.let_go(*place));
+        let mut loaded = Loaded { library: Arc::clone(library), callbacks: Map::default() };
+        for (name, function) in callbacks {
+            let kept = self.driver.keep(&function);
+            let place = kept.inspect_err(|_| {
+                loaded.callbacks.values().for_each(|place| self.driver.let_go(*place));
+            })?;
+            loaded.callbacks.insert(name, place);
+        }
+        self.libraries.insert(library.name.clone(), loaded);
+        Ok(())
     }
 
     /// Runs the code of a library and tells what it registers.
@@ -310,14 +334,13 @@ impl Vm {
     fn run(
         &self,
         host: &mut dyn Host,
-        (takes, function): (Takes, &Function),
+        what: (Takes, Place),
         name: &[u8],
         keys: &[Bytes],
         args: &[Bytes],
     ) -> Result<Reply, Interrupt> {
         let running = Running::new(&self.state, host);
-        let wrote_raw = &self.state.wrote_raw;
-        let outcome = self.driver.run(&self.lua, (takes, function), (keys, args), wrote_raw);
+        let outcome = self.driver.run(&self.lua, what, (keys, args), &self.state);
         drop(running);
         let stop = self.state.stop.take();
         if let Some(interrupt @ (Interrupt::Suspended | Interrupt::Killed)) = stop {
@@ -329,11 +352,12 @@ impl Vm {
             }
         }
         let ended = match outcome {
-            Ok((true, value)) => {
+            Ok(Ended::Reply(reply)) => Ok(reply),
+            Ok(Ended::Value(value)) => {
                 let mut outside = Outside::new(&self.state);
                 convert::from_lua(&value, self.state.resp3.get(), 0, &mut outside)
             }
-            Ok((false, reason)) => Ok(failed(&reason, name)),
+            Ok(Ended::Failed(reason)) => Ok(failed(&reason, name)),
             Err(error) => Err(error),
         };
         let reply = ended.unwrap_or_else(|error| {
@@ -390,13 +414,14 @@ fn build(memory_bytes_max: usize) -> mlua::Result<Vm> {
     lua.set_global_hook(every, move |_, _| watched.look().map(|()| VmState::Continue))?;
     lua.set_memory_limit(memory_bytes_max)?;
     state.memory_bytes_max.set(memory_bytes_max);
+    let parts = Parts {
+        real: drivers.raw_get("real")?,
+        handler: drivers.raw_get("handler")?,
+        proxies: drivers.raw_get("proxies")?,
+        tidy: drivers.raw_get("tidy")?,
+    };
     Ok(Vm {
-        driver: Driver {
-            real: drivers.raw_get("real")?,
-            handler: drivers.raw_get("handler")?,
-            proxies: drivers.raw_get("proxies")?,
-            tidy: drivers.raw_get("tidy")?,
-        },
+        driver: Driver::new(&lua, parts)?,
         run_load: drivers.raw_get("load")?,
         scripts: Map::default(),
         libraries: Map::default(),

@@ -107,6 +107,12 @@ const TOO_MANY: &str = "-ERR user_script:1: too many elements, on @user_script:1
 /// Scripts, and what Redis answers to them.
 const ANSWERS: &[(&str, &str)] = &[
     ("return 1", "1"),
+    ("return {ok='a\\0b'}", "+a"),
+    ("return {ok='x', err=1}", "+x"),
+    ("return {ok='x', err='ERR y'}", "-ERR y"),
+    ("return {ok=1, 2}", "[2]"),
+    ("return setmetatable({}, {__index = function() return 'ok' end})", "[]"),
+    ("redis.setresp(3) return false", "Boolean(false)"),
     ("return {KEYS[1], ARGV[1], #ARGV}", "[\"k\", \"a\", 2]"),
     ("return {1, nil, 3}", "[1]"),
     ("return 3.9", "3"),
@@ -559,4 +565,66 @@ fn functions_run() {
     assert!(call("g").contains("nonexistent global variable 'KEYS'"), "{}", call("g"));
     assert_eq!(call("h"), "-WRONGTYPE no, on @user_function:5.");
     assert_eq!(call("nosuch"), "-ERR Function not found");
+}
+
+#[test]
+fn more_scripts_than_a_state_keeps() {
+    let mut vm = Vm::new(16 << 20).expect("a state");
+    for round in 0..3 {
+        for number in 0..1_500 {
+            let padding = "x".repeat(1_000);
+            let code = format!("local s = '{padding}' return {number}");
+            let reply = run_with(&mut vm, &mut Mirror::default(), &code);
+            assert_eq!(reply, Ok(Reply::Integer(number)), "{round}");
+        }
+    }
+    assert!(vm.collect() < 4 << 20, "{}", vm.used_memory());
+}
+
+#[test]
+fn a_library_takes_the_place_of_the_one_before() {
+    let mut vm = Vm::new(16 << 20).expect("a state");
+    let padding = "x".repeat(10_000);
+    for number in 0..1_000 {
+        let code = format!(
+            "#!lua name=lib\nlocal s = '{number}{padding}'\n\
+             redis.register_function('f', function() return #s * 0 + {number} end)\n\
+             redis.register_function('g{number}', function() return s end)"
+        );
+        let library = std::sync::Arc::new(vm.load(code.as_bytes()).expect("a library"));
+        let mut call =
+            |name: &str| vm.fcall(&mut Mirror::default(), (&library, name.as_bytes()), &[], &[]);
+        assert_eq!(call("f"), Ok(Reply::Integer(number)));
+        assert!(matches!(call(&format!("g{number}")), Ok(Reply::Bulk(_))));
+    }
+    assert!(vm.collect() < 2 << 20, "{}", vm.used_memory());
+}
+
+#[test]
+fn what_there_is_no_room_to_begin_with() {
+    let mut vm = Vm::new(2 << 20).expect("a state");
+    let script = Script::parse(b"return #ARGV").expect("a script");
+    let compiled = vm.compile(&script).expect("it is Lua");
+    let mut count = |args: &[Bytes]| {
+        let reply = vm.eval(&mut Mirror::default(), (&script, &compiled), &[], args);
+        show(&reply.expect("not suspended"))
+    };
+    let large = vec![Bytes::from(vec![b'x'; 3 << 20])];
+    assert!(count(&large).contains("not enough memory"), "{}", count(&large));
+    assert_eq!(count(&vec![Bytes::from_static(b"a"); 5_000]), "5000");
+    assert_eq!(count(&[]), "0");
+}
+
+#[test]
+fn results_of_any_length() {
+    let mut vm = vm();
+    for length in [0, 1, 65_536, 65_537, 1_000_000] {
+        let text = Bytes::from(vec![b'x'; length]);
+        for (code, expected) in [
+            (format!("return string.rep('x', {length})"), Reply::Bulk(text.clone())),
+            (format!("return {{ok = string.rep('x', {length})}}"), Reply::Status(text.clone())),
+        ] {
+            assert_eq!(run_with(&mut vm, &mut Mirror::default(), &code), Ok(expected), "{code}");
+        }
+    }
 }
