@@ -6,6 +6,7 @@
 //! route.rs       keys → placement → cache → leader; one MemDS lookup per routed call
 //! pending.rs     calls of a pipeline to one partition, made together
 //! joint.rs       those of several connections that write to one key
+//! turns.rs       when replies leave
 //! cache.rs       the routes known
 //! gather.rs      commands about whole tables
 //! run/           the commands a router runs itself

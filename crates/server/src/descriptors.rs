@@ -17,7 +17,8 @@ use anyhow::{Result, ensure};
 const PROCESS: u64 = 32;
 /// Descriptors that no client gets: logs grow while a node is away, and snapshots are sent.
 const KEPT_FREE: u64 = 64;
-/// Descriptors of a node besides its open tables: segments of its log, runs that are being written.
+/// Descriptors of a node besides its open tables: segments of its log and the ring that it is written with,
+/// runs that are being written.
 const NODE: u64 = 64;
 /// Tables that a node keeps open, if there are descriptors enough, and at least.
 const TABLES_MAX: u64 = 900;
